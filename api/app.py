@@ -1,0 +1,60 @@
+"""Builds the application. Opens nothing: that begins in the lifespan, after the fork."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.cache import create_redis
+from api.database import Database
+from api.errors import install_error_handlers
+from api.exports.routes import router as exports_router
+from api.health.routes import router as health_router
+from api.health.service import Readiness
+from api.items.routes import router as items_router
+from api.middleware import RequestMiddleware
+from api.release import code_migrations
+from api.sentry import flush_sentry, start_sentry
+from api.settings import Settings
+from api.tokens import Tokens
+from api.users.passwords import Passwords
+from api.users.routes import router as users_router
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    settings: Settings = app.state.settings
+    await app.state.database.start()
+    start_sentry(settings)
+    logger.info("api started", extra={"action": "api_started", "migration_head": code_migrations().head})
+    yield
+    await app.state.database.close()
+    await app.state.redis.aclose()
+    logger.info("api stopped", extra={"action": "api_stopped"})
+    flush_sentry()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    app = FastAPI(
+        title="Slipway",
+        version=settings.release,
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        docs_url="/docs" if settings.docs_enabled else None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.database = Database(settings)
+    app.state.redis = create_redis(settings)
+    app.state.tokens = Tokens(settings)
+    app.state.passwords = Passwords()
+    app.state.readiness = Readiness.of(app.state.database, app.state.redis)
+    install_error_handlers(app)
+    app.add_middleware(RequestMiddleware, settings=settings)
+    app.include_router(health_router)
+    for router in (users_router, items_router, exports_router):
+        app.include_router(router, prefix="/v1")
+    return app

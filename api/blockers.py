@@ -1,0 +1,56 @@
+"""Who keeps a migration waiting: looked up while it waits, because afterwards nobody knows."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from sqlalchemy import Connection
+
+LOOK_SECONDS = 0.1  # several looks within one lock_timeout of 0.5 s
+BLOCKERS = """
+    SELECT pid, coalesce(nullif(application_name, ''), 'unnamed'), state,
+           extract(epoch FROM now() - coalesce(xact_start, query_start, backend_start))::int,
+           left(regexp_replace(query, '\\s+', ' ', 'g'), 200)
+      FROM pg_stat_activity
+     WHERE pid = ANY (pg_blocking_pids(%s))
+     ORDER BY xact_start NULLS LAST
+     LIMIT 1
+"""
+
+
+class BlockerWatch:
+    """Remembers who was last seen blocking `connection`; `guard`, in autocommit, is for looking."""
+
+    def __init__(self, guard: psycopg.Connection, connection: Connection) -> None:
+        self._guard = guard
+        self._pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="blocker-watch", daemon=True)
+        self._seen: tuple[object, ...] | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def describe(self) -> str:
+        if self._seen is None:
+            return "a session that was gone before it could be named"
+        pid, name, state, seconds, query = self._seen
+        if seconds is None:
+            return f"pid {pid} ({name}, of a role whose sessions this one may not look into)"
+        return f"pid {pid} ({name}, {state}, transaction {seconds} s old): {query}"
+
+    def _watch(self) -> None:
+        try:
+            while not self._stop.wait(LOOK_SECONDS):
+                seen = self._guard.execute(BLOCKERS, [self._pid]).fetchone()
+                self._seen = seen or self._seen
+        except psycopg.Error:
+            return  # the database is going away: the migration itself reports that

@@ -1,0 +1,41 @@
+"""Routes under /v1/exports."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from api.dependencies import DatabaseDep, UserId
+from api.errors import error_responses
+from api.exports import service
+from api.exports.schemas import ExportOut
+
+router = APIRouter(prefix="/exports", tags=["exports"], responses=error_responses(401))
+
+
+@router.post("", status_code=202, response_model=ExportOut)
+async def request_export(user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Ask for a CSV file of all your items; it is written in the background."""
+    return await service.request_export(database, user_id)
+
+
+@router.get("/{export_id}", response_model=ExportOut, responses=error_responses(404))
+async def read_export(export_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Return the state of an export."""
+    return await service.read_export(database, user_id, export_id)
+
+
+@router.get(
+    "/{export_id}/csv",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}}}, **error_responses(404, 409, 410)},
+)
+async def download_export(export_id: UUID, user_id: UserId, database: DatabaseDep) -> StreamingResponse:
+    """Download a finished export."""
+    size_bytes = await service.find_download(database, user_id, export_id)
+    headers = {
+        "Content-Length": str(size_bytes),
+        "Content-Disposition": f'attachment; filename="items-{export_id}.csv"',
+    }
+    return StreamingResponse(service.stream_csv(database, export_id), headers=headers, media_type="text/csv")

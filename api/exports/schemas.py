@@ -1,0 +1,18 @@
+"""What clients get about exports."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from api.exports.models import Status
+
+
+class ExportOut(BaseModel):
+    id: UUID
+    status: Status
+    row_count: int | None
+    size_bytes: int | None
+    created_at: datetime
+    finished_at: datetime | None
+    expires_at: datetime | None = Field(description="After it the file is gone.")

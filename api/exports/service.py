@@ -1,0 +1,70 @@
+"""Exports as a client sees them: ask for one, look at it, download it. The worker writes them."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+
+from api.database import Database
+from api.errors import ApiError
+from api.exports.models import Export, ExportChunk, Status
+from api.jobs import WRITE_EXPORT, enqueue
+
+PUBLIC = (
+    Export.id,
+    Export.status,
+    Export.row_count,
+    Export.size_bytes,
+    Export.created_at,
+    Export.finished_at,
+    Export.expires_at,
+)
+
+
+async def request_export(database: Database, owner_id: UUID) -> dict[str, Any]:
+    """Write the row and its job in one transaction: neither exists without the other."""
+    async with database.transaction() as connection:
+        statement = insert(Export).values(owner_id=owner_id).returning(*PUBLIC)
+        export = dict((await connection.execute(statement)).mappings().one())
+        await enqueue(connection, WRITE_EXPORT, export_id=str(export["id"]))
+    return export
+
+
+async def read_export(database: Database, owner_id: UUID, export_id: UUID) -> dict[str, Any]:
+    statement = select(*PUBLIC).where(Export.id == export_id, Export.owner_id == owner_id)
+    async with database.read() as connection:
+        export = (await connection.execute(statement)).mappings().one_or_none()
+    if export is None:
+        raise ApiError(404, "export_not_found", "There is no such export.")
+    return dict(export)
+
+
+async def find_download(database: Database, owner_id: UUID, export_id: UUID) -> int:
+    """Return the size of the file in bytes, or say why there is none."""
+    export = await read_export(database, owner_id, export_id)
+    status, expires_at = export["status"], export["expires_at"]
+    if status == Status.PENDING:
+        raise ApiError(409, "export_not_ready", "The export is still being written.", headers={"Retry-After": "1"})
+    if status == Status.FAILED:
+        raise ApiError(409, "export_failed", "The export could not be written; ask for a new one.")
+    if status == Status.EXPIRED or expires_at <= datetime.now(UTC):
+        raise ApiError(410, "export_expired", "The export is gone; ask for a new one.")
+    return int(export["size_bytes"])
+
+
+async def stream_csv(database: Database, export_id: UUID) -> AsyncGenerator[bytes]:
+    """Yield the file piece by piece, with no connection held while a slow client reads.
+
+    A piece that vanished on the way ends the stream short of its Content-Length, which clients notice.
+    """
+    seq = 0
+    while True:
+        chosen = ExportChunk.export_id == export_id, ExportChunk.seq == seq
+        async with database.read() as connection:
+            content = (await connection.execute(select(ExportChunk.content).where(*chosen))).scalar_one_or_none()
+        if content is None:
+            return
+        yield content
+        seq += 1

@@ -1,0 +1,67 @@
+"""One JSON object per line on stdout, the same fields from every process; no secret, no query string."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from api import context
+from api.settings import ProcessSettings
+
+# taskName is asyncio's and color_message Uvicorn's second copy of the message: noise in every line.
+DROPPED = (*RESERVED_ATTRS, "taskName", "color_message")
+
+
+class LineFormatter(JsonFormatter):
+    """Writes the fixed fields (ts to request_id), then the record's extras."""
+
+    def __init__(self, service: str, slot: str, release: str) -> None:
+        super().__init__(reserved_attrs=DROPPED, json_ensure_ascii=False)
+        self.identity = {"service": service, "slot": slot, "release": release}
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        log_data["ts"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        log_data["level"] = record.levelname
+        log_data["logger"] = record.name
+        log_data["action"] = "log"
+        log_data["message"] = record.message
+        log_data.update(self.identity)
+        log_data["request_id"] = context.request_id.get()
+        super().add_fields(log_data, record, message_dict)
+        job = log_data.get("job")
+        if isinstance(job, dict):  # procrastinate's records: the request id, and less of the rest
+            log_data["request_id"] = job.get("task_kwargs", {}).get("request_id")
+            log_data["job"] = {key: job.get(key) for key in ("id", "task_name", "attempts")}
+            log_data.pop("worker", None)
+
+
+def log_config(settings: ProcessSettings) -> dict[str, Any]:
+    """Return what logging.config.dictConfig takes; also Gunicorn's `logconfig_dict`."""
+    own = {"level": settings.log_level, "handlers": ["stdout"], "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": LineFormatter,
+                "service": settings.service,
+                "slot": settings.slot,
+                "release": settings.release,
+            }
+        },
+        "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+        "root": {"level": "WARNING", "handlers": ["stdout"]},
+        "loggers": {
+            "api": own,
+            "worker": own,
+            "gunicorn.error": own,
+            # The middleware writes the access line; a second one would carry the query string.
+            "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+            "uvicorn.error": own,
+            "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+            "procrastinate": own,
+            "alembic": {**own, "level": "WARNING"},
+        },
+    }

@@ -1,0 +1,145 @@
+"""Everything around a request, in one pass of pure ASGI: a second layer would cost each request once more.
+
+Request id, trusted hosts, body and time limits, release and security headers, access line, safety net.
+"""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import context
+from api.errors import ApiError, error_response, internal_error_response
+from api.settings import Settings
+from api.timeouts import REQUEST_SECONDS
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+PROBES = frozenset({"/livez", "/readyz", "/version"})  # asked every few seconds, by address and not by name
+
+
+def request_id_from(headers: Headers) -> str:
+    given = headers.get("x-request-id")
+    return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def is_trusted(headers: Headers, allowed: frozenset[str]) -> bool:
+    host = headers.get("host", "").lower()
+    return "*" in allowed or host in allowed or re.sub(r":\d+$", "", host) in allowed
+
+
+class RequestMiddleware:
+    """Must be our outermost middleware: no exception passes it before the answer has started."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, request_seconds: float = REQUEST_SECONDS) -> None:
+        self.app = app
+        self.max_body_bytes = settings.max_body_bytes
+        self.request_seconds = request_seconds
+        self.allowed_hosts = frozenset(settings.allowed_hosts)
+        self.headers = [
+            (b"x-slipway-release", settings.release.encode()),
+            (b"x-slipway-slot", settings.slot.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = request_id_from(headers)
+        context.request_id.set(request_id)
+        status = 0
+        is_timed = True
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if is_timed:
+                    limit.reschedule(None)
+                message["headers"] = self._complete(message.get("headers", []), request_id)
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self.request_seconds) as limit:
+                refusal = self._refusal(scope, headers)
+                if refusal:
+                    await refusal(scope, receive, send_with_headers)
+                else:
+                    await self.app(scope, self._limited(receive), send_with_headers)
+        except ClientDisconnect:
+            logger.info("client went away", extra={"action": "client_disconnected"})
+        except Exception as error:
+            if status:  # too late for an answer: the server has to break the connection
+                raise
+            is_timed = False
+            await self._failure(error, limit.expired())(scope, receive, send_with_headers)
+        finally:
+            self._log(scope, status, started)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if scope["path"] not in PROBES and not is_trusted(headers, self.allowed_hosts):
+            return error_response(400, "unknown_host", "This service does not answer under that name.")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.max_body_bytes:
+            return self._too_large()
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        received_bytes = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > self.max_body_bytes:
+                raise ApiError(413, "body_too_large", f"The body is larger than {self.max_body_bytes} bytes.")
+            return message
+
+        return receive_limited
+
+    def _too_large(self) -> Response:
+        # The unread body would be taken for the next request on this connection.
+        message = f"The body is larger than {self.max_body_bytes} bytes."
+        return error_response(413, "body_too_large", message, headers={"Connection": "close"})
+
+    def _failure(self, error: Exception, is_over_time: bool) -> Response:
+        if isinstance(error, TimeoutError) and is_over_time:
+            logger.error("request over its time limit", extra={"action": "request_timeout"})
+            return error_response(504, "request_timeout", f"No answer within {self.request_seconds:g} s.")
+        logger.error("request failed", exc_info=error, extra={"action": "request_failed"})
+        return internal_error_response()
+
+    def _complete(self, given: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+        headers = [*given, (b"x-request-id", request_id.encode()), *self.headers]
+        if not any(name == b"cache-control" for name, _ in given):
+            headers.append((b"cache-control", b"no-store"))
+        return headers
+
+    def _log(self, scope: Scope, status: int, started: float) -> None:
+        level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        client = scope.get("client")
+        logger.log(
+            level,
+            "request served",
+            extra={
+                "action": "request_served",
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+                "client": client[0] if client else None,
+            },
+        )

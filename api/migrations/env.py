@@ -1,0 +1,33 @@
+"""Alembic's environment; runs only under `python -m api.migrate`, which brings connection, lock, limits."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+import api.exports.models
+import api.items.models
+import api.users.models  # noqa: F401  the imports fill the metadata
+from api.database import Base
+
+OWNED_ELSEWHERE = "procrastinate_"  # its tables come from its own packaged schema
+
+
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or not (name or "").startswith(OWNED_ELSEWHERE)
+
+
+def run(connection: Connection | None) -> None:
+    context.configure(
+        connection=connection,
+        dialect_name="postgresql" if connection is None else None,
+        target_metadata=Base.metadata,
+        include_name=include_name,
+        # A revision that failed leaves those before it applied, so that a retry begins where it stopped.
+        transaction_per_migration=True,
+        on_version_apply=context.config.attributes.get("on_version_apply"),
+        literal_binds=connection is None,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run(context.config.attributes.get("connection"))

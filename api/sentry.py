@@ -1,0 +1,80 @@
+"""Error reports: silent without a DSN; exception, place and release leave the process, request content never.
+
+No integration sees the request: only what the code logs as an error becomes a report.
+"""
+
+import re
+from typing import Any
+
+import sentry_sdk
+from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.transport import Transport
+from sentry_sdk.types import Event
+
+from api import context
+from api.settings import ProcessSettings
+
+KEPT = frozenset(
+    {
+        "event_id",
+        "timestamp",
+        "level",
+        "logger",
+        "platform",
+        "release",
+        "environment",
+        "server_name",
+        "sdk",
+        "exception",
+        "tags",
+        "type",
+    }
+)
+FLUSH_SECONDS = 2.0  # below every grace period; a dead Sentry must not delay a drain
+SECRETS = re.compile(
+    r"\?\S+|\b(?:bearer|basic)\s+\S+|\b(?:password|passwd|token|secret|cookie|authorization)\b\s*[=:].*",
+    re.IGNORECASE,
+)
+
+
+def scrub(text: str) -> str:
+    """Return the first line without query strings, credentials and what follows their names.
+
+    Postgres quotes the row in its second line.
+    """
+    return SECRETS.sub("[redacted]", text.split("\n", 1)[0])
+
+
+def scrub_event(event: Event, _hint: dict[str, Any]) -> Event:
+    kept: dict[str, Any] = {key: value for key, value in event.items() if key in KEPT}
+    entry = event.get("logentry")
+    if entry:
+        kept["logentry"] = {"message": scrub(str(entry.get("message", "")))}
+    for item in kept.get("exception", {}).get("values", []):
+        item["value"] = scrub(str(item.get("value", "")))
+    kept["tags"] = {**(kept.get("tags") or {}), "request_id": context.request_id.get() or "none"}
+    return kept  # type: ignore[return-value]  # a dict of the event's own keys
+
+
+def start_sentry(settings: ProcessSettings, transport: Transport | None = None) -> None:
+    if settings.sentry_dsn is None:
+        return
+    sentry_sdk.init(
+        dsn=settings.sentry_dsn.get_secret_value(),
+        transport=transport,
+        release=settings.release,
+        environment=settings.environment,
+        server_name=f"{settings.service}-{settings.slot}",
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=[LoggingIntegration(level=None)],
+        include_local_variables=False,
+        max_request_body_size="never",
+        max_breadcrumbs=0,
+        before_send=scrub_event,
+    )
+
+
+def flush_sentry() -> None:
+    if sentry_sdk.is_initialized():
+        sentry_sdk.get_client().close(timeout=FLUSH_SECONDS)

@@ -1,0 +1,73 @@
+"""Gunicorn's configuration: one Unix socket per slot, workers counted from the container's own limits."""
+
+import gc
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from api.logs import log_config
+from api.settings import load_settings
+from api.timeouts import GUNICORN_GRACEFUL_SECONDS, GUNICORN_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
+
+# Measured: a preloaded worker takes about 40 MB of its own, the master 60; the rest is room for requests.
+MASTER_BYTES = 64 * 1024**2
+WORKER_BYTES = 80 * 1024**2
+# One worker's replacement must not stop the service, so two is the least.
+LEAST_WORKERS = 2
+
+
+def _read_number(*paths: str) -> list[int] | None:
+    """Return the numbers of the first cgroup file that holds a limit, or None where there is no limit."""
+    for path in paths:
+        if not Path(path).exists():
+            continue
+        words = Path(path).read_text(encoding="ascii").split()
+        if words and words[0] not in {"max", "-1"}:
+            return [int(word) for word in words]
+    return None
+
+
+def cpu_limit() -> float:
+    """Return the container's CPU limit in cores (cgroup v2 `cpu.max`, v1 `cpu.cfs_*`), else the machine's."""
+    both = _read_number("/sys/fs/cgroup/cpu.max")
+    if both:
+        return both[0] / both[1]
+    quota = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+    period = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    return quota[0] / period[0] if quota and period else float(os.cpu_count() or 1)
+
+
+def memory_limit_bytes() -> int | None:
+    """Return the container's memory limit in bytes, or None where there is none."""
+    limit = _read_number("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    return limit[0] if limit else None
+
+
+def worker_count(cpus: float, memory_bytes: int | None) -> int:
+    """Return one worker per core, as many as the memory holds, two at the least."""
+    by_cpu = math.ceil(cpus)
+    by_memory = by_cpu if memory_bytes is None else (memory_bytes - MASTER_BYTES) // WORKER_BYTES
+    return max(LEAST_WORKERS, min(by_cpu, int(by_memory)))
+
+
+def when_ready(server: Any) -> None:
+    """Freeze what was loaded before the fork, so that a collection does not copy its pages in each worker."""
+    gc.freeze()
+
+
+settings = load_settings()
+
+bind = f"unix:/run/slots/{settings.slot}.sock"
+umask = 0o007  # the socket is for its group, which nginx is in, and for nobody else
+workers = int(os.environ.get("API_PROCESSES") or worker_count(cpu_limit(), memory_limit_bytes()))
+worker_class = "api.server.draining.DrainingWorker"
+preload_app = True
+backlog = 512
+timeout = GUNICORN_TIMEOUT_SECONDS
+graceful_timeout = GUNICORN_GRACEFUL_SECONDS
+keepalive = KEEPALIVE_SECONDS
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - memory: a heartbeat on a slow disk gets a healthy worker killed
+control_socket_disable = True
+forwarded_allow_ips = "*"  # the peer of a Unix socket is nginx, which overwrites what clients send
+logconfig_dict = log_config(settings)

@@ -1,0 +1,18 @@
+"""The ladder of time limits, in seconds, stated once; each must stay below the next one named in its comment.
+
+`tests/contracts/test_timeouts.py` compares it with nginx and the compose files.
+"""
+
+POOL_SECONDS = 1.0  # a request that gets no database connection fails fast instead of queueing behind a fault
+CONNECT_SECONDS = 2.0  # below the request limit: a dead database answers 503, never a hang
+LOCK_SECONDS = 2.0  # below STATEMENT_SECONDS: a blocked row lock is reported as a lock
+STATEMENT_SECONDS = 10.0  # below REQUEST_SECONDS: the database gives up before the request does
+REQUEST_SECONDS = 15.0  # until the response starts; below nginx's proxy_read_timeout (20) and GRACEFUL_SECONDS
+GRACEFUL_SECONDS = 30.0  # Uvicorn: requests in flight at shutdown; below GUNICORN_GRACEFUL_SECONDS
+GUNICORN_GRACEFUL_SECONDS = 35  # Gunicorn: kills the worker after it; below compose stop_grace_period (40 s)
+GUNICORN_TIMEOUT_SECONDS = 30  # a worker whose event loop gives no sign for so long is killed
+UPSTREAM_IDLE_SECONDS = 5.0  # nginx lets go of an idle upstream connection after 4 s; a draining worker waits it out
+KEEPALIVE_SECONDS = 75  # Gunicorn's idle limit; above UPSTREAM_IDLE_SECONDS
+READY_SECONDS = 1.0  # each readiness check, all run together
+READY_CACHE_SECONDS = 1.0  # an answer is reused this long, so that probes cost nothing under load
+WORKER_DRAIN_SECONDS = 25.0  # a job in flight at the first signal; below the worker's stop_grace_period (30 s)

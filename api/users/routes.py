@@ -1,0 +1,30 @@
+"""Routes under /v1/users."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from api.dependencies import DatabaseDep, UserId
+from api.errors import error_responses
+from api.users import service
+from api.users.schemas import AccessToken, Login, NewUser, UserOut
+
+router = APIRouter(prefix="/users", tags=["users"])
+
+
+@router.post("", status_code=201, response_model=UserOut, responses=error_responses(409))
+async def register(new: NewUser, request: Request, database: DatabaseDep) -> dict[str, Any]:
+    """Create an account. The password needs at least 12 characters."""
+    return await service.register(database, request.app.state.passwords, new)
+
+
+@router.post("/login", responses=error_responses(401))
+async def log_in(login: Login, request: Request, database: DatabaseDep) -> AccessToken:
+    """Exchange address and password for a short-lived access token."""
+    return await service.log_in(database, request.app.state.passwords, request.app.state.tokens, login)
+
+
+@router.get("/me", response_model=UserOut, responses=error_responses(401))
+async def read_me(user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Return the account that the token belongs to."""
+    return await service.read_user(database, user_id)

@@ -1,0 +1,156 @@
+"""A real Gunicorn with the draining worker, on a Unix socket, and clients that behave like nginx."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CLIENTS = 8
+WORKERS = 2
+# The application under test: every answer takes 20 ms, so that some are always in flight.
+APPLICATION = """
+import asyncio
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await asyncio.sleep(float(scope["path"].strip("/") or 0.02))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+class Server:
+    """One Gunicorn master with its workers."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "served.py").write_text(APPLICATION, encoding="utf-8")
+        self.socket = directory / "slot.sock"
+        self.log = directory / "log"
+        root = Path(__file__).parents[3]
+        options = ["--workers", str(WORKERS), "--keep-alive", "75", "--graceful-timeout", "35", "--log-level", "info"]
+        options += ["--no-control-socket", "--worker-class", "api.server.draining.DrainingWorker"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", *options, "--bind", f"unix:{self.socket}", "served:app"],
+                cwd=directory,
+                env={**os.environ, "PYTHONPATH": f"{root}:{directory}"},
+                stdout=log,
+                stderr=log,
+            )
+        self.wait_for("Started server process", WORKERS)
+
+    def wait_for(self, text: str, count: int) -> None:
+        """Wait until the log holds a text so many times."""
+        deadline = time.monotonic() + 30
+        while self.log.read_text("utf-8", "replace").count(text) < count:
+            assert time.monotonic() < deadline, self.log.read_text("utf-8", "replace")
+            assert self.process.poll() is None
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that is stopped by its own id afterwards."""
+    made = Server(tmp_path)
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+    made.process.wait(10)
+
+
+async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str = "/") -> bool:
+    """Send one POST and return whether the connection may be used again; raises when no whole answer comes."""
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    await writer.drain()
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    assert await reader.readexactly(2) == b"ok"
+    return b"connection: close" not in head.lower()
+
+
+async def keep_posting(server: Server, until: asyncio.Event, failures: list[str]) -> int:
+    """Use one connection as long as it lasts; a POST on a connection that is gone is a failure, as it is for nginx."""
+    sent, stream = 0, None
+    while not until.is_set():
+        try:
+            if stream is None:
+                stream = await asyncio.open_unix_connection(str(server.socket))
+            sent += 1
+            if not await post(*stream):
+                stream[1].close()
+                stream = None
+        except (OSError, asyncio.IncompleteReadError) as error:
+            failures.append(repr(error))
+            stream = None
+        await asyncio.sleep(0.005)
+    return sent
+
+
+def test_workers_are_replaced_without_a_lost_request(server: Server) -> None:
+    async def scenario() -> tuple[int, list[str]]:
+        failures: list[str] = []
+        until = asyncio.Event()
+        clients = [asyncio.create_task(keep_posting(server, until, failures)) for _ in range(CLIENTS)]
+        for generation in (2, 3):
+            await asyncio.sleep(0.3)
+            server.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(server.wait_for, "Started server process", WORKERS * generation)
+            await asyncio.to_thread(server.wait_for, "Finished server process", WORKERS * (generation - 1))
+        until.set()
+        return sum(await asyncio.gather(*clients)), failures
+
+    sent, failures = asyncio.run(scenario())
+    print(f"two HUPs: {sent} POSTs, {len(failures)} failed")
+    assert failures == []
+    assert sent > 100
+
+
+def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_served(server: Server) -> None:
+    async def scenario() -> tuple[bool, bool]:
+        busy = await asyncio.open_unix_connection(str(server.socket))
+        idle = await asyncio.open_unix_connection(str(server.socket))
+        assert await post(*idle)
+        answer = asyncio.create_task(post(*busy, path="/1.5"))
+        await asyncio.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)  # the drain is under way: nginx would send its next request now
+        return await post(*idle), await answer
+
+    assert asyncio.run(scenario()) == (False, False), "both must say Connection: close"
+    assert server.process.wait(20) == 0
+    assert "was sent SIGTERM" not in server.log.read_text("utf-8", "replace")
+
+
+def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The master kills a worker without heartbeat after `timeout`, here 2 s; the answer in flight takes 5."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 2")
+    server = Server(tmp_path)
+
+    async def scenario() -> bool:
+        stream = await asyncio.open_unix_connection(str(server.socket))
+        answer = asyncio.create_task(post(*stream, path="/5"))
+        await asyncio.sleep(0.3)
+        # As with max_requests: the worker ends while the master, in its main loop, looks for heartbeats.
+        for pid in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text("utf-8")):
+            os.kill(int(pid), signal.SIGTERM)
+        return await answer
+
+    try:
+        assert asyncio.run(scenario()) is False
+        assert "WORKER TIMEOUT" not in server.log.read_text("utf-8", "replace")
+    finally:
+        server.process.terminate()
+        server.process.wait(20)

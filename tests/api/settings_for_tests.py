@@ -1,0 +1,27 @@
+"""Settings that need no environment, for tests without an engine."""
+
+from typing import Any
+
+from pydantic import SecretStr
+
+from api.settings import Settings
+
+TOKEN_KEY = "q8Zr1vXw3Ty6Ub9Nc2Me5Ka7Ld0Pf4Hg"
+
+
+def make_settings(**changes: Any) -> Settings:
+    given: dict[str, Any] = {
+        "environment": "production",
+        "slot": "blue",
+        "release": "r-1",
+        "database_host": "127.0.0.1",
+        "database_port": 1,  # nobody listens there: what reaches for the database finds an outage
+        "database_password": SecretStr("7fKq-mW2z-Rt9x-Lp4v"),
+        "redis_host": "127.0.0.1",
+        "redis_port": 1,
+        "redis_password": SecretStr("n3Vb-8sYc"),
+        "token_key": SecretStr(TOKEN_KEY),
+        "allowed_hosts": ("testserver",),
+        **changes,
+    }
+    return Settings(**given)

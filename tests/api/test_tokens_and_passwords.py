@@ -1,0 +1,114 @@
+"""A token is accepted only from us, for us, unaltered and in time; passwords are hashed slowly, few at once."""
+
+import asyncio
+import time
+from uuid import uuid4
+
+import jwt
+import pytest
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pydantic import SecretStr
+
+from api.identifiers import new_id
+from api.tokens import LEEWAY_SECONDS, Tokens
+from api.users.passwords import DUMMY_HASH, HASHES_AT_ONCE, Passwords
+from tests.api.settings_for_tests import TOKEN_KEY, make_settings
+
+USER = uuid4()
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    return Tokens(make_settings())
+
+
+def test_a_token_leads_back_to_its_user(tokens: Tokens) -> None:
+    assert tokens.user_id(tokens.issue(USER)) == USER
+
+
+def test_a_token_is_over_after_its_lifetime_and_the_leeway(tokens: Tokens) -> None:
+    over = time.time() - tokens.lifetime_seconds
+    assert tokens.user_id(tokens.issue(USER, over - LEEWAY_SECONDS - 2)) is None
+    assert tokens.user_id(tokens.issue(USER, over - LEEWAY_SECONDS + 5)) == USER
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"token_issuer": "someone"},
+        {"token_audience": "another-api"},
+        {"token_key": SecretStr(TOKEN_KEY[::-1])},
+    ],
+)
+def test_a_token_of_another_issuer_audience_or_key_is_refused(tokens: Tokens, other: dict[str, object]) -> None:
+    assert tokens.user_id(Tokens(make_settings(**other)).issue(USER)) is None
+
+
+@pytest.mark.parametrize("missing", ["sub", "iss", "aud", "exp", "iat"])
+def test_a_token_without_a_required_claim_is_refused(tokens: Tokens, missing: str) -> None:
+    claims = jwt.decode(tokens.issue(USER), options={"verify_signature": False})
+    del claims[missing]
+    assert tokens.user_id(jwt.encode(claims, TOKEN_KEY, algorithm="HS256")) is None
+
+
+def test_an_unsigned_token_is_refused(tokens: Tokens) -> None:
+    claims = jwt.decode(tokens.issue(USER), options={"verify_signature": False})
+    assert tokens.user_id(jwt.encode(claims, "", algorithm="none")) is None
+    assert tokens.user_id("not.a.token") is None
+
+
+def test_a_short_key_is_an_error_and_not_a_warning() -> None:
+    weak = make_settings()
+    tokens = Tokens(weak)
+    tokens.key = "short"
+    with pytest.raises(jwt.InvalidKeyError):
+        tokens.issue(USER)
+
+
+def test_a_password_fits_its_hash_only() -> None:
+    passwords = Passwords()
+
+    async def check() -> tuple[bool, bool]:
+        stored = await passwords.hash("correct horse battery")
+        assert stored.startswith("$argon2id$")
+        return await passwords.verify("correct horse battery", stored), await passwords.verify("other", stored)
+
+    assert asyncio.run(check()) == (True, False)
+
+
+def test_an_unknown_user_costs_as_much_as_a_known_one() -> None:
+    assert not Argon2Hasher().check_needs_rehash(DUMMY_HASH)
+    assert asyncio.run(Passwords().verify("anything", None)) is False
+
+
+def test_the_password_of_the_dummy_hash_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.users.passwords.DUMMY_HASH", Argon2Hasher().hash("known"))
+    assert asyncio.run(Passwords().verify("known", None)) is False
+
+
+def test_no_more_hashes_run_at_once_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = 0, 0
+
+    async def fake_thread(*_: object) -> bool:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return True
+
+    async def many() -> None:
+        passwords = Passwords()
+        monkeypatch.setattr(asyncio, "to_thread", fake_thread)
+        await asyncio.gather(*(passwords.verify("x", "hash") for _ in range(10)))
+
+    asyncio.run(many())
+    assert most == HASHES_AT_ONCE
+
+
+def test_identifiers_sort_by_time_and_are_version_7() -> None:
+    first = new_id()
+    time.sleep(0.002)
+    second = new_id()
+    assert first < second
+    assert (first.version, first.variant) == (7, "specified in RFC 4122")

@@ -1,0 +1,103 @@
+"""What the worker decides without a database: cells, retries, names, heartbeat."""
+
+import asyncio
+import csv
+import io
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from procrastinate.jobs import Job
+
+from api.jobs import WRITE_EXPORT, queue
+from worker import health, stalled
+from worker.exports import csv_lines, guard_cell
+from worker.tasks import MAX_ATTEMPTS, OWN_QUEUES, Backoff
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
+def test_a_cell_that_a_spreadsheet_would_run_is_made_text(text: str) -> None:
+    assert guard_cell(text) == "'" + text
+
+
+@pytest.mark.parametrize("value", ["plain", "a=b", "", -5, None])
+def test_other_cells_stay_as_they_are(value: object) -> None:
+    assert guard_cell(value) == value
+
+
+def test_lines_can_be_read_back() -> None:
+    rows = [["a,b", 'quo"te', "line\nbreak", 5, None]]
+    assert list(csv.reader(io.StringIO(csv_lines(rows).decode(), newline=""))) == [
+        ["a,b", 'quo"te', "line\nbreak", "5", ""]
+    ]
+
+
+def job(attempts: int) -> Job:
+    return Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t", task_kwargs={}, attempts=attempts)
+
+
+def pause_seconds(attempts: int) -> float:
+    decision = Backoff().get_retry_decision(exception=RuntimeError(), job=job(attempts))
+    assert decision is not None
+    assert decision.retry_at is not None
+    return (decision.retry_at - datetime.now(UTC)).total_seconds()
+
+
+def test_pauses_double_and_differ() -> None:
+    for attempts, middle in enumerate((2, 4, 8, 16)):
+        pauses = [pause_seconds(attempts) for _ in range(50)]
+        assert middle * 0.5 - 0.1 <= min(pauses) <= max(pauses) <= middle * 1.5
+        assert len(set(pauses)) > 25
+
+
+def test_a_job_is_set_aside_after_its_attempts() -> None:
+    assert Backoff().get_retry_decision(exception=RuntimeError(), job=job(MAX_ATTEMPTS - 2)) is not None
+    assert Backoff().get_retry_decision(exception=RuntimeError(), job=job(MAX_ATTEMPTS - 1)) is None
+
+
+def test_a_job_that_a_shutdown_interrupted_starts_again_whatever_its_attempts() -> None:
+    decision = Backoff().get_retry_decision(exception=asyncio.CancelledError(), job=job(MAX_ATTEMPTS + 3))
+    assert decision is not None
+
+
+def test_a_worker_fetches_only_what_its_release_knows() -> None:
+    own = {name: task for name, task in queue.tasks.items() if not name.startswith("builtin:")}
+    assert set(own) >= set(OWN_QUEUES)
+    for name in OWN_QUEUES:
+        assert own[name].queue == name
+    assert WRITE_EXPORT in OWN_QUEUES
+
+
+def test_a_lost_job_is_back_within_thirty_seconds() -> None:
+    assert stalled.STALLED_SECONDS + stalled.LOOK_SECONDS + stalled.POLL_SECONDS <= 30
+    assert stalled.STALLED_SECONDS >= 3 * stalled.HEARTBEAT_SECONDS
+
+
+def test_a_fresh_heartbeat_is_healthy_and_an_old_or_absent_one_is_not(tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    assert "no heartbeat" in (health.problem(beat) or "")
+    beat.touch()
+    assert health.problem(beat) is None
+    os.utime(beat, (0, 0))
+    assert "more than 20 s" in (health.problem(beat) or "")
+
+
+@pytest.mark.parametrize("module", ["worker.health", "api.health.probe"])
+def test_health_checks_load_nothing_but_the_standard_library(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "heavy = [m for m in sys.modules if m.split('.')[0] in {'fastapi', 'sqlalchemy', 'pydantic', 'psycopg'}]\n"
+        "assert not heavy, heavy\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_api_never_imports_the_worker() -> None:
+    root = Path(health.__file__).parents[1] / "api"
+    for path in root.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        assert not [text for text in lines if text.startswith(("import worker", "from worker"))], path

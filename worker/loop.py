@@ -1,0 +1,179 @@
+"""The worker's life: wait for Postgres, run jobs, survive its restarts, drain, stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import procrastinate.exceptions
+import psycopg
+import sqlalchemy.exc
+from procrastinate.worker import Worker
+from psycopg_pool import AsyncConnectionPool
+
+from api.database import Database, connect_arguments
+from api.jobs import queue
+from api.sentry import flush_sentry, start_sentry
+from api.settings import WorkerSettings
+from api.timeouts import WORKER_DRAIN_SECONDS
+from worker.health import BEAT_SECONDS, HEARTBEAT_FILE
+from worker.stalled import (
+    HEARTBEAT_SECONDS,
+    LOOK_SECONDS,
+    POLL_SECONDS,
+    STALLED_SECONDS,
+    rescue_stalled,
+)
+from worker.tasks import OWN_QUEUES
+
+logger = logging.getLogger(__name__)
+
+QUEUE_CONNECTIONS = 3  # fetch, finish, heartbeat; listening takes one more, jobs take one each
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
+DATABASE_ERRORS = (psycopg.Error, procrastinate.exceptions.ConnectorException, sqlalchemy.exc.SQLAlchemyError)
+
+
+class WorkerLoop:
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.database = Database(settings, pool_size=settings.worker_concurrency)
+        self.worker: Worker | None = None
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signal, number)
+        start_sentry(self.settings)
+        beat = asyncio.create_task(_every(BEAT_SECONDS, _touch_heartbeat), name="beat")
+        logger.info("worker started", extra={"action": "worker_started", "queues": OWN_QUEUES})
+        try:
+            while not self.stopping.is_set():
+                if await self._wait_for_database():
+                    await self._run_once()
+        finally:
+            beat.cancel()
+            await self.database.close()
+            logger.info("worker stopped", extra={"action": "worker_stopped"})
+            flush_sentry()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.stopping.is_set():
+            # The first process of a container has no default action to fall back on.
+            # Another worker brings the jobs in flight back.
+            logger.warning("second signal, stopping now", extra={"action": "worker_killed"})
+            logging.shutdown()
+            os._exit(128 + number)
+        logger.info(
+            "draining, at most %d s",
+            WORKER_DRAIN_SECONDS,
+            extra={"action": "worker_draining", "signal": number.name},
+        )
+        self.stopping.set()
+        if self.worker:
+            self.worker.stop()  # type: ignore[no-untyped-call]
+
+    async def _wait_for_database(self) -> bool:
+        """Return True once Postgres answers with the queue in it, False when told to stop before."""
+        started, pause = time.monotonic(), FIRST_WAIT_SECONDS
+        while not self.stopping.is_set():
+            try:
+                await _ask_queue(self.settings)
+            except psycopg.Error as error:
+                logger.warning(
+                    "waiting for postgres",
+                    extra={
+                        "action": "waiting_for_database",
+                        "waited_s": round(time.monotonic() - started, 1),
+                        "reason": str(error).splitlines()[0],
+                    },
+                )
+            else:
+                return True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), pause)
+            pause = min(pause * 2, LONGEST_WAIT_SECONDS)
+        return False
+
+    async def _run_once(self) -> None:
+        """Run jobs until told to stop or until the database goes away."""
+        pool = AsyncConnectionPool(
+            kwargs=connect_arguments(self.settings),
+            min_size=1,
+            max_size=QUEUE_CONNECTIONS,
+            timeout=HEARTBEAT_SECONDS,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+        try:
+            # A new connector for each run: one keeps its pool, which is closed at the end.
+            with queue.replace_connector(procrastinate.PsycopgConnector()):
+                await pool.open()
+                await queue.open_async(pool)
+                await self._run_worker(self._new_worker(), pool)
+        except DATABASE_ERRORS as error:
+            logger.warning(
+                "lost postgres, starting over",
+                extra={"action": "worker_lost_database", "reason": type(error).__name__},
+            )
+        finally:
+            await pool.close()
+
+    async def _run_worker(self, worker: Worker, pool: AsyncConnectionPool) -> None:
+        side_tasks = [
+            asyncio.create_task(_every(LOOK_SECONDS, lambda: rescue_stalled(pool)), name="rescue"),
+            # procrastinate's own stops with the drain, and then the job would be taken for stalled.
+            asyncio.create_task(_every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
+        ]
+        self.worker = worker
+        try:
+            if not self.stopping.is_set():
+                await worker.run()  # type: ignore[no-untyped-call]
+        finally:
+            self.worker = None
+            for task in side_tasks:
+                task.cancel()
+
+    def _new_worker(self) -> Worker:
+        return Worker(
+            queue,
+            queues=OWN_QUEUES,
+            name=f"worker-{self.settings.slot}",
+            concurrency=self.settings.worker_concurrency,
+            fetch_job_polling_interval=POLL_SECONDS,
+            shutdown_graceful_timeout=WORKER_DRAIN_SECONDS,
+            install_signal_handlers=False,
+            update_heartbeat_interval=HEARTBEAT_SECONDS,
+            stalled_worker_timeout=STALLED_SECONDS,
+            additional_context={
+                "database": self.database,
+                "export_keep_hours": self.settings.export_keep_hours,
+            },
+        )
+
+
+async def _ask_queue(settings: WorkerSettings) -> None:
+    async with await psycopg.AsyncConnection.connect(**connect_arguments(settings)) as connection:
+        await connection.execute("SELECT FROM procrastinate_workers LIMIT 1")
+
+
+async def _renew(worker: Worker) -> None:
+    if worker.worker_id is not None:
+        await queue.job_manager.update_heartbeat(worker.worker_id)
+
+
+async def _touch_heartbeat() -> None:
+    HEARTBEAT_FILE.touch()
+
+
+async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again; a database that is away is the main loop's business."""
+    while True:
+        try:
+            await action()
+        except DATABASE_ERRORS as error:
+            logger.info("periodic action failed", extra={"action": "side_task_failed", "reason": type(error).__name__})
+        await asyncio.sleep(seconds)
