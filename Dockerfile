@@ -1,0 +1,80 @@
+# One image for the API, the worker and migrate: a slot is one release of both.
+# scripts/up.sh gives PYTHON_IMAGE: python:3.13-slim-trixie, or the one built from Debian packages.
+ARG PYTHON_IMAGE
+
+FROM ${PYTHON_IMAGE} AS runtime
+# gid 10001 is shared with nginx, by number: it owns the sockets in /run/slots.
+# Setuid programs have no use under no-new-privileges.
+RUN groupadd --gid 10001 app \
+ && useradd --uid 10001 --gid app --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin app \
+ && install -d -o app -g app -m 2770 /run/slots \
+ && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TZ=UTC
+WORKDIR /app
+
+FROM runtime AS dependencies
+# The host's CA bundle and its package index are build secrets: needed here, kept in no layer.
+COPY requirements.lock ./
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+ && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
+ && python3 -m venv /opt/venv \
+ && pip install --require-hashes --no-deps --only-binary :all: -r requirements.lock \
+ && pip uninstall --yes pip \
+ && python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+
+FROM runtime AS sbom
+COPY requirements-build.lock ./
+COPY --from=dependencies /opt/venv /opt/venv
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+ && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
+ && python3 -m venv /opt/tool \
+ && /opt/tool/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements-build.lock \
+ && /opt/tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o /sbom.cdx.json /opt/venv/bin/python
+
+FROM runtime AS source
+COPY api ./api
+COPY worker ./worker
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash api worker
+
+FROM runtime AS production
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=sbom /sbom.cdx.json ./
+COPY --from=source /app ./
+USER 10001:10001
+CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "api.main:app"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-I", "-S", "/app/api/health/probe.py"]
+# Last, because they differ in every build: all layers above are reused.
+ARG RELEASE
+ARG REVISION
+ARG MIGRATION_HEAD
+ARG BUILD_TIME
+ENV SLIPWAY_RELEASE=${RELEASE}
+LABEL org.opencontainers.image.title="slipway" \
+      org.opencontainers.image.version="${RELEASE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${BUILD_TIME}" \
+      slipway.migration_head="${MIGRATION_HEAD}"
+
+FROM production AS migrate
+CMD ["python", "-m", "api.migrate"]
+
+FROM dependencies AS development
+COPY requirements-dev.lock ./
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+ && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
+ && python3 -m venv --upgrade /opt/venv && python -m ensurepip \
+ && python -m pip install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
+COPY api ./api
+COPY worker ./worker
+USER 10001:10001
+CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "--reload", "api.main:app"]
+
+# What a plain `docker build .` makes.
+FROM production
