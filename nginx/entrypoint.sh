@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Renders what differs between hosts into /tmp/nginx, makes the live link on the first start, then becomes nginx.
+# With the argument `test` it checks the configuration instead and touches no volume.
+# shellcheck disable=SC2016 # $host and the like are nginx's variables
+set -Eeuo pipefail
+
+readonly link=/run/slots/live.sock rendered=/tmp/nginx
+
+fail() {
+	printf 'error: %s\n' "$1" >&2
+	printf 'HINT: %s\n' "${@:2}" >&2
+	exit 1
+}
+
+render() {
+	local suffix='' groups=X25519:prime256v1:secp384r1
+	[[ ${SLIPWAY_HOST:-} =~ ^[A-Za-z0-9.-]+$ ]] ||
+		fail "SLIPWAY_HOST is '${SLIPWAY_HOST:-}', not a host name" "set SLIPWAY_HOST in .env"
+	[[ ${RATE_LIMIT_PER_SECOND:-} =~ ^[1-9][0-9]*$ ]] ||
+		fail "RATE_LIMIT_PER_SECOND is '${RATE_LIMIT_PER_SECOND:-}', not a whole number above 0" \
+			"set RATE_LIMIT_PER_SECOND in .env"
+	[[ ${HTTPS_PORT:-443} == 443 ]] || suffix=:$HTTPS_PORT
+	# The hybrid post-quantum group exists from OpenSSL 3.5 on; an unknown name would stop nginx.
+	if [[ $(nginx -V 2>&1) =~ OpenSSL\ (3\.([5-9]|[1-9][0-9])|[4-9])\. ]]; then
+		groups=X25519MLKEM768:$groups
+	fi
+	mkdir -p "$rendered"
+	printf 'server_name %s;\n' "$SLIPWAY_HOST" >"$rendered/server_name.conf"
+	printf 'return 308 https://$host%s$request_uri;\n' "$suffix" >"$rendered/redirect.conf"
+	printf 'ssl_ecdh_curve %s;\n' "$groups" >"$rendered/groups.conf"
+	# Requests per second and client; twice as many at once are taken as a burst.
+	printf 'limit_req_zone $binary_remote_addr zone=client:4m rate=%sr/s;\n' "$RATE_LIMIT_PER_SECOND" \
+		>"$rendered/zone.conf"
+	printf 'limit_req zone=client burst=%s nodelay;\n' "$((RATE_LIMIT_PER_SECOND * 2))" >"$rendered/burst.conf"
+}
+
+_main() {
+	render
+	if [[ ${1:-} == test ]]; then
+		exec nginx -c /etc/slipway/nginx.conf -t
+	fi
+	# The link is the only record of what is live, so one that exists is never touched here.
+	if [[ ! -L $link ]]; then
+		ln -s blue.sock "$link"
+	fi
+	exec nginx -c /etc/slipway/nginx.conf -g 'daemon off;'
+}
+
+_main "$@"

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Makes the data directory on the first start, then becomes the server. Runs as postgres on any image that has
+# initdb and postgres on PATH.
+set -Eeuo pipefail
+
+readonly root=/var/lib/postgresql/data
+# One directory per major version: an upgrade or a restore stands beside the old one until it is proven.
+readonly data=$root/17
+
+fail() {
+	printf 'error: %s\n' "$1" >&2
+	printf 'HINT: %s\n' "${@:2}" >&2
+	exit 1
+}
+
+# A single-quoted SQL literal of a secret file's content, whatever characters it holds.
+literal() {
+	local value
+	value=$(<"$1")
+	printf "'%s'" "${value//\'/\'\'}"
+}
+
+create() {
+	local secret=/run/secrets/database_password
+	[[ -s $secret ]] || fail "no database password in $secret" "scripts/up.sh creates secrets/database_password"
+	# Under another name until it is whole: a start that is killed here leaves nothing that looks like a database.
+	rm -rf "$data.new"
+	initdb --pgdata="$data.new" --username=postgres --encoding=UTF8 --locale=C.UTF-8 \
+		--data-checksums --auth-local=peer --auth-host=scram-sha-256
+	# pg_read_all_stats: a migration that waits names the session that blocks it, whoever owns that.
+	printf '%s\n' \
+		"CREATE ROLE slipway LOGIN PASSWORD $(literal "$secret");" \
+		"GRANT pg_read_all_stats TO slipway;" \
+		"CREATE DATABASE slipway OWNER slipway;" |
+		postgres --single -D "$data.new" postgres >/dev/null
+	mv "$data.new" "$data"
+}
+
+_main() {
+	[[ -w $root ]] || fail "$(id -un) cannot write to $root" "the volume must belong to the user postgres"
+	if [[ ! -s $data/PG_VERSION ]]; then
+		create
+	fi
+	exec postgres -D "$data" -c config_file=/etc/slipway/postgresql.conf
+}
+
+_main "$@"
