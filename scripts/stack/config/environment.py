@@ -1,0 +1,88 @@
+"""Reads, checks and completes `.env`; knows nothing of containers."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.failure import Failure
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RUNBOOK = "boot-refused-by-the-configuration"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One `KEY=value` of `.env`, with the number of its line, counted from 1."""
+
+    number: int
+    key: str
+    value: str
+
+
+def parse(text: str) -> list[Line]:
+    """Return the assignments of an `.env` file.
+
+    Raises:
+        Failure: naming every bad line at once, and no value.
+    """
+    lines, faults, seen = [], [], dict[str, int]()
+    if "\r" in text:
+        faults.append("it has Windows line ends (CRLF), which would become part of each value")
+    for number, raw in enumerate(text.splitlines(), 1):
+        stripped = raw.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        key, equals, value = stripped.partition("=")
+        if not equals or not _KEY.fullmatch(key):
+            faults.append(f"line {number} is not KEY=value")
+        elif key in seen:
+            faults.append(f"{key} stands twice, in lines {seen[key]} and {number}")
+        else:
+            seen[key] = number
+            lines.append(Line(number, key, _unquoted(value)))
+    if text and not text.endswith("\n"):
+        faults.append("its last line has no end, so the file may be cut off")
+    if faults:
+        raise Failure(
+            "; ".join([".env cannot be used", *faults]),
+            hints=["correct these lines; .env.example shows and explains every key"],
+            runbook=RUNBOOK,
+        )
+    return lines
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return re.sub(r"\s+#.*$", "", value).strip()
+
+
+def known_keys(example: Path) -> set[str]:
+    """Return every key that `.env.example` names, commented out or not."""
+    found = re.findall(r"^#?\s?([A-Z][A-Z0-9_]*)=", example.read_text(encoding="utf-8"), re.MULTILINE)
+    return set(found)
+
+
+def check_keys(lines: list[Line], known: set[str]) -> None:
+    """Refuse keys that nothing reads: a misspelt one would be ignored in silence."""
+    unknown = [line for line in lines if line.key not in known]
+    if unknown:
+        named = ", ".join(f"{line.key} (line {line.number})" for line in unknown)
+        raise Failure(
+            f".env has keys that nothing reads: {named}",
+            hints=["compare the spelling with .env.example, or delete them"],
+            runbook=RUNBOOK,
+        )
+
+
+def with_values(text: str, values: dict[str, str]) -> str:
+    """Return the text of `.env` with these keys set: on their own line, on the line that shows them, or at the end."""
+    lines = text.splitlines()
+    for key, value in values.items():
+        places = [n for n, line in enumerate(lines) if line.startswith(f"{key}=")]
+        places += [n for n, line in enumerate(lines) if line.startswith(f"# {key}=")]
+        if places:
+            lines[places[0]] = f"{key}={value}"
+        else:
+            lines.append(f"{key}={value}")
+    return "\n".join(lines) + "\n"

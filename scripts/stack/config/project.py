@@ -1,0 +1,131 @@
+"""What the operator wrote, as one frozen object: built once, before the first effect."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.config import environment
+from stack.failure import Failure
+
+BASES = ("python", "nginx", "postgres", "redis")
+SECRETS = ("database_password", "redis_password", "token_key")
+
+
+@dataclass(frozen=True)
+class Project:
+    """One stack on this machine, as `.env` describes it.
+
+    Attributes:
+        root: the checkout.
+        values: `.env`, with the process environment over it, as Compose reads them.
+    """
+
+    root: Path
+    values: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The Compose project: part of every container's and volume's name."""
+        return self.values.get("COMPOSE_PROJECT_NAME") or "slipway"
+
+    @property
+    def image(self) -> str:
+        """The repository of the application's image, without a tag."""
+        return self.values.get("SLIPWAY_IMAGE") or "slipway/app"
+
+    @property
+    def nginx_image(self) -> str:
+        """The image nginx runs from; `nginx/Dockerfile`."""
+        return f"{self.image}-nginx:current"
+
+    def base(self, service: str) -> str:
+        """The base image of python, nginx, postgres or redis; empty where none was chosen yet."""
+        return self.values.get(f"{service.upper()}_IMAGE", "")
+
+    @property
+    def host(self) -> str:
+        """The host name that clients ask for."""
+        return self.values.get("SLIPWAY_HOST") or "localhost"
+
+    @property
+    def https_port(self) -> int:
+        """The published HTTPS port."""
+        return 443 if self.is_public else int(self.values.get("HTTPS_PORT") or 8443)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the production file, which publishes 80 and 443, is in use."""
+        return "compose.prod.yaml" in self.values.get("COMPOSE_FILE", "")
+
+    @property
+    def url(self) -> str:
+        """The address of the front door."""
+        return f"https://{self.host}" + ("" if self.https_port == 443 else f":{self.https_port}")
+
+    @property
+    def dial_address(self) -> str:
+        """The local address to reach the published port at."""
+        bound = self.values.get("HTTPS_BIND") or "127.0.0.1"
+        return "127.0.0.1" if bound == "0.0.0.0" else bound  # noqa: S104 - compared, not bound
+
+    @property
+    def secrets(self) -> Path:
+        """The directory of the secret files."""
+        return (self.root / (self.values.get("SECRETS_DIR") or "secrets")).resolve()
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate chain that nginx serves."""
+        return self.secrets / "tls" / "fullchain.pem"
+
+    @property
+    def state(self) -> Path:
+        """The directory of the ledger, the lock and the evidence, outside the checkout."""
+        return Path(self.values.get("STATE_DIR") or default_state(self.name))
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only record of what was done, one JSON object a line."""
+        return self.state / "ledger.jsonl"
+
+
+def default_state(name: str) -> Path:
+    """Return where the state goes unless STATE_DIR says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/slipway") / name
+    return Path.home() / ".local" / "state" / "slipway" / name
+
+
+def load(root: Path) -> Project:
+    """Read `.env`, the process environment over it.
+
+    Raises:
+        Failure: for every kind of fault in the file, naming keys and lines, never a value.
+    """
+    file = root / ".env"
+    if not file.exists():
+        raise Failure("there is no .env here", hints=["./scripts/up.sh creates it"], runbook=environment.RUNBOOK)
+    lines = environment.parse(file.read_text(encoding="utf-8"))
+    known = environment.known_keys(root / ".env.example")
+    environment.check_keys(lines, known)
+    values = {line.key: line.value for line in lines}
+    values.update({key: value for key, value in os.environ.items() if key in known})
+    project = Project(root, values)
+    _check_values(project)
+    return project
+
+
+def _check_values(project: Project) -> None:
+    faults = []
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", project.host):
+        faults.append("SLIPWAY_HOST is not a host name")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", project.name):
+        faults.append("COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only")
+    for key in ("HTTP_PORT", "HTTPS_PORT"):
+        value = project.values.get(key) or "1"
+        if not value.isdecimal() or not 0 < int(value) < 65536:
+            faults.append(f"{key} is not a port")
+    if faults:
+        raise Failure("; ".join(faults), hints=["correct .env"], runbook=environment.RUNBOOK)

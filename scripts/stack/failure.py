@@ -1,0 +1,31 @@
+"""How a script fails: an observation, hints, a runbook heading and an exit code; it prints nothing itself."""
+
+from dataclasses import dataclass, field
+
+FAILED_UNCHANGED = 1
+USAGE = 2
+
+
+@dataclass
+class Failure(Exception):
+    """A failure addressed to the person who runs the script.
+
+    Args:
+        observation: what was seen, with values, in lower case.
+        hints: what to do, one sentence each.
+        runbook: a heading of `docs/runbook.md`, as its anchor.
+        evidence: the last lines of what failed, printed before the error.
+        code: the exit code of `docs/runbook.md#exit-codes`.
+    """
+
+    observation: str
+    hints: list[str] = field(default_factory=list)
+    runbook: str = ""
+    evidence: str = ""
+    code: int = FAILED_UNCHANGED
+
+    def __str__(self) -> str:
+        lines = [f"error: {self.observation}", *(f"HINT: {hint}" for hint in self.hints)]
+        if self.runbook:
+            lines.append(f"RUNBOOK: docs/runbook.md#{self.runbook}")
+        return "\n".join(lines)

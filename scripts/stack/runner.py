@@ -1,0 +1,252 @@
+"""The one place where commands run, files are written and the front door is asked; it decides nothing."""
+
+import http.client
+import os
+import shlex
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from stack.failure import Failure
+
+EVIDENCE_LINES = 25
+ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did: its exit code, its output and how long it took in seconds."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """One HTTPS request to the front door: `address:port` is dialled, `host` is asked for and verified."""
+
+    host: str
+    port: int
+    path: str
+    trust: Path
+    address: str = "127.0.0.1"
+    method: str = "GET"
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer, or `status` 0 and the reason in `error`; `expires` is the certificate's end as OpenSSL prints it."""
+
+    status: int
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    expires: str = ""
+    error: str = ""
+
+
+class Runner(Protocol):
+    """What a story may do to the world.
+
+    `is_dry`: effects are only told, so that nothing may be waited for.
+    """
+
+    is_dry: bool
+
+    def read(self, argv: Sequence[str], *, timeout: float = 30) -> Result:
+        """Run a command that changes nothing; a failure is a Result, not an error."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 600,
+        stdin: str = "",
+        env: dict[str, str] | None = None,
+        check: bool = True,
+    ) -> Result:
+        """Run a command that changes something, after printing it; raise Failure with evidence if it fails."""
+
+    def start(self, argv: Sequence[str], log: Path) -> None:
+        """Start a program that outlives this one, in a session of its own."""
+
+    def write(self, path: Path, content: str, mode: int) -> None:
+        """Write a file atomically, with this mode."""
+
+    def append(self, path: Path, line: str) -> None:
+        """Append one line to a file and make it durable."""
+
+    def make_directory(self, path: Path, mode: int) -> None:
+        """Create a directory and its parents."""
+
+    def ask(self, question: Question) -> Answer:
+        """Ask the front door."""
+
+    def clock(self) -> float:
+        """Return monotonic seconds."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def say(self, text: str) -> None:
+        """Tell the person at the terminal."""
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-EVIDENCE_LINES:])
+
+
+class RealRunner:
+    """Does it."""
+
+    is_dry = False
+
+    def read(self, argv: Sequence[str], *, timeout: float = 30) -> Result:
+        return self._run(argv, timeout, "", None)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 600,
+        stdin: str = "",
+        env: dict[str, str] | None = None,
+        check: bool = True,
+    ) -> Result:
+        self.say(f"    $ {shlex.join(argv)}")
+        result = self._run(argv, timeout, stdin, env)
+        if check and result.code != 0:
+            raise Failure(
+                f"`{shlex.join(argv)}` exited with {result.code} after {result.seconds:.1f} s",
+                evidence=_last_lines(result.out + "\n" + result.err),
+            )
+        return result
+
+    def _run(self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None) -> Result:
+        started = time.monotonic()
+        try:
+            done = subprocess.run(
+                argv,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env={**os.environ, "COMPOSE_ANSI": "never", **(env or {})},
+                timeout=timeout,
+                check=False,  # the caller decides: `read` reports, `run` raises
+                # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            return Result(127, err=f"{argv[0]} is not installed")
+        except subprocess.TimeoutExpired:
+            return Result(124, err=f"stopped after {timeout:.0f} s", seconds=timeout)
+        return Result(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+    def start(self, argv: Sequence[str], log: Path) -> None:
+        self.say(f"    $ {shlex.join(argv)} >{log} 2>&1 &")
+        with log.open("ab") as output:
+            subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
+            )
+
+    def write(self, path: Path, content: str, mode: int) -> None:
+        temporary = path.with_name(f".{path.name}.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+
+    def append(self, path: Path, line: str) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def make_directory(self, path: Path, mode: int) -> None:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+    def ask(self, question: Question) -> Answer:
+        context = ssl.create_default_context()
+        if question.trust.exists():
+            context.load_verify_locations(question.trust)
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        connection = _Connection(question, context)
+        try:
+            headers = {"Content-Type": "application/json"} if question.body else {}
+            connection.request(question.method, question.path, question.body or None, headers)
+            response = connection.getresponse()
+            body = response.read().decode("utf-8", "replace")
+            return Answer(response.status, body, dict(response.getheaders()), connection.expires)
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, error=str(error) or type(error).__name__)
+        finally:
+            connection.close()
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def say(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+class _Connection(http.client.HTTPSConnection):
+    """Dials the address and asks for the host, as a client whose DNS already points here would."""
+
+    def __init__(self, question: Question, context: ssl.SSLContext) -> None:
+        super().__init__(question.host, question.port, timeout=ANSWER_SECONDS, context=context)
+        self.question = question
+        self.tls = context
+        self.expires = ""
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.question.address, self.question.port), ANSWER_SECONDS)
+        secure = self.tls.wrap_socket(plain, server_hostname=self.question.host)
+        self.expires = str((secure.getpeercert() or {}).get("notAfter", ""))
+        self.sock = secure
+
+
+class DryRunner(RealRunner):
+    """Reads the world and says what it would do to it."""
+
+    is_dry = True
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 600,
+        stdin: str = "",
+        env: dict[str, str] | None = None,
+        check: bool = True,
+    ) -> Result:
+        self.say(f"    would run: {shlex.join(argv)}")
+        return Result(0)
+
+    def start(self, argv: Sequence[str], log: Path) -> None:
+        self.say(f"    would start: {shlex.join(argv)} >{log} 2>&1 &")
+
+    def write(self, path: Path, content: str, mode: int) -> None:
+        self.say(f"    would write: {path} (mode {mode:04o}, {len(content)} bytes)")
+
+    def append(self, path: Path, line: str) -> None:
+        self.say(f"    would append to: {path}")
+
+    def make_directory(self, path: Path, mode: int) -> None:
+        if not path.is_dir():
+            self.say(f"    would make: {path}/ (mode {mode:04o})")

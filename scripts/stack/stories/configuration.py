@@ -1,0 +1,103 @@
+"""Makes `.env`, the secrets and a first certificate where they are missing; never overwrites one."""
+
+import os
+import secrets
+from pathlib import Path
+
+from stack.commands import engine
+from stack.config import environment
+from stack.config.project import SECRETS, Project, default_state, load
+from stack.failure import Failure
+from stack.runner import Runner
+
+SECRET_BYTES = 32
+CERTIFICATE_DAYS = 365
+# Given on the first start, so that a stack beside another one can be made without a hand in .env.
+FIRST_KEYS = (
+    "COMPOSE_PROJECT_NAME",
+    "COMPOSE_FILE",
+    "SLIPWAY_IMAGE",
+    "SLIPWAY_HOST",
+    "HTTP_PORT",
+    "HTTPS_PORT",
+    "RATE_LIMIT_PER_SECOND",
+    "STATE_DIR",
+)
+
+
+def ensure_environment(runner: Runner, root: Path) -> Project:
+    """Create `.env` from `.env.example` where there is none, and return the project it describes.
+
+    On the first start the process environment's COMPOSE_PROJECT_NAME, SLIPWAY_HOST and the like are written into it.
+    """
+    file, example = root / ".env", root / ".env.example"
+    if not file.exists():
+        given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
+        name = given.get("COMPOSE_PROJECT_NAME", "slipway")
+        given.setdefault("STATE_DIR", str(default_state(name)))
+        text = environment.with_values(example.read_text(encoding="utf-8"), given)
+        runner.write(file, text, 0o600)
+        if runner.is_dry:
+            return Project(root, {line.key: line.value for line in environment.parse(text)})
+    return load(root)
+
+
+def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Project:
+    """Write values that the script found out, such as the base images, into `.env`."""
+    file = project.root / ".env"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    runner.write(file, environment.with_values(text, values), 0o600)
+    return Project(project.root, {**project.values, **values})
+
+
+def ensure_secrets(runner: Runner, project: Project) -> list[str]:
+    """Create the missing secret files with strong random values, and return their names."""
+    # Compose mounts the files as they are: readable for the container's user, so the directory guards them.
+    runner.make_directory(project.secrets, 0o700)
+    made = []
+    for name in SECRETS:
+        path = project.secrets / name
+        if not path.exists():
+            runner.write(path, secrets.token_urlsafe(SECRET_BYTES) + "\n", 0o444)
+            made.append(name)
+        elif not path.read_text(encoding="utf-8").strip():
+            raise Failure(
+                f"the secret file {path} is empty",
+                hints=[f"restore it from where you keep secrets; only for a new stack: rm {path}, and run this again"],
+                runbook=environment.RUNBOOK,
+            )
+    optional = project.secrets / "sentry_dsn"
+    if not optional.exists():
+        runner.write(optional, "", 0o444)
+    return made
+
+
+def ensure_certificate(runner: Runner, project: Project) -> bool:
+    """Create a self-signed certificate where there is none, and say whether one was made."""
+    directory = project.certificate.parent
+    key = directory / "privkey.pem"
+    if project.certificate.exists() and key.exists():
+        return False
+    if project.certificate.exists() != key.exists():
+        present, missing = (project.certificate, key) if project.certificate.exists() else (key, project.certificate)
+        raise Failure(
+            f"{present} is there, but {missing} is not",
+            hints=["put the matching file there; for a self-signed pair: move the one away, and run this again"],
+        )
+    runner.make_directory(directory, 0o755)
+    script = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 "
+        f"-days {CERTIFICATE_DAYS} -subj /CN=$HOST -addext subjectAltName=DNS:$HOST "
+        "-keyout /tls/privkey.pem.new -out /tls/fullchain.pem.new && chmod 0444 /tls/*.new "
+        "&& mv /tls/privkey.pem.new /tls/privkey.pem && mv /tls/fullchain.pem.new /tls/fullchain.pem"
+    )
+    runner.run(
+        engine.throwaway_argv(
+            project.base("python"),
+            ["sh", "-euc", script],
+            mounts=[f"{directory}:/tls"],
+            user=f"{os.geteuid()}:{os.getegid()}",
+            environment={"HOST": project.host},
+        )
+    )
+    return True

@@ -1,0 +1,238 @@
+"""Provides the base images, builds nginx and a release; knows what a release is called."""
+
+import configparser
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stack.commands import engine, host
+from stack.config.project import BASES, Project
+from stack.failure import Failure
+from stack.runner import Runner
+from stack.stories.configuration import set_values
+
+# Where a registry can be reached. up writes the digest it got into .env, so that the same bytes come next time.
+OFFICIAL = {
+    "python": "python:3.13-slim-trixie",
+    "nginx": "nginx:stable-trixie",
+    "postgres": "postgres:17-trixie",
+    "redis": "redis:8.0",
+}
+ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
+PULL_SECONDS = 300
+BUILD_SECONDS = 1200
+# What the image is made of, besides the base; the same list as .dockerignore.
+SOURCES = ("Dockerfile", ".dockerignore", "requirements.lock", "requirements-build.lock", "api", "worker")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def debian_name(service: str) -> str:
+    """Return the honest name of a base image that was built from Debian packages."""
+    return f"slipway-base/{service}:debian-{host.RELEASE}"
+
+
+def ensure_bases(runner: Runner, project: Project) -> Project:
+    """Take each base image from the registry, or build it from Debian packages; `.env` remembers which."""
+    missing = [service for service in BASES if not _has_image(runner, project.base(service))]
+    if not missing:
+        return project
+    chosen: dict[str, str] = {}
+    to_build = []
+    for service in missing:
+        wanted = project.base(service) or OFFICIAL[service]
+        found = "" if wanted.startswith("slipway-base/") else _pull(runner, wanted)
+        if found:
+            chosen[service] = found
+        elif project.base(service) and not wanted.startswith("slipway-base/"):
+            raise Failure(
+                f"{wanted}, which .env names, is neither here nor to be had from its registry",
+                hints=[f"empty {service.upper()}_IMAGE in .env to have another one chosen, or wait for the registry"],
+            )
+        else:
+            # One registry for all: what cannot give one of them will not give the others.
+            to_build = missing[missing.index(service) :]
+            break
+    if to_build:
+        _build_bases(runner, to_build)
+        chosen.update({service: debian_name(service) for service in to_build})
+    return set_values(runner, project, {f"{service.upper()}_IMAGE": image for service, image in chosen.items()})
+
+
+def _has_image(runner: Runner, image: str) -> bool:
+    return bool(image) and runner.read(engine.inspect_argv(image)).code == 0
+
+
+def _pull(runner: Runner, image: str) -> str:
+    """Pull an image and return its name with its digest, or an empty text where the registry did not give it."""
+    result = runner.run(engine.pull_argv(image), timeout=PULL_SECONDS, check=False)
+    if runner.is_dry:
+        return image
+    if result.code != 0:
+        runner.say(f"    not from the registry: {result.err.strip().splitlines()[-1]}")
+        return ""
+    digest = runner.read(engine.inspect_argv(image, "{{index .RepoDigests 0}}")).out.strip().partition("@")[2]
+    return f"{image.partition('@')[0]}@{digest}"
+
+
+def _build_bases(runner: Runner, services: list[str]) -> None:
+    runner.say(f"    building {', '.join(services)} from Debian packages ({host.RELEASE} with its security suite)")
+    if not _has_image(runner, ROOT_IMAGE):
+        _bootstrap(runner)
+    settings = host.apt_settings(runner.read(host.APT_SETTINGS).out)
+    recipe = Path("scripts/base-images")
+    with build_secrets(apt_conf=settings) as secrets:
+        for service in services:
+            argv = engine.build_argv(
+                recipe,
+                [debian_name(service)],
+                {"DEBIAN": ROOT_IMAGE},
+                {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]},
+                target=service,
+                pass_on=_proxies(),
+            )
+            runner.run(argv, timeout=BUILD_SECONDS)
+
+
+def _bootstrap(runner: Runner) -> None:
+    if os.geteuid() != 0:
+        raise Failure(
+            "the registry gives no base images, and only root may build them from Debian packages",
+            hints=["run this once as root: sudo ./scripts/up.sh", "or name images that are here in .env"],
+        )
+    sources = _debian_mirrors(runner)
+    if runner.read(["mmdebstrap", "--version"]).code != 0:
+        packages = ["mmdebstrap", "debian-archive-keyring"]
+        runner.run(host.install_argv(packages), env={"DEBIAN_FRONTEND": "noninteractive"})
+    with tempfile.TemporaryDirectory(prefix="slipway-base-") as directory:
+        archive = Path(directory) / "root.tar"
+        argv = host.bootstrap_argv(str(archive))
+        runner.run(argv, timeout=BUILD_SECONDS, stdin=host.bootstrap_sources(sources))
+        runner.run(engine.import_argv(archive, ROOT_IMAGE))
+
+
+def _debian_mirrors(runner: Runner) -> host.Mirrors:
+    archive, security = os.environ.get("DEBIAN_MIRROR", ""), os.environ.get("DEBIAN_SECURITY_MIRROR", "")
+    if archive:
+        return host.Mirrors(archive, security)
+    listing = runner.read(host.APT_SOURCES)
+    found = host.mirrors(listing.out)
+    if found is None:
+        # The origin of a source is known only once its index was fetched.
+        runner.run(host.APT_UPDATE)
+        found = host.mirrors(runner.read(host.APT_SOURCES).out)
+    if found is None:
+        if runner.is_dry:
+            return host.Mirrors("DEBIAN_MIRROR", "DEBIAN_SECURITY_MIRROR")
+        raise Failure(
+            "no registry can be reached, and apt on this machine has no Debian source to build base images from",
+            hints=[
+                "DEBIAN_MIRROR=... DEBIAN_SECURITY_MIRROR=... ./scripts/up.sh, with the addresses of a Debian mirror"
+            ],
+        )
+    return found
+
+
+def _proxies() -> tuple[str, ...]:
+    return tuple(name for name in (*PROXIES, *map(str.lower, PROXIES)) if os.environ.get(name))
+
+
+@contextmanager
+def build_secrets(apt_conf: str = "") -> Iterator[dict[str, Path]]:
+    """Yield files for the builds: the host's CA bundle and its pip and apt settings; gone afterwards."""
+    bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
+    with tempfile.TemporaryDirectory(prefix="slipway-build-") as directory:
+        made = {name: Path(directory) / name for name in ("ca", "pip.conf", "apt.conf")}
+        made["ca"].write_bytes(bundle.read_bytes() if bundle.exists() else b"")
+        made["pip.conf"].write_text(pip_settings(), encoding="utf-8")
+        made["apt.conf"].write_text(apt_conf, encoding="utf-8")
+        yield made
+
+
+def pip_settings() -> str:
+    """Return the host's choice of package index for pip, for the builds; indexes in local files are left out."""
+    parser = configparser.ConfigParser(interpolation=None)
+    home = Path.home()
+    parser.read(["/etc/pip.conf", home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"])
+    merged = dict(parser["global"]) if parser.has_section("global") else {}
+    for key in ("index-url", "extra-index-url", "trusted-host"):
+        given = os.environ.get("PIP_" + key.upper().replace("-", "_"))
+        if given:
+            merged[key] = given
+    wanted = {key: merged.get(key, "") for key in ("index-url", "extra-index-url", "trusted-host", "proxy")}
+    wanted["extra-index-url"] = " ".join(a for a in wanted["extra-index-url"].split() if not a.startswith("file:"))
+    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in wanted.items() if value)
+
+
+def source_hash(root: Path) -> str:
+    """Return a hash of everything the image is made of: the same sources are the same release."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        path = root / name
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(root)}\0".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def release_name(runner: Runner, root: Path) -> tuple[str, str]:
+    """Return the name of the checkout's release and its git revision.
+
+    The name is the commit, with the sources' hash behind it where they differ from the commit, and that hash alone
+    where there is no git.
+    """
+    git = ["git", "-C", str(root)]
+    revision = runner.read([*git, "rev-parse", "HEAD"])
+    content = source_hash(root)[:8]
+    if revision.code != 0:
+        return f"src-{content}", "unknown"
+    commit = revision.out.strip()
+    changed = runner.read([*git, "status", "--porcelain", "--", *SOURCES]).out.strip()
+    return (f"{commit[:12]}-{content}" if changed else commit[:12]), commit
+
+
+def migration_head(root: Path) -> str:
+    """Return the newest revision of the checkout's migrations, read from the files: the one nothing builds on."""
+    texts = [file.read_text(encoding="utf-8") for file in (root / "api/migrations/versions").glob("*.py")]
+    revisions = {m[1] for text in texts if (m := re.search(r'^revision\b.*?=\s*"([^"]+)"', text, re.MULTILINE))}
+    parents = {m[1] for text in texts if (m := re.search(r'^down_revision\b.*?=\s*"([^"]+)"', text, re.MULTILINE))}
+    heads = revisions - parents
+    if len(heads) != 1:
+        raise Failure(
+            f"the migrations have {len(heads)} heads: {', '.join(sorted(heads)) or 'none'}",
+            hints=["give each migration but the first the one before it as down_revision"],
+        )
+    return heads.pop()
+
+
+def build_release(runner: Runner, project: Project) -> str:
+    """Build the checkout as a release, unless its image is here already, and return its name."""
+    release, revision = release_name(runner, project.root)
+    image = f"{project.image}:{release}"
+    if _has_image(runner, image):
+        runner.say(f"    {image} is here already")
+        return release
+    arguments = {
+        "PYTHON_IMAGE": project.base("python"),
+        "RELEASE": release,
+        "REVISION": revision,
+        "MIGRATION_HEAD": migration_head(project.root),
+        "BUILD_TIME": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with build_secrets() as secrets:
+        used = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
+        argv = engine.build_argv(Path(), [image], arguments, used, target="production", pass_on=_proxies())
+        runner.run(argv, timeout=BUILD_SECONDS)
+    return release
+
+
+def build_nginx(runner: Runner, project: Project) -> None:
+    """Build nginx's image; quick, and a no-op where nothing changed."""
+    arguments = {"NGINX_IMAGE": project.base("nginx")}
+    runner.run(engine.build_argv(Path("nginx"), [project.nginx_image], arguments, {}), timeout=BUILD_SECONDS)

@@ -1,0 +1,53 @@
+"""The story of `logs.sh`: the logs of services, or everything that happened to one request; it only reads."""
+
+import json
+import re
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.failure import USAGE, Failure
+from stack.runner import Runner
+
+LOG_SECONDS = 60
+
+
+def run(runner: Runner, project: Project, names: list[str], *, lines: int, request: str) -> None:
+    """Print the last lines of the services, or, in order of time, every line that carries the request id."""
+    argv = engine.compose_argv("--profile", "*", "config", "--services")
+    known = sorted(runner.read(argv).out.split())
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise Failure(f"no service is called {', '.join(unknown)}", hints=["one of: " + ", ".join(known)], code=USAGE)
+    if not request:
+        result = runner.read(_logs_argv(project, names, lines), timeout=LOG_SECONDS)
+        runner.say(result.out.rstrip())
+        return
+    if not re.fullmatch(r"[A-Za-z0-9-]{8,64}", request):
+        raise Failure(f"'{request}' is not a request id", hints=["take it from the X-Request-ID header"], code=USAGE)
+    found = _of_request(runner.read(_logs_argv(project, names, lines), timeout=LOG_SECONDS).out, request)
+    if not found:
+        raise Failure(
+            f"no line of the last {lines} of each service carries the request id {request}",
+            hints=["look further back: --lines 100000"],
+        )
+    runner.say("\n".join(found))
+
+
+def _logs_argv(project: Project, names: list[str], lines: int) -> list[str]:
+    return engine.compose_argv("--profile", "*", "logs", "--no-color", "--tail", str(lines), *names)
+
+
+def _of_request(output: str, request: str) -> list[str]:
+    """Return the lines of one request in order of time, whichever service wrote them."""
+    found = []
+    for line in output.splitlines():
+        _, bar, text = line.partition("| ")
+        if not bar or request not in text:
+            continue
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            continue  # Postgres and Redis write lines of their own form
+        if isinstance(entry, dict) and entry.get("request_id") == request:
+            found.append((str(entry.get("ts", "")), line))
+    return [line for _, line in sorted(found)]

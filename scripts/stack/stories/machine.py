@@ -1,0 +1,112 @@
+"""Gets an engine and Compose v2 onto this machine and running; touches no project."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from stack.commands import engine, host
+from stack.failure import Failure
+from stack.runner import Runner
+
+ENGINE_LOG = Path("/var/log/slipway-dockerd.log")
+# An engine with nothing to restore answers within 3 s; one with many containers may take longer.
+ENGINE_START_SECONDS = 60
+# `!override` in compose.prod.yaml came with 2.24.4.
+OLDEST_COMPOSE = (2, 24, 4)
+RUNBOOK = "site-down"
+
+
+def ensure_engine(runner: Runner) -> str:
+    """Install what is missing, start what is not running, and return a line that says what is there."""
+    if not _has_programs(runner):
+        _install(runner)
+    answer = runner.read(engine.ENGINE_VERSION)
+    if answer.code != 0:
+        if "permission denied" in answer.err:
+            raise Failure(
+                "this user may not talk to the engine",
+                hints=["run this as root, or add the user to the group docker and log in again"],
+            )
+        _start(runner)
+        answer = runner.read(engine.ENGINE_VERSION)
+    compose = runner.read(engine.COMPOSE_VERSION)
+    _check_compose(compose.out)
+    return f"engine {answer.out.strip() or '(not running)'}, compose {compose.out.strip() or '(not installed)'}"
+
+
+def _has_programs(runner: Runner) -> bool:
+    has_engine = shutil.which("dockerd") or runner.read(engine.ENGINE_VERSION).code == 0
+    has_compose = runner.read(engine.COMPOSE_VERSION).code == 0
+    has_buildx = runner.read(["docker", "buildx", "version"]).code == 0
+    return bool(has_engine and has_compose and has_buildx)
+
+
+def _check_compose(version: str) -> None:
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    if numbers and tuple(map(int, numbers.groups())) < OLDEST_COMPOSE:
+        raise Failure(
+            f"compose {version.strip()} is older than {'.'.join(map(str, OLDEST_COMPOSE))}",
+            hints=["upgrade the Compose plugin: docker compose version shows which one is used"],
+        )
+
+
+def read_os_release(text: str) -> dict[str, str]:
+    """Return the fields of /etc/os-release."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key: value.strip('"') for key, _, value in pairs}
+
+
+def _install(runner: Runner) -> None:
+    release = read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+    name = release.get("ID", "")
+    if name not in {"debian", "ubuntu"}:
+        raise Failure(
+            f"no engine here, and this script can install one on Debian and Ubuntu only (this is {name or 'unknown'})",
+            hints=["install Docker Engine and its Compose plugin by your distribution's way, then run this again"],
+        )
+    if os.geteuid() != 0:
+        raise Failure(
+            "no engine here, and only root may install one",
+            hints=["run this once as root: sudo ./scripts/up.sh"],
+        )
+    runner.run(host.APT_UPDATE)
+    if name == "debian" and int(release.get("VERSION_ID", "0")) < 13:
+        _add_engine_source(runner)
+    packages = host.UBUNTU_ENGINE if name == "ubuntu" else host.DEBIAN_ENGINE
+    runner.run(host.install_argv(packages), env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def _add_engine_source(runner: Runner) -> None:
+    """Debian 12 has no Compose v2: take the engine from Debian 13, pinned to those packages."""
+    found = host.mirrors(runner.read(host.APT_SOURCES).out)
+    if found is None:
+        raise Failure(
+            "apt on this machine has no Debian source",
+            hints=["add Debian's archive to /etc/apt/sources.list, or install the engine by hand"],
+        )
+    runner.write(Path(host.ENGINE_SOURCE), host.engine_source(found.archive), 0o644)
+    runner.write(Path(host.ENGINE_PIN), host.engine_pin(), 0o644)
+    runner.run(host.APT_UPDATE)
+
+
+def _start(runner: Runner) -> None:
+    if os.geteuid() != 0:
+        raise Failure("the engine is not running", hints=["start it as root: systemctl start docker"], runbook=RUNBOOK)
+    if Path("/run/systemd/system").is_dir():
+        runner.run(["systemctl", "enable", "--now", "docker"])
+    else:
+        runner.start(["dockerd"], ENGINE_LOG)
+    deadline = runner.clock() + ENGINE_START_SECONDS
+    while runner.read(engine.ENGINE_VERSION).code != 0:
+        if runner.clock() > deadline:
+            last = ENGINE_LOG.read_text("utf-8", "replace")[-2000:] if ENGINE_LOG.exists() else ""
+            raise Failure(
+                f"the engine did not answer within {ENGINE_START_SECONDS} s of its start",
+                hints=[f"read {ENGINE_LOG}, or with systemd: journalctl --unit docker"],
+                evidence=last,
+                runbook=RUNBOOK,
+            )
+        runner.sleep(0.3)
+        if runner.is_dry:
+            return

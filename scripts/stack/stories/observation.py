@@ -1,0 +1,96 @@
+"""Asks the running system what is live and how it is; changes nothing and remembers nothing."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.runner import Answer, Question, Runner
+
+SLOTS = ("blue", "green")
+LINK = "/run/slots/live.sock"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One container of the project as the engine sees it."""
+
+    name: str
+    state: str
+    health: str
+    status: str
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it runs and its health check, where it has one, succeeds."""
+        return self.state == "running" and self.health in {"", "healthy"}
+
+
+def live_slot(runner: Runner, project: Project) -> str:
+    """Return the slot that the live link names, blue where there is no link yet.
+
+    The link is asked through nginx, or, where nginx does not run, through the volume itself.
+    """
+    asked = runner.read(engine.compose_argv("exec", "--no-TTY", "nginx", "readlink", LINK))
+    if asked.code != 0 and _has_volume(runner, project):
+        mount = f"{project.name}_slots:/run/slots:ro"
+        argv = engine.throwaway_argv(
+            project.nginx_image, ["readlink", LINK], mounts=[mount], user="nginx:10001", environment={}
+        )
+        asked = runner.read(argv)
+    slot = asked.out.strip().removesuffix(".sock")
+    return slot if slot in SLOTS else "blue"
+
+
+def _has_volume(runner: Runner, project: Project) -> bool:
+    return runner.read(["docker", "volume", "inspect", f"{project.name}_slots"]).code == 0
+
+
+def services(runner: Runner, project: Project) -> list[Service]:
+    """Return every container of the project, running or not."""
+    listing = runner.read(engine.compose_argv("ps", "--all", "--format", "json"))
+    found = [json.loads(line) for line in listing.out.splitlines() if line.startswith("{")]
+    return [
+        Service(entry["Service"], entry["State"], entry.get("Health", ""), entry.get("Status", ""))
+        for entry in sorted(found, key=lambda entry: str(entry["Service"]))
+    ]
+
+
+def slot_release(runner: Runner, project: Project, slot: str) -> str:
+    """Return the release whose image is placed in a slot, or an empty text."""
+    label = "org.opencontainers.image.version"
+    result = runner.read(engine.label_argv(f"{project.image}:{slot}", label))
+    return result.out.strip() if result.code == 0 else ""
+
+
+def ask(runner: Runner, project: Project, path: str, *, body: dict[str, Any] | None = None) -> Answer:
+    """Ask the front door as a client would; with a body it is a POST."""
+    return runner.ask(
+        Question(
+            host=project.host,
+            port=project.https_port,
+            path=path,
+            trust=project.certificate,
+            address=project.dial_address,
+            method="GET" if body is None else "POST",
+            body="" if body is None else json.dumps(body),
+        )
+    )
+
+
+def answered_by(answer: Answer) -> tuple[str, str]:
+    """Return the release and the slot that an answer carries, empty where nothing of ours answered."""
+    headers = {key.lower(): value for key, value in answer.headers.items()}
+    return headers.get("x-slipway-release", ""), headers.get("x-slipway-slot", "")
+
+
+def what_serves(runner: Runner, project: Project) -> str:
+    """Return one line that says what is serving now: the last line of every command."""
+    answer = ask(runner, project, "/version")
+    release, slot = answered_by(answer)
+    if answer.status == 200 and release:
+        return f"live: release {release} in slot {slot}, answering at {project.url}"
+    seen = f"HTTP {answer.status}" if answer.status else answer.error
+    running = [service.name for service in services(runner, project) if service.state == "running"]
+    return f"live: nothing answers at {project.url} ({seen}); running: {', '.join(running) or 'no container'}"

@@ -1,0 +1,186 @@
+"""The story of `up.sh`: from a bare machine to a stack that answers over HTTPS; running it again changes nothing."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.runner import Runner
+from stack.stories import configuration, images, ledger, machine, observation
+
+# Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a slow disk.
+DATA_SECONDS = 120
+SLOT_SECONDS = 90
+FRONT_DOOR_SECONDS = 20
+PLAN = (
+    "engine: install and start Docker where it is missing",
+    "configuration: create .env and secrets where they are missing",
+    "base images: from the registry, or from Debian packages",
+    "certificate: a self-signed one where there is none",
+    "release: build the checkout, unless a release is live",
+    "data: start Postgres and Redis",
+    "migrate: bring the database to the release's head",
+    "slot and front door: start, and ask over HTTPS for the release",
+)
+
+
+@dataclass
+class Steps:
+    """Tells the steps and keeps how many seconds each took."""
+
+    runner: Runner
+    started: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Announce a step; what is yielded takes the line that says how it ended."""
+        begun = self.runner.clock()
+        self.runner.say(f"==> {name} [{begun - self.started:.1f} s]")
+        outcome: list[str] = []
+        yield outcome.append
+        self.seconds[name] = round(self.runner.clock() - begun, 1)
+        self.runner.say(f"    {outcome[-1] if outcome else 'done'} ({self.seconds[name]:.1f} s)")
+
+
+def run(runner: Runner, root: Path) -> None:
+    """Bring the stack up and say what a person can do next."""
+    runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
+    steps = Steps(runner, runner.clock())
+    with steps.step("engine") as done:
+        done(machine.ensure_engine(runner))
+    with steps.step("configuration") as done:
+        project = configuration.ensure_environment(runner, root)
+        made = configuration.ensure_secrets(runner, project)
+        done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
+    try:
+        slot = _bring_up(runner, steps, project)
+        credentials = _first_credentials(runner, project)
+    except Failure as failure:
+        failure.hints.append(observation.what_serves(runner, project))
+        raise
+    release = observation.slot_release(runner, project, slot)
+    if (ledger.last(project) or {}).get("to") != release:
+        head = images.migration_head(root)
+        facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
+        ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
+    _say_next(runner, steps, project, credentials)
+
+
+def _bring_up(runner: Runner, steps: Steps, project: Project) -> str:
+    """Do the steps from the base images on; return the live slot."""
+    with steps.step("base images") as done:
+        project = images.ensure_bases(runner, project)
+        images.build_nginx(runner, project)
+        done(", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis")))
+    with steps.step("certificate") as done:
+        made = configuration.ensure_certificate(runner, project)
+        done("made a self-signed one" if made else "kept as it is")
+    with steps.step("release") as done:
+        slot = observation.live_slot(runner, project)
+        placed = observation.slot_release(runner, project, slot)
+        release = placed or images.build_release(runner, project)
+        if not placed:
+            runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
+        done(f"{release} is in slot {slot}" + _difference(runner, project, placed))
+    with steps.step("data"):
+        _start(runner, project, ["postgres", "redis"], DATA_SECONDS)
+    with steps.step("migrate") as done:
+        migrated = runner.run(
+            engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", "migrate"),
+            env={"MIGRATE_TAG": slot, "MIGRATE_CONFIRM": "yes"},
+        )
+        done(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
+    with steps.step("slot and front door") as done:
+        _start(runner, project, [*engine.slot_services(slot), "nginx"], SLOT_SECONDS)
+        done(_await_release(runner, project, release))
+    return slot
+
+
+def _difference(runner: Runner, project: Project, placed: str) -> str:
+    if not placed:
+        return ""
+    checkout, _ = images.release_name(runner, project.root)
+    return "" if checkout == placed else f"; the checkout is {checkout}, which up.sh leaves alone"
+
+
+def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
+    """Start services and wait until the engine calls each healthy; on failure show the logs of those that are not."""
+    waiting = [s.name for s in observation.services(runner, project) if s.name in names and s.state == "restarting"]
+    if waiting:
+        # The engine waits up to a minute between two tries, and `up` leaves such a container alone.
+        runner.run(engine.compose_argv("restart", *waiting))
+    argv = engine.compose_argv("up", "--detach", "--no-deps", "--wait", "--wait-timeout", str(seconds), *names)
+    result = runner.run(argv, timeout=seconds + 60, check=False)
+    if runner.is_dry or result.code == 0:
+        return
+    ill = [s for s in observation.services(runner, project) if s.name in names and not s.is_well]
+    logs = runner.read(engine.compose_argv("logs", "--tail", "20", *(s.name for s in ill))).out if ill else ""
+    seen = ", ".join(f"{s.name} is {s.state} {s.health}".rstrip() for s in ill) or result.err.strip()[-300:]
+    raise Failure(
+        f"not all of {', '.join(names)} became healthy: {seen}",
+        hints=[f"./scripts/logs.sh {s.name}" for s in ill] or ["./scripts/status.sh"],
+        runbook="a-service-keeps-restarting",
+        evidence=logs,
+    )
+
+
+def _await_release(runner: Runner, project: Project, release: str) -> str:
+    if runner.is_dry:
+        return "would ask the front door for the release"
+    deadline = runner.clock() + FRONT_DOOR_SECONDS
+    while True:
+        answer = observation.ask(runner, project, "/readyz")
+        found, slot = observation.answered_by(answer)
+        if answer.status == 200 and found == release:
+            return f"{project.url} answers with release {found} from slot {slot}"
+        if runner.clock() > deadline:
+            seen = f"HTTP {answer.status} from release '{found}'" if answer.status else answer.error
+            raise Failure(
+                f"the front door did not answer with release {release} within {FRONT_DOOR_SECONDS} s "
+                f"(last answer: {seen}, {answer.body[:300]})",
+                hints=["./scripts/logs.sh nginx", "./scripts/status.sh"],
+                runbook="site-down",
+            )
+        runner.sleep(0.2)
+
+
+def _first_credentials(runner: Runner, project: Project) -> str:
+    """Register the first user on a new stack and keep its password beside the secrets; return where."""
+    file = project.secrets / "first_user.json"
+    if file.exists() or runner.is_dry:
+        return str(file)
+    domain = project.host if "." in project.host else "example.com"
+    user = {"email": f"first@{domain}", "password": secrets.token_urlsafe(18)}
+    answer = observation.ask(runner, project, "/v1/users", body=user)
+    if answer.status == 201:
+        runner.write(file, json.dumps(user) + "\n", 0o600)
+    elif answer.status != 409:  # 409: an older database that came with its users
+        raise Failure(
+            f"the first user could not be registered: HTTP {answer.status} {answer.body[:300]} {answer.error}".rstrip(),
+            hints=["./scripts/logs.sh api-blue"],
+            runbook="site-down",
+        )
+    return str(file)
+
+
+def _say_next(runner: Runner, steps: Steps, project: Project, credentials: str) -> None:
+    trust = f"--cacert {project.certificate}"
+    if runner.is_dry:
+        runner.say("\nnothing was changed; without --dry-run this is done")
+        runner.say(observation.what_serves(runner, project))
+        return
+    runner.say(
+        f"\nup in {runner.clock() - steps.started:.1f} s\n"
+        f"  address      {project.url}\n"
+        f"  first login  {credentials}\n"
+        f"  try it       curl {trust} {project.url}/readyz\n"
+        "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
+        "  when it burns  docs/runbook.md"
+    )
+    runner.say(observation.what_serves(runner, project))
