@@ -1,0 +1,30 @@
+"""Times each part of the suite and says at the end what a person can do next."""
+
+import collections
+
+import pytest
+
+PARTS = ("drill", "stack", "docker")
+seconds: dict[str, float] = collections.defaultdict(float)
+parts: dict[str, str] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The quick tests first: a slip shows in seconds, before any container starts."""
+    for item in items:
+        parts[item.nodeid] = next((name for name in PARTS if item.get_closest_marker(name)), "unit")
+    order = ("unit", "docker", "stack", "drill")
+    items.sort(key=lambda item: order.index(parts[item.nodeid]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    seconds[parts[report.nodeid]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    times = ", ".join(f"{name} {seconds[name]:.0f} s" for name in ("unit", "docker", "stack", "drill") if seconds[name])
+    terminalreporter.write_line(f"time of each part: {times}")
+    if exitstatus == 0:
+        terminalreporter.write_line("next: ./scripts/up.sh brings the stack up; docs/runbook.md is for when it burns")
+    else:
+        terminalreporter.write_line("next: run one test again with ./scripts/test.sh -k NAME -x")

@@ -1,0 +1,162 @@
+"""A stack of its own for the tests: a copy of the checkout under another project name, on free loopback ports."""
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "slipway-test"
+IMAGE = "slipway-test/app"
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> float:
+    """Wait until the condition holds and return how many seconds that took; fail at the deadline."""
+    started = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - started
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        time.sleep(every)
+    return time.monotonic() - started
+
+
+class Stack:
+    """What a test may do with the stack under test; every command runs in its own checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.host = "localhost"
+        self.environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "SLIPWAY_IMAGE": IMAGE,
+            "SLIPWAY_HOST": self.host,
+            "HTTP_PORT": str(free_port()),
+            "HTTPS_PORT": str(free_port()),
+            "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
+            "STATE_DIR": str(root / "state"),
+            "COMPOSE_ANSI": "never",
+        }
+        self.url = f"https://{self.host}:{self.environment['HTTPS_PORT']}"
+        self.plain_url = f"http://{self.host}:{self.environment['HTTP_PORT']}"
+
+    def run(self, *argv: str, check: bool = True, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the checkout under test."""
+        done = subprocess.run(
+            argv,
+            cwd=self.root,
+            env={**self.environment, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"{argv} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
+        """Run Compose on the stack under test."""
+        return self.run("docker", "compose", *arguments, check=check, timeout=timeout).stdout
+
+    def sql(self, query: str) -> str:
+        """Ask Postgres as its superuser."""
+        psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command", query]
+        return self.compose("exec", "--no-TTY", "postgres", *psql).strip()
+
+    def container(self, service: str) -> str:
+        """Return the id of a service's container."""
+        return self.compose("--profile", "*", "ps", "--all", "--quiet", service).strip()
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """Return what the engine knows of a service's container."""
+        found = json.loads(self.run("docker", "inspect", self.container(service)).stdout)
+        return dict(found[0])
+
+    def host_pid(self, service: str) -> int:
+        """Return the process id, on the host, of a container's first process; 0 while it does not run."""
+        return int(self.inspect(service)["State"]["Pid"])
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts the stack's certificate, and no other."""
+        context = ssl.create_default_context(cafile=str(self.root / "secrets/tls/fullchain.pem"))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
+
+    @contextmanager
+    def client(self, **options: Any) -> Iterator[httpx2.Client]:
+        """Yield a client of the front door."""
+        with httpx2.Client(base_url=self.url, verify=self.tls, trust_env=False, **options) as client:
+            yield client
+
+    def token(self) -> str:
+        """Log the first user in, whom up.sh registered."""
+        user = json.loads((self.root / "secrets/first_user.json").read_text(encoding="utf-8"))
+        with self.client() as client:
+            answer = client.post("/v1/users/login", json=user)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["access_token"])
+
+    def is_serving(self) -> bool:
+        """Whether the front door says that it is ready, Redis included."""
+        try:
+            with self.client(timeout=2) as client:
+                answer = client.get("/readyz")
+        except httpx2.HTTPError:
+            return False
+        return answer.status_code == 200 and answer.json()["status"] == "ready"
+
+    def switch(self, slot: str) -> None:
+        """Make a slot live: one rename of the link, in the volume, by nginx's own user."""
+        move = f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock /run/slots/live.sock"
+        self.compose("exec", "--no-TTY", "nginx", "sh", "-ec", move)
+
+    def remove(self) -> None:
+        """Remove every container, volume, network and image of this project, by its name; nothing else."""
+        label = f"label=com.docker.compose.project={PROJECT}"
+        for kind, listing, removal in (
+            ("container", ["ps", "--all"], ["rm", "--force", "--volumes"]),
+            ("volume", ["volume", "ls"], ["volume", "rm", "--force"]),
+            ("network", ["network", "ls"], ["network", "rm"]),
+        ):
+            found = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
+            if found:
+                self.run("docker", *removal, *found, timeout=120)
+            left = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
+            assert not left, f"a {kind} of {PROJECT} is left: {left}"
+        for repository in (IMAGE, f"{IMAGE}-nginx"):
+            tags = self.run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository).stdout.split()
+            if tags:
+                self.run("docker", "rmi", "--force", *tags)
+
+
+def copy_checkout(target: Path) -> None:
+    """Copy the checkout as git sees it: tracked files and new ones, nothing that is ignored."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listing.stdout.decode().split("\0"):
+        source = ROOT / name
+        if name and source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)

@@ -1,0 +1,137 @@
+"""What the engine says of the running containers and images, whatever the files intend."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.stack.harness import IMAGE, Stack
+
+pytestmark = pytest.mark.stack
+SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_container_is_confined(stack: Stack, service: str) -> None:
+    facts = stack.inspect(service)
+    host = facts["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["Memory"] > 0
+    assert host["NanoCpus"] > 0
+    assert host["PidsLimit"] > 0
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+    assert facts["State"]["Health"]["Status"] == "healthy"
+    assert not any("docker.sock" in mount["Source"] for mount in facts["Mounts"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_process_is_root_or_holds_a_capability(stack: Stack, service: str) -> None:
+    pids = stack.run("docker", "top", stack.container(service), "-o", "pid,uid").stdout.splitlines()[1:]
+    assert pids
+    for line in pids:
+        pid, uid = line.split()
+        assert uid != "0"
+        status = dict(
+            row.split(":\t", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in row
+        )
+        assert int(status["CapEff"], 16) == 0
+        assert status["NoNewPrivs"].strip() == "1"
+
+
+def test_only_nginx_publishes_a_port_and_on_loopback(stack: Stack) -> None:
+    for service in SERVICES:
+        bound = [b for bs in (stack.inspect(service)["NetworkSettings"]["Ports"] or {}).values() for b in bs or []]
+        if service == "nginx":
+            assert {b["HostIp"] for b in bound} == {"127.0.0.1"}
+        else:
+            assert bound == []
+
+
+def test_the_api_listens_on_no_tcp_port(stack: Stack) -> None:
+    pid = stack.host_pid("api-blue")
+    for table in ("tcp", "tcp6"):
+        rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        # 0A is LISTEN. The engine's own resolver, on 127.0.0.11, is in every container.
+        listening = [row.split()[1] for row in rows if row.split()[3] == "0A"]
+        assert [address for address in listening if not address.startswith("0B00007F:")] == []
+
+
+def test_nginx_reaches_neither_postgres_nor_redis_and_they_reach_nothing(stack: Stack) -> None:
+    networks = {s: set(stack.inspect(s)["NetworkSettings"]["Networks"]) for s in SERVICES}
+    assert {name.partition("_")[2] for name in networks["nginx"]} == {"edge"}
+    for service in ("postgres", "redis"):
+        assert {name.partition("_")[2] for name in networks[service]} == {"data"}
+    data = next(iter(networks["postgres"]))
+    assert json.loads(stack.run("docker", "network", "inspect", data).stdout)[0]["Internal"]
+
+
+def test_only_the_group_of_nginx_may_open_the_sockets(stack: Stack) -> None:
+    listing = stack.compose("exec", "--no-TTY", "nginx", "stat", "-c", "%n %a %g", "/run/slots", "/run/slots/blue.sock")
+    assert listing.split() == ["/run/slots", "2770", "10001", "/run/slots/blue.sock", "770", "10001"]
+
+
+def test_no_secret_is_in_an_environment_or_an_image_layer(stack: Stack) -> None:
+    names = ("database_password", "redis_password", "token_key")
+    values = [(stack.root / "secrets" / name).read_text(encoding="utf-8").strip() for name in names]
+    seen = "".join(json.dumps(stack.inspect(service)) for service in SERVICES)
+    seen += stack.run("docker", "history", "--no-trunc", f"{IMAGE}:blue").stdout
+    seen += stack.compose("logs", "--no-color")
+    assert not [name for name, value in zip(names, values, strict=True) if value in seen]
+
+
+def test_the_image_is_lean_labelled_and_whole(stack: Stack) -> None:
+    facts = json.loads(stack.run("docker", "image", "inspect", f"{IMAGE}:blue").stdout)[0]
+    labels = facts["Config"]["Labels"]
+    assert set(labels) >= {
+        "org.opencontainers.image.version",
+        "org.opencontainers.image.revision",
+        "org.opencontainers.image.created",
+        "slipway.migration_head",
+    }
+    assert facts["Config"]["User"] == "10001:10001"
+    assert facts["Config"]["Healthcheck"]["Test"]
+
+    def inside(script: str) -> str:
+        argv = ["docker", "run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "sh", f"{IMAGE}:blue"]
+        return stack.run(*argv, "-c", script).stdout.strip()
+
+    assert inside("find / -xdev -type f -perm /6000") == "", "a setuid file"
+    present = "for name in gcc cc make uv /opt/venv/bin/pip; do if command -v $name; then :; fi; done"
+    assert inside(present) == "", "a compiler or an installer"
+    assert (
+        inside("find /var/lib/apt/lists /var/cache/apt /root/.cache -type f 2>/dev/null | grep -v lock | head -3") == ""
+    )
+    sources, compiled = inside(
+        "find /app /opt/venv -name '*.py' -not -path '*/versions/*' | wc -l; find /app /opt/venv -name '*.pyc' | wc -l"
+    ).split()
+    assert int(compiled) >= int(sources) * 0.95, "byte code is missing, so that every start compiles it"
+    bill = json.loads(inside("cat /app/sbom.cdx.json"))
+    assert {"fastapi", "gunicorn", "psycopg"} <= {component["name"] for component in bill["components"]}
+    assert set(inside("ls -A /app").split()) == {"api", "sbom.cdx.json", "worker"}
+
+
+def test_a_second_build_reuses_every_layer(stack: Stack) -> None:
+    """Only what differs between two builds, the labels, is made anew."""
+    base = (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
+    argv = [
+        "docker",
+        "build",
+        "--progress",
+        "plain",
+        "--build-arg",
+        f"PYTHON_IMAGE={base}",
+        "--target",
+        "production",
+        ".",
+    ]
+    done = stack.run(*argv, "--tag", f"{IMAGE}:again")
+    steps = [line for line in done.stderr.splitlines() if "[production" in line or "[dependencies" in line]
+    assert steps
+    numbers = {line.split()[0] for line in steps}
+    cached = {line.split()[0] for line in done.stderr.splitlines() if line.endswith(" CACHED")}
+    assert numbers <= cached
