@@ -20,19 +20,26 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("up", prog="scripts/up.sh", help="bring the whole stack up on this machine")
     one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    one.add_argument(
+        "--refresh-bases", action="store_true", help="take newer base images; replaces nginx, Postgres and Redis"
+    )
 
     commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
 
     one = commands.add_parser("logs", prog="scripts/logs.sh", help="logs of services, or of one request")
     one.add_argument("services", nargs="*", metavar="SERVICE", help="for example api-blue; all where none is named")
-    one.add_argument("--lines", type=int, default=200, metavar="N", help="last lines of each service (default 200)")
+    one.add_argument(
+        "--lines", type=_positive, default=200, metavar="N", help="last lines of each service (default 200)"
+    )
     one.add_argument("--request", default="", metavar="ID", help="every line of one request, from nginx to the job")
+    for one in commands.choices.values():
+        one.set_defaults(usage_error=one.error)
     return main
 
 
 def _run(arguments: argparse.Namespace, runner: Runner) -> int:
     if arguments.command == "up":
-        up.run(runner, ROOT)
+        up.run(runner, ROOT, is_refresh=arguments.refresh_bases)
         return 0
     loaded = project.load(ROOT)
     if arguments.command == "status":
@@ -49,18 +56,32 @@ def _what_serves(runner: Runner) -> str:
         return "live: unknown, because .env cannot be read"
 
 
+def _parse() -> argparse.Namespace:
+    arguments, unknown = parser().parse_known_args()
+    if unknown:
+        arguments.usage_error(f"unknown: {' '.join(unknown)}")
+    return arguments
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def main() -> int:
     """Run one command and return its exit code (`docs/runbook.md#exit-codes`)."""
-    arguments = parser().parse_args()
+    arguments = _parse()
     os.chdir(ROOT)  # so that each printed command works as it stands in the checkout
-    runner = DryRunner() if getattr(arguments, "dry_run", False) else RealRunner()
+    runner: Runner = DryRunner() if getattr(arguments, "dry_run", False) else RealRunner()
     try:
         return _run(arguments, runner)
     except Failure as failure:
         if failure.evidence:
             sys.stderr.write(failure.evidence.rstrip() + "\n")
         sys.stderr.write(f"{failure}\n")
-        if failure.code != USAGE and not any(hint.startswith("live:") for hint in failure.hints):
+        if failure.code != USAGE:
             sys.stderr.write(_what_serves(runner) + "\n")
         return failure.code
     except KeyboardInterrupt:

@@ -2,7 +2,9 @@
 
 import http.client
 import os
+import re
 import shlex
+import signal
 import socket
 import ssl
 import subprocess
@@ -17,6 +19,8 @@ from stack.failure import Failure
 
 EVIDENCE_LINES = 25
 ANSWER_SECONDS = 5.0
+# Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ def _last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-EVIDENCE_LINES:])
 
 
+def _as_typed(argv: Sequence[str], env: dict[str, str] | None) -> str:
+    return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()), shlex.join(argv)])
+
+
 class RealRunner:
     """Does it."""
 
@@ -121,7 +129,7 @@ class RealRunner:
         env: dict[str, str] | None = None,
         check: bool = True,
     ) -> Result:
-        self.say(f"    $ {shlex.join(argv)}")
+        self.say(f"    $ {_as_typed(argv, env)}")
         result = self._run(argv, timeout, stdin, env)
         if check and result.code != 0:
             raise Failure(
@@ -133,23 +141,31 @@ class RealRunner:
     def _run(self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None) -> Result:
         started = time.monotonic()
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 argv,
-                input=stdin,
-                capture_output=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                env={**os.environ, "COMPOSE_ANSI": "never", **(env or {})},
-                timeout=timeout,
-                check=False,  # the caller decides: `read` reports, `run` raises
+                env={**os.environ, **(env or {})},
                 # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
                 start_new_session=True,
             )
         except FileNotFoundError:
             return Result(127, err=f"{argv[0]} is not installed")
+        try:
+            out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with all that it started
+            process.communicate()
             return Result(124, err=f"stopped after {timeout:.0f} s", seconds=timeout)
-        return Result(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
+            raise
+        out, err = (_TERMINAL_CODE.sub("", text) for text in (out, err))
+        return Result(process.returncode, out, err, time.monotonic() - started)
 
     def start(self, argv: Sequence[str], log: Path) -> None:
         self.say(f"    $ {shlex.join(argv)} >{log} 2>&1 &")
@@ -159,6 +175,7 @@ class RealRunner:
             )
 
     def write(self, path: Path, content: str, mode: int) -> None:
+        self.say(f"    wrote {path} (mode {mode:04o})")
         temporary = path.with_name(f".{path.name}.new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -179,9 +196,12 @@ class RealRunner:
 
     def ask(self, question: Question) -> Answer:
         context = ssl.create_default_context()
-        if question.trust.exists():
-            context.load_verify_locations(question.trust)
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            if question.trust.exists():
+                context.load_verify_locations(question.trust)
+        except OSError as error:
+            return Answer(0, error=f"the certificate in {question.trust} cannot be read: {error}")
         connection = _Connection(question, context)
         try:
             headers = {"Content-Type": "application/json"} if question.body else {}
@@ -235,7 +255,7 @@ class DryRunner(RealRunner):
         env: dict[str, str] | None = None,
         check: bool = True,
     ) -> Result:
-        self.say(f"    would run: {shlex.join(argv)}")
+        self.say(f"    would run: {_as_typed(argv, env)}")
         return Result(0)
 
     def start(self, argv: Sequence[str], log: Path) -> None:

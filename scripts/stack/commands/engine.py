@@ -40,8 +40,9 @@ def build_argv(
     *,
     target: str = "",
     pass_on: tuple[str, ...] = (),
+    is_fresh: bool = False,
 ) -> list[str]:
-    """Build an image; `pass_on` names variables of this process that become build arguments."""
+    """Build an image; `pass_on` names variables of this process that become arguments, `is_fresh` uses no cache."""
     argv = ["docker", "build", "--progress", "plain"]
     for tag in tags:
         argv += ["--tag", tag]
@@ -51,6 +52,8 @@ def build_argv(
         argv += ["--build-arg", name]
     for identifier, path in secrets.items():
         argv += ["--secret", f"id={identifier},src={path}"]
+    if is_fresh:
+        argv.append("--no-cache")
     if target:
         argv += ["--target", target]
     return [*argv, str(context)]

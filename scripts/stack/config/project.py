@@ -107,7 +107,8 @@ def load(root: Path) -> Project:
     file = root / ".env"
     if not file.exists():
         raise Failure("there is no .env here", hints=["./scripts/up.sh creates it"], runbook=environment.RUNBOOK)
-    lines = environment.parse(file.read_text(encoding="utf-8"))
+    # As bytes: reading as text would hide Windows line ends, which Compose passes on.
+    lines = environment.parse(file.read_bytes().decode("utf-8", "replace"))
     known = environment.known_keys(root / ".env.example")
     environment.check_keys(lines, known)
     values = {line.key: line.value for line in lines}
@@ -127,5 +128,8 @@ def _check_values(project: Project) -> None:
         value = project.values.get(key) or "1"
         if not value.isdecimal() or not 0 < int(value) < 65536:
             faults.append(f"{key} is not a port")
+    rate = project.values.get("RATE_LIMIT_PER_SECOND") or "1"
+    if not rate.isdecimal() or int(rate) < 1:
+        faults.append("RATE_LIMIT_PER_SECOND is not a whole number above 0")
     if faults:
         raise Failure("; ".join(faults), hints=["correct .env"], runbook=environment.RUNBOOK)

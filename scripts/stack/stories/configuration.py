@@ -11,6 +11,7 @@ from stack.failure import Failure
 from stack.runner import Runner
 
 SECRET_BYTES = 32
+MOUNTED = ("nginx", "postgres", "redis")
 CERTIFICATE_DAYS = 365
 # Given on the first start, so that a stack beside another one can be made without a hand in .env.
 FIRST_KEYS = (
@@ -23,6 +24,19 @@ FIRST_KEYS = (
     "RATE_LIMIT_PER_SECOND",
     "STATE_DIR",
 )
+
+
+def check_mounted_folders(root: Path) -> None:
+    """Refuse a checkout whose mounted files the containers' users cannot read, as one made under umask 077."""
+    for folder in MOUNTED:
+        for path in [root / folder, *(root / folder).rglob("*")]:
+            needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
+            if path.stat().st_mode & needed != needed:
+                raise Failure(
+                    f"{path} is closed to the containers, which run as users of their own",
+                    hints=[f"chmod -R o+rX {' '.join(MOUNTED)}"],
+                    runbook="a-service-keeps-restarting",
+                )
 
 
 def ensure_environment(runner: Runner, root: Path) -> Project:

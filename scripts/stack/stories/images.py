@@ -19,7 +19,7 @@ from stack.stories.configuration import set_values
 # Where a registry can be reached. up writes the digest it got into .env, so that the same bytes come next time.
 OFFICIAL = {
     "python": "python:3.13-slim-trixie",
-    "nginx": "nginx:stable-trixie",
+    "nginx": "nginx:1.30-trixie",
     "postgres": "postgres:17-trixie",
     "redis": "redis:8.0",
 }
@@ -36,30 +36,35 @@ def debian_name(service: str) -> str:
     return f"slipway-base/{service}:debian-{host.RELEASE}"
 
 
-def ensure_bases(runner: Runner, project: Project) -> Project:
-    """Take each base image from the registry, or build it from Debian packages; `.env` remembers which."""
-    missing = [service for service in BASES if not _has_image(runner, project.base(service))]
+def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) -> Project:
+    """Take each base image from the registry, or build it from Debian packages; `.env` remembers which.
+
+    A refresh asks for all of them again, without any cache, to get newer packages.
+    """
+    missing = [service for service in BASES if is_refresh or not _has_image(runner, project.base(service))]
     if not missing:
         return project
     chosen: dict[str, str] = {}
-    to_build = []
+    has_registry = True
     for service in missing:
         wanted = project.base(service) or OFFICIAL[service]
-        found = "" if wanted.startswith("slipway-base/") else _pull(runner, wanted)
+        if is_refresh and not wanted.startswith("slipway-base/"):
+            wanted = wanted.partition("@")[0]
+        is_own = wanted.startswith("slipway-base/")
+        # One registry for all: what cannot give one of them is not asked for the others, unless .env names them.
+        found = _pull(runner, wanted) if not is_own and (has_registry or project.base(service)) else ""
         if found:
             chosen[service] = found
-        elif project.base(service) and not wanted.startswith("slipway-base/"):
+        elif project.base(service) and not is_own:
             raise Failure(
                 f"{wanted}, which .env names, is neither here nor to be had from its registry",
                 hints=[f"empty {service.upper()}_IMAGE in .env to have another one chosen, or wait for the registry"],
             )
         else:
-            # One registry for all: what cannot give one of them will not give the others.
-            to_build = missing[missing.index(service) :]
-            break
-    if to_build:
-        _build_bases(runner, to_build)
-        chosen.update({service: debian_name(service) for service in to_build})
+            has_registry = has_registry and is_own
+            if is_refresh or not _has_image(runner, debian_name(service)):
+                _build_base(runner, service, is_fresh=is_refresh)
+            chosen[service] = debian_name(service)
     return set_values(runner, project, {f"{service.upper()}_IMAGE": image for service, image in chosen.items()})
 
 
@@ -73,29 +78,28 @@ def _pull(runner: Runner, image: str) -> str:
     if runner.is_dry:
         return image
     if result.code != 0:
-        runner.say(f"    not from the registry: {result.err.strip().splitlines()[-1]}")
+        reason = result.err.strip().splitlines() or [f"exit {result.code}"]
+        runner.say(f"    not from the registry: {reason[-1]}")
         return ""
     digest = runner.read(engine.inspect_argv(image, "{{index .RepoDigests 0}}")).out.strip().partition("@")[2]
     return f"{image.partition('@')[0]}@{digest}"
 
 
-def _build_bases(runner: Runner, services: list[str]) -> None:
-    runner.say(f"    building {', '.join(services)} from Debian packages ({host.RELEASE} with its security suite)")
+def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
+    runner.say(f"    building {service} from Debian packages ({host.RELEASE} with its security suite)")
     if not _has_image(runner, ROOT_IMAGE):
         _bootstrap(runner)
-    settings = host.apt_settings(runner.read(host.APT_SETTINGS).out)
-    recipe = Path("scripts/base-images")
-    with build_secrets(apt_conf=settings) as secrets:
-        for service in services:
-            argv = engine.build_argv(
-                recipe,
-                [debian_name(service)],
-                {"DEBIAN": ROOT_IMAGE},
-                {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]},
-                target=service,
-                pass_on=_proxies(),
-            )
-            runner.run(argv, timeout=BUILD_SECONDS)
+    with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
+        argv = engine.build_argv(
+            Path("scripts/base-images"),
+            [debian_name(service)],
+            {"DEBIAN": ROOT_IMAGE},
+            {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]},
+            target=service,
+            pass_on=_proxies(),
+            is_fresh=is_fresh,
+        )
+        runner.run(argv, timeout=BUILD_SECONDS)
 
 
 def _bootstrap(runner: Runner) -> None:

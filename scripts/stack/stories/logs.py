@@ -6,25 +6,24 @@ import re
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import USAGE, Failure
-from stack.runner import Runner
+from stack.runner import Result, Runner
 
 LOG_SECONDS = 60
 
 
 def run(runner: Runner, project: Project, names: list[str], *, lines: int, request: str) -> None:
     """Print the last lines of the services, or, in order of time, every line that carries the request id."""
+    if request and not re.fullmatch(r"[A-Za-z0-9-]{8,64}", request):
+        raise Failure(f"'{request}' is not a request id", hints=["take it from the X-Request-ID header"], code=USAGE)
     argv = engine.compose_argv("--profile", "*", "config", "--services")
-    known = sorted(runner.read(argv).out.split())
+    known = sorted(_answered(runner.read(argv)).split())
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Failure(f"no service is called {', '.join(unknown)}", hints=["one of: " + ", ".join(known)], code=USAGE)
     if not request:
-        result = runner.read(_logs_argv(project, names, lines), timeout=LOG_SECONDS)
-        runner.say(result.out.rstrip())
+        runner.say(_answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)).rstrip())
         return
-    if not re.fullmatch(r"[A-Za-z0-9-]{8,64}", request):
-        raise Failure(f"'{request}' is not a request id", hints=["take it from the X-Request-ID header"], code=USAGE)
-    found = _of_request(runner.read(_logs_argv(project, names, lines), timeout=LOG_SECONDS).out, request)
+    found = _of_request(_answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)), request)
     if not found:
         raise Failure(
             f"no line of the last {lines} of each service carries the request id {request}",
@@ -33,7 +32,18 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
     runner.say("\n".join(found))
 
 
-def _logs_argv(project: Project, names: list[str], lines: int) -> list[str]:
+def _answered(result: Result) -> str:
+    if result.code != 0:
+        raise Failure(
+            "the engine gives no logs",
+            hints=["docker compose config --quiet", "docker version"],
+            runbook="site-down",
+            evidence=result.err,
+        )
+    return result.out
+
+
+def _logs_argv(names: list[str], lines: int) -> list[str]:
     return engine.compose_argv("--profile", "*", "logs", "--no-color", "--tail", str(lines), *names)
 
 

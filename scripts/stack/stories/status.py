@@ -63,8 +63,10 @@ def _services(runner: Runner, project: Project) -> list[Row]:
     if not found:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
     live = observation.live_slot(runner, project)
-    idle = {name for slot in observation.SLOTS if slot != live for name in engine.slot_services(slot)}
-    return [(service.is_well or service.name in idle, service.name, service.status) for service in found]
+    wanted = {"nginx", "postgres", "redis", *engine.slot_services(live)}
+    rows = [(service.is_well or service.name not in wanted, service.name, service.status) for service in found]
+    missing = wanted - {service.name for service in found}
+    return rows + [(False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)]
 
 
 def _database(runner: Runner, project: Project) -> list[Row]:

@@ -48,22 +48,19 @@ class Steps:
         self.runner.say(f"    {outcome[-1] if outcome else 'done'} ({self.seconds[name]:.1f} s)")
 
 
-def run(runner: Runner, root: Path) -> None:
+def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
     """Bring the stack up and say what a person can do next."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as done:
         done(machine.ensure_engine(runner))
     with steps.step("configuration") as done:
+        configuration.check_mounted_folders(root)
         project = configuration.ensure_environment(runner, root)
         made = configuration.ensure_secrets(runner, project)
         done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
-    try:
-        slot = _bring_up(runner, steps, project)
-        credentials = _first_credentials(runner, project)
-    except Failure as failure:
-        failure.hints.append(observation.what_serves(runner, project))
-        raise
+    slot = _bring_up(runner, steps, project, is_refresh=is_refresh)
+    credentials = _first_credentials(runner, project)
     release = observation.slot_release(runner, project, slot)
     if (ledger.last(project) or {}).get("to") != release:
         head = images.migration_head(root)
@@ -72,10 +69,10 @@ def run(runner: Runner, root: Path) -> None:
     _say_next(runner, steps, project, credentials)
 
 
-def _bring_up(runner: Runner, steps: Steps, project: Project) -> str:
+def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: bool) -> str:
     """Do the steps from the base images on; return the live slot."""
     with steps.step("base images") as done:
-        project = images.ensure_bases(runner, project)
+        project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
         done(", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis")))
     with steps.step("certificate") as done:
@@ -144,32 +141,41 @@ def _await_release(runner: Runner, project: Project, release: str) -> str:
             raise Failure(
                 f"the front door did not answer with release {release} within {FRONT_DOOR_SECONDS} s "
                 f"(last answer: {seen}, {answer.body[:300]})",
-                hints=["./scripts/logs.sh nginx", "./scripts/status.sh"],
+                hints=[*_certificate_hint(project, answer.error), "./scripts/logs.sh nginx", "./scripts/status.sh"],
                 runbook="site-down",
             )
         runner.sleep(0.2)
 
 
-def _first_credentials(runner: Runner, project: Project) -> str:
+def _certificate_hint(project: Project, error: str) -> list[str]:
+    if "certificate" not in error:
+        return []
+    return [
+        f"the certificate in {project.certificate.parent} must be for {project.host} and not expired; "
+        "move it and its key away to have a self-signed pair made"
+    ]
+
+
+def _first_credentials(runner: Runner, project: Project) -> Path:
     """Register the first user on a new stack and keep its password beside the secrets; return where."""
     file = project.secrets / "first_user.json"
     if file.exists() or runner.is_dry:
-        return str(file)
+        return file
     domain = project.host if "." in project.host else "example.com"
     user = {"email": f"first@{domain}", "password": secrets.token_urlsafe(18)}
     answer = observation.ask(runner, project, "/v1/users", body=user)
     if answer.status == 201:
         runner.write(file, json.dumps(user) + "\n", 0o600)
-    elif answer.status != 409:  # 409: an older database that came with its users
+    elif answer.status not in {404, 405, 409}:  # a service with no such route; a database that came with its users
         raise Failure(
             f"the first user could not be registered: HTTP {answer.status} {answer.body[:300]} {answer.error}".rstrip(),
             hints=["./scripts/logs.sh api-blue"],
             runbook="site-down",
         )
-    return str(file)
+    return file
 
 
-def _say_next(runner: Runner, steps: Steps, project: Project, credentials: str) -> None:
+def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path) -> None:
     trust = f"--cacert {project.certificate}"
     if runner.is_dry:
         runner.say("\nnothing was changed; without --dry-run this is done")
@@ -178,8 +184,8 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: str) 
     runner.say(
         f"\nup in {runner.clock() - steps.started:.1f} s\n"
         f"  address      {project.url}\n"
-        f"  first login  {credentials}\n"
-        f"  try it       curl {trust} {project.url}/readyz\n"
+        + (f"  first login  {credentials}\n" if credentials.exists() else "")
+        + f"  try it       curl {trust} {project.url}/readyz\n"
         "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
         "  when it burns  docs/runbook.md"
     )
