@@ -87,6 +87,7 @@ class Settings(ProcessSettings):
     access_token_minutes: int = Field(default=15, ge=1, le=60)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
+    api_processes: int | None = Field(default=None, ge=1, le=64)  # None: api/server/gunicorn_conf.py counts
     max_body_bytes: int = Field(default=1_048_576, ge=1024)  # nginx's client_max_body_size is the same megabyte
 
     @field_validator("token_key")

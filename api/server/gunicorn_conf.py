@@ -60,7 +60,7 @@ settings = load_settings()
 
 bind = f"unix:/run/slots/{settings.slot}.sock"
 umask = 0o007  # the socket is for its group, which nginx is in, and for nobody else
-workers = int(os.environ.get("API_PROCESSES") or worker_count(cpu_limit(), memory_limit_bytes()))
+workers = settings.api_processes or worker_count(cpu_limit(), memory_limit_bytes())
 worker_class = "api.server.draining.DrainingWorker"
 preload_app = True
 backlog = 512

@@ -22,6 +22,14 @@ from tests.api.settings_for_tests import make_settings
 LIMIT_BYTES = 2048
 
 
+async def fail_at_the_database(kind: str) -> None:
+    raise {
+        "pool": sqlalchemy.exc.TimeoutError("no free connection"),
+        "gone": sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg.OperationalError("gone")),
+        "mistake": sqlalchemy.exc.ProgrammingError("SELEC", {}, psycopg.errors.SyntaxError("row-secret")),
+    }[kind]
+
+
 def make_app() -> FastAPI:
     app = create_app(make_settings(max_body_bytes=LIMIT_BYTES))
 
@@ -50,13 +58,7 @@ def make_app() -> FastAPI:
 
         return StreamingResponse(pieces())
 
-    @app.get("/test/database/{kind}")
-    async def database(kind: str) -> None:
-        raise {
-            "pool": sqlalchemy.exc.TimeoutError("no free connection"),
-            "gone": sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg.OperationalError("gone")),
-            "mistake": sqlalchemy.exc.ProgrammingError("SELEC", {}, psycopg.errors.SyntaxError("row-secret")),
-        }[kind]
+    app.get("/test/database/{kind}")(fail_at_the_database)
 
     @app.post("/test/body")
     async def body(request: Request) -> int:

@@ -39,16 +39,19 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: f
 class Stack:
     """What a test may do with the stack under test; every command runs in its own checkout."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, project: str = PROJECT, host: str = "localhost", https_port: int = 0) -> None:
         self.root = root
-        self.host = "localhost"
+        self.project = project
+        self.image = f"{project}/app"
+        self.host = host
+        https_port = https_port or free_port()
         self.environment = {
             **os.environ,
-            "COMPOSE_PROJECT_NAME": PROJECT,
-            "SLIPWAY_IMAGE": IMAGE,
+            "COMPOSE_PROJECT_NAME": project,
+            "SLIPWAY_IMAGE": self.image,
             "SLIPWAY_HOST": self.host,
             "HTTP_PORT": str(free_port()),
-            "HTTPS_PORT": str(free_port()),
+            "HTTPS_PORT": str(https_port),
             "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
             "STATE_DIR": str(root / "state"),
             "COMPOSE_ANSI": "never",
@@ -130,7 +133,7 @@ class Stack:
 
     def remove(self) -> None:
         """Remove every container, volume, network and image of this project, by its name; nothing else."""
-        label = f"label=com.docker.compose.project={PROJECT}"
+        label = f"label=com.docker.compose.project={self.project}"
         for kind, listing, removal in (
             ("container", ["ps", "--all"], ["rm", "--force", "--volumes"]),
             ("volume", ["volume", "ls"], ["volume", "rm", "--force"]),
@@ -140,15 +143,15 @@ class Stack:
             if found:
                 self.run("docker", *removal, *found, timeout=120)
             left = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
-            assert not left, f"a {kind} of {PROJECT} is left: {left}"
-        for repository in (IMAGE, f"{IMAGE}-nginx"):
+            assert not left, f"a {kind} of {self.project} is left: {left}"
+        for repository in (self.image, f"{self.image}-nginx"):
             tags = self.run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository).stdout.split()
             if tags:
                 self.run("docker", "rmi", "--force", *tags)
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy the checkout as git sees it: tracked files and new ones, nothing that is ignored."""
+    """Make a clone of the checkout as it stands: tracked files and new ones, nothing that is ignored."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -160,3 +163,6 @@ def copy_checkout(target: Path) -> None:
         if name and source.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as copied"]):
+        subprocess.run([*git, *arguments], cwd=target, check=True)

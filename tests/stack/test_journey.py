@@ -84,7 +84,11 @@ def test_one_request_is_found_in_the_logs_of_nginx_the_api_and_the_job(stack: St
 
 @pytest.mark.parametrize(
     ("path", "status", "error"),
-    [("/v1/nothing", 404, "not_found"), ("/v1/items", 401, "not_authenticated"), ("/v1/users", 405, "method_not_allowed")],
+    [
+        ("/v1/nothing", 404, "not_found"),
+        ("/v1/items", 401, "not_authenticated"),
+        ("/v1/users", 405, "method_not_allowed"),
+    ],
 )
 def test_every_error_has_the_one_form(stack: Stack, path: str, status: int, error: str) -> None:
     with stack.client() as client:

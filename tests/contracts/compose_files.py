@@ -1,0 +1,56 @@
+"""Reads compose.yaml and compose.prod.yaml as data, with their variables left as they are written."""
+
+import re
+from typing import Any
+
+import yaml
+
+from tests.contracts.tree import text
+
+FILES = ("compose.yaml", "compose.prod.yaml")
+VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)(?::([-?])([^}]*))?\}")
+
+
+class Loader(yaml.SafeLoader):
+    """Knows Compose's own `!override`."""
+
+
+def _override(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node)
+
+
+Loader.add_constructor("!override", _override)
+
+
+def load(name: str = "compose.yaml") -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.load(text(name), Loader)  # noqa: S506 - a SafeLoader with one more tag
+    return loaded
+
+
+COMPOSE = load()
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+APP_SERVICES = ("api-blue", "worker-blue", "api-green", "worker-green", "migrate")
+
+
+def seconds(duration: str) -> float:
+    """Turn Compose's or nginx's `40s`, `500ms`, `1m` into seconds."""
+    found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
+    assert found, f"{duration} is not a duration with a unit"
+    return int(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def size_bytes(size: str) -> int:
+    """Turn `16m`, `40mb` or `1048576` into bytes."""
+    found = re.fullmatch(r"(\d+)([kmg]?)b?", size.lower())
+    assert found, f"{size} is not a size"
+    return int(found[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[found[2]]
+
+
+def variables(source: str) -> list[tuple[str, str | None]]:
+    """Return each ${VAR} of a text with its default, None where it has none."""
+    return [(m[1], m[3] if m[2] == "-" else None) for m in VARIABLE.finditer(source)]
+
+
+def defaulted(value: object) -> str:
+    """Return a value of the compose file with each variable replaced by its default."""
+    return VARIABLE.sub(lambda m: m[3] if m[2] == "-" else "", str(value))

@@ -1,0 +1,183 @@
+"""The documents agree with the code: every anchor, command, link and log action exists."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from stack.__main__ import parser
+
+from tests.contracts.compose_files import SERVICES
+from tests.contracts.tree import ROOT, files, lines, nodes, text
+
+RUNBOOK = Path("docs/runbook.md")
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
+DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
+WITH_COMMANDS = (Path("README.md"), RUNBOOK)
+
+
+def without_fences(source: str) -> str:
+    return re.sub(r"^(```|~~~).*?^\1", "", source, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchor(heading: str) -> str:
+    """Turn a heading into the anchor that GitHub gives it."""
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+def anchors(path: Path) -> set[str]:
+    return {anchor(heading) for heading in re.findall(r"^#{1,6} (.+)$", without_fences(text(path)), re.MULTILINE)}
+
+
+def entries() -> dict[str, list[str]]:
+    """Return each `##` section of the runbook, by its anchor, with the headings inside it."""
+    sections = re.split(r"^## ", without_fences(text(RUNBOOK)), flags=re.MULTILINE)[1:]
+    return {anchor(s.splitlines()[0]): re.findall(r"^### (.+)$", s, re.MULTILINE) for s in sections}
+
+
+def failure_anchors() -> set[str]:
+    """Return every heading that a script or a process sends its reader to when it fails."""
+    constants = {}
+    found: set[str] = set()
+    for path, node in nodes("scripts/**/*.py"):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            constants[path, ast.unparse(node.targets[0])] = str(node.value.value)
+    for path, node in nodes("scripts/**/*.py"):
+        if not isinstance(node, ast.keyword) or node.arg != "runbook":
+            continue
+        if isinstance(node.value, ast.Constant):
+            found.add(str(node.value.value))
+        else:  # a constant of this module or of another one
+            name = ast.unparse(node.value).rpartition(".")[2]
+            values = {value for (_, key), value in constants.items() if key == name}
+            own = constants.get((path, name))
+            found |= {own} if own else values
+    printed = re.compile(r"RUNBOOK: docs/runbook\.md#([\w-]+)")
+    for path in files("api/**", "worker/**", "nginx/**", "postgres/**", "redis/**", "scripts/**"):
+        found.update(name for line in lines(path) for name in printed.findall(line))
+    return found
+
+
+def test_failures_send_their_reader_somewhere() -> None:
+    assert {"boot-refused-by-the-configuration", "site-down", "a-service-keeps-restarting"} <= failure_anchors()
+
+
+def test_every_anchor_that_any_file_names_is_a_heading_of_the_runbook() -> None:
+    mentioned = {
+        name
+        for path in files("**")
+        if path.parts[:2] != ("tests", "contracts")
+        for line in lines(path)
+        for name in re.findall(r"(?:docs/)?runbook\.md#([\w-]+)", line)
+    }
+    assert (mentioned | failure_anchors()) - anchors(RUNBOOK) == set()
+
+
+def test_every_failure_leads_to_a_whole_entry() -> None:
+    assert {name: entries().get(name) for name in failure_anchors()} == dict.fromkeys(failure_anchors(), SECTIONS)
+
+
+def test_every_entry_has_the_same_sections_in_the_same_order() -> None:
+    incidents = {name: headings for name, headings in entries().items() if headings}
+    assert len(incidents) >= 6
+    assert incidents == dict.fromkeys(incidents, SECTIONS)
+
+
+def test_the_exit_codes_are_explained() -> None:
+    assert "exit-codes" in anchors(RUNBOOK)
+
+
+def commands(path: Path) -> list[str]:
+    """Return each command of the fenced shell blocks, continued lines joined, prompts and comments gone."""
+    blocks = re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```", text(path), re.MULTILINE | re.DOTALL)
+    joined = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.strip().removeprefix("$ ") for line in joined if line.strip() and not line.strip().startswith("#")]
+
+
+def words(command: str) -> list[str]:
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return list(lexer)
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
+def test_the_commands_can_be_read_by_a_shell(path: Path) -> None:
+    assert commands(path)
+    for command in commands(path):
+        words(command)
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
+def test_every_file_that_a_command_names_exists(path: Path) -> None:
+    tops = {file.parts[0] for file in files("**")}
+    for command in commands(path):
+        for word in words(command):
+            name = word.removeprefix("./")
+            is_ours = word.startswith("./") or (name.partition("/")[0] in tops and "/" in name)
+            if is_ours and not name.startswith(("secrets/", ".env")) and not re.search(r"[*$<>]|[A-Z]{3}", name):
+                assert (ROOT / name).exists(), f"{path}: `{command}` names {word}"
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
+def test_every_script_takes_the_options_it_is_shown_with(path: Path) -> None:
+    shown = 0
+    for command in commands(path):
+        for match in re.finditer(r"\./scripts/(up|status|logs)\.sh([^|;&>]*)", command):
+            parser().parse_args([match[1], *shlex.split(match[2], comments=True)])
+            shown += 1
+    assert shown
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
+def test_every_service_that_a_command_names_exists(path: Path) -> None:
+    for command in commands(path):
+        for name in re.findall(r"\b(?:api|worker)-[a-z]+\b", command):
+            assert name in SERVICES, command
+
+
+def actions() -> set[str]:
+    """Return every action that the API and the worker write into their logs."""
+    found = set()
+    for _, node in nodes("api/**/*.py", "worker/**/*.py"):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "action":
+                    found |= {
+                        n.value for n in ast.walk(value) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+                    }
+    return found
+
+
+def test_every_action_of_the_logs_is_listed_in_the_runbook() -> None:
+    assert {"request_served", "export_written"} <= actions()
+    listed = set(re.findall(r"`([a-z_]+)`", text(RUNBOOK)))
+    assert actions() - listed == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_fences(text(path))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, name = target.partition("#")
+        linked = (ROOT / path.parent / file).resolve() if file else ROOT / path
+        assert linked.exists(), f"{path}: {target}"
+        if name and linked.suffix == ".md":
+            assert name in anchors(linked.relative_to(ROOT)), f"{path}: {target}"
+
+
+@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "docs/runbook.md"])
+def test_the_document_is_there(path: str) -> None:
+    assert len(text(path)) > 500
+
+
+def test_the_decisions_are_numbered_without_a_gap() -> None:
+    numbers = [int(path.name[:4]) for path in files("docs/decisions/*.md")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 5
+
+
+def test_the_changelog_tells_operators_what_to_do() -> None:
+    assert re.search(r"^#+ Operator action$", text("CHANGELOG.md"), re.MULTILINE)

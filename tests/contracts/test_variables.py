@@ -1,0 +1,153 @@
+"""The sets of variables agree: `.env.example`, the compose files, the scripts and the application's settings."""
+
+import ast
+import re
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+from stack.config import environment
+from stack.config.project import BASES
+
+from api.settings import ProcessSettings, Settings, WorkerSettings
+from tests.contracts.compose_files import APP_SERVICES, COMPOSE, FILES, SERVICES, defaulted, load, variables
+from tests.contracts.tree import ROOT, nodes, text
+
+EXAMPLE = text(".env.example")
+KNOWN = environment.known_keys(ROOT / ".env.example")
+IN_COMPOSE = {name for file in FILES for name, _ in variables(text(file))}
+KINDS: dict[str, type[ProcessSettings]] = {"api": Settings, "worker": WorkerSettings, "migrate": ProcessSettings}
+
+
+def script_keys() -> set[str]:
+    """Return the keys of `.env` that the scripts name themselves."""
+    literals = {node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)}
+    names = {value for value in literals if isinstance(value, str) and re.fullmatch(r"[A-Z][A-Z0-9_]+", value)}
+    return names | {f"{base.upper()}_IMAGE" for base in BASES}
+
+
+def environment_reads() -> set[str]:
+    """Return the variables that the application reads besides its settings."""
+    found = set()
+    for _, node in nodes("api/**/*.py", "worker/**/*.py"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"os.environ.get", "os.getenv"}:
+            found.add(ast.literal_eval(node.args[0]))
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
+            found.add(ast.literal_eval(node.slice))
+    return found
+
+
+def variable_of(name: str, field: FieldInfo) -> str:
+    return field.validation_alias if isinstance(field.validation_alias, str) else name.upper()
+
+
+def fields(kind: type[ProcessSettings]) -> dict[str, FieldInfo]:
+    return {variable_of(name, field): field for name, field in kind.model_fields.items()}
+
+
+def kind_of(service: str) -> type[ProcessSettings]:
+    return KINDS[service.split("-", maxsplit=1)[0]]
+
+
+def test_every_variable_of_the_compose_files_is_explained() -> None:
+    assert IN_COMPOSE <= KNOWN
+
+
+def test_every_explained_variable_is_read_by_the_compose_files_or_the_scripts() -> None:
+    assert IN_COMPOSE | script_keys() >= KNOWN
+
+
+def test_the_scripts_read_no_setting_that_is_not_explained() -> None:
+    reads = {
+        ast.literal_eval(node.args[0])
+        for _, node in nodes("scripts/stack/**/*.py")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("values.get")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert reads
+    assert reads <= KNOWN
+
+
+@pytest.mark.parametrize("service", APP_SERVICES)
+def test_every_variable_that_a_service_is_given_is_read(service: str) -> None:
+    readable = set(fields(Settings)) | set(fields(WorkerSettings)) | environment_reads()
+    for file in FILES:
+        assert set(load(file)["services"][service]["environment"]) <= readable
+
+
+@pytest.mark.parametrize("service", APP_SERVICES)
+def test_every_required_setting_is_given(service: str) -> None:
+    given = set(SERVICES[service]["environment"]) | {name.upper() for name in SERVICES[service]["secrets"]}
+    assert {name for name, field in fields(kind_of(service)).items() if field.is_required()} <= given
+
+
+@pytest.mark.parametrize("service", APP_SERVICES)
+def test_no_service_holds_a_secret_that_it_does_not_read(service: str) -> None:
+    assert {name.upper() for name in SERVICES[service]["secrets"]} <= set(fields(kind_of(service)))
+
+
+def test_every_secret_of_the_compose_file_is_made_by_the_scripts() -> None:
+    made = {node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)}
+    assert set(COMPOSE["secrets"]) <= made
+
+
+@pytest.mark.parametrize("service", APP_SERVICES)
+def test_the_defaults_of_the_compose_file_are_those_of_the_settings(service: str) -> None:
+    compared = 0
+    for key, value in SERVICES[service]["environment"].items():
+        field = fields(kind_of(service)).get(key)
+        if field is None or field.is_required() or key.startswith("SLIPWAY_"):
+            continue
+        assert defaulted(value).lower() == ("" if field.default is None else str(field.default).lower()), key
+        compared += 1
+    assert compared >= 3
+
+
+def test_a_variable_has_one_default_in_a_file() -> None:
+    for file in FILES:
+        found: dict[str, set[str | None]] = {}
+        for name, default in variables(text(file)):
+            found.setdefault(name, set()).add(default)
+        assert {name: defaults for name, defaults in found.items() if len(defaults) > 1} == {}
+
+
+def explained_defaults() -> dict[str, tuple[list[str], str]]:
+    """Return each key of `.env.example` with the keys beside it and what its comment says after `Default:`."""
+    found = {}
+    for comment, keys in re.findall(r"((?:^#.*\n)+)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE):
+        prose = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
+        stated = re.search(r"Default: (.*?)\.(?: |$)", prose)
+        names = re.findall(r"^(\w+)=", keys, re.MULTILINE)
+        if stated:
+            found.update(dict.fromkeys(names, (names, stated[1])))
+    return found
+
+
+def compose_defaults() -> list[tuple[str, str]]:
+    pairs = {(name, default) for file in FILES for name, default in variables(text(file)) if default}
+    commented = set(re.findall(r"^# ?([A-Z0-9_]+)=", EXAMPLE, re.MULTILINE))
+    return sorted(pair for pair in pairs if pair[0] not in commented)
+
+
+@pytest.mark.parametrize(("name", "default"), compose_defaults())
+def test_the_explained_default_is_the_real_one(name: str, default: str) -> None:
+    explained = explained_defaults()
+    assert name in explained, f"the comment of {name} states no default, which is {default}"
+    names, stated = explained[name]
+    values = re.split(r", (?:and )?| and ", stated)
+    if len(values) == len(names) and not any(" " in value for value in values):
+        assert values[names.index(name)] == default
+    else:  # a sentence, such as one default for each compose file
+        assert default in re.split(r",? ", stated)
+
+
+def test_the_default_name_of_the_project_is_the_compose_file_s() -> None:
+    names, stated = explained_defaults()["COMPOSE_PROJECT_NAME"]
+    assert stated.split(" and ")[names.index("COMPOSE_PROJECT_NAME")] == COMPOSE["name"]
+
+
+def test_no_compose_file_holds_a_secret_in_its_environment() -> None:
+    given: list[dict[str, Any]] = [s.get("environment", {}) for f in FILES for s in load(f)["services"].values()]
+    secret = re.compile(r"PASSWORD|TOKEN_KEY|SECRET|DSN")
+    assert [key for one in given for key in one if secret.search(key)] == []

@@ -1,0 +1,91 @@
+"""The argument lists and files that the stories use, as data."""
+
+from pathlib import Path
+
+import pytest
+from stack.commands import engine, host
+
+LISTING = """\
+Ubuntu|Ubuntu|noble|http://u.test/ubuntu/
+Debian|Debian-Security|bookworm-security|http://s.test/debian-security/
+Debian|Debian|bookworm|http://d.test/debian/
+Debian|Debian|bookworm-updates|http://other.test/debian/
+Docker|Docker CE|bookworm|http://c.test/
+"""
+WITHOUT_SECURITY = "Debian|Debian|trixie|http://d.test/debian/"
+
+
+@pytest.mark.parametrize(
+    ("listing", "found"),
+    [
+        (LISTING, host.Mirrors("http://d.test/debian", "http://s.test/debian-security")),
+        (WITHOUT_SECURITY, host.Mirrors("http://d.test/debian", "")),
+        ("Ubuntu|Ubuntu|noble|http://u.test/ubuntu/\n", None),
+        ("Debian|Debian-Security|trixie-security|http://s.test/\n", None),
+        ("", None),
+        ("|||\n", None),
+    ],
+)
+def test_the_mirrors_are_those_of_the_host(listing: str, found: host.Mirrors | None) -> None:
+    assert host.mirrors(listing) == found
+
+
+def test_the_base_images_get_the_security_suite_where_the_host_has_it() -> None:
+    both = host.bootstrap_sources(host.Mirrors("http://d.test", "http://s.test"))
+    assert both.splitlines() == [
+        "deb http://d.test trixie main",
+        "deb http://d.test trixie-updates main",
+        "deb http://s.test trixie-security main",
+    ]
+    assert "security" not in host.bootstrap_sources(host.Mirrors("http://d.test", ""))
+
+
+def test_the_engine_alone_comes_from_the_newer_release() -> None:
+    everything, engine_only = host.engine_pin().strip().split("\n\n")
+    assert everything.splitlines() == ["Package: *", "Pin: release n=trixie", "Pin-Priority: -10"]
+    assert engine_only.splitlines()[0] == "Package: docker.io docker-cli docker-compose docker-buildx"
+    assert int(engine_only.rpartition(" ")[2]) > 500
+    assert "URIs: http://d.test\n" in host.engine_source("http://d.test")
+    assert "Signed-By: /" in host.engine_source("http://d.test")
+
+
+def test_of_the_host_s_apt_settings_only_proxies_and_dates_go_into_a_build() -> None:
+    dump = (
+        'Acquire::http::Proxy "http://proxy.test:3128";\nAcquire::Check-Valid-Until "false";\n'
+        'Acquire::https::Verify-Peer "false";\nAcquire::https::SslKey "/etc/key.pem";\nAcquire::Languages "de";\n'
+    )
+    assert host.apt_settings(dump).splitlines() == [
+        'Acquire::http::Proxy "http://proxy.test:3128";',
+        'Acquire::Check-Valid-Until "false";',
+        'Acquire::https::CAInfo "/run/secrets/ca";',
+    ]
+
+
+def test_a_build_names_its_secrets_and_never_holds_them() -> None:
+    argv = engine.build_argv(
+        Path("nginx"),
+        ["a:1", "a:2"],
+        {"RELEASE": "r"},
+        {"ca": Path("/tmp/ca")},
+        target="production",
+        pass_on=("HTTP_PROXY",),
+    )
+    assert argv == [
+        *("docker", "build", "--progress", "plain", "--tag", "a:1", "--tag", "a:2"),
+        *("--build-arg", "RELEASE=r", "--build-arg", "HTTP_PROXY", "--secret", "id=ca,src=/tmp/ca"),
+        *("--target", "production", "nginx"),
+    ]
+
+
+def test_a_throwaway_container_has_no_network_and_leaves_nothing() -> None:
+    argv = engine.throwaway_argv("i:1", ["sh", "-c", "x"], mounts=["/a:/b"], user="1:2", environment={"K": "v"})
+    assert argv == [
+        *("docker", "run", "--rm", "--network", "none", "--user", "1:2", "--entrypoint", "sh"),
+        *("--volume", "/a:/b", "--env", "K=v", "i:1", "-c", "x"),
+    ]
+
+
+def test_a_slot_is_an_api_and_a_worker() -> None:
+    assert engine.slot_services("green") == ["api-green", "worker-green"]
+    assert engine.compose_argv("ps") == ["docker", "compose", "ps"]
+    assert engine.label_argv("i", "l")[-2:] == ['{{index .Config.Labels "l"}}', "i"]

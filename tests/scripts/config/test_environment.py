@@ -1,0 +1,115 @@
+"""`.env` is read as Compose reads it; every fault is named with its line and none with its value."""
+
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stack.config.environment import check_keys, known_keys, parse, with_values
+from stack.failure import Failure
+
+from tests.scripts.conftest import ROOT
+
+VALUE = "hunter2"
+
+
+def values(text: str) -> dict[str, str]:
+    return {line.key: line.value for line in parse(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("A=b\n", "b"),
+        ("  A=b  \n", "b"),
+        ("# why\n\nA=b # which\n", "b"),
+        ("A=b#c\n", "b#c"),
+        ('A="b # c"\n', "b # c"),
+        ("A='b'\n", "b"),
+        ("A='\n", "'"),
+        ("A=\n", ""),
+        ("A=b=c\n", "b=c"),
+    ],
+)
+def test_a_value_is_read_as_compose_reads_it(text: str, value: str) -> None:
+    assert values(text) == {"A": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"A={VALUE}\r\n", "CRLF"),
+        (f"A={VALUE}\nB=1\nA={VALUE}\n", "A stands twice, in lines 1 and 3"),
+        (f"A={VALUE}", "cut off"),
+        (f"export A={VALUE}\n", "line 1 is not KEY=value"),
+        (f"{VALUE}\n", "line 1 is not KEY=value"),
+        (f"1A={VALUE}\n", "line 1 is not KEY=value"),
+        (f"A ={VALUE}\n", "line 1 is not KEY=value"),
+    ],
+)
+def test_a_fault_is_named_without_its_value(text: str, fault: str) -> None:
+    with pytest.raises(Failure) as raised:
+        parse(text)
+    message = str(raised.value)
+    assert fault in message
+    assert VALUE not in message
+    assert "HINT: " in message
+    assert message.endswith("RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration")
+
+
+def test_all_faults_are_named_at_once() -> None:
+    with pytest.raises(Failure) as raised:
+        parse(f"what\nA=1\r\nA={VALUE}")
+    for fault in ("line 1", "CRLF", "A stands twice", "cut off"):
+        assert fault in str(raised.value)
+
+
+def test_an_unknown_key_is_refused_by_name_and_line() -> None:
+    with pytest.raises(Failure) as raised:
+        check_keys(parse(f"A=1\n\nHTTPPORT={VALUE}\n"), {"A"})
+    assert "HTTPPORT (line 3)" in str(raised.value)
+    assert VALUE not in str(raised.value)
+
+
+def test_keys_that_are_commented_out_are_known_and_prose_is_not(tmp_path: Path) -> None:
+    example = tmp_path / "example"
+    example.write_text("# Why=not\nA=\n# B=x:y\n#C=\n# Says D=1 here\n", encoding="utf-8")
+    assert known_keys(example) == {"A", "B", "C"}
+
+
+KEYS = st.text(string.ascii_uppercase, min_size=1, max_size=3)
+PLAIN = st.text(string.ascii_letters + string.digits + "-_./:@+=#", min_size=1).filter(lambda text: text[0] != "#")
+FILLER = st.sampled_from(["", "# a comment", "#", "#\tNOTE"])
+
+
+@given(st.dictionaries(KEYS, st.one_of(st.just(""), PLAIN)), st.dictionaries(KEYS, PLAIN), st.lists(FILLER))
+def test_values_that_are_written_are_read_again_and_no_other_is_changed(
+    before: dict[str, str], given: dict[str, str], comments: list[str]
+) -> None:
+    added = {key: value for key, value in given.items() if not before.get(key)}
+    lines = [f"{key}={value}" for key, value in before.items()]
+    text = "".join(f"{line}\n" for line in [*comments, *lines])
+    assert values(with_values(text, added)) == {**before, **added}
+
+
+@given(st.dictionaries(KEYS, PLAIN, min_size=1), st.dictionaries(KEYS, PLAIN, min_size=1))
+def test_a_value_that_stands_there_is_replaced_and_not_doubled(before: dict[str, str], given: dict[str, str]) -> None:
+    text = "".join(f"{key}={value}\n" for key, value in before.items())
+    assert values(with_values(text, given)) == {**before, **given}
+
+
+@pytest.mark.parametrize("above", ["", "#", "# why", "A=1"])
+def test_the_lines_above_a_value_that_is_filled_in_stay(above: str) -> None:
+    assert with_values(f"{above}\nKEY=\n", {"KEY": "x"}) == f"{above}\nKEY=x\n"
+
+
+def test_a_key_that_is_commented_out_is_filled_in_where_it_stands() -> None:
+    assert with_values("# KEY=\nA=1\n", {"KEY": r"C:\1"}) == "KEY=C:\\1\nA=1\n"
+
+
+def test_the_example_itself_can_be_used() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    lines = parse(text)
+    check_keys(lines, known_keys(ROOT / ".env.example"))
+    assert values(with_values(text, {"HTTP_PORT": "1"})) == {**values(text), "HTTP_PORT": "1"}

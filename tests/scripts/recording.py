@@ -1,0 +1,101 @@
+"""A runner that records what a story would do, answers from a table and lets time pass at once."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.failure import Failure
+from stack.runner import Answer, Question, RealRunner, Result
+
+Reply = Result | Callable[[], Result]
+
+
+@dataclass
+class RecordingRunner:
+    """Commands are recorded, never run; files are real, since a test's project lives in a directory of its own.
+
+    A command gets the newest reply whose text it contains. A question to the engine without a reply is a mistake of
+    the test; a command without one succeeds.
+    """
+
+    is_dry: bool = False
+    replies: list[tuple[str, Reply]] = field(default_factory=list)
+    door: Callable[[Question], Answer] = lambda _: Answer(0, error="connection refused")
+    ran: list[str] = field(default_factory=list)
+    environments: list[dict[str, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
+    now: float = 0.0
+    files: RealRunner = field(default_factory=RealRunner)
+
+    def reply(self, part: str, reply: Reply) -> None:
+        self.replies.append((part, reply))
+
+    def _find(self, command: str) -> Result | None:
+        for part, reply in reversed(self.replies):
+            if part in command:
+                return reply if isinstance(reply, Result) else reply()
+        return None
+
+    def read(self, argv: Sequence[str], *, timeout: float = 30) -> Result:
+        if argv[0] == "git":
+            return self.files.read(argv, timeout=timeout)
+        found = self._find(shlex.join(argv))
+        assert found is not None, f"the test does not say what `{shlex.join(argv)}` answers"
+        return found
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 600,
+        stdin: str = "",
+        env: dict[str, str] | None = None,
+        check: bool = True,
+    ) -> Result:
+        command = shlex.join(argv)
+        self.ran.append(command)
+        self.environments.append(env or {})
+        result = Result(0) if self.is_dry else self._find(command) or Result(0)
+        if check and result.code != 0:
+            raise Failure(f"`{command}` exited with {result.code} after 0.0 s", evidence=result.err)
+        return result
+
+    def start(self, argv: Sequence[str], log: Path) -> None:
+        self.ran.append(shlex.join(argv))
+
+    def write(self, path: Path, content: str, mode: int) -> None:
+        self.written.append(path)
+        if not self.is_dry:
+            self.files.write(path, content, mode)
+
+    def append(self, path: Path, line: str) -> None:
+        self.written.append(path)
+        if not self.is_dry:
+            self.files.append(path, line)
+
+    def make_directory(self, path: Path, mode: int) -> None:
+        if not self.is_dry:
+            self.files.make_directory(path, mode)
+
+    def ask(self, question: Question) -> Answer:
+        return self.door(question)
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def position(self, part: str) -> int:
+        """Return the place of the one command that contains this text."""
+        places = [place for place, command in enumerate(self.ran) if part in command]
+        assert len(places) == 1, f"{part!r} was run {len(places)} times in {self.ran}"
+        return places[0]
+
+    def has_run(self, part: str) -> bool:
+        return any(part in command for command in self.ran)

@@ -1,0 +1,122 @@
+"""What is missing is made once; what is there is never touched."""
+
+import os
+from pathlib import Path
+
+import pytest
+from stack.config.project import SECRETS, Project
+from stack.failure import Failure
+from stack.stories.configuration import (
+    check_mounted_folders,
+    ensure_certificate,
+    ensure_environment,
+    ensure_secrets,
+    set_values,
+)
+
+from tests.scripts.recording import RecordingRunner
+
+
+def test_a_first_start_writes_what_it_was_given_into_env(
+    runner: RecordingRunner, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOST", "a.example")
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "two")
+    monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
+    assert ensure_environment(runner, bare).host == "a.example"
+    written = (bare / ".env").read_text(encoding="utf-8").splitlines()
+    assert {"SLIPWAY_HOST=a.example", "COMPOSE_PROJECT_NAME=two", f"STATE_DIR={tmp_path / 'state'}"} <= set(written)
+    assert (bare / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_env_that_is_there_is_never_overwritten(
+    runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (checkout / ".env").read_bytes()
+    monkeypatch.setenv("SLIPWAY_HOST", "other.example")
+    ensure_environment(runner, checkout)
+    assert (checkout / ".env").read_bytes() == before
+    assert runner.written == []
+
+
+def test_a_dry_run_describes_the_project_and_writes_nothing(bare: Path) -> None:
+    runner = RecordingRunner(is_dry=True)
+    assert ensure_environment(runner, bare).name == "slipway"
+    assert not (bare / ".env").exists()
+
+
+def test_missing_secrets_are_made_strong_and_different(runner: RecordingRunner, loaded: Project) -> None:
+    assert ensure_secrets(runner, loaded) == list(SECRETS)
+    made = {(loaded.secrets / name).read_text(encoding="utf-8").strip() for name in SECRETS}
+    assert len(made) == len(SECRETS)
+    assert min(map(len, made)) >= 43  # 32 bytes
+    assert loaded.secrets.stat().st_mode & 0o777 == 0o700
+    assert (loaded.secrets / "sentry_dsn").read_text(encoding="utf-8") == ""
+
+
+def test_a_secret_that_is_there_is_never_touched(runner: RecordingRunner, loaded: Project) -> None:
+    ensure_secrets(runner, loaded)
+    kept = loaded.secrets / "token_key"
+    (loaded.secrets / "redis_password").unlink()
+    os.utime(kept, (1, 1))
+    before = kept.read_bytes()
+    assert ensure_secrets(runner, loaded) == ["redis_password"]
+    assert (kept.read_bytes(), kept.stat().st_mtime) == (before, 1)
+
+
+def test_an_empty_secret_is_refused_and_stays(runner: RecordingRunner, loaded: Project) -> None:
+    ensure_secrets(runner, loaded)
+    (loaded.secrets / "database_password").chmod(0o600)
+    (loaded.secrets / "database_password").write_text("\n", encoding="utf-8")
+    with pytest.raises(Failure, match="database_password is empty"):
+        ensure_secrets(runner, loaded)
+    assert (loaded.secrets / "database_password").read_text(encoding="utf-8") == "\n"
+
+
+def pair(project: Project) -> tuple[Path, Path]:
+    return project.certificate, project.certificate.with_name("privkey.pem")
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_half_a_certificate_is_refused_and_stays(runner: RecordingRunner, loaded: Project, present: int) -> None:
+    files = pair(loaded)
+    files[0].parent.mkdir(parents=True)
+    files[present].write_text("mine", encoding="utf-8")
+    with pytest.raises(Failure, match=f"{files[present].name} is there, but .*{files[1 - present].name} is not"):
+        ensure_certificate(runner, loaded)
+    assert files[present].read_text(encoding="utf-8") == "mine"
+    assert runner.ran == []
+
+
+def test_a_whole_certificate_is_kept(runner: RecordingRunner, loaded: Project) -> None:
+    pair(loaded)[0].parent.mkdir(parents=True)
+    for file in pair(loaded):
+        file.write_text("mine", encoding="utf-8")
+    assert ensure_certificate(runner, loaded) is False
+    assert runner.ran == []
+
+
+def test_a_first_certificate_is_made_without_a_network_for_the_host(runner: RecordingRunner, loaded: Project) -> None:
+    assert ensure_certificate(runner, loaded) is True
+    (command,) = runner.ran
+    assert "--network none" in command
+    assert "--env HOST=localhost" in command
+    assert f"{loaded.certificate.parent}:/tls" in command
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"), [("nginx", 0o750), ("redis/redis.conf", 0o640), ("postgres/entrypoint.sh", 0o744)]
+)
+def test_a_mounted_file_that_containers_cannot_read_is_refused(bare: Path, path: str, mode: int) -> None:
+    check_mounted_folders(bare)
+    (bare / path).chmod(mode)
+    with pytest.raises(Failure, match=f"{path} is closed to the containers") as raised:
+        check_mounted_folders(bare)
+    assert raised.value.hints == ["chmod -R o+rX nginx postgres redis"]
+
+
+def test_found_values_are_written_where_they_stand_empty(runner: RecordingRunner, bare: Path) -> None:
+    (bare / ".env").write_text("# which\nREDIS_IMAGE=\nHTTP_PORT=1\n", encoding="utf-8")
+    project = set_values(runner, Project(bare, {"HTTP_PORT": "1"}), {"REDIS_IMAGE": "redis:8.0"})
+    assert (bare / ".env").read_text(encoding="utf-8") == "# which\nREDIS_IMAGE=redis:8.0\nHTTP_PORT=1\n"
+    assert project.values == {"HTTP_PORT": "1", "REDIS_IMAGE": "redis:8.0"}

@@ -1,0 +1,260 @@
+"""Where base images come from, what a release is called, and what its head is."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from stack.config.project import BASES, Project, load
+from stack.failure import Failure
+from stack.runner import RealRunner, Result
+from stack.stories import images
+
+from tests.scripts.recording import RecordingRunner
+
+ABSENT, PRESENT = Result(1, err="No such image"), Result(0, "sha256:1\n")
+AWAY = Result(1, err="dial tcp: lookup failed\n")
+DIGEST = "sha256:" + "a" * 64
+DEBIAN = "Debian|Debian|trixie|http://d.test/\nDebian|Debian-Security|trixie-security|http://s.test/\n"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root builds base images")
+
+
+@pytest.fixture
+def fresh(loaded: Project) -> Project:
+    """A project that has no base image yet."""
+    file = loaded.root / ".env"
+    text = file.read_text(encoding="utf-8")
+    for key in ("PYTHON", "NGINX", "POSTGRES", "REDIS"):
+        text = text.replace(f"{key}_IMAGE={loaded.values[f'{key}_IMAGE']}\n", f"{key}_IMAGE=\n")
+    file.write_text(text, encoding="utf-8")
+    return load(loaded.root)
+
+
+@pytest.fixture
+def offline(runner: RecordingRunner) -> RecordingRunner:
+    runner.reply("docker image inspect", ABSENT)
+    runner.reply("slipway-base/debian", lambda: PRESENT if runner.has_run("docker import") else ABSENT)
+    runner.reply("docker pull", AWAY)
+    runner.reply("apt-config", Result(0, 'Acquire::http::Proxy "http://proxy.test";\n'))
+    runner.reply("apt-get indextargets", Result(0, DEBIAN))
+    runner.reply("mmdebstrap --version", Result(0, "mmdebstrap 1.5\n"))
+    return runner
+
+
+def test_images_that_are_here_are_left_alone(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker image inspect", PRESENT)
+    assert images.ensure_bases(runner, loaded) == loaded
+    assert runner.ran == []
+    assert runner.written == []
+
+
+def test_a_registry_s_image_is_kept_with_the_digest_it_had(runner: RecordingRunner, fresh: Project) -> None:
+    runner.reply("docker image inspect", ABSENT)
+    runner.reply("RepoDigests", Result(0, f"docker/x@{DIGEST}\n"))
+    images.ensure_bases(runner, fresh)
+    stored = load(fresh.root)
+    assert {name: stored.base(name) for name in BASES} == {
+        name: f"{image}@{DIGEST}" for name, image in images.OFFICIAL.items()
+    }
+
+
+@as_root
+def test_without_a_registry_all_are_built_under_names_that_say_so(offline: RecordingRunner, fresh: Project) -> None:
+    images.ensure_bases(offline, fresh)
+    stored = load(fresh.root)
+    assert {name: stored.base(name) for name in BASES} == {name: f"slipway-base/{name}:debian-trixie" for name in BASES}
+    assert sum("docker pull" in command for command in offline.ran) == 1
+    order = [offline.position(f"--tag slipway-base/{name}:") for name in BASES]
+    assert offline.position("mmdebstrap --quiet") < offline.position("docker import") < min(order)
+    official = [name for name in images.OFFICIAL.values() if offline.has_run(f"--tag {name}")]
+    assert official == []
+
+
+@as_root
+def test_a_registry_that_goes_away_half_way_leaves_no_image_of_another_name(
+    offline: RecordingRunner, fresh: Project
+) -> None:
+    offline.reply("docker pull --quiet python", Result(0))
+    offline.reply("RepoDigests", Result(0, f"python@{DIGEST}\n"))
+    images.ensure_bases(offline, fresh)
+    stored = load(fresh.root)
+    assert stored.base("python") == f"{images.OFFICIAL['python']}@{DIGEST}"
+    assert stored.base("redis") == "slipway-base/redis:debian-trixie"
+
+
+@pytest.mark.parametrize("image", ["registry.test/python:3.13", f"python:3.13@{DIGEST}"])
+def test_an_image_that_env_names_and_nobody_has_is_refused(
+    offline: RecordingRunner, loaded: Project, image: str
+) -> None:
+    project = Project(loaded.root, {**loaded.values, "PYTHON_IMAGE": image})
+    before = (loaded.root / ".env").read_bytes()
+    with pytest.raises(Failure, match="neither here nor to be had") as raised:
+        images.ensure_bases(offline, project)
+    assert "empty PYTHON_IMAGE in .env" in raised.value.hints[0]
+    assert not offline.has_run("docker build")
+    assert (loaded.root / ".env").read_bytes() == before
+
+
+@as_root
+@pytest.mark.parametrize("kind", ["registry", "debian"])
+def test_images_that_were_pruned_come_back_and_env_can_still_be_read(
+    offline: RecordingRunner, fresh: Project, kind: str
+) -> None:
+    if kind == "registry":
+        offline.reply("docker pull", Result(0))
+        offline.reply("RepoDigests", Result(0, f"x@{DIGEST}\n"))
+    images.ensure_bases(offline, fresh)
+    first = load(fresh.root)
+    images.ensure_bases(offline, first)
+    assert load(fresh.root).values == first.values
+
+
+@as_root
+def test_an_image_that_env_names_is_never_replaced_by_another_kind(offline: RecordingRunner, fresh: Project) -> None:
+    project = Project(fresh.root, {**fresh.values, "REDIS_IMAGE": "registry.test/redis:8"})
+    with pytest.raises(Failure, match=r"registry\.test/redis:8"):
+        images.ensure_bases(offline, project)
+
+
+@as_root
+def test_a_refresh_takes_all_of_them_again_and_uses_no_cache(offline: RecordingRunner, fresh: Project) -> None:
+    images.ensure_bases(offline, fresh)
+    done = len(offline.ran)
+    offline.reply("docker image inspect", PRESENT)
+    first = load(fresh.root)
+    images.ensure_bases(offline, first)
+    assert len(offline.ran) == done
+    images.ensure_bases(offline, first, is_refresh=True)
+    assert [f"slipway-base/{name}:" in command for name, command in zip(BASES, offline.ran[done:], strict=True)] == [
+        True for _ in BASES
+    ]
+    assert all("--no-cache" in command for command in offline.ran[done:])
+
+
+def test_a_refresh_asks_the_registry_for_the_name_without_the_old_digest(
+    runner: RecordingRunner, loaded: Project
+) -> None:
+    project = Project(loaded.root, {**loaded.values, "REDIS_IMAGE": f"redis:8.0@sha256:{'b' * 64}"})
+    runner.reply("RepoDigests", Result(0, f"x@{DIGEST}\n"))
+    refreshed = images.ensure_bases(runner, project, is_refresh=True)
+    assert runner.has_run("docker pull --quiet redis:8.0")
+    assert refreshed.base("redis") == f"redis:8.0@{DIGEST}"
+
+
+def test_a_pull_that_fails_without_a_word_is_a_failed_pull(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker image inspect", ABSENT)
+    runner.reply("docker pull", Result(1))
+    with pytest.raises(Failure, match="nor to be had"):
+        images.ensure_bases(runner, loaded)
+
+
+@as_root
+def test_without_registry_and_debian_it_says_what_to_give(offline: RecordingRunner, fresh: Project) -> None:
+    offline.reply("apt-get indextargets", Result(0, "Ubuntu|Ubuntu|noble|http://u.test/\n"))
+    with pytest.raises(Failure, match="no Debian source") as raised:
+        images.ensure_bases(offline, fresh)
+    assert "DEBIAN_MIRROR" in raised.value.hints[0]
+
+
+def test_build_secrets_are_gone_after_the_build_and_pip_s_local_files_stay_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("CA", encoding="utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.test/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "file:///srv/wheels https://extra.test/simple")
+    with images.build_secrets("settings\n") as files:
+        assert files["ca"].read_text(encoding="utf-8") == "CA"
+        assert files["apt.conf"].read_text(encoding="utf-8") == "settings\n"
+        pip = files["pip.conf"].read_text(encoding="utf-8")
+        assert files["ca"].parent.stat().st_mode & 0o777 == 0o700
+    assert "index-url = https://index.test/simple\n" in pip
+    assert "extra-index-url = https://extra.test/simple\n" in pip
+    assert not files["ca"].parent.exists()
+
+
+def git(root: Path, *arguments: str) -> str:
+    argv = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(bare: Path) -> Path:
+    git(bare, "init", "--quiet")
+    git(bare, "add", ".")
+    git(bare, "commit", "--quiet", "--message", "First")
+    return bare
+
+
+def test_a_release_is_called_after_its_commit(repository: Path) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    assert images.release_name(RealRunner(), repository) == (commit[:12], commit)
+
+
+@pytest.mark.parametrize("change", ["api/main.py", "worker/new.py", "Dockerfile"])
+def test_a_change_of_the_sources_is_another_release(repository: Path, change: str) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    (repository / change).parent.mkdir(exist_ok=True)
+    (repository / change).write_text("changed\n", encoding="utf-8")
+    name, revision = images.release_name(RealRunner(), repository)
+    assert (name, revision) == (f"{commit[:12]}-{images.source_hash(repository)[:8]}", commit)
+
+
+def test_a_change_beside_the_sources_is_the_same_release(repository: Path) -> None:
+    before = images.release_name(RealRunner(), repository), images.source_hash(repository)
+    (repository / "README.md").write_text("new\n", encoding="utf-8")
+    (repository / "api/__pycache__").mkdir()
+    (repository / "api/__pycache__/main.pyc").write_bytes(b"x")
+    (repository / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
+    assert (images.release_name(RealRunner(), repository), images.source_hash(repository)) == before
+
+
+def test_without_git_a_release_is_called_after_its_sources(bare: Path) -> None:
+    assert images.release_name(RealRunner(), bare) == (f"src-{images.source_hash(bare)[:8]}", "unknown")
+
+
+def test_a_renamed_source_is_another_release(bare: Path) -> None:
+    before = images.source_hash(bare)
+    (bare / "api/main.py").rename(bare / "api/other.py")
+    assert images.source_hash(bare) != before
+
+
+def add_revision(root: Path, name: str, parent: str) -> None:
+    text = f'revision: str = "{name}"\ndown_revision: str | None = "{parent}"\n'
+    (root / f"api/migrations/versions/{name}.py").write_text(text, encoding="utf-8")
+
+
+def test_the_head_is_the_revision_that_nothing_builds_on(bare: Path) -> None:
+    add_revision(bare, "0002", "2026_01_01_0000")
+    add_revision(bare, "0001", "0002")
+    assert images.migration_head(bare) == "0001"
+
+
+def test_two_heads_are_refused_by_name(bare: Path) -> None:
+    for name in ("0001", "0002"):
+        add_revision(bare, name, "2026_01_01_0000")
+    with pytest.raises(Failure, match="2 heads: 0001, 0002"):
+        images.migration_head(bare)
+
+
+def test_no_migration_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="0 heads: none"):
+        images.migration_head(tmp_path)
+
+
+def test_a_release_that_is_here_is_not_built_again(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker image inspect", PRESENT)
+    assert images.build_release(runner, loaded).startswith("src-")
+    assert runner.ran == []
+
+
+def test_a_build_states_release_revision_and_head(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker image inspect", ABSENT)
+    release = images.build_release(runner, loaded)
+    (command,) = runner.ran
+    for part in (f"RELEASE={release}", "REVISION=unknown", "MIGRATION_HEAD=2026_01_01_0000", "PYTHON_IMAGE=p:1"):
+        assert f"--build-arg {part}" in command
+    assert "--target production" in command
+    assert f"--tag slipway/app:{release} " in command

@@ -1,0 +1,193 @@
+"""Each row of `status.sh` tells well from ill, and one ill row makes the exit code."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from stack.config.project import Project
+from stack.runner import Answer, Question, Result
+from stack.stories import ledger, observation, status
+
+from tests.scripts.recording import RecordingRunner
+
+HEALTHY = ("api-blue", "nginx", "postgres", "redis", "worker-blue")
+
+
+def containers(**changed: str) -> Result:
+    states = {**dict.fromkeys(HEALTHY, "running"), **{name.replace("_", "-"): state for name, state in changed.items()}}
+    lines = [
+        json.dumps(
+            {"Service": name, "State": state, "Health": "healthy" if state == "running" else "", "Status": state}
+        )
+        for name, state in states.items()
+        if state != "absent"
+    ]
+    return Result(0, "\n".join(lines))
+
+
+def expiry(days: int) -> str:
+    return f"{datetime.now(UTC) + timedelta(days=days, hours=1):%b %d %H:%M:%S %Y} GMT"
+
+
+class Door:
+    """A front door whose answers a test may change."""
+
+    def __init__(self) -> None:
+        self.status, self.release, self.slot, self.expires, self.error = 200, "r-1", "blue", expiry(80), ""
+
+    def __call__(self, question: Question) -> Answer:
+        headers = {"x-slipway-release": self.release, "X-Slipway-Slot": self.slot} if self.release else {}
+        return Answer(self.status, "", headers, self.expires, self.error)
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
+    """A stack in which everything is well."""
+    runner.reply("readlink", Result(0, "blue.sock\n"))
+    runner.reply("image.version", Result(0, "r-1\n"))
+    runner.reply("slipway.migration_head", Result(0, "2026_11_20_0903\n"))
+    runner.reply("docker compose ps", containers())
+    runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
+    runner.reply("docker info", Result(0, "/\n"))
+    runner.door = door
+    return runner
+
+
+def rows(runner: RecordingRunner, project: Project) -> dict[str, tuple[bool, str]]:
+    is_well = status.run(runner, project)
+    found = {line[4:20].strip(): (line.startswith("ok "), line[21:]) for line in runner.said[:-1]}
+    assert is_well == all(row[0] for row in found.values())
+    assert runner.ran == []
+    assert runner.written == []
+    return found
+
+
+def test_a_stack_that_is_well_is_shown_on_one_screen(well: RecordingRunner, loaded: Project) -> None:
+    shown = rows(well, loaded)
+    ill = {name for name, (is_well, _) in shown.items() if not is_well}
+    assert ill <= {"disk engine", "disk state"}  # the disk is the test machine's own
+    assert set(shown) >= {"live", *HEALTHY, "migrations", "queue", "certificate", "last deploy"}
+    assert shown["live"][1] == "slot blue, release r-1"
+    assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
+    assert len(well.said) <= 24
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"release": "r-0"}, "release r-0 from slot blue"),
+        ({"slot": "green"}, "release r-1 from slot green"),
+        ({"release": "", "status": 503}, "503"),
+        ({"release": "", "status": 0, "error": "timed out"}, "timed out"),
+    ],
+)
+def test_a_front_door_that_does_not_answer_as_the_link_says_is_not_ok(
+    well: RecordingRunner, door: Door, loaded: Project, change: dict[str, object], said: str
+) -> None:
+    vars(door).update(change)
+    is_well, text = rows(well, loaded)["live"]
+    assert not is_well
+    assert text.endswith(f"the front door says {said}")
+
+
+def test_a_slot_without_a_release_is_not_ok(well: RecordingRunner, door: Door, loaded: Project) -> None:
+    well.reply("image.version", Result(1))
+    door.release = ""
+    assert rows(well, loaded)["live"][0] is False
+
+
+@pytest.mark.parametrize("state", ["restarting", "exited", "paused"])
+def test_a_service_that_does_not_run_is_not_ok(well: RecordingRunner, loaded: Project, state: str) -> None:
+    well.reply("docker compose ps", containers(worker_blue=state))
+    assert rows(well, loaded)["worker-blue"] == (False, state)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_service_that_has_no_container_is_not_ok(well: RecordingRunner, loaded: Project, name: str) -> None:
+    well.reply("docker compose ps", containers(**{name: "absent"}))
+    assert rows(well, loaded).get(name, (True, "no row"))[0] is False
+
+
+def test_a_stopped_idle_slot_is_ok(well: RecordingRunner, loaded: Project) -> None:
+    well.reply("docker compose ps", containers(api_green="exited"))
+    assert rows(well, loaded)["api-green"] == (True, "exited")
+
+
+def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded: Project) -> None:
+    well.reply("docker compose ps", Result(0, ""))
+    found = {text for is_well, text in rows(well, loaded).values() if not is_well}
+    assert any("./scripts/up.sh" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("row", "migrations", "queue"),
+    [
+        ("2026_11_20_0903|0|0|0|0", True, True),
+        ("2026_11_21_0000|0|0|0|0", True, True),  # ahead: a newer release's additive migration
+        ("2026_11_20_0902|0|0|0|0", False, True),
+        ("|0|0|0|0", False, True),
+        ("2026_11_20_0903|5|1|0|61", True, True),
+        ("2026_11_20_0903|0|0|2|0", True, False),
+    ],
+)
+def test_the_database_is_not_ok_when_behind_and_the_queue_when_jobs_failed(
+    well: RecordingRunner, loaded: Project, row: str, migrations: bool, queue: bool
+) -> None:
+    well.reply("psql", Result(0, row + "\n"))
+    shown = rows(well, loaded)
+    assert (shown["migrations"][0], shown["queue"][0]) == (migrations, queue)
+    assert ("waits 61 s" in shown["queue"][1]) == row.endswith("61")
+
+
+def test_a_database_that_does_not_answer_is_not_ok(well: RecordingRunner, loaded: Project) -> None:
+    well.reply("psql", Result(2, err="psql: error: FATAL:  the database system is starting up\n"))
+    shown = rows(well, loaded)
+    assert shown["migrations"] == shown["queue"] == (False, "psql: error: FATAL:  the database system is starting up")
+
+
+@pytest.mark.parametrize(("days", "is_well"), [(31, True), (30, True), (29, False), (-1, False)])
+def test_a_certificate_is_not_ok_when_a_third_of_its_life_is_left(
+    well: RecordingRunner, door: Door, loaded: Project, days: int, is_well: bool
+) -> None:
+    door.expires = expiry(days)
+    shown = rows(well, loaded)["certificate"]
+    assert shown[0] is is_well
+    assert shown[1].startswith(f"{days} days left")
+
+
+@pytest.mark.parametrize(("result", "is_well"), [("done", True), ("rolled back", False)])
+def test_the_last_deploy_is_the_newest_readable_line_of_the_ledger(
+    well: RecordingRunner, loaded: Project, result: str, is_well: bool
+) -> None:
+    ledger.record(RecordingRunner(), loaded, "up", to="r-0", result="done")
+    ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result=result)
+    with loaded.ledger.open("a", encoding="utf-8") as file:
+        file.write('{"action": "dep')  # cut off by a full disk
+    shown = rows(well, loaded)["last deploy"]
+    assert shown[0] is is_well
+    assert "deploy of r-1 by " in shown[1]
+
+
+def test_a_full_disk_is_not_ok(well: RecordingRunner, loaded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "DISK_PERCENT_LOW", 101)  # no disk has so much free
+    assert rows(well, loaded)["disk engine"][0] is False
+
+
+def test_the_live_slot_is_read_from_the_volume_where_nginx_does_not_run(
+    runner: RecordingRunner, loaded: Project
+) -> None:
+    runner.reply("docker compose exec", Result(1))
+    runner.reply("docker volume inspect", Result(0))
+    runner.reply("docker run", Result(0, "green.sock\n"))
+    assert observation.live_slot(runner, loaded) == "green"
+
+
+def test_on_a_machine_without_a_stack_the_first_slot_is_blue(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker compose exec", Result(1))
+    runner.reply("docker volume inspect", Result(1))
+    assert observation.live_slot(runner, loaded) == "blue"

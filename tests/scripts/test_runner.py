@@ -1,0 +1,220 @@
+"""The real runner against real programs, real files and a real TLS server on loopback."""
+
+import http.server
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stack.failure import Failure
+from stack.runner import EVIDENCE_LINES, DryRunner, Question, RealRunner
+
+PYTHON = [sys.executable, "-c"]
+
+
+def test_a_read_that_fails_is_a_result() -> None:
+    result = RealRunner().read([*PYTHON, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"])
+    assert (result.code, result.out, result.err) == (7, "out\n", "err\n")
+    assert result.seconds > 0
+
+
+def test_a_program_that_is_not_there_is_a_result() -> None:
+    result = RealRunner().read(["no-such-program"])
+    assert (result.code, result.err) == (127, "no-such-program is not installed")
+
+
+def test_a_run_that_fails_shows_the_command_and_its_last_lines() -> None:
+    code = "import sys; [print(n) for n in range(100)]; print('the reason', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(Failure, match="exited with 3 after") as raised:
+        RealRunner().run([*PYTHON, code])
+    evidence = raised.value.evidence.splitlines()
+    assert evidence[-1] == "the reason"
+    assert len(evidence) == EVIDENCE_LINES
+    assert "range(100)" in str(raised.value)
+
+
+def test_a_run_whose_failure_is_expected_is_a_result() -> None:
+    assert RealRunner().run([*PYTHON, "raise SystemExit(3)"], check=False).code == 3
+
+
+def test_a_run_is_printed_as_it_can_be_typed(capfd: pytest.CaptureFixture[str]) -> None:
+    RealRunner().run(["echo", "two words"], env={"A": "b c"})
+    assert capfd.readouterr().out == "    $ A='b c' echo 'two words'\n"
+
+
+def test_codes_for_a_terminal_are_left_out() -> None:
+    assert RealRunner().read(["printf", r"\033[1A\033[2K\033[32mdone\033[0m"]).out == "done"
+
+
+def test_a_run_gets_its_input_and_its_variables() -> None:
+    code = "import os, sys; print(sys.stdin.read() + os.environ['A'] + os.environ['PATH'])"
+    assert RealRunner().run([*PYTHON, code], stdin="in-", env={"A": "a-"}).out == f"in-a-{os.environ['PATH']}\n"
+
+
+def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
+    started = time.monotonic()
+    result = RealRunner().read(["sleep", "30"], timeout=0.3)
+    assert (result.code, result.err) == (124, "stopped after 0 s")
+    assert time.monotonic() - started < 5
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process still runs; one that ended and that nobody has asked after yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    RealRunner().read(["sh", "-c", f"sleep 30 & echo $! >{file}; wait"], timeout=0.5)
+    pid = int(file.read_text(encoding="ascii"))
+    deadline = time.monotonic() + 3
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    survived = is_running(pid)
+    if survived:
+        os.kill(pid, 9)
+    assert not survived
+
+
+def test_a_started_program_outlives_its_session_and_writes_its_log(tmp_path: Path) -> None:
+    log, session = tmp_path / "log", tmp_path / "session"
+    code = f"import os; print('up', flush=True); open({str(session)!r}, 'w').write(f'{{os.getsid(0)}} {{os.getpid()}}')"
+    RealRunner().start([*PYTHON, code], log)
+    deadline = time.monotonic() + 10
+    while not (session.exists() and session.read_text(encoding="ascii")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    own, pid = session.read_text(encoding="ascii").split()
+    assert own == pid != str(os.getsid(0))
+    assert log.read_text(encoding="ascii") == "up\n"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o444])
+def test_a_file_is_replaced_whole_with_its_mode(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "file"
+    file.write_text("old", encoding="utf-8")
+    reader = file.open(encoding="utf-8")
+    RealRunner().write(file, "new", mode)
+    with reader:
+        assert reader.read() == "old"  # another file took its name: no reader ever sees half of it
+    assert file.read_text(encoding="utf-8") == "new"
+    assert file.stat().st_mode & 0o777 == mode
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_that_is_cut_off_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("old", encoding="utf-8")
+    with pytest.raises(UnicodeEncodeError):
+        RealRunner().write(file, "new \ud800", 0o600)
+    assert file.read_text(encoding="utf-8") == "old"
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    for line in ("one", "two"):
+        RealRunner().append(tmp_path / "ledger", line)
+    assert (tmp_path / "ledger").read_text(encoding="utf-8") == "one\ntwo\n"
+
+
+def test_a_dry_run_reads_the_world_and_leaves_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    runner, file = DryRunner(), tmp_path / "file"
+    assert runner.read(["echo", "real"]).out == "real\n"
+    runner.run(["touch", str(file)])
+    runner.start(["touch", str(file)], tmp_path / "log")
+    runner.write(file, "x", 0o600)
+    runner.append(file, "x")
+    runner.make_directory(tmp_path / "made", 0o700)
+    assert list(tmp_path.iterdir()) == []
+    told = capfd.readouterr().out
+    assert f"would run: touch {file}\n" in told
+    assert f"would write: {file} (mode 0600, 1 bytes)\n" in told
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._answer(self.path)
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
+
+    def _answer(self, body: str) -> None:
+        self.send_response(200)
+        self.send_header("X-Slipway-Release", "r-1")
+        self.send_header("X-Host", self.headers["Host"])
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    chain, key = str(folder / "fullchain.pem"), str(folder / "privkey.pem")
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    argv += ["-days", "90", "-subj", "/CN=a.example", "-addext", "subjectAltName=DNS:a.example"]
+    subprocess.run([*argv, "-keyout", key, "-out", chain], check=True, capture_output=True, timeout=30)
+    return Path(chain)
+
+
+@pytest.fixture(scope="module")
+def port(certificate: Path) -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("privkey.pem"))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield int(server.server_address[1])
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_answer_carries_its_headers_and_the_end_of_the_certificate(port: int, certificate: Path) -> None:
+    answer = RealRunner().ask(Question("a.example", port, "/livez", certificate))
+    assert (answer.status, answer.body, answer.error) == (200, "/livez", "")
+    assert answer.headers["X-Slipway-Release"] == "r-1"
+    assert answer.headers["X-Host"] == f"a.example:{port}"
+    end = ssl.cert_time_to_seconds(answer.expires)
+    assert 89 * 86400 < end - time.time() <= 90 * 86400
+
+
+def test_a_post_sends_its_body(port: int, certificate: Path) -> None:
+    question = Question("a.example", port, "/v1/users", certificate, method="POST", body='{"a": 1}')
+    assert RealRunner().ask(question).body == '{"a": 1}'
+
+
+def test_a_certificate_of_another_name_is_refused(port: int, certificate: Path) -> None:
+    answer = RealRunner().ask(Question("b.example", port, "/", certificate))
+    assert answer.status == 0
+    assert "b.example" in answer.error
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(port: int, tmp_path: Path) -> None:
+    answer = RealRunner().ask(Question("a.example", port, "/", tmp_path / "absent.pem"))
+    assert answer.status == 0
+    assert "self-signed certificate" in answer.error
+
+
+def test_a_certificate_file_that_cannot_be_read_is_an_answer_and_no_traceback(port: int, tmp_path: Path) -> None:
+    (tmp_path / "broken.pem").write_text("not a certificate", encoding="utf-8")
+    answer = RealRunner().ask(Question("a.example", port, "/", tmp_path / "broken.pem"))
+    assert answer.status == 0
+    assert answer.error
+
+
+def test_a_closed_port_is_an_answer(certificate: Path) -> None:
+    answer = RealRunner().ask(Question("a.example", 1, "/", certificate))
+    assert (answer.status, answer.expires) == (0, "")
+    assert "refused" in answer.error

@@ -1,0 +1,167 @@
+"""README and runbook, executed as they stand: every command that they name is run here."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.stack.documents import PARTS, README, blocks, incidents
+from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
+
+pytestmark = pytest.mark.drill
+ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
+
+
+def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a block as a person would, in one shell; with check, each of its commands must succeed."""
+    return stack.run("bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url)
+
+
+def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
+    walk = "\n".join(blocks(README.read_text(encoding="utf-8")))
+    done = execute(stack, walk)
+    assert "Lamp" in done.stdout
+    followed = [
+        json.loads(line.partition("| ")[2]) for line in done.stdout.splitlines() if re.match(r"[\w-]+ +\| {", line)
+    ]
+    assert {entry["service"] for entry in followed} >= {"nginx", "api"}
+
+
+def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
+    for script in sorted({*re.findall(r"`(\./scripts/\w+\.sh)", README.read_text(encoding="utf-8"))}):
+        assert "usage" in stack.run(script, "--help").stdout.lower()
+
+
+def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> None:
+    """The commands of `On a public host`, in a clone of their own, published on loopback; then the renewal's reload."""
+    section = README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
+    install, start, reload = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    copy_checkout(tmp_path)
+    public = Stack(tmp_path, project="slipway-public", host="api.example.org", https_port=443)
+    del public.environment["SLIPWAY_HOST"]
+    public.environment |= {"HTTP_BIND": "127.0.0.1", "HTTPS_BIND": "127.0.0.1"}
+    subject = ["-subj", "/CN=api.example.org", "-addext", "subjectAltName=DNS:api.example.org"]
+    pair = ["-keyout", "privkey.pem", "-out", "fullchain.pem"]
+    public.remove()
+    try:
+        public.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90", *subject, *pair)
+        execute(public, install)
+        done = execute(public, start)
+        assert done.stdout.splitlines()[-1].endswith("answering at https://api.example.org")
+        reloaded = execute(public, reload.replace("exec nginx", "exec --no-TTY nginx"))
+        assert "error" not in reloaded.stderr
+        execute(public, "./scripts/status.sh")
+    finally:
+        public.remove()
+
+
+def stop(service: str) -> Callable[[Stack], None]:
+    """Return an injection that stops a service."""
+
+    def inject(stack: Stack) -> None:
+        stack.compose("stop", service)
+
+    return inject
+
+
+def break_redis(stack: Stack) -> None:
+    """A bad edit of Redis' configuration."""
+    file = stack.root / "redis/redis.conf"
+    file.write_text(file.read_text(encoding="utf-8") + "no-such-directive yes\n", encoding="utf-8")
+    stack.compose("restart", "redis")
+    wait_until(lambda: stack.inspect("redis")["RestartCount"] > 2, 30, "redis restarts again and again")
+
+
+def kill_everything(stack: Stack) -> None:
+    """All processes gone at once, as in a power cut."""
+    for pid in [stack.host_pid(name) for name in ("postgres", "redis", "api-blue", "worker-blue", "nginx")]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def leave_an_old_image(stack: Stack) -> None:
+    """An image of a release that lost its name."""
+    for number in (1, 2):
+        recipe = f"FROM {IMAGE}:blue\nLABEL number={number}\n"
+        argv = ["docker", "build", "--quiet", "--tag", f"{IMAGE}:dangling", "-"]
+        subprocess.run(argv, input=recipe, text=True, check=True, capture_output=True)
+    stack.run("docker", "rmi", f"{IMAGE}:dangling")
+    stack.compose("stop", "worker-blue")
+
+
+def spoil_environment(stack: Stack) -> None:
+    """A key twice, one that nothing reads, and Windows line ends."""
+    file = stack.root / ".env"
+    text = file.read_text(encoding="utf-8") + "LOG_LEVEL=DEBUG\nNO_SUCH_KEY=1\n"
+    file.write_text(text.replace("\n", "\r\n"), encoding="utf-8")
+    assert stack.run("./scripts/status.sh", check=False).returncode == 1
+
+
+def hold_the_migration_lock(stack: Stack) -> None:
+    """A session that forgot its transaction, with the lock that migrate needs."""
+    psql = ["psql", "-qAtX", "--host=/tmp", "--username=postgres", "--dbname=slipway"]
+    argv = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql]
+    session = subprocess.Popen(argv, cwd=stack.root, env=stack.environment, stdin=subprocess.PIPE, text=True)
+    assert session.stdin
+    session.stdin.write(f"begin; select pg_advisory_lock({ADVISORY_KEY});\n")
+    session.stdin.flush()
+    aged = "select count(*) from pg_stat_activity where state = 'idle in transaction' and now() - xact_start > '11 s'"
+    wait_until(lambda: stack.sql(aged) == "1", 40, "the transaction is old enough")
+
+
+INJECTIONS: dict[str, Callable[[Stack], None]] = {
+    "site-down": stop("nginx"),
+    "a-service-keeps-restarting": break_redis,
+    "nginx-answers-503": stop("api-blue"),
+    "host-rebooted": kill_everything,
+    "disk-full": leave_an_old_image,
+    "boot-refused-by-the-configuration": spoil_environment,
+    "migration-failed": hold_the_migration_lock,
+}
+
+
+def test_every_incident_of_the_runbook_is_injected() -> None:
+    assert set(incidents()) == set(INJECTIONS)
+    assert all(tuple(parts) == PARTS for parts in incidents().values())
+
+
+def dangling(stack: Stack) -> list[str]:
+    """Return the images of this product that have no name."""
+    labels = ["--filter", "dangling=true", "--filter", "label=org.opencontainers.image.title=slipway"]
+    return stack.run("docker", "images", "--quiet", *labels).stdout.split()
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
+    parts = incidents()[name]
+    INJECTIONS[name](stack)
+    for block in blocks(parts["Diagnosis"]):
+        for line in block.splitlines():
+            code = execute(stack, line, check=False).returncode
+            # An incident may make a command fail, but not be unknown or misused.
+            assert code not in {2, 126, 127}, line
+    for block in blocks(parts["Mitigation"]):
+        execute(stack, block)
+    wait_until(stack.is_serving, 20, f"the mitigation of {name} ended it")
+    for block in blocks(parts["Verification"]):
+        execute(stack, block)
+    if name == "disk-full":
+        assert dangling(stack) == []
+    if name == "boot-refused-by-the-configuration":
+        assert "LOG_LEVEL=\n" in (stack.root / ".env").read_text(encoding="utf-8"), "the first of two lines is kept"
+
+
+def test_an_application_that_refuses_its_settings_names_the_key_and_no_value(stack: Stack) -> None:
+    done = stack.run("./scripts/up.sh", check=False, LOG_LEVEL="canary-value")
+    try:
+        assert done.returncode == 1
+        assert "LOG_LEVEL" in done.stderr
+        assert "canary-value" not in done.stdout + done.stderr
+        assert "RUNBOOK: docs/runbook.md#" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("live:")
+    finally:
+        stack.run("./scripts/up.sh")
