@@ -121,6 +121,12 @@ def test_every_file_that_a_command_names_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
+def test_every_script_that_the_text_names_exists(path: Path) -> None:
+    named = set(re.findall(r"\bscripts/[a-z-]+\.sh\b", text(path)))
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
 def test_every_script_takes_the_options_it_is_shown_with(path: Path) -> None:
     shown = 0
     for command in commands(path):

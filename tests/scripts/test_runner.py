@@ -73,7 +73,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> None:
-    file = tmp_path / "pid"
+    file, started = tmp_path / "pid", time.monotonic()
     RealRunner().read(["sh", "-c", f"sleep 30 & echo $! >{file}; wait"], timeout=0.5)
     pid = int(file.read_text(encoding="ascii"))
     deadline = time.monotonic() + 3
@@ -83,6 +83,7 @@ def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> No
     if survived:
         os.kill(pid, 9)
     assert not survived
+    assert time.monotonic() - started < 10  # it was stopped, not waited for
 
 
 def test_a_started_program_outlives_its_session_and_writes_its_log(tmp_path: Path) -> None:
