@@ -1,12 +1,23 @@
 """Times each part of the suite and says at the end what a person can do next."""
 
 import collections
+from collections.abc import Callable
 
 import pytest
 
 PARTS = ("drill", "stack", "docker")
 seconds: dict[str, float] = collections.defaultdict(float)
+figures: list[str] = []
 parts: dict[str, str] = {}
+
+
+Figure = Callable[[str], None]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Keeps a measured figure; all are printed at the end of the run."""
+    return lambda text: record_property("figure", text)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,9 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     seconds[parts[report.nodeid]] += report.duration
+    if report.when == "call":
+        figures.extend(str(value) for name, value in report.user_properties if name == "figure")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    for figure in figures:
+        terminalreporter.write_line(f"measured: {figure}")
     times = ", ".join(f"{name} {seconds[name]:.0f} s" for name in ("unit", "docker", "stack", "drill") if seconds[name])
     terminalreporter.write_line(f"time of each part: {times}")
     if exitstatus == 0:

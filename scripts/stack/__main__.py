@@ -46,14 +46,25 @@ def _run(arguments: argparse.Namespace, runner: Runner) -> int:
         return 0 if status.run(runner, loaded) else 1
     lines = 100_000 if arguments.request and arguments.lines == 200 else arguments.lines
     logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
+    # Not among the logs, which are often piped into something.
+    sys.stderr.write(_what_serves(runner) + "\n")
     return 0
 
 
 def _what_serves(runner: Runner) -> str:
     try:
         return observation.what_serves(runner, project.load(ROOT))
-    except Failure:
+    except (Failure, PermissionError):
         return "live: unknown, because .env cannot be read"
+
+
+def _report(failure: Failure, runner: Runner) -> int:
+    if failure.evidence:
+        sys.stderr.write(failure.evidence.rstrip() + "\n")
+    sys.stderr.write(f"{failure}\n")
+    if failure.code != USAGE:
+        sys.stderr.write(_what_serves(runner) + "\n")
+    return failure.code
 
 
 def _parse() -> argparse.Namespace:
@@ -78,12 +89,10 @@ def main() -> int:
     try:
         return _run(arguments, runner)
     except Failure as failure:
-        if failure.evidence:
-            sys.stderr.write(failure.evidence.rstrip() + "\n")
-        sys.stderr.write(f"{failure}\n")
-        if failure.code != USAGE:
-            sys.stderr.write(_what_serves(runner) + "\n")
-        return failure.code
+        return _report(failure, runner)
+    except PermissionError as error:
+        hints = ["run this as the user who ran ./scripts/up.sh first: .env and secrets/ are closed to others"]
+        return _report(Failure(f"this user may not read {error.filename}", hints), runner)
     except KeyboardInterrupt:
         sys.stderr.write(f"error: stopped by hand\n{_what_serves(runner)}\n")
         return 130

@@ -154,6 +154,8 @@ class RealRunner:
             )
         except FileNotFoundError:
             return Result(127, err=f"{argv[0]} is not installed")
+        except PermissionError:
+            return Result(126, err=f"{argv[0]} may not be run by this user")
         try:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
@@ -23,7 +24,9 @@ KILLS = [
 
 
 @pytest.mark.parametrize(("service", "seconds"), KILLS)
-def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(stack: Stack, service: str, seconds: int) -> None:
+def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
+    stack: Stack, service: str, seconds: int, figure: Figure
+) -> None:
     load = Load(stack, rate=50)
     with load.running() as report:
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
@@ -38,7 +41,7 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(stack: Sta
         wait_until(lambda: len(report.latencies) > good + 50, 30, "requests succeed again")
     lost, doubled = load.lost_and_doubled()
     kinds = sorted({what.split("{")[0][:60] for _, what in report.failures})
-    print(
+    figure(
         f"kill {service}: back after {back:.1f} s, sent {report.sent}, failed {len(report.failures)} {kinds}, "
         f"longest gap {report.longest_gap:.1f} s, lost {lost}, doubled {doubled}"
     )
@@ -48,7 +51,7 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(stack: Sta
         assert report.failures == [], "the API does not need it"
 
 
-def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(stack: Stack) -> None:
+def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(stack: Stack, figure: Figure) -> None:
     exports = []
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         for number in range(30):
@@ -61,5 +64,5 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(stack: Stack)
     seconds = wait_until(lambda: stack.sql(finished) == str(len(exports)), 90, "every export is finished")
     chunks = f"select 1 from export_chunks where export_id in ({listed}) group by export_id, seq having count(*) > 1"
     doubled = stack.sql(f"select count(*) from ({chunks}) d")
-    print(f"worker killed 3 times in 30 exports: all finished {seconds:.1f} s after the last request")
+    figure(f"worker killed 3 times in 30 exports: all finished {seconds:.1f} s after the last request")
     assert doubled == "0"

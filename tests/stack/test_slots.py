@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.conftest import Figure
 from tests.stack.harness import IMAGE, Stack, wait_until
 from tests.stack.load import Load
 
@@ -26,7 +27,7 @@ def green(stack: Stack) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("green")
-def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack) -> None:
+def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack, figure: Figure) -> None:
     load = Load(stack, rate=100)
     steady = 0
     with load.running() as report:
@@ -36,7 +37,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack) -
             stack.switch("green" if number % 2 == 0 else "blue")
             time.sleep(1.5)  # the interval of the promise: what flows between two switches is what is tested
     lost, doubled = load.lost_and_doubled()
-    print(
+    figure(
         f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost {lost}, doubled {doubled}, "
         f"p99 {report.p99_ms():.0f} ms, longest gap {report.longest_gap * 1000:.0f} ms"
     )
@@ -48,7 +49,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack) -
 
 
 @pytest.mark.usefixtures("green")
-def test_a_stopped_slot_answers_what_it_was_given(stack: Stack) -> None:
+def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) -> None:
     """The old slot is stopped right after the switch, with connections of nginx still open to it."""
     load = Load(stack, rate=100)
     with load.running() as report:
@@ -57,7 +58,7 @@ def test_a_stopped_slot_answers_what_it_was_given(stack: Stack) -> None:
         stack.compose("stop", "api-blue", "worker-blue")
         stack.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
     lost, doubled = load.lost_and_doubled()
-    print(f"stop after switch: sent {report.sent}, failed {report.failures}, lost {lost}, doubled {doubled}")
+    figure(f"stop after switch: sent {report.sent}, failed {report.failures}, lost {lost}, doubled {doubled}")
     assert report.failures == []
     assert (lost, doubled) == (0, 0)
 
@@ -90,7 +91,7 @@ def status(client: httpx2.Client) -> int:
         return 0
 
 
-def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack) -> None:
+def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figure) -> None:
     """Boot time, from the container's start to the first 200 on the slot's own socket."""
     stack.compose("stop", "api-blue")
     started = time.monotonic()
@@ -98,6 +99,6 @@ def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack) -> None:
     with stack.client(timeout=1) as client:
         wait_until(lambda: status(client) == 200, 30, "the front door", every=0.01)
     seconds = time.monotonic() - started
-    print(f"container start to ready through the front door: {seconds:.2f} s")
+    figure(f"container start to ready through the front door: {seconds:.2f} s")
     # Ten times what was measured: a compile at every start or a slow import shows, a busy machine does not.
     assert seconds < 12

@@ -32,7 +32,9 @@ def mirrors(listing: str) -> Mirrors | None:
     """Return the mirrors named in the output of APT_SOURCES, or None where the host has no Debian source."""
     found: dict[str, str] = {}
     for line in listing.splitlines():
-        origin, label, _, address = line.split("|", 3)
+        if line.count("|") != 3:
+            continue
+        origin, label, _, address = line.split("|")
         if origin == "Debian":
             found.setdefault("security" if label == "Debian-Security" else "archive", address.rstrip("/"))
     if "archive" not in found:

@@ -79,7 +79,7 @@ def with_values(text: str, values: dict[str, str]) -> str:
     """Return the text of `.env` with these keys set: on their own line, on the line that shows them, or at the end."""
     lines = text.splitlines()
     for key, value in values.items():
-        places = [n for n, line in enumerate(lines) if line.startswith(f"{key}=")]
+        places = [n for n, line in enumerate(lines) if line.lstrip().startswith(f"{key}=")]
         places += [n for n, line in enumerate(lines) if line.startswith(f"# {key}=")]
         if places:
             lines[places[0]] = f"{key}={value}"

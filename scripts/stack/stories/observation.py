@@ -6,6 +6,7 @@ from typing import Any
 
 from stack.commands import engine
 from stack.config.project import Project
+from stack.failure import Failure
 from stack.runner import Answer, Question, Runner
 
 SLOTS = ("blue", "green")
@@ -28,23 +29,30 @@ class Service:
 
 
 def live_slot(runner: Runner, project: Project) -> str:
-    """Return the slot that the live link names, blue where there is no link yet.
+    """Return the slot that the live link names; blue where nginx has not made the link yet.
 
     The link is asked through nginx, or, where nginx does not run, through the volume itself.
+
+    Raises:
+        Failure: where the link is there and cannot be read: a guess could place a release into the wrong slot.
     """
-    asked = runner.read(engine.compose_argv("exec", "--no-TTY", "nginx", "readlink", LINK))
-    if asked.code != 0 and _has_volume(runner, project):
+    question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo {SLOTS[0]}.sock; fi"]
+    asked = runner.read(engine.compose_argv("exec", "--no-TTY", "nginx", *question))
+    if asked.code != 0:
+        if runner.read(["docker", "volume", "inspect", f"{project.name}_slots"]).code != 0:
+            return SLOTS[0]
         mount = f"{project.name}_slots:/run/slots:ro"
-        argv = engine.throwaway_argv(
-            project.nginx_image, ["readlink", LINK], mounts=[mount], user="nginx:10001", environment={}
+        asked = runner.read(
+            engine.throwaway_argv(project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={})
         )
-        asked = runner.read(argv)
     slot = asked.out.strip().removesuffix(".sock")
-    return slot if slot in SLOTS else "blue"
-
-
-def _has_volume(runner: Runner, project: Project) -> bool:
-    return runner.read(["docker", "volume", "inspect", f"{project.name}_slots"]).code == 0
+    if asked.code != 0 or slot not in SLOTS:
+        raise Failure(
+            f"the live link cannot be read: {asked.err.strip() or asked.out.strip() or 'no answer'}",
+            hints=["docker compose up --detach --no-deps nginx", "docker version"],
+            runbook="site-down",
+        )
+    return slot
 
 
 def services(runner: Runner, project: Project) -> list[Service]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Figure
+
 CLIENTS = 8
 WORKERS = 2
 # The application under test: every answer takes 20 ms, so that some are always in flight.
@@ -99,7 +101,7 @@ async def keep_posting(server: Server, until: asyncio.Event, failures: list[str]
     return sent
 
 
-def test_workers_are_replaced_without_a_lost_request(server: Server) -> None:
+def test_workers_are_replaced_without_a_lost_request(server: Server, figure: Figure) -> None:
     async def scenario() -> tuple[int, list[str]]:
         failures: list[str] = []
         until = asyncio.Event()
@@ -113,7 +115,7 @@ def test_workers_are_replaced_without_a_lost_request(server: Server) -> None:
         return sum(await asyncio.gather(*clients)), failures
 
     sent, failures = asyncio.run(scenario())
-    print(f"two HUPs: {sent} POSTs, {len(failures)} failed")
+    figure(f"two HUPs: {sent} POSTs, {len(failures)} failed")
     assert failures == []
     assert sent > 100
 
