@@ -19,6 +19,31 @@ BLOCKERS = """
 """
 
 
+HOLDER = """
+    SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
+           extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int,
+           left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
+      FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
+
+
+def lock_holder(connection: psycopg.Connection, key: int) -> str:
+    """Name the session that holds this advisory lock."""
+    return describe(connection.execute(HOLDER, [key]).fetchone())
+
+
+def describe(seen: tuple[object, ...] | None) -> str:
+    if seen is None:
+        return "a session that was gone before it could be named"
+    pid, name, state, seconds, query = seen
+    if seconds is None:
+        return f"pid {pid} ({name}, of a role whose sessions this one may not look into)"
+    return f"pid {pid} ({name}, {state}, transaction {seconds} s old): {query}"
+
+
 class BlockerWatch:
     """Remembers who was last seen blocking `connection`; `guard`, in autocommit, is for looking."""
 
@@ -40,12 +65,7 @@ class BlockerWatch:
         self._thread.join()
 
     def describe(self) -> str:
-        if self._seen is None:
-            return "a session that was gone before it could be named"
-        pid, name, state, seconds, query = self._seen
-        if seconds is None:
-            return f"pid {pid} ({name}, of a role whose sessions this one may not look into)"
-        return f"pid {pid} ({name}, {state}, transaction {seconds} s old): {query}"
+        return describe(self._seen)
 
     def _watch(self) -> None:
         try:

@@ -14,24 +14,38 @@ REVISION = re.compile(r'^(revision|down_revision)\b[^=]*=\s*(?:"([^"]+)"|None)',
 
 @dataclass(frozen=True)
 class Migrations:
-    """The head that this code expects, and all revisions that it has a file for."""
+    """The head of this code, all revisions that it has a file for, and those that only `post` ones follow."""
 
     head: str
     known: frozenset[str]
+    enough: frozenset[str] = frozenset()
 
     def accepts(self, applied: str | None) -> bool:
         """Tell whether this code can run on a database at `applied`.
 
-        An unknown revision comes from a newer release, whose additive migrations ran before its switch.
+        An unknown revision comes from a newer release, whose additive migrations ran before its switch. What is
+        `post` runs when the release before is retired, long after this one began to serve.
         """
-        return applied is not None and (applied == self.head or applied not in self.known)
+        return applied is not None and (applied == self.head or applied in self.enough or applied not in self.known)
+
+
+def phase_of(path: Path) -> str:
+    """Return `pre` or `post`, from the name of a revision's file."""
+    return path.stem.split("_")[4]
 
 
 @cache
 def code_migrations() -> Migrations:
-    pairs = [dict(REVISION.findall(path.read_text())) for path in sorted(VERSIONS.glob("*.py"))]
-    known = frozenset(pair["revision"] for pair in pairs)
-    heads = set(known) - {pair["down_revision"] for pair in pairs}
+    paths = sorted(VERSIONS.glob("*.py"))
+    links = [dict(REVISION.findall(path.read_text())) for path in paths]
+    parents = {link["revision"]: link["down_revision"] for link in links}
+    phases = {link["revision"]: phase_of(path) for link, path in zip(links, paths, strict=True)}
+    heads = parents.keys() - set(parents.values())
     if len(heads) != 1:
         raise RuntimeError(f"migrations must have one head, found {sorted(heads)}")
-    return Migrations(head=heads.pop(), known=known)
+    head = at = heads.pop()
+    enough = {head}
+    while phases[at] == "post" and parents[at]:
+        at = parents[at]
+        enough.add(at)
+    return Migrations(head=head, known=frozenset(parents), enough=frozenset(enough))

@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 
+SLOTS_FOLDER = "/run/slots"
 PROBE_SECONDS = 2.0  # above READY_SECONDS, below the compose file's health check timeout
 REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -25,8 +26,7 @@ def ask(path: str, seconds: float = PROBE_SECONDS) -> tuple[int, str]:
 
 
 def main() -> int:
-    folder = os.environ.get("SLIPWAY_SLOTS_DIR", "/run/slots")
-    path = f"{folder}/{os.environ.get('SLIPWAY_SLOT', 'none')}.sock"
+    path = f"{SLOTS_FOLDER}/{os.environ.get('SLIPWAY_SLOT', 'none')}.sock"
     try:
         status, body = ask(path)
     except OSError as error:

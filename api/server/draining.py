@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from typing import Any
@@ -28,6 +29,10 @@ class DrainingServer(Server):
     def __init__(self, worker: Worker, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.worker = worker
+
+    async def on_tick(self, counter: int) -> bool:
+        # A master that was killed cannot tell its workers: without it they would hold the socket for ever.
+        return await super().on_tick(counter) or os.getppid() != self.worker.ppid
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         heartbeat = asyncio.create_task(self._keep_heartbeat())

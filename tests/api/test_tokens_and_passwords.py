@@ -1,7 +1,10 @@
 """A token is accepted only from us, for us, unaltered and in time; passwords are hashed slowly, few at once."""
 
 import asyncio
+import fcntl
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import jwt
@@ -11,7 +14,7 @@ from pydantic import SecretStr
 
 from api.identifiers import new_id
 from api.tokens import LEEWAY_SECONDS, Tokens
-from api.users.passwords import DUMMY_HASH, HASHES_AT_ONCE, Passwords
+from api.users.passwords import DUMMY_HASH, HASH_KIBIBYTES, HASHES_AT_ONCE, LANES, PASSES, Passwords
 from tests.api.settings_for_tests import TOKEN_KEY, make_settings
 
 USER = uuid4()
@@ -70,14 +73,39 @@ def test_a_password_fits_its_hash_only() -> None:
 
     async def check() -> tuple[bool, bool]:
         stored = await passwords.hash("correct horse battery")
-        assert stored.startswith("$argon2id$")
+        assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
         return await passwords.verify("correct horse battery", stored), await passwords.verify("other", stored)
 
     assert asyncio.run(check()) == (True, False)
 
 
+def test_a_hash_of_another_profile_stays_good() -> None:
+    stored = Argon2Hasher(time_cost=3, memory_cost=65_536, parallelism=4).hash("correct horse battery")
+    assert asyncio.run(Passwords().verify("correct horse battery", stored))
+    assert not asyncio.run(Passwords().verify("other", stored))
+
+
+def test_of_the_hashes_that_take_more_one_is_verified_at_a_time_by_all_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("api.users.passwords.COSTLY_LOCK", tmp_path / "lock")
+    costly = Argon2Hasher(memory_cost=2 * HASH_KIBIBYTES).hash("known")
+    with (tmp_path / "lock").open("w") as other, ThreadPoolExecutor() as threads:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as another process would hold it
+        waiting = threads.submit(lambda: asyncio.run(Passwords().verify("known", costly)))
+        assert asyncio.run(Passwords().verify("known", None)) is False, "the others need not wait"
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert waiting.result(10)
+
+
+def test_a_hash_of_no_known_form_opens_nothing() -> None:
+    assert asyncio.run(Passwords().verify("anything", "not a hash")) is False
+
+
 def test_an_unknown_user_costs_as_much_as_a_known_one() -> None:
-    assert not Argon2Hasher().check_needs_rehash(DUMMY_HASH)
+    assert not Argon2Hasher(PASSES, HASH_KIBIBYTES, LANES).check_needs_rehash(DUMMY_HASH)
     assert asyncio.run(Passwords().verify("anything", None)) is False
 
 

@@ -156,3 +156,13 @@ def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(tmp_path: Path, monk
     finally:
         server.process.terminate()
         server.process.wait(20)
+
+
+def test_workers_end_when_their_master_was_killed(server: Server) -> None:
+    pids = [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text("utf-8"))]
+    server.process.kill()
+    server.process.wait(10)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its master"
+        time.sleep(0.05)
