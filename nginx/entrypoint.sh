@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Renders what differs between hosts into /tmp/nginx, makes the live link on the first start, then becomes nginx.
-# With the argument `test` it checks the configuration instead and touches no volume.
+# With the argument `test` it checks the configuration instead and touches no volume; `reload` renders again and has
+# the running nginx read everything anew, certificates too.
 # shellcheck disable=SC2016 # $host and the like are nginx's variables
 set -Eeuo pipefail
 
@@ -36,14 +37,15 @@ render() {
 
 _main() {
 	render
-	if [[ ${1:-} == test ]]; then
-		exec nginx -c /etc/slipway/nginx.conf -t
-	fi
+	case ${1:-} in
+	test) exec nginx -c /etc/slipway/current/nginx.conf -t ;;
+	reload) exec nginx -c /etc/slipway/current/nginx.conf -s reload ;;
+	esac
 	# The link is the only record of what is live, so one that exists is never touched here.
 	if [[ ! -L $link ]]; then
 		ln -s blue.sock "$link"
 	fi
-	exec nginx -c /etc/slipway/nginx.conf -g 'daemon off;'
+	exec nginx -c /etc/slipway/current/nginx.conf -g 'daemon off;'
 }
 
 _main "$@"
