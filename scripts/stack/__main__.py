@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
-from stack.stories import logs, observation, status, up
+from stack.stories import deploy, logs, observation, plan, retire, rollback, status, up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,13 +25,31 @@ def parser() -> argparse.ArgumentParser:
         "--refresh-bases", action="store_true", help="take newer base images; replaces nginx, Postgres and Redis"
     )
 
-    commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
+    one = commands.add_parser("deploy", prog="scripts/deploy.sh", help="make a release of this checkout live")
+    one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    one.add_argument("--plan", action="store_true", help="say what would change, and do nothing")
+    one.add_argument("--image", default="", metavar="REF", help="deploy this image instead of building the checkout")
+    one.add_argument("--wait-lock", type=float, default=0, metavar="SECONDS", help="wait for another deploy to end")
+
+    one = commands.add_parser("rollback", prog="scripts/rollback.sh", help="go back to a release that was good")
+    one.add_argument(
+        "release", nargs="?", default="", metavar="RELEASE", help="default: the good one before the live one"
+    )
+    one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    one.add_argument("--wait-lock", type=float, default=0, metavar="SECONDS", help="wait for another deploy to end")
+
+    one = commands.add_parser("retire", help="end the rollback window; deploy and rollback start this themselves")
+    one.add_argument("slot", choices=observation.SLOTS)
+    one.add_argument("release")
+    one.add_argument("--after", type=float, default=0, metavar="SECONDS")
+    one.add_argument("--entry", type=int, required=True, metavar="N", help="entries in the ledger when it was started")
+
+    one = commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
+    one.add_argument("--history", action="store_true", help="what was done to the stack, the newest last")
 
     one = commands.add_parser("logs", prog="scripts/logs.sh", help="logs of services, or of one request")
     one.add_argument("services", nargs="*", metavar="SERVICE", help="for example api-blue; all where none is named")
-    one.add_argument(
-        "--lines", type=_positive, default=200, metavar="N", help="last lines of each service (default 200)"
-    )
+    one.add_argument("--lines", type=_positive, metavar="N", help="last lines of each service (default 200)")
     one.add_argument("--request", default="", metavar="ID", help="every line of one request, from nginx to the job")
     for one in commands.choices.values():
         one.set_defaults(usage_error=one.error)
@@ -38,23 +57,41 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace, runner: Runner) -> int:
-    if arguments.command == "up":
+    command = arguments.command
+    if command == "up":
         up.run(runner, ROOT, is_refresh=arguments.refresh_bases)
-        return 0
-    loaded = project.load(ROOT)
-    if arguments.command == "status":
+    elif command == "deploy" and not arguments.plan:
+        deploy.run(runner, ROOT, deploy.Options(arguments.image, arguments.wait_lock))
+    elif command == "rollback":
+        rollback.run(runner, ROOT, arguments.release, arguments.wait_lock)
+    else:
+        return _run_loaded(arguments, runner, project.load(ROOT))
+    return 0
+
+
+def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.Project) -> int:
+    command = arguments.command
+    if command == "deploy":
+        plan.run(runner, loaded)
+    elif command == "retire":
+        slot, release = arguments.slot, arguments.release
+        retire.run(runner, loaded, slot, release, after_seconds=arguments.after, entry=arguments.entry)
+    elif command == "logs":
+        lines = arguments.lines or (100_000 if arguments.request else 200)
+        logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
+        # Not among the logs, which are often piped into something.
+        sys.stderr.write(_what_serves(runner) + "\n")
+    elif arguments.history:
+        status.history(runner, loaded)
+    else:
         return 0 if status.run(runner, loaded) else 1
-    lines = 100_000 if arguments.request and arguments.lines == 200 else arguments.lines
-    logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
-    # Not among the logs, which are often piped into something.
-    sys.stderr.write(_what_serves(runner) + "\n")
     return 0
 
 
 def _what_serves(runner: Runner) -> str:
     try:
         return observation.what_serves(runner, project.load(ROOT))
-    except (Failure, PermissionError):
+    except (Failure, OSError):
         return "live: unknown, because .env cannot be read"
 
 
@@ -75,26 +112,40 @@ def _parse() -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def _stop(number: int, _: object) -> None:
+    """A dropped connection or a `kill` ends a story as Ctrl-C does: it takes back what it must."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def main() -> int:
     """Run one command and return its exit code (`docs/runbook.md#exit-codes`)."""
     arguments = _parse()
     os.chdir(ROOT)  # so that each printed command works as it stands in the checkout
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     runner: Runner = DryRunner() if getattr(arguments, "dry_run", False) else RealRunner()
     try:
         return _run(arguments, runner)
     except Failure as failure:
         return _report(failure, runner)
+    except BrokenPipeError:
+        # The reader went away, as `head` does: there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except PermissionError as error:
         hints = ["run this as the user who ran ./scripts/up.sh first: .env and secrets/ are closed to others"]
-        return _report(Failure(f"this user may not read {error.filename}", hints), runner)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"error: stopped by hand\n{_what_serves(runner)}\n")
+        return _report(Failure(f"this user may not open {error.filename}", hints), runner)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        hints = ["df -h shows full disks; STATE_DIR and SECRETS_DIR in .env say where the scripts write"]
+        return _report(Failure(f"{error.strerror or error}{where}", hints, runbook="disk-full"), runner)
+    except KeyboardInterrupt as stopped:
+        sys.stderr.write(f"error: stopped by {str(stopped) or 'Ctrl-C'}\n{_what_serves(runner)}\n")
         return 130
 
 

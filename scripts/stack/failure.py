@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 FAILED_UNCHANGED = 1
 USAGE = 2
+LOCKED = 3
+ROLLED_BACK = 4
+NEEDS_A_PERSON = 5
 
 
 @dataclass

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,8 @@ from stack.failure import Failure
 
 EVIDENCE_LINES = 25
 ANSWER_SECONDS = 5.0
+RUN_MARK = "SLIPWAY_RUN"
+STOP_SECONDS = 15.0
 # Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -65,7 +68,7 @@ class Runner(Protocol):
 
     is_dry: bool
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30) -> Result:
+    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
         """Run a command that changes nothing; a failure is a Result, not an error."""
 
     def run(
@@ -117,8 +120,8 @@ class RealRunner:
 
     is_dry = False
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30) -> Result:
-        return self._run(argv, timeout, "", None)
+    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
+        return self._run(argv, timeout, stdin, None)
 
     def run(
         self,
@@ -148,7 +151,8 @@ class RealRunner:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                env={**os.environ, **(env or {})},
+                # The mark lets a later command find what this one left running, if it is killed (stories/lock.py).
+                env={**os.environ, RUN_MARK: str(os.getpid()), **(env or {})},
                 # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
                 start_new_session=True,
             )
@@ -163,11 +167,19 @@ class RealRunner:
             process.communicate()
             return Result(124, err=f"stopped after {timeout:.0f} s", seconds=timeout)
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.communicate()
+            self._end(process)
             raise
         out, err = (_TERMINAL_CODE.sub("", text) for text in (out, err))
         return Result(process.returncode, out, err, time.monotonic() - started)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.killpg(process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=STOP_SECONDS)
+                return
 
     def start(self, argv: Sequence[str], log: Path) -> None:
         self.say(f"    $ {shlex.join(argv)} >{log} 2>&1 &")
@@ -194,7 +206,9 @@ class RealRunner:
             os.fsync(file.fileno())
 
     def make_directory(self, path: Path, mode: int) -> None:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(parents=True)
+            path.chmod(mode)  # mkdir's own mode is cut by the umask
 
     def ask(self, question: Question) -> Answer:
         context = ssl.create_default_context()
@@ -259,6 +273,15 @@ class DryRunner(RealRunner):
     ) -> Result:
         self.say(f"    would run: {_as_typed(argv, env)}")
         return Result(0)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.killpg(process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=STOP_SECONDS)
+                return
 
     def start(self, argv: Sequence[str], log: Path) -> None:
         self.say(f"    would start: {shlex.join(argv)} >{log} 2>&1 &")

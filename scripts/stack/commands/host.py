@@ -6,8 +6,8 @@ RELEASE = "trixie"  # the Debian release that the base images and, on Debian 12,
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ENGINE_SOURCE = "/etc/apt/sources.list.d/slipway-engine.sources"
 ENGINE_PIN = "/etc/apt/preferences.d/slipway-engine"
-DEBIAN_ENGINE = ["docker.io", "docker-cli", "docker-compose", "docker-buildx", "iptables", "ca-certificates"]
-UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates"]
+DEBIAN_ENGINE = ["docker.io", "docker-cli", "docker-compose", "docker-buildx", "iptables", "ca-certificates", "curl"]
+UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
 APT_UPDATE = ["apt-get", "update", "--quiet=2"]
 # One line per index. The addresses are read from the host, never written here.
 APT_SOURCES = [

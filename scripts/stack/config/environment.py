@@ -75,6 +75,18 @@ def check_keys(lines: list[Line], known: set[str]) -> None:
         )
 
 
+def check_missing(lines: list[Line], example: Path) -> None:
+    """Refuse a file that lacks keys of `.env.example`: it was cut off, or is of an older version."""
+    shown = {line.key for line in parse(example.read_text(encoding="utf-8"))}
+    missing = sorted(shown - {line.key for line in lines})
+    if missing:
+        raise Failure(
+            f".env lacks {', '.join(missing)}: it was cut off, or is of an older version",
+            hints=["take the lines, with their comments, from .env.example; an empty value means the default"],
+            runbook=RUNBOOK,
+        )
+
+
 def with_values(text: str, values: dict[str, str]) -> str:
     """Return the text of `.env` with these keys set: on their own line, on the line that shows them, or at the end."""
     lines = text.splitlines()

@@ -4,12 +4,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from stack.config import environment
 from stack.failure import Failure
 
 BASES = ("python", "nginx", "postgres", "redis")
+CPU_KEYS = ("API_CPUS", "WORKER_CPUS", "POSTGRES_CPUS", "REDIS_CPUS", "NGINX_CPUS")
 SECRETS = ("database_password", "redis_password", "token_key")
 
 
@@ -86,6 +88,11 @@ class Project:
         return Path(self.values.get("STATE_DIR") or default_state(self.name))
 
     @property
+    def nginx_folder(self) -> Path:
+        """Where nginx's configuration is installed: `releases/`, and the link `current` that nginx reads."""
+        return self.state / "nginx"
+
+    @property
     def ledger(self) -> Path:
         """The append-only record of what was done, one JSON object a line."""
         return self.state / "ledger.jsonl"
@@ -111,6 +118,7 @@ def load(root: Path) -> Project:
     lines = environment.parse(file.read_bytes().decode("utf-8", "replace"))
     known = environment.known_keys(root / ".env.example")
     environment.check_keys(lines, known)
+    environment.check_missing(lines, root / ".env.example")
     values = {line.key: line.value for line in lines}
     values.update({key: value for key, value in os.environ.items() if key in known})
     project = Project(root, values)
@@ -120,8 +128,19 @@ def load(root: Path) -> Project:
 
 def _check_values(project: Project) -> None:
     faults = []
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", project.host):
-        faults.append("SLIPWAY_HOST is not a host name")
+    if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", project.host):
+        faults.append("SLIPWAY_HOST is not a host name (an address is none: TLS cannot announce it)")
+    for key in ("HTTP_BIND", "HTTPS_BIND"):
+        try:
+            ip_address(project.values.get(key) or "127.0.0.1")
+        except ValueError:
+            faults.append(f"{key} is not an IP address")
+    cores = os.cpu_count() or 1
+    for key in CPU_KEYS:
+        if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "1"):
+            faults.append(f"{key} is not a number")
+        elif float(project.values.get(key) or 0) > cores:
+            faults.append(f"{key} is more than the {cores} cores of this machine")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", project.name):
         faults.append("COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only")
     for key in ("HTTP_PORT", "HTTPS_PORT"):

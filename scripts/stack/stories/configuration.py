@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config import environment
-from stack.config.project import SECRETS, Project, default_state, load
+from stack.config.project import CPU_KEYS, SECRETS, Project, default_state, load
 from stack.failure import Failure
 from stack.runner import Runner
 
@@ -26,17 +26,33 @@ FIRST_KEYS = (
 )
 
 
-def check_mounted_folders(root: Path) -> None:
-    """Refuse a checkout whose mounted files the containers' users cannot read, as one made under umask 077."""
-    for folder in MOUNTED:
-        for path in [root / folder, *(root / folder).rglob("*")]:
+def check_mounted_folders(root: Path, tls: Path) -> None:
+    """Refuse files that are mounted and that the containers' users cannot read, as those made under umask 077."""
+    for folder in [*(root / name for name in MOUNTED), *([tls] if tls.is_dir() else [])]:
+        for path in [folder, *folder.rglob("*")]:
             needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
             if path.stat().st_mode & needed != needed:
                 raise Failure(
                     f"{path} is closed to the containers, which run as users of their own",
-                    hints=[f"chmod -R o+rX {' '.join(MOUNTED)}"],
+                    hints=[f"chmod -R o+rX {folder}"],
                     runbook="a-service-keeps-restarting",
                 )
+
+
+def intended(root: Path) -> Project:
+    """Return the project that `.env` describes, or will describe once `ensure_environment` has made it."""
+    if (root / ".env").exists():
+        return load(root)
+    return Project(root, {line.key: line.value for line in environment.parse(_first_text(root))})
+
+
+def _first_text(root: Path) -> str:
+    given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
+    name = given.setdefault("COMPOSE_PROJECT_NAME", "slipway")
+    given.setdefault("STATE_DIR", str(default_state(name)))
+    if os.cpu_count() == 1:
+        given |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more than there are
+    return environment.with_values((root / ".env.example").read_text(encoding="utf-8"), given)
 
 
 def ensure_environment(runner: Runner, root: Path) -> Project:
@@ -44,15 +60,10 @@ def ensure_environment(runner: Runner, root: Path) -> Project:
 
     On the first start the process environment's COMPOSE_PROJECT_NAME, SLIPWAY_HOST and the like are written into it.
     """
-    file, example = root / ".env", root / ".env.example"
-    if not file.exists():
-        given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
-        name = given.get("COMPOSE_PROJECT_NAME", "slipway")
-        given.setdefault("STATE_DIR", str(default_state(name)))
-        text = environment.with_values(example.read_text(encoding="utf-8"), given)
-        runner.write(file, text, 0o600)
+    if not (root / ".env").exists():
+        runner.write(root / ".env", _first_text(root), 0o600)
         if runner.is_dry:
-            return Project(root, {line.key: line.value for line in environment.parse(text)})
+            return intended(root)
     return load(root)
 
 
@@ -115,3 +126,25 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
         )
     )
     return True
+
+
+def check_settings(runner: Runner, slot: str) -> None:
+    """Have the placed release read its settings in throw-away containers, before a running one is replaced.
+
+    Raises:
+        Failure: with the keys that it names, and no value.
+    """
+    for service, settings in ((f"api-{slot}", "Settings"), (f"worker-{slot}", "WorkerSettings")):
+        program = f"from api.settings import {settings}, load_settings; load_settings({settings})"
+        argv = engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", service, "python", "-c", program)
+        if runner.is_dry:
+            runner.run(argv)
+            continue
+        done = runner.read(argv, timeout=60)
+        if done.code != 0:
+            raise Failure(
+                f"{service} would refuse its settings; what runs was not touched",
+                hints=["correct the keys named above in .env, or the file in secrets/"],
+                runbook=environment.RUNBOOK,
+                evidence=done.err,
+            )

@@ -3,7 +3,6 @@
 import configparser
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from stack.commands import engine, host
 from stack.config.project import BASES, Project
 from stack.failure import Failure
 from stack.runner import Runner
+from stack.stories import migrations
 from stack.stories.configuration import set_values
 
 # Where a registry can be reached. up writes the digest it got into .env, so that the same bytes come next time.
@@ -201,20 +201,6 @@ def release_name(runner: Runner, root: Path) -> tuple[str, str]:
     return (f"{commit[:12]}-{content}" if changed else commit[:12]), commit
 
 
-def migration_head(root: Path) -> str:
-    """Return the newest revision of the checkout's migrations, read from the files: the one nothing builds on."""
-    texts = [file.read_text(encoding="utf-8") for file in (root / "api/migrations/versions").glob("*.py")]
-    revisions = {m[1] for text in texts if (m := re.search(r'^revision\b.*?=\s*"([^"]+)"', text, re.MULTILINE))}
-    parents = {m[1] for text in texts if (m := re.search(r'^down_revision\b.*?=\s*"([^"]+)"', text, re.MULTILINE))}
-    heads = revisions - parents
-    if len(heads) != 1:
-        raise Failure(
-            f"the migrations have {len(heads)} heads: {', '.join(sorted(heads)) or 'none'}",
-            hints=["give each migration but the first the one before it as down_revision"],
-        )
-    return heads.pop()
-
-
 def build_release(runner: Runner, project: Project) -> str:
     """Build the checkout as a release, unless its image is here already, and return its name."""
     release, revision = release_name(runner, project.root)
@@ -222,11 +208,13 @@ def build_release(runner: Runner, project: Project) -> str:
     if _has_image(runner, image):
         runner.say(f"    {image} is here already")
         return release
+    known = migrations.revisions(project.root)
     arguments = {
         "PYTHON_IMAGE": project.base("python"),
         "RELEASE": release,
         "REVISION": revision,
-        "MIGRATION_HEAD": migration_head(project.root),
+        "MIGRATION_HEAD": known[-1].identifier,
+        "MIGRATIONS": migrations.label(known),
         "BUILD_TIME": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with build_secrets() as secrets:

@@ -1,11 +1,13 @@
-"""The record of what was done to the stack: one JSON object a line, only ever appended to."""
+"""The record of what was done to the stack: one JSON object a line, only ever appended to; and failures' evidence."""
 
 import getpass
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from stack.commands import engine
 from stack.config.project import Project
 from stack.runner import Runner
 
@@ -22,15 +24,69 @@ def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
     runner.append(project.ledger, json.dumps(entry))
 
 
-def last(project: Project) -> dict[str, Any] | None:
-    """Return the newest readable entry, or None."""
+def entries(project: Project) -> list[dict[str, Any]]:
+    """Return every readable entry, oldest first; a line cut off by a full disk or a power cut is passed over."""
     if not project.ledger.exists():
-        return None
-    for line in reversed(project.ledger.read_text(encoding="utf-8").splitlines()):
+        return []
+    found = []
+    for line in project.ledger.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
-            continue  # a line cut off by a full disk or a power cut
+            continue
         if isinstance(entry, dict):
-            return entry
-    return None
+            found.append(entry)
+    return found
+
+
+def last(project: Project) -> dict[str, Any] | None:
+    """Return the newest readable entry, or None."""
+    found = entries(project)
+    return found[-1] if found else None
+
+
+def has_begun_since(project: Project, entry: int) -> bool:
+    """Whether a deploy or rollback has begun since so many entries; one refused before any effect has not."""
+    return any(newer.get("result") == "begun" for newer in entries(project)[entry:])
+
+
+def good_releases(project: Project) -> list[str]:
+    """Return the releases that were live and were not rolled back from, the newest first."""
+    good: list[str] = []
+    for entry in entries(project):
+        release = str(entry.get("to") or "")
+        if entry.get("result") == "done" and entry.get("action") in {"up", "deploy", "rollback"} and release:
+            left = entry.get("from") if entry["action"] == "rollback" else None
+            good = [release, *(name for name in good if name not in {release, left})]
+        elif entry.get("result") == "rolled back":
+            good = [name for name in good if name != release]
+    return good
+
+
+def settings_of(project: Project, release: str) -> Path:
+    """Return where the settings that a release was live with are kept."""
+    return project.state / "configuration" / f"{release}.env"
+
+
+def keep_settings(runner: Runner, project: Project, release: str) -> None:
+    """Keep the present `.env`, which holds no secret, for a rollback to this release."""
+    snapshot = settings_of(project, release)
+    runner.make_directory(snapshot.parent, 0o750)
+    if not runner.is_dry:
+        runner.write(snapshot, (project.root / ".env").read_text(encoding="utf-8"), 0o600)
+
+
+def keep_evidence(runner: Runner, project: Project, action: str, services: list[str]) -> Path:
+    """Save logs and health records of the services and nginx' last lines, and return the folder."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = project.state / "evidence" / f"{stamp}-{action}"
+    runner.make_directory(folder, 0o750)
+    for service in [*services, "nginx"]:
+        logs = runner.read(engine.compose_argv("logs", "--no-color", "--tail", "500", service))
+        runner.write(folder / f"{service}.log", logs.out + logs.err, 0o640)
+        container = runner.read(engine.compose_argv("ps", "--all", "--quiet", service)).out.strip()
+        if container:
+            form = "{{json .State}}"
+            state = runner.read(["docker", "inspect", "--format", form, container]).out
+            runner.write(folder / f"{service}.state.json", state, 0o640)
+    return folder

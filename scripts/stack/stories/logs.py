@@ -27,7 +27,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
     if not found:
         raise Failure(
             f"no line of the last {lines} of each service carries the request id {request}",
-            hints=["look further back: --lines 100000"],
+            hints=["look further back with --lines, or check the X-Request-ID header of the answer"],
         )
     runner.say("\n".join(found))
 

@@ -7,7 +7,7 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.runner import Answer, Question, Runner
+from stack.runner import Answer, Question, Result, Runner
 
 SLOTS = ("blue", "green")
 LINK = "/run/slots/live.sock"
@@ -28,31 +28,39 @@ class Service:
         return self.state == "running" and self.health in {"", "healthy"}
 
 
-def live_slot(runner: Runner, project: Project) -> str:
-    """Return the slot that the live link names; blue where nginx has not made the link yet.
+def live_link(runner: Runner, project: Project) -> str:
+    """Return the slot that the live link names, or an empty text where there is no link.
 
     The link is asked through nginx, or, where nginx does not run, through the volume itself.
 
     Raises:
-        Failure: where the link is there and cannot be read: a guess could place a release into the wrong slot.
+        Failure: where it cannot be read: a guess could place a release into the wrong slot.
     """
-    question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo {SLOTS[0]}.sock; fi"]
+    question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo none.sock; fi"]
     asked = runner.read(engine.compose_argv("exec", "--no-TTY", "nginx", *question))
     if asked.code != 0:
         if runner.read(["docker", "volume", "inspect", f"{project.name}_slots"]).code != 0:
-            return SLOTS[0]
+            return ""
         mount = f"{project.name}_slots:/run/slots:ro"
-        asked = runner.read(
-            engine.throwaway_argv(project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={})
-        )
+        argv = engine.throwaway_argv(project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={})
+        asked = runner.read(argv)
     slot = asked.out.strip().removesuffix(".sock")
-    if asked.code != 0 or slot not in SLOTS:
+    if asked.code != 0 or slot not in {*SLOTS, "none"}:
         raise Failure(
             f"the live link cannot be read: {asked.err.strip() or asked.out.strip() or 'no answer'}",
-            hints=["docker compose up --detach --no-deps nginx", "docker version"],
-            runbook="site-down",
+            hints=["docker compose exec nginx ls -l /run/slots", "docker version"],
+            runbook="lost-live-link",
         )
-    return slot
+    return "" if slot == "none" else slot
+
+
+def live_slot(runner: Runner, project: Project) -> str:
+    """Return the slot that is live; where the link is lost, the one whose API runs, or else blue."""
+    slot = live_link(runner, project)
+    if slot:
+        return slot
+    running = {service.name for service in services(runner, project) if service.state == "running"}
+    return next((slot for slot in SLOTS if f"api-{slot}" in running), SLOTS[0])
 
 
 def services(runner: Runner, project: Project) -> list[Service]:
@@ -63,6 +71,12 @@ def services(runner: Runner, project: Project) -> list[Service]:
         Service(entry["Service"], entry["State"], entry.get("Health", ""), entry.get("Status", ""))
         for entry in sorted(found, key=lambda entry: str(entry["Service"]))
     ]
+
+
+def sql(runner: Runner, query: str) -> Result:
+    """Ask Postgres as its superuser, inside its container; columns are separated by |."""
+    psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres", "--dbname=slipway"]
+    return runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", query))
 
 
 def slot_release(runner: Runner, project: Project, slot: str) -> str:

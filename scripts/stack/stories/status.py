@@ -7,11 +7,12 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project
 from stack.runner import Answer, Runner
-from stack.stories import ledger, observation
+from stack.stories import ledger, migrations, observation
 
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
+HISTORY_LINES = 40
 # One row: the migration head, then jobs by state, then the age in seconds of the oldest one that could run now.
 DATABASE = (
     "select (select version_num from alembic_version),"
@@ -64,26 +65,39 @@ def _services(runner: Runner, project: Project) -> list[Row]:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
     live = observation.live_slot(runner, project)
     wanted = {"nginx", "postgres", "redis", *engine.slot_services(live)}
-    rows = [(service.is_well or service.name not in wanted, service.name, service.status) for service in found]
+    rows = [_service(service, wanted) for service in found]
     missing = wanted - {service.name for service in found}
     return rows + [(False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)]
 
 
+def _service(service: observation.Service, wanted: set[str]) -> Row:
+    if service.name in wanted:
+        return service.is_well, service.name, service.status
+    if service.name.startswith("worker-") and service.state == "running":
+        return False, service.name, f"{service.status}, in the idle slot, and takes jobs; ./scripts/up.sh stops it"
+    return True, service.name, service.status
+
+
 def _database(runner: Runner, project: Project) -> list[Row]:
     """The migration head against the live release's, and the queue: both in one question to Postgres."""
-    psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres", "--dbname=slipway"]
-    argv = engine.compose_argv("exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", DATABASE)
-    result = runner.read(argv)
+    result = observation.sql(runner, DATABASE)
     if result.code != 0:
         seen = (result.err.strip().splitlines() or ["no answer"])[-1]
         return [(False, "migrations", seen), (False, "queue", seen)]
     head, todo, doing, failed, age = result.out.strip().split("|")
     image = f"{project.image}:{observation.live_slot(runner, project)}"
-    expected = runner.read(engine.label_argv(image, "slipway.migration_head")).out.strip()
-    # A database that is ahead is fine: an additive migration runs before its release is live.
-    migrations = f"at {head}" + ("" if head == expected else f", the live release was built for {expected}")
+    label = runner.read(engine.label_argv(image, "slipway.migrations")).out.strip()
+    known = migrations.parse_label(label)
+    # A database that is ahead is fine: what a newer release adds runs before that release is live.
+    is_known = head in {revision.identifier for revision in known}
+    waiting = migrations.pending(known, head) if is_known else []
+    text = f"at {head or 'no migration'}" + (
+        ", which is newer than the live release" if head and known and not is_known else ""
+    )
+    text += "".join(f", {revision.identifier} ({revision.phase}) waits" for revision in waiting)
+    is_well = bool(head) and not any(revision.phase == "pre" for revision in waiting)
     queue = f"{todo} waiting, {doing} running, {failed} failed" + (f", the oldest waits {age} s" if int(todo) else "")
-    return [(head >= expected, "migrations", migrations), (failed == "0", "queue", queue)]
+    return [(is_well, "migrations", text), (failed == "0", "queue", queue)]
 
 
 def _disks(runner: Runner, project: Project) -> list[Row]:
@@ -111,3 +125,15 @@ def _deploy(project: Project) -> Row:
         return True, "last deploy", f"none recorded in {project.ledger}"
     facts = f"{entry.get('action')} of {entry.get('to')} by {entry.get('who')} at {entry.get('at')}"
     return entry.get("result") == "done", "last deploy", f"{facts}: {entry.get('result')}"
+
+
+def history(runner: Runner, project: Project) -> None:
+    """Print the ledger's last entries, one a line, and what is live."""
+    for entry in ledger.entries(project)[-HISTORY_LINES:]:
+        way = f"{entry.get('from') or '-'} -> {entry.get('to') or '-'}"
+        took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""
+        why = f": {entry['reason']}" if entry.get("reason") else ""
+        runner.say(
+            f"{entry.get('at')}  {entry.get('who')}  {entry.get('action')} {way} {entry.get('result')}{took}{why}"
+        )
+    runner.say(observation.what_serves(runner, project))

@@ -2,21 +2,23 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import socket
 from pathlib import Path
 
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
-from stack.stories import configuration, images, ledger, machine, observation
+from stack.stories import configuration, edge, images, ledger, machine, migrations, observation, slots
+from stack.stories.lock import exclusive
+from stack.stories.steps import Steps
 
 # Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a slow disk.
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
+MIGRATE = ["run", "--rm", "--no-deps", "--no-TTY", "migrate"]
+PRE = ["python", "-m", "api.migrate", "--phase", "pre"]
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
@@ -29,43 +31,27 @@ PLAN = (
 )
 
 
-@dataclass
-class Steps:
-    """Tells the steps and keeps how many seconds each took."""
-
-    runner: Runner
-    started: float
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Announce a step; what is yielded takes the line that says how it ended."""
-        begun = self.runner.clock()
-        self.runner.say(f"==> {name} [{begun - self.started:.1f} s]")
-        outcome: list[str] = []
-        yield outcome.append
-        self.seconds[name] = round(self.runner.clock() - begun, 1)
-        self.runner.say(f"    {outcome[-1] if outcome else 'done'} ({self.seconds[name]:.1f} s)")
-
-
 def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
     """Bring the stack up and say what a person can do next."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as done:
         done(machine.ensure_engine(runner))
-    with steps.step("configuration") as done:
-        configuration.check_mounted_folders(root)
-        project = configuration.ensure_environment(runner, root)
-        made = configuration.ensure_secrets(runner, project)
-        done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
-    slot = _bring_up(runner, steps, project, is_refresh=is_refresh)
-    credentials = _first_credentials(runner, project)
-    release = observation.slot_release(runner, project, slot)
-    if (ledger.last(project) or {}).get("to") != release:
-        head = images.migration_head(root)
-        facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
-        ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
+    with exclusive(runner, configuration.intended(root), "up"):
+        with steps.step("configuration") as done:
+            project = configuration.ensure_environment(runner, root)
+            made = configuration.ensure_secrets(runner, project)
+            runner.make_directory(project.state, 0o750)
+            configuration.check_mounted_folders(root, project.certificate.parent)
+            done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
+        slot = _bring_up(runner, steps, project, is_refresh=is_refresh)
+        credentials = _first_credentials(runner, project, slot)
+        release = observation.slot_release(runner, project, slot)
+        if (ledger.last(project) or {}).get("to") != release:
+            head = migrations.head(root)
+            facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
+            ledger.keep_settings(runner, project, release)
+            ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
     _say_next(runner, steps, project, credentials)
 
 
@@ -78,6 +64,8 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
     with steps.step("certificate") as done:
         made = configuration.ensure_certificate(runner, project)
         done("made a self-signed one" if made else "kept as it is")
+    with steps.step("nginx configuration") as done:
+        done(_install_nginx(runner, project))
     with steps.step("release") as done:
         slot = observation.live_slot(runner, project)
         placed = observation.slot_release(runner, project, slot)
@@ -85,18 +73,72 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         if not placed:
             runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
         done(f"{release} is in slot {slot}" + _difference(runner, project, placed))
+    with steps.step("settings") as done:
+        configuration.check_settings(runner, slot)
+        done("accepted by the release")
     with steps.step("data"):
         _start(runner, project, ["postgres", "redis"], DATA_SECONDS)
     with steps.step("migrate") as done:
+        # What contracts the schema ends the rollback window (stories/retire.py); on an empty database there is none.
+        head = observation.sql(runner, "select version_num from alembic_version")
+        # Anything but a missing table is a database in use: all of its migrations must not run by mistake.
+        is_empty = '"alembic_version" does not exist' in head.err
         migrated = runner.run(
-            engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", "migrate"),
+            engine.compose_argv(*MIGRATE, *([] if is_empty else PRE)),
             env={"MIGRATE_TAG": slot, "MIGRATE_CONFIRM": "yes"},
         )
         done(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as done:
+        _check_ports(runner, project)
         _start(runner, project, [*engine.slot_services(slot), "nginx"], SLOT_SECONDS)
+        _mend(runner, project, slot)
         done(_await_release(runner, project, release))
     return slot
+
+
+def _install_nginx(runner: Runner, project: Project) -> str:
+    current = project.nginx_folder / "current"
+    is_installed = current.exists()
+    if not runner.is_dry:
+        # What is installed, with the certificate: a pair that does not match would stop nginx at its next start.
+        edge.check(runner, project, current if is_installed else project.root / "nginx")
+    if is_installed:
+        return "kept as it is"
+    edge.install(runner, project)
+    return "installed"
+
+
+def _check_ports(runner: Runner, project: Project) -> None:
+    """Name a port that something else listens on: Compose's own words for it are long and late."""
+    if any(service.name == "nginx" and service.state == "running" for service in observation.services(runner, project)):
+        return
+    plain = 80 if project.is_public else int(project.values.get("HTTP_PORT") or 8080)
+    for key, port in (("HTTP", plain), ("HTTPS", project.https_port)):
+        bound = project.values.get(f"{key}_BIND") or ("0.0.0.0" if project.is_public else "127.0.0.1")  # noqa: S104
+        with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((bound, port))
+            except PermissionError:
+                continue  # the engine may bind it even where this user may not
+            except OSError as error:
+                raise Failure(
+                    f"nginx cannot have port {port} of {bound}: {error.strerror}",
+                    hints=[f"ss --listening --tcp --processes 'sport = {port}'", f"or set {key}_PORT in .env"],
+                    runbook="site-down",
+                ) from None
+
+
+def _mend(runner: Runner, project: Project, slot: str) -> None:
+    """Make a lost live link again, and stop a worker that was left running in the idle slot."""
+    if runner.is_dry:
+        return
+    if not observation.live_link(runner, project):
+        slots.make_live(runner, slot)
+    idle = next(other for other in observation.SLOTS if other != slot)
+    running = {service.name for service in observation.services(runner, project) if service.state == "running"}
+    if f"worker-{idle}" in running:
+        slots.stop(runner, [f"worker-{idle}"])
 
 
 def _difference(runner: Runner, project: Project, placed: str) -> str:
@@ -116,14 +158,16 @@ def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> 
     result = runner.run(argv, timeout=seconds + 60, check=False)
     if runner.is_dry or result.code == 0:
         return
-    ill = [s for s in observation.services(runner, project) if s.name in names and not s.is_well]
+    found = [s for s in observation.services(runner, project) if s.name in names and not s.is_well]
+    ill = [s for s in found if s.health != "starting"] or found
     logs = runner.read(engine.compose_argv("logs", "--tail", "20", *(s.name for s in ill))).out if ill else ""
-    seen = ", ".join(f"{s.name} is {s.state} {s.health}".rstrip() for s in ill) or result.err.strip()[-300:]
+    said = "\n".join(result.err.strip().splitlines()[-3:])
+    seen = ", ".join(f"{s.name} is {s.state} {s.health}".rstrip() for s in ill) or said
     raise Failure(
         f"not all of {', '.join(names)} became healthy: {seen}",
         hints=[f"./scripts/logs.sh {s.name}" for s in ill] or ["./scripts/status.sh"],
         runbook="a-service-keeps-restarting",
-        evidence=logs,
+        evidence=f"{logs.rstrip()}\n{said}".strip(),
     )
 
 
@@ -156,20 +200,26 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
     ]
 
 
-def _first_credentials(runner: Runner, project: Project) -> Path:
+def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
     """Register the first user on a new stack and keep its password beside the secrets; return where."""
-    file = project.secrets / "first_user.json"
+    file, draft = project.secrets / "first_user.json", project.secrets / "first_user.draft.json"
     if file.exists() or runner.is_dry:
         return file
-    domain = project.host if "." in project.host else "example.com"
-    user = {"email": f"first@{domain}", "password": secrets.token_urlsafe(18)}
-    answer = observation.ask(runner, project, "/v1/users", body=user)
+    # Written before it is used: a password that only the database knows would help nobody.
+    is_second_try = draft.exists()
+    if not is_second_try:
+        user = {"email": "first@example.com", "password": secrets.token_urlsafe(18)}
+        runner.write(draft, json.dumps(user) + "\n", 0o600)
+    answer = observation.ask(runner, project, "/v1/users", body=json.loads(draft.read_text(encoding="utf-8")))
     if answer.status == 201:
-        runner.write(file, json.dumps(user) + "\n", 0o600)
+        runner.write(file, draft.read_text(encoding="utf-8"), 0o600)
+    elif answer.status == 409 and is_second_try:
+        # The answer to an earlier registration was lost, or the user was there before.
+        runner.say(f"    {draft} holds what was tried as the first user's password")
     elif answer.status not in {404, 405, 409}:  # a service with no such route; a database that came with its users
         raise Failure(
             f"the first user could not be registered: HTTP {answer.status} {answer.body[:300]} {answer.error}".rstrip(),
-            hints=["./scripts/logs.sh api-blue"],
+            hints=[f"./scripts/logs.sh api-{slot}"],
             runbook="site-down",
         )
     return file

@@ -1,0 +1,89 @@
+"""Installs nginx's configuration: tried in a throw-away container, swapped by one rename, reloaded if it changed."""
+
+import hashlib
+from pathlib import Path
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.runner import Runner
+
+CURRENT = "/etc/slipway/current"
+ENTRYPOINT = f"{CURRENT}/entrypoint.sh"
+KEPT = 5  # former configurations, to compare with or to go back to by hand
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a name for the contents of the configuration folder: the same files are the same configuration."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(folder)}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def is_current(project: Project) -> bool:
+    """Whether what the checkout holds is what nginx reads."""
+    link = project.nginx_folder / "current"
+    return link.is_symlink() and link.readlink().name == fingerprint(project.root / "nginx")
+
+
+def check(runner: Runner, project: Project, folder: Path) -> None:
+    """Try a configuration, with the certificate, in a throw-away container; nothing that serves is touched.
+
+    Raises:
+        Failure: with nginx's own words.
+    """
+    values = {
+        "SLIPWAY_HOST": project.host,
+        "HTTPS_PORT": str(project.https_port),
+        "RATE_LIMIT_PER_SECOND": project.values.get("RATE_LIMIT_PER_SECOND") or "200",
+    }
+    argv = engine.throwaway_argv(
+        project.nginx_image,
+        [ENTRYPOINT, "test"],
+        mounts=[f"{folder.resolve()}:{CURRENT}:ro", f"{project.certificate.parent}:/run/tls:ro"],
+        user="nginx",
+        environment=values,
+    )
+    tried = runner.read(argv)
+    if tried.code != 0 or "[warn]" in tried.err:
+        raise Failure(
+            f"nginx refuses the configuration in {folder}, or the certificate in {project.certificate.parent}",
+            hints=["correct what nginx names", "what serves, and what is installed, was not touched"],
+            runbook="nginx-refuses-its-configuration",
+            evidence=tried.err,
+        )
+
+
+def install(runner: Runner, project: Project) -> bool:
+    """Make the checkout's configuration the current one, and say whether that changed anything."""
+    if is_current(project):
+        return False
+    folder, name = project.nginx_folder, fingerprint(project.root / "nginx")
+    target = folder / "releases" / name
+    runner.make_directory(folder, 0o755)
+    runner.make_directory(folder / "releases", 0o755)
+    if not target.exists():
+        partial = folder / "releases" / f".{name}"
+        runner.run(["rm", "-rf", str(partial)])
+        runner.run(["cp", "--recursive", "--preserve=mode", str(project.root / "nginx"), str(partial)])
+        runner.run(["mv", "--no-target-directory", str(partial), str(target)])
+    runner.run(["ln", "--symbolic", "--force", "--no-dereference", f"releases/{name}", str(folder / "next")])
+    runner.run(["mv", "--no-target-directory", str(folder / "next"), str(folder / "current")])
+    for old in _superfluous(folder / "releases", name):
+        runner.run(["rm", "-rf", str(old)])
+    return True
+
+
+def _superfluous(releases: Path, current: str) -> list[Path]:
+    if not releases.is_dir():
+        return []
+    others = sorted((p for p in releases.iterdir() if p.name != current), key=lambda p: p.stat().st_mtime, reverse=True)
+    return others[KEPT:]
+
+
+def reload(runner: Runner) -> None:
+    """Have the running nginx read its configuration and certificates anew; connections stay open."""
+    runner.run(engine.compose_argv("exec", "--no-TTY", "nginx", ENTRYPOINT, "reload"))

@@ -1,0 +1,96 @@
+"""One deploy or rollback at a time: a lock that the kernel frees when its holder dies, however it dies."""
+
+import fcntl
+import getpass
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stack.config.project import Project
+from stack.failure import LOCKED, Failure
+from stack.runner import RUN_MARK, Runner
+
+POLL_SECONDS = 0.2
+# Compose gives way to the first signal within a second or two.
+ORPHAN_SECONDS = 10
+
+
+@contextmanager
+def exclusive(runner: Runner, project: Project, command: str, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold the project's lock while the block runs; children do not inherit it.
+
+    Raises:
+        Failure: with exit code 3, naming the holder, where it is held for longer than `wait_seconds`.
+    """
+    if runner.is_dry:
+        yield
+        return
+    runner.make_directory(project.state, 0o750)
+    # os.open sets close-on-exec: a child that outlives this process must not keep the lock.
+    descriptor = os.open(project.state / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        deadline = runner.clock() + wait_seconds
+        while not _is_taken(descriptor):
+            if runner.clock() >= deadline:
+                raise Failure(
+                    f"another command holds the lock: {_holder(descriptor)}",
+                    hints=["wait for it; deploy.sh and rollback.sh can wait by themselves: --wait-lock 600"],
+                    runbook="two-deploys-at-once",
+                    code=LOCKED,
+                )
+            runner.sleep(POLL_SECONDS)
+        _end_orphans(runner, descriptor)
+        who = os.environ.get("SUDO_USER") or getpass.getuser()
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(
+            descriptor, json.dumps({"command": command, "who": who, "pid": os.getpid(), "since": since}).encode(), 0
+        )
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _end_orphans(runner: Runner, descriptor: int) -> None:
+    """End what a killed holder left running, so that two commands do not work on one container."""
+    try:
+        mark = f"{RUN_MARK}={int(json.loads(os.pread(descriptor, 4096, 0))['pid'])}".encode()
+    except (ValueError, KeyError, TypeError):
+        return  # the last holder ended by itself, and wrote nothing
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        deadline = runner.clock() + ORPHAN_SECONDS
+        while (found := _marked(mark)) and runner.clock() < deadline:
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, sign)
+            runner.sleep(POLL_SECONDS)
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile, or is another user's
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        facts = json.loads(os.pread(descriptor, 4096, 0))
+        return f"{facts['command']} by {facts['who']}, process {facts['pid']}, since {facts['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "its holder has not said who it is"

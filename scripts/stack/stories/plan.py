@@ -1,0 +1,42 @@
+"""What a deploy of the checkout would change: release, migrations, settings, nginx; it only reads."""
+
+from stack.commands import engine
+from stack.config import environment
+from stack.config.project import Project
+from stack.runner import Runner
+from stack.stories import edge, images, ledger, migrations, observation, slots
+
+
+def run(runner: Runner, project: Project) -> None:
+    """Print the differences between what is live and what the checkout would make live."""
+    was = slots.look(runner, project)
+    release, _ = images.release_name(runner, project.root)
+    runner.say(f"release        {was.live_release or 'none'} -> {release}, in slot {was.idle}")
+    head = observation.sql(runner, "select version_num from alembic_version").out.strip()
+    waiting = migrations.pending(migrations.revisions(project.root), head)
+    for revision in waiting:
+        when = "before the switch" if revision.phase == "pre" else "at the end of the rollback window"
+        runner.say(f"migration      {revision.identifier} {revision.name} ({revision.phase}: {when})")
+    if not waiting:
+        runner.say(f"migration      none, the database is at {head}")
+    for line in settings_changed(project, was.live_release):
+        runner.say(f"setting        {line}")
+    nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
+    runner.say(f"nginx          {nginx}")
+    has_image = runner.read(engine.inspect_argv(f"{project.image}:{release}")).code == 0
+    runner.say(f"image          {'here already' if has_image else 'to be built'}")
+    runner.say(observation.what_serves(runner, project))
+
+
+def settings_changed(project: Project, live_release: str) -> list[str]:
+    """Return which keys of `.env` were added, removed or changed since the live release was deployed; no value."""
+    snapshot = ledger.settings_of(project, live_release)
+    if not snapshot.exists():
+        return [f"not known: {snapshot} is not there"]
+    former = {line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))}
+    text = (project.root / ".env").read_text(encoding="utf-8")
+    present = {line.key: line.value for line in environment.parse(text)}
+    lines = [f"{key} added" for key in present if key not in former]
+    lines += [f"{key} removed" for key in former if key not in present]
+    lines += [f"{key} changed" for key in present if key in former and present[key] != former[key]]
+    return lines or ["none changed"]

@@ -1,0 +1,55 @@
+"""Ends the rollback window: stops the slot that served before, and applies what only contracts the schema."""
+
+import os
+import sys
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.runner import Runner
+from stack.stories import ledger, migrations, observation, slots
+from stack.stories.lock import exclusive
+from stack.stories.up import MIGRATE
+
+# Within it a rollback is one rename. The old slot's API takes its memory meanwhile.
+DEFAULT_WINDOW_SECONDS = 600
+LOCK_SECONDS = 900
+POLL_SECONDS = 5.0
+
+
+def later(runner: Runner, project: Project, slot: str, release: str) -> None:
+    """Have the slot retired when the rollback window is over, by a process that outlives this one."""
+    window = project.values.get("ROLLBACK_WINDOW_SECONDS") or str(DEFAULT_WINDOW_SECONDS)
+    entry = str(len(ledger.entries(project)))
+    argv = [sys.executable, "-m", "stack", "retire", slot, release, "--after", window, "--entry", entry]
+    runner.start(["env", f"PYTHONPATH={project.root / 'scripts'}", *argv], project.state / "retire.log")
+
+
+def run(runner: Runner, project: Project, slot: str, release: str, *, after_seconds: float, entry: int) -> None:
+    """Wait, then retire the slot, unless another deploy or rollback has begun since the ledger's entry."""
+    deadline = runner.clock() + after_seconds
+    while runner.clock() < deadline:
+        runner.sleep(min(POLL_SECONDS, deadline - runner.clock()))
+        if ledger.has_begun_since(project, entry):
+            runner.say(f"slot {slot} is left alone: something else was done since")
+            return
+    with exclusive(runner, project, "retire", LOCK_SECONDS):
+        found = slots.look(runner, project)
+        if ledger.has_begun_since(project, entry) or found.live == slot or found.idle_release != release:
+            runner.say(f"slot {slot} is left alone: something else was done since")
+            return
+        slots.stop(runner, engine.slot_services(slot))
+        applied = contract(runner, project, found.live)
+        facts = {"slot": slot, "release": release, "applied": applied, "result": "done", "to": found.live_release}
+        ledger.record(runner, project, "retire", **facts, pid=os.getpid())
+
+
+def contract(runner: Runner, project: Project, live: str) -> str:
+    """Apply the `post` migrations of the live release; return what was done, empty where there was nothing."""
+    label = runner.read(engine.label_argv(f"{project.image}:{live}", "slipway.migrations")).out.strip()
+    head = observation.sql(runner, "select version_num from alembic_version").out.strip()
+    known = migrations.parse_label(label)
+    if not head or head not in {revision.identifier for revision in known} or not migrations.pending(known, head):
+        return ""
+    argv = engine.compose_argv(*MIGRATE)
+    done = runner.run(argv, env={"MIGRATE_TAG": live, "MIGRATE_CONFIRM": "yes"})
+    return (done.out.strip().splitlines() or [""])[-1]

@@ -1,0 +1,40 @@
+"""Tells the steps of a story as they happen, keeps how many seconds each took, and knows what ends one early."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from stack.failure import Failure
+from stack.runner import Runner
+
+
+@dataclass
+class Steps:
+    """The steps so far; `started` is the runner's clock at the beginning."""
+
+    runner: Runner
+    started: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Announce a step; what is yielded takes the line that says how it ended."""
+        begun = self.runner.clock()
+        self.runner.say(f"==> {name} [{begun - self.started:.1f} s]")
+        outcome: list[str] = []
+        yield outcome.append
+        self.seconds[name] = round(self.runner.clock() - begun, 1)
+        self.runner.say(f"    {outcome[-1] if outcome else 'done'} ({self.seconds[name]:.1f} s)")
+
+
+# What ends a story on its way: a failed step, a full disk, a signal.
+STOPPED = (Failure, OSError, KeyboardInterrupt)
+
+
+def as_failure(stopped: BaseException, runbook: str) -> Failure:
+    """Return what stopped a story as the failure that is told to the person."""
+    if isinstance(stopped, Failure):
+        return stopped
+    if isinstance(stopped, OSError):
+        return Failure(f"{stopped.strerror or stopped}: {stopped.filename or 'no file named'}", runbook="disk-full")
+    return Failure(f"stopped by {str(stopped) or 'Ctrl-C'}", runbook=runbook)
