@@ -50,13 +50,15 @@ def test_every_file_passes(tool: str) -> None:
 def edge(tmp_path: Path) -> Path:
     """A copy of nginx's files that stands alone: what the entry point renders is there, by the entry point itself.
 
-    gixy follows includes, but only to files that exist, and /etc/slipway and /tmp/nginx do not exist here.
+    gixy follows includes, but only to files that exist, and /etc/slipway/current and /tmp/nginx do not exist here.
     """
     for path in files("nginx/**"):
         copy = tmp_path / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         rendered, mounted = str(tmp_path / "rendered"), str(tmp_path / "nginx")
-        copy.write_text(text(path).replace(str(RENDERED), rendered).replace("/etc/slipway", mounted), encoding="utf-8")
+        copy.write_text(
+            text(path).replace(str(RENDERED), rendered).replace("/etc/slipway/current", mounted), encoding="utf-8"
+        )
         copy.chmod(0o755)
     stub = tmp_path / "bin" / "nginx"  # the renderer asks it for OpenSSL's version, and ends in it
     stub.parent.mkdir()

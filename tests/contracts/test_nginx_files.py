@@ -5,14 +5,20 @@ import re
 
 import pytest
 
+from api.app import create_app
 from api.errors import CODES, ErrorBody
-from tests.contracts.nginx_files import Directive, directives, parse
-from tests.contracts.tree import files, lines
+from tests.api.settings_for_tests import make_settings
+from tests.contracts.compose_files import SERVICES, defaulted, size_bytes
+from tests.contracts.nginx_files import Directive, directives, parse, value
+from tests.contracts.tree import files, lines, text
 
 ALL = directives()
 ERRORS = [inner for top in parse(files("nginx/snippets/errors.conf")[0]) for inner in top.walk()]
 SERVERS = [d for d in ALL if d.name == "server" and d.block]
-HEADERS = "/etc/slipway/snippets/headers.conf"
+CONFIGURATION = "/etc/slipway/current"
+HEADERS = f"{CONFIGURATION}/snippets/headers.conf"
+MEBIBYTE = 1024**2
+NGINX_PROCESS_BYTES = 24 * MEBIBYTE  # measured: 8 MB idle; the rest is buffers of connections
 
 
 def named(name: str, among: list[Directive] = ALL) -> list[Directive]:
@@ -39,7 +45,7 @@ def test_request_headers_are_set_in_one_snippet() -> None:
 
 def test_answer_headers_are_added_in_one_snippet_and_beside_the_errors() -> None:
     assert in_files("add_header") == {"snippets/headers.conf", "snippets/errors.conf"}
-    assert {d.arguments[0] for d in named("add_header", ERRORS)} == {"Retry-After"}
+    assert {d.arguments[0] for d in named("add_header", ERRORS)} == {"Allow", "Retry-After"}
     assert all(d.arguments[-1] == "always" for d in named("add_header"))
 
 
@@ -73,18 +79,23 @@ def test_nothing_a_client_wrote_is_appended_to() -> None:
     assert [d for d in ALL if forged.search(" ".join(d.arguments))] == []
 
 
-def test_every_pass_includes_the_snippet_and_goes_to_the_live_slot() -> None:
+def test_every_pass_includes_the_snippet_and_goes_to_a_slot() -> None:
     passing = [d for d in ALL if d.has("proxy_pass")]
     assert passing
     for block in passing:
-        assert block.has("include", "/etc/slipway/snippets/proxy.conf")
-    assert {tuple(d.arguments) for d in named("proxy_pass")} == {("http://live",)}
+        assert block.has("include", f"{CONFIGURATION}/snippets/proxy.conf")
+    assert {tuple(d.arguments) for d in named("proxy_pass")} == {("http://live",), ("http://blue",), ("http://green",)}
 
 
-def test_the_only_upstream_is_the_live_link() -> None:
-    (upstream,) = named("upstream")
-    assert upstream.arguments == ["live"]
-    assert [d.arguments for d in upstream.block if d.name == "server"] == [["unix:/run/slots/live.sock", "max_fails=0"]]
+def test_a_public_server_passes_to_the_live_slot_alone() -> None:
+    for server in SERVERS:
+        if server.has("include", "/tmp/nginx/server_name.conf"):
+            assert {tuple(d.arguments) for d in server.walk() if d.name == "proxy_pass"} <= {("http://live",)}
+
+
+def test_every_upstream_is_one_socket_and_none_is_a_container() -> None:
+    sockets = {d.arguments[0]: [s.arguments for s in d.block if s.name == "server"] for d in named("upstream")}
+    assert sockets == {name: [[f"unix:/run/slots/{name}.sock", "max_fails=0"]] for name in ("live", "blue", "green")}
 
 
 def ports(server: Directive) -> list[str]:
@@ -114,31 +125,80 @@ def test_every_answering_public_server_has_the_headers() -> None:
 
 
 def test_every_error_page_has_its_answer_and_every_answer_its_error_page() -> None:
-    targets = {d.arguments[-1] for d in named("error_page")}
-    answers = {d.arguments[0] for d in named("location", ERRORS)}
+    targets = {d.arguments[-1] for d in named("error_page", ERRORS)}
+    answers = {d.arguments[-1] for d in named("location", ERRORS)}
     assert targets == answers
+
+
+def test_an_answer_is_an_address_that_no_client_may_ask_for() -> None:
+    """A named location is not entered for a request whose address cannot be read: that got 500 in HTML."""
+    for location in named("location", ERRORS):
+        assert location.arguments[0] == "="
+        assert location.arguments[1].startswith("/errors/")
+        assert location.has("internal")
+
+
+def test_nothing_of_the_server_comes_before_an_error_s_answer() -> None:
+    """`return` and `rewrite` of a server are asked again on the way to an error's address."""
+    for server in SERVERS:
+        if server.has("include", f"{CONFIGURATION}/snippets/errors.conf"):
+            assert not {d.name for d in server.block} & {"return", "rewrite"}
 
 
 def bodies() -> list[tuple[str, int, str]]:
     return [
-        (location.arguments[0], int(answer.arguments[0]), answer.arguments[1])
+        (location.arguments[-1].removeprefix("/errors/"), int(answer.arguments[0]), answer.arguments[1])
         for location in named("location", ERRORS)
         for answer in location.walk()
         if answer.name == "return"
     ]
 
 
-@pytest.mark.parametrize(("location", "status", "body"), bodies())
-def test_nginx_answers_errors_in_the_form_of_the_api(location: str, status: int, body: str) -> None:
+# nginx's own number of an error where it is not the status, and the API's word for a status where it has one.
+ANSWERS = {
+    ("400", 400, CODES[400]),
+    ("403", 403, "forbidden"),
+    ("404", 404, CODES[404]),
+    ("405", 405, CODES[405]),
+    ("413", 413, CODES[413]),
+    ("414", 414, "uri_too_long"),
+    ("421", 421, "misdirected_request"),
+    ("429", 429, "too_many_requests"),
+    ("494", 431, "headers_too_large"),
+    ("497", 400, "tls_required"),
+    ("500", 500, "internal_error"),
+    ("501", 501, "not_implemented"),
+    ("504", 504, "upstream_timeout"),
+    ("505", 505, "version_not_supported"),
+    ("upstream", 502, "upstream_broken"),
+    ("upstream", 503, "service_unavailable"),
+}
+
+
+def test_each_error_has_its_status_and_its_word() -> None:
+    assert {(name, status, json.loads(body)["error"]) for name, status, body in bodies()} == ANSWERS
+
+
+@pytest.mark.parametrize(("name", "status", "body"), bodies())
+def test_nginx_answers_errors_in_the_form_of_the_api(name: str, status: int, body: str) -> None:
     answer = json.loads(body)
     assert list(answer) == list(ErrorBody.model_fields)
     ErrorBody.model_validate(answer)
     assert answer["details"] is None
     assert answer["request_id"] == "$request_id"
-    assert answer["error"] == CODES.get(status, answer["error"]) or status == 400
-    assert re.fullmatch(r"[a-z_]+", answer["error"])
-    number = location.removeprefix("@error_")
-    assert number in {str(status), "494", "497", "upstream"}
+    assert re.fullmatch(r"[A-Z].*\.", answer["message"])
+    (page,) = [d.arguments for d in named("error_page", ERRORS) if d.arguments[-1] == f"/errors/{name}"]
+    # With = the answer's own status counts, without it the error's.
+    assert ("=" in page) is (page[0] != str(status) or name == "upstream")
+
+
+def test_the_methods_that_pass_are_those_that_a_refusal_names_and_the_api_knows() -> None:
+    (condition,) = [d for d in ALL if d.name == "if" and "($request_method" in d.arguments]
+    passed = set(re.findall(r"[A-Z]+", " ".join(condition.arguments)))
+    (allow,) = [d.arguments[1] for d in named("add_header", ERRORS) if d.arguments[0] == "Allow"]
+    assert passed == set(allow.split(", "))
+    used = {method.upper() for methods in create_app(make_settings()).openapi()["paths"].values() for method in methods}
+    assert used <= passed
 
 
 def test_every_location_with_an_answer_says_that_it_is_json() -> None:
@@ -148,7 +208,66 @@ def test_every_location_with_an_answer_says_that_it_is_json() -> None:
 def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
     (form,) = named("log_format")
     assert form.arguments[:2] == ["slipway", "escape=json"]
-    text = "".join(form.arguments[2:])
-    entry = json.loads(re.sub(r":(\$\w+)", r':"\1"', text))
+    line = "".join(form.arguments[2:])
+    entry = json.loads(re.sub(r":(\$\w+)", r':"\1"', line))
     assert {"ts", "service", "action", "request_id", "status", "upstream_seconds", "slot", "release"} <= set(entry)
-    assert not re.search(r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", text)
+    assert not re.search(r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", line)
+    # After an error $uri and $request_method are those of the error's own address.
+    assert not re.search(r"\$(uri|request_method)\b", line)
+
+
+def pattern(variable: str) -> re.Pattern[str]:
+    """Return the expression of a map that cuts something out of a request."""
+    (block,) = [d.block for d in named("map") if d.arguments[1] == variable]
+    (expression,) = [d.name for d in block if d.name.startswith("~")]
+    return re.compile(expression[1:].replace("(?<", "(?P<"))
+
+
+@pytest.mark.parametrize(
+    ("line", "method", "path"),
+    [
+        ("GET /v1/items?token=hidden HTTP/1.1", "GET", "/v1/items"),
+        ("POST /v1/items#hidden HTTP/2.0", "POST", "/v1/items"),
+        ("PUT https://user:hidden@a.example:8443/v1/items?b HTTP/1.1", "PUT", "/v1/items"),
+        ("GET /%00?hidden HTTP/1.1", "GET", "/%00"),
+        ("GET http://a.example?hidden HTTP/1.1", "GET", ""),
+        ("SSH-2.0-hidden", None, None),
+    ],
+)
+def test_the_log_s_method_and_path_are_those_of_the_request(line: str, method: str | None, path: str | None) -> None:
+    found = pattern("$asked_method").search(line), pattern("$asked_path").search(line)
+    assert [match and match[1] for match in found] == [method, path]
+
+
+def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
+    (form,) = named("log_format")
+    assert json.loads(re.sub(r":(\$\w+)", r':"\1"', "".join(form.arguments[2:])))["ts"] == "$ended_at"
+    assert pattern("$ended_at").sub(r"\1\2+00:00", "2026-11-21T03:08:58+00:00 1795230538.965") == (
+        "2026-11-21T03:08:58.965+00:00"
+    )
+    assert "ENV TZ=UTC\n" in text("nginx/Dockerfile")
+
+
+def only(name: str, file: str) -> int:
+    """Return the number that a directive ends with."""
+    return int(value(name, file).split()[-1])
+
+
+def test_what_one_client_may_upload_at_once_fits_the_tmpfs_and_the_memory() -> None:
+    nginx = SERVICES["nginx"]
+    most = only("limit_conn", "conf.d/50-servers.conf")
+    (mount,) = nginx["tmpfs"]
+    tmpfs = size_bytes(mount.partition("size=")[2])
+    assert most * size_bytes(value("client_max_body_size", "conf.d/20-limits.conf")) <= 0.8 * tmpfs
+    processes = 1 + only("worker_processes", "nginx.conf")
+    buffers = most * size_bytes(value("client_body_buffer_size", "conf.d/20-limits.conf"))
+    assert tmpfs + buffers + processes * NGINX_PROCESS_BYTES <= size_bytes(defaulted(nginx["mem_limit"]))
+    assert only("http2_max_concurrent_streams", "conf.d/20-limits.conf") <= most
+
+
+def test_the_number_of_processes_is_written_down_and_fits_the_limit() -> None:
+    """`auto` counts the host's cores: with 64 of them nginx cannot start all its processes."""
+    processes = only("worker_processes", "nginx.conf")
+    assert processes >= float(defaulted(SERVICES["nginx"]["cpus"]))
+    # A reload has the old ones beside the new for a while; each health check is a process, too.
+    assert 1 + 3 * processes <= SERVICES["nginx"]["pids_limit"] / 2

@@ -11,6 +11,7 @@ from api import timeouts
 from api.health import probe
 from api.server import draining
 from api.settings import Settings
+from api.users import passwords
 from tests.contracts import nginx_files
 from tests.contracts.compose_files import SERVICES, defaulted, seconds, size_bytes
 from tests.contracts.tree import ROOT, nodes
@@ -105,6 +106,15 @@ def test_gunicorn_takes_the_ladder_and_binds_the_socket_of_its_slot_alone(gunico
     assert gunicorn["umask"] == 0o007
     assert not gunicorn.get("reuse_port")
     assert not gunicorn.get("max_requests")
+
+
+def test_gunicorn_counts_what_hashing_takes_and_two_processes_fit(gunicorn: dict[str, Any]) -> None:
+    hashing = passwords.HASHES_AT_ONCE * passwords.HASH_KIBIBYTES * 1024
+    assert gunicorn["WORKER_BYTES"] >= gunicorn["OWN_BYTES"] + hashing
+    memory = size_bytes(defaulted(SERVICES["api-blue"]["mem_limit"]))
+    least = gunicorn["LEAST_WORKERS"]
+    assert gunicorn["worker_count"](float(least), memory) == least
+    assert gunicorn["MASTER_BYTES"] + least * gunicorn["WORKER_BYTES"] <= memory
 
 
 def test_the_body_limit_is_the_same_in_nginx_compose_and_the_settings() -> None:

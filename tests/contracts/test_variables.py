@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 from stack.config import environment
-from stack.config.project import BASES
+from stack.config.project import BASES, CPU_KEYS
+from stack.stories.configuration import FIRST_KEYS
 
 from api.settings import ProcessSettings, Settings, WorkerSettings
 from tests.contracts.compose_files import APP_SERVICES, COMPOSE, FILES, SERVICES, defaulted, load, variables
@@ -58,15 +59,22 @@ def test_every_explained_variable_is_read_by_the_compose_files_or_the_scripts() 
 
 
 def test_the_scripts_read_no_setting_that_is_not_explained() -> None:
-    reads = {
-        ast.literal_eval(node.args[0])
+    asked = {
+        (ast.unparse(node.func), ast.literal_eval(node.args[0]))
         for _, node in nodes("scripts/stack/**/*.py")
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith("values.get")
         and isinstance(node.args[0], ast.Constant)
     }
-    assert reads
+    # A project's values are settings; so is what is in capitals, while `SwapFree` is the kernel's.
+    reads = {key for asker, key in asked if asker.endswith(".values.get") or key.isupper()}
+    assert len(reads) > 10
     assert reads <= KNOWN
+
+
+def test_the_scripts_know_every_limit_of_cpus_and_write_none_that_is_not_explained() -> None:
+    assert set(CPU_KEYS) == {key for key in KNOWN if key.endswith("_CPUS")}
+    assert set(FIRST_KEYS) <= KNOWN
 
 
 @pytest.mark.parametrize("service", APP_SERVICES)

@@ -2,11 +2,18 @@
 
 import os
 import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from stack import __main__
 from stack.config import environment, project
 
+from tests.scripts.machine import Machine
 from tests.scripts.recording import RecordingRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +42,7 @@ def bare(tmp_path: Path) -> Path:
         for path, mode in ((file.parent.parent, 0o755), (file.parent, 0o755), (file, 0o755)):
             path.chmod(mode)  # whatever the umask of whoever runs this
     revision = 'revision = "2026_01_01_0000"\ndown_revision = None\n'
-    (root / "api/migrations/versions/first.py").write_text(revision, encoding="utf-8")
+    (root / "api/migrations/versions/2026_01_01_0000_pre_first.py").write_text(revision, encoding="utf-8")
     return root
 
 
@@ -56,3 +63,41 @@ def loaded(checkout: Path) -> project.Project:
 @pytest.fixture
 def runner() -> RecordingRunner:
     return RecordingRunner()
+
+
+@pytest.fixture
+def ports(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Ports that nothing on the test's machine listens on, as up looks for real."""
+    with ExitStack() as stack:
+        listeners = {key: stack.enter_context(socket.socket()) for key in ("HTTP_PORT", "HTTPS_PORT")}
+        for listener in listeners.values():
+            listener.bind(("127.0.0.1", 0))
+        found = {key: int(listener.getsockname()[1]) for key, listener in listeners.items()}
+    for key, port in found.items():
+        monkeypatch.setenv(key, str(port))
+    return found
+
+
+@pytest.fixture
+def machine(runner: RecordingRunner, ports: dict[str, int]) -> Machine:
+    return Machine(runner)
+
+
+Typed = Callable[..., int]
+
+
+@pytest.fixture
+def typed(runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
+    """Run a command as the command line does, with the recording runner in the checkout; returns its exit code."""
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(__main__, "RealRunner", lambda: runner)
+    monkeypatch.setattr(__main__, "ROOT", checkout)
+    monkeypatch.chdir(checkout)
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["stack", *arguments])
+        return __main__.main()
+
+    yield run
+    for number, handler in signals.items():
+        signal.signal(number, handler)

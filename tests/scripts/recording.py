@@ -9,11 +9,13 @@ from stack.failure import Failure
 from stack.runner import Answer, Question, RealRunner, Result
 
 Reply = Result | Callable[[], Result]
+# They work on a test's own files, as a story's writing does.
+FILE_COMMANDS = ("cp", "ln", "mv", "rm")
 
 
 @dataclass
 class RecordingRunner:
-    """Commands are recorded, never run; files are real, since a test's project lives in a directory of its own.
+    """Commands are recorded and not run, but for those that work on files: a test's project has a directory of its own.
 
     A command gets the newest reply whose text it contains. A question to the engine without a reply is a mistake of
     the test; a command without one succeeds.
@@ -22,6 +24,7 @@ class RecordingRunner:
     is_dry: bool = False
     replies: list[tuple[str, Reply]] = field(default_factory=list)
     door: Callable[[Question], Answer] = lambda _: Answer(0, error="connection refused")
+    asked: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -38,7 +41,8 @@ class RecordingRunner:
                 return reply if isinstance(reply, Result) else reply()
         return None
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30) -> Result:
+    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
+        self.asked.append(shlex.join(argv))
         if argv[0] == "git":
             return self.files.read(argv, timeout=timeout)
         found = self._find(shlex.join(argv))
@@ -57,13 +61,17 @@ class RecordingRunner:
         command = shlex.join(argv)
         self.ran.append(command)
         self.environments.append(env or {})
-        result = Result(0) if self.is_dry else self._find(command) or Result(0)
+        result = Result(0) if self.is_dry else self._find(command) or self._work_on_files(argv)
         if check and result.code != 0:
             raise Failure(f"`{command}` exited with {result.code} after 0.0 s", evidence=result.err)
         return result
 
+    def _work_on_files(self, argv: Sequence[str]) -> Result:
+        return self.files.read(argv) if argv[0] in FILE_COMMANDS else Result(0)
+
     def start(self, argv: Sequence[str], log: Path) -> None:
         self.ran.append(shlex.join(argv))
+        self.environments.append({})
 
     def write(self, path: Path, content: str, mode: int) -> None:
         self.written.append(path)

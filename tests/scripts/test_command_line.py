@@ -1,27 +1,41 @@
 """The scripts as a person types them: usage, exit codes and where each word of an error goes."""
 
+import io
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from stack.config import environment
+from stack.runner import Result
 
-from tests.scripts.conftest import ROOT
+from tests.scripts.conftest import ROOT, Typed
+from tests.scripts.recording import RecordingRunner
 
-COMMANDS = ("up", "status", "logs")
+COMMANDS = ("up", "deploy", "rollback", "status", "logs")
 
 
 def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(root), "DOCKER_HOST": "unix:///nonexistent/engine.sock"}
     argv = [str(root / f"scripts/{name}.sh"), *arguments]
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    return subprocess.run(argv, env=alone(root), capture_output=True, text=True, timeout=60, check=False, cwd="/")
+
+
+def alone(root: Path) -> dict[str, str]:
+    """An environment without an engine; programs in `bin/` of the checkout go before the machine's."""
+    path = f"{root / 'bin'}:{os.environ['PATH']}"
+    return {"PATH": path, "HOME": str(root), "DOCKER_HOST": "unix:///nonexistent/engine.sock"}
 
 
 @pytest.fixture
 def copy(checkout: Path) -> Path:
     """A checkout with the scripts, on a machine whose engine cannot be reached."""
     shutil.copytree(ROOT / "scripts", checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (checkout / ".env").read_text(encoding="utf-8")
+    # A port that nothing listens on, whatever stack the machine has.
+    (checkout / ".env").write_text(environment.with_values(text, {"HTTPS_PORT": "1"}), encoding="utf-8")
     return checkout
 
 
@@ -47,16 +61,20 @@ def test_a_number_of_lines_that_makes_no_sense_is_a_usage_error(copy: Path, argu
 
 def test_no_command_is_a_usage_error() -> None:
     argv = ["python3", "-m", "stack"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "usage: scripts" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["status", "logs"])
-def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serves(copy: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "command", [("status",), ("status", "--history"), ("logs",), ("deploy", "--plan"), ("rollback",)]
+)
+def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serves(
+    copy: Path, command: tuple[str, ...]
+) -> None:
     (copy / ".env").unlink()
-    done = script(copy, name)
+    done = script(copy, *command)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "error: there is no .env here",
@@ -88,3 +106,74 @@ def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
     done = script(copy, "logs", "--request", "a;b")
     assert done.returncode == 2
     assert "is not a request id" in done.stderr
+
+
+def program(root: Path, name: str, text: str) -> Path:
+    """Put a program before the machine's own of this name."""
+    file = root / "bin" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
+    file.chmod(0o755)
+    return file
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(copy: Path, number: signal.Signals) -> None:
+    # The first command hangs; those after the signal, which ask what is live, do not.
+    engine = program(
+        copy, "docker", '[ -e "$0.pid" ] && exit 1\necho $$ >"$0.new"\nmv "$0.new" "$0.pid"\nexec sleep 60\n'
+    )
+    hanging = engine.with_name("docker.pid")
+    argv = [str(copy / "scripts/status.sh")]
+    with subprocess.Popen(argv, env=alone(copy), stdout=-1, stderr=-1, text=True, start_new_session=True) as running:
+        deadline = time.monotonic() + 30
+        while not hanging.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        running.send_signal(number)
+        out, errors = running.communicate(timeout=30)
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert (running.returncode, out) == (130, "")
+    assert errors.splitlines() == [
+        f"error: stopped by {name}",
+        "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); running: no container",
+    ]
+    assert not Path("/proc", hanging.read_text(encoding="ascii").strip()).exists()
+
+
+@pytest.mark.parametrize("name", ["status", "logs"])
+def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
+    if name == "logs":
+        program(copy, "docker", "echo a line\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        argv = [str(copy / f"scripts/{name}.sh")]
+        done = subprocess.run(argv, env=alone(copy), stdout=writer, stderr=-1, text=True, timeout=60, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "error: No space left on device"),
+        (OSError(5, "Input/output error", "/srv/state"), "error: Input/output error: /srv/state"),
+        (PermissionError(13, "Permission denied", "/srv/.env"), "error: this user may not open /srv/.env"),
+    ],
+)
+def test_a_fault_of_the_machine_is_an_error_with_a_way_on_and_what_is_live(
+    runner: RecordingRunner, typed: Typed, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    def fail(*_: object) -> bool:
+        raise error
+
+    monkeypatch.setattr("stack.stories.status.run", fail)
+    monkeypatch.setattr("sys.stderr", errors := io.StringIO())
+    runner.reply("docker compose ps", Result(0))
+    assert typed("status") == 1
+    first, *way, live = errors.getvalue().splitlines()
+    assert first == said
+    assert any(line.startswith("HINT: ") for line in way)
+    assert live.startswith("live: nothing answers")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from stack.failure import Failure
-from stack.runner import EVIDENCE_LINES, DryRunner, Question, RealRunner
+from stack.runner import EVIDENCE_LINES, RUN_MARK, DryRunner, Question, RealRunner
 
 PYTHON = [sys.executable, "-c"]
 
@@ -26,6 +26,12 @@ def test_a_read_that_fails_is_a_result() -> None:
 def test_a_program_that_is_not_there_is_a_result() -> None:
     result = RealRunner().read(["no-such-program"])
     assert (result.code, result.err) == (127, "no-such-program is not installed")
+
+
+def test_a_program_that_may_not_be_run_is_a_result(tmp_path: Path) -> None:
+    (tmp_path / "program").touch(0o644)
+    result = RealRunner().read([str(tmp_path / "program")])
+    assert (result.code, result.err) == (126, f"{tmp_path}/program may not be run by this user")
 
 
 def test_a_run_that_fails_shows_the_command_and_its_last_lines() -> None:
@@ -54,6 +60,12 @@ def test_codes_for_a_terminal_are_left_out() -> None:
 def test_a_run_gets_its_input_and_its_variables() -> None:
     code = "import os, sys; print(sys.stdin.read() + os.environ['A'] + os.environ['PATH'])"
     assert RealRunner().run([*PYTHON, code], stdin="in-", env={"A": "a-"}).out == f"in-a-{os.environ['PATH']}\n"
+    assert RealRunner().read(["cat"], stdin="in").out == "in"
+
+
+def test_every_command_carries_the_mark_of_the_process_that_started_it() -> None:
+    code = f"import os; print(os.environ['{RUN_MARK}'])"
+    assert RealRunner().read([*PYTHON, code]).out == RealRunner().run([*PYTHON, code]).out == f"{os.getpid()}\n"
 
 
 def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
@@ -118,6 +130,22 @@ def test_a_write_that_is_cut_off_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         RealRunner().write(file, "new \ud800", 0o600)
     assert file.read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o700])
+def test_a_directory_has_its_mode_whatever_the_umask_and_one_that_is_there_keeps_its_own(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    folder, before = tmp_path / "above/made", os.umask(umask)
+    try:
+        RealRunner().make_directory(folder, mode)
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == mode
+    folder.chmod(0o711)
+    RealRunner().make_directory(folder, mode)
+    assert folder.stat().st_mode & 0o777 == 0o711
 
 
 def test_lines_are_appended(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class Stack:
             "HTTPS_PORT": str(https_port),
             "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
             "STATE_DIR": str(root / "state"),
+            "WATCH_SECONDS": "2",
             "COMPOSE_ANSI": "never",
         }
         self.url = f"https://{self.host}:{self.environment['HTTPS_PORT']}"
@@ -130,6 +131,59 @@ class Stack:
         """Make a slot live: one rename of the link, in the volume, by nginx's own user."""
         move = f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock /run/slots/live.sock"
         self.compose("exec", "--no-TTY", "nginx", "sh", "-ec", move)
+
+    def deploy(self, *options: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run deploy.sh, watching for two seconds only."""
+        return self.run("./scripts/deploy.sh", *options, check=check, timeout=600, **env)
+
+    def vary(self) -> None:
+        """Change the sources, so that the next deploy has a release of its own."""
+        (self.root / "api/variant.py").write_text(f'"""Variant {time.time_ns()}."""\n', encoding="utf-8")
+
+    @contextmanager
+    def edited(self, path: str, old: str, new: str) -> Iterator[None]:
+        """Replace a piece of a file while the block runs."""
+        file = self.root / path
+        text = file.read_text(encoding="utf-8")
+        assert old in text, f"{old!r} is not in {path}"
+        file.write_text(text.replace(old, new), encoding="utf-8")
+        try:
+            yield
+        finally:
+            file.write_text(text, encoding="utf-8")
+
+    def back_to_blue(self) -> None:
+        """Take back what a test changed in the checkout and in the slots: the other tests know blue as live."""
+        self.run("git", "checkout", "--quiet", "--", ".")
+        (self.root / "api/variant.py").unlink(missing_ok=True)
+        if self.live()[1] != "blue":
+            self.switch("blue")
+            self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
+        self.compose("rm", "--stop", "--force", "api-green", "worker-green")
+
+    def live(self) -> tuple[str, str]:
+        """Return the release and the slot that are live: what the link names, and what then answers.
+
+        For about a second after a switch nginx may still use a connection to the other slot.
+        """
+        slot = (
+            self.compose("exec", "--no-TTY", "nginx", "readlink", "/run/slots/live.sock").strip().removesuffix(".sock")
+        )
+        found: dict[str, str] = {}
+
+        def is_answering() -> bool:
+            with self.client(timeout=5) as client:
+                answer = client.get("/version")
+            found.update(answer.headers)
+            return answer.headers.get("x-slipway-slot") == slot
+
+        wait_until(is_answering, 10, f"slot {slot} answers")
+        return found["x-slipway-release"], slot
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return the whole entries of the ledger."""
+        lines = (self.root / "state/ledger.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
 
     def remove(self) -> None:
         """Remove every container, volume, network and image of this project, by its name; nothing else."""

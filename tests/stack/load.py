@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 
@@ -28,69 +29,108 @@ class Report:
     slots: set[str] = field(default_factory=set)
     longest_gap: float = 0.0
 
-    def p99_ms(self) -> float:
-        """Return the 99th percentile of the successful requests' seconds, in milliseconds."""
-        return statistics.quantiles(self.latencies, n=100)[98] * 1000
+    def p99_ms(self, start: int = 0, end: int | None = None) -> float:
+        """Return the 99th percentile of the successful requests' seconds, or of a part of them, in milliseconds."""
+        return statistics.quantiles(self.latencies[start:end], n=100)[98] * 1000
 
 
 @dataclass
 class Load:
-    """Requests at a constant rate over keep-alive TLS connections; every third is a POST with a key of its own."""
+    """Requests at a constant rate over keep-alive TLS connections; every third is a POST with a key of its own.
+
+    Mixed, there are besides: HTTP/2, new connections, uploads of 1 MB, connections that idle for up to 15 s, and, where
+    `slow_path` names a route that takes its time, requests that are in flight for seconds.
+    """
 
     stack: Stack
     rate: int = 100
+    is_mixed: bool = False
+    slow_path: str = ""
     report: Report = field(default_factory=Report)
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    async def _main(self) -> None:
-        token = await asyncio.to_thread(self.stack.token)
+    def _client(self, token: str, *, http2: bool = False) -> httpx2.AsyncClient:
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60)
-        async with httpx2.AsyncClient(
+        return httpx2.AsyncClient(
             base_url=self.stack.url,
-            verify=self.stack.tls,
+            verify=self._tls,
             trust_env=False,
+            http2=http2,
             headers={"Authorization": f"Bearer {token}"},
             limits=limits,
             timeout=httpx2.Timeout(REQUEST_SECONDS),
-        ) as client:
-            await self._send_all(client)
+        )
 
-    async def _send_all(self, client: httpx2.AsyncClient) -> None:
+    async def _main(self) -> None:
+        self._tls = self.stack.tls
+        token = await asyncio.to_thread(self.stack.token)
+        async with self._client(token) as one, self._client(token, http2=True) as two:
+            self._started = self._last_success = time.monotonic()
+            idlers = [asyncio.create_task(self._idle(token, pause)) for pause in ((2, 7, 15) if self.is_mixed else ())]
+            await self._send_all(token, one, two)
+            await asyncio.gather(*idlers)
+
+    async def _send_all(self, token: str, one: httpx2.AsyncClient, two: httpx2.AsyncClient) -> None:
         started = time.monotonic()
-        self._started = self._last_success = started
         pending: set[asyncio.Task[None]] = set()
+        count = 0
         while not self._stop.is_set():
             number = self.report.sent
             self.report.sent += 1
-            task = asyncio.create_task(self._send(client, number))
+            if self.is_mixed and number % 20 == 7:
+                task = asyncio.create_task(self._send_once(token, number))
+            else:
+                task = asyncio.create_task(self._send(two if self.is_mixed and number % 4 == 1 else one, number))
             pending.add(task)
             task.add_done_callback(pending.discard)
-            await asyncio.sleep(max(0.0, started + (number + 1) / self.rate - time.monotonic()))
+            count += 1
+            await asyncio.sleep(max(0.0, started + count / self.rate - time.monotonic()))
         await asyncio.gather(*pending)
+
+    async def _send_once(self, token: str, number: int) -> None:
+        async with self._client(token) as client:
+            await self._send(client, number)
+
+    async def _idle(self, token: str, pause: float) -> None:
+        """Send on one connection now and then: what idles must outlive a switch."""
+        async with self._client(token) as client:
+            while not self._stop.is_set():
+                number = self.report.sent
+                self.report.sent += 1
+                await self._send(client, number)
+                await asyncio.to_thread(self._stop.wait, pause)
+
+    def _request(self, number: int) -> tuple[str, str, dict[str, Any], int, str]:
+        """Return method, path, body, expected status and the key of a request."""
+        key = f"{self.key}-{number}"
+        if self.is_mixed and self.slow_path and number % 60 == 10:
+            return "GET", self.slow_path, {}, 200, ""
+        if self.is_mixed and number % 60 == 33:
+            return "POST", "/v1/items", {"name": key, "padding": "x" * 1_000_000}, 201, key
+        if number % 3 == 0:
+            return "POST", "/v1/items", {"name": key}, 201, key
+        return "GET", "/v1/items?limit=5", {}, 200, ""
 
     async def _send(self, client: httpx2.AsyncClient, number: int) -> None:
         begun = time.monotonic()
-        is_post = number % 3 == 0
-        key = f"{self.key}-{number}"
+        method, path, body, expected, key = self._request(number)
         try:
-            if is_post:
-                answer = await client.post("/v1/items", json={"name": key})
-            else:
-                answer = await client.get("/v1/items", params={"limit": 5})
+            answer = await client.request(method, path, json=body or None)
         except httpx2.HTTPError as error:
             self.report.failures.append((begun - self._started, f"{type(error).__name__} {error}"))
             return
         ended = time.monotonic()
-        if answer.status_code != (201 if is_post else 200):
-            what = f"{'POST' if is_post else 'GET'} {answer.status_code} {answer.text[:200]}"
+        if answer.status_code != expected:
+            what = f"{method} {answer.status_code} {answer.text[:200]}"
             self.report.failures.append((begun - self._started, what))
             return
-        self.report.latencies.append(ended - begun)
+        if path != self.slow_path:
+            self.report.latencies.append(ended - begun)
         self.report.longest_gap = max(self.report.longest_gap, ended - self._last_success)
         self._last_success = ended
         self.report.slots.add(answer.headers["x-slipway-slot"])
-        if is_post:
+        if key:
             self.report.acknowledged.append(key)
 
     @contextmanager

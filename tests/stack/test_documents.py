@@ -1,19 +1,24 @@
 """README and runbook, executed as they stand: every command that they name is run here."""
 
+import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.stack.deploy_incidents import DEPLOY_INCIDENTS
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
 
 pytestmark = pytest.mark.drill
+# Compose's options with a value, as the runbook uses them.
+OPTIONS_WITH_A_VALUE = {"--profile", "--tail", "--since", "--wait-timeout", "--format", "--filter", "--signal"}
 ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
@@ -121,6 +126,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     "disk-full": leave_an_old_image,
     "boot-refused-by-the-configuration": spoil_environment,
     "migration-failed": hold_the_migration_lock,
+    **DEPLOY_INCIDENTS,
 }
 
 
@@ -135,17 +141,64 @@ def dangling(stack: Stack) -> list[str]:
     return stack.run("docker", "images", "--quiet", *labels).stdout.split()
 
 
+def services_named(line: str) -> set[str]:
+    """Return the arguments of a line's Compose commands that must be services."""
+    named: set[str] = set()
+    for command in re.findall(r"""docker compose ((?:'[^']*'|"[^"]*"|[^|;&)'"])*)""", line):
+        words = ["", *shlex.split(command)]
+        plain = [
+            word
+            for before, word in itertools.pairwise(words)
+            if not word.startswith("-") and before not in OPTIONS_WITH_A_VALUE
+        ]
+        verb, arguments = plain[0], plain[1:]
+        if verb != "config":
+            named.update(arguments[:1] if verb in {"exec", "run"} else arguments)
+    return named
+
+
+def is_misused(stack: Stack, line: str) -> bool:
+    """Run a line and tell whether it is wrong, where an incident may only make it fail.
+
+    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` says that it is not running.
+    """
+    known = set(stack.compose("--profile", "*", "config", "--services").split())
+    done = execute(stack, line, check=False)
+    wrong = re.search(r"no such service|unknown (\w+ )?(flag|command)", done.stderr, re.IGNORECASE)
+    return done.returncode in {2, 126, 127} or wrong is not None or not services_named(line) <= known
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker compose logs --tail 50 api-blu",
+        "docker compose exec --no-TTY postgre true",
+        'docker inspect "$(docker compose ps --all --quiet redi)"',
+        "docker compose logs --since 15m ngin | grep x",
+        "docker compose ps --every",
+        "./scripts/logs.sh api-blu",
+        "./scripts/statu.sh",
+    ],
+)
+def test_a_misspelt_command_would_be_seen(stack: Stack, line: str) -> None:
+    assert is_misused(stack, line)
+
+
+@pytest.fixture
+def _blue_again(stack: Stack) -> Iterator[None]:
+    yield
+    stack.back_to_blue()
+
+
+@pytest.mark.usefixtures("_blue_again")
 @pytest.mark.parametrize("name", INJECTIONS)
 def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
     parts = incidents()[name]
     INJECTIONS[name](stack)
     for block in blocks(parts["Diagnosis"]):
         for line in block.splitlines():
-            code = execute(stack, line, check=False).returncode
-            # An incident may make a command fail, but not be unknown or misused.
-            assert code not in {2, 126, 127}, line
-    for block in blocks(parts["Mitigation"]):
-        execute(stack, block)
+            assert not is_misused(stack, line), line
+    execute(stack, "\n".join(blocks(parts["Mitigation"])))
     wait_until(stack.is_serving, 20, f"the mitigation of {name} ended it")
     for block in blocks(parts["Verification"]):
         execute(stack, block)

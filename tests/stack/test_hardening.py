@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.harness import IMAGE, Stack
+from tests.stack.harness import IMAGE, Stack, wait_until
 
 pytestmark = pytest.mark.stack
 SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
@@ -13,6 +13,8 @@ SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_container_is_confined(stack: Stack, service: str) -> None:
+    # A test before may have started it a moment ago: its first check may still be to come.
+    wait_until(lambda: stack.inspect(service)["State"]["Health"]["Status"] == "healthy", 15, f"{service} is healthy")
     facts = stack.inspect(service)
     host = facts["HostConfig"]
     assert host["ReadonlyRootfs"]
@@ -25,7 +27,6 @@ def test_each_container_is_confined(stack: Stack, service: str) -> None:
     assert host["PidsLimit"] > 0
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
-    assert facts["State"]["Health"]["Status"] == "healthy"
     assert not any("docker.sock" in mount["Source"] for mount in facts["Mounts"])
 
 
@@ -120,6 +121,32 @@ def test_the_image_is_lean_labelled_and_whole(stack: Stack) -> None:
     bill = json.loads(inside("cat /app/sbom.cdx.json"))
     assert {"fastapi", "gunicorn", "psycopg"} <= {component["name"] for component in bill["components"]}
     assert set(inside("ls -A /app").split()) == {"api", "sbom.cdx.json", "worker"}
+
+
+def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(stack: Stack) -> None:
+    """The official image comes without; here it is made so."""
+    base = (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
+    folder = "$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')"
+    recipe = f"FROM {base}\nUSER root\nRUN find {folder} -name __pycache__ -exec rm -rf {{}} +\n"
+    file = stack.root / "without-byte-code"
+    file.write_text(recipe, encoding="utf-8")
+    bare, built = f"{IMAGE}:bare", f"{IMAGE}:compiled"
+    stack.run("docker", "build", "--quiet", "--tag", bare, "--file", str(file), str(stack.root / "scripts/base-images"))
+    build = ["docker", "build", "--quiet", "--build-arg", f"PYTHON_IMAGE={bare}", "--target", "runtime"]
+    stack.run(*build, "--tag", built, ".")
+    modules = "import asyncio, argparse, email, http.client, importlib.util, json, logging, os, ssl, sys"
+    missing = (
+        f"{modules}; files = [m.__file__ or '' for m in sys.modules.values() if hasattr(m, '__file__')]; "
+        "cached = [importlib.util.cache_from_source(file) for file in files if file.endswith('.py')]; "
+        "print(len([file for file in cached if not os.path.exists(file)]))"
+    )
+
+    def count(image: str) -> int:
+        argv = ["docker", "run", "--rm", "--network", "none", "--env", "PYTHONDONTWRITEBYTECODE=1", image]
+        return int(stack.run(*argv, "python3", "-c", missing).stdout)
+
+    assert count(bare) > 50, "the test's own base image has byte code"
+    assert count(built) == 0
 
 
 def test_a_second_build_reuses_every_layer(stack: Stack) -> None:

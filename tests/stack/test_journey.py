@@ -3,11 +3,16 @@
 import csv
 import io
 import json
+import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from argon2 import PasswordHasher
 
+from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
+from tests.stack.processes import api_processes
 
 pytestmark = pytest.mark.stack
 
@@ -40,6 +45,23 @@ def test_a_new_user_reaches_a_csv_file_of_their_items(stack: Stack) -> None:
         stack.sql(f"select count(*) from items i join users u on u.id = i.owner_id where email = '{user['email']}'")
         == "1"
     )
+
+
+@pytest.mark.parametrize("memory_kibibytes", [19_456, 65_536], ids=["own profile", "older hash"])
+def test_twenty_logins_at_once_fit_the_memory(stack: Stack, memory_kibibytes: int, figure: Figure) -> None:
+    user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
+    before = api_processes(stack), stack.inspect("api-blue")["RestartCount"]
+    with stack.client(timeout=30) as client, ThreadPoolExecutor(20) as threads:
+        assert client.post("/v1/users", json=user).status_code == 201
+        stored = PasswordHasher(2, memory_kibibytes, 1).hash(user["password"])
+        stack.sql(f"update users set password_hash = '{stored}' where email = '{user['email']}'")
+        given = list(threads.map(lambda _: client.post("/v1/users/login", json=user), range(20)))
+    slowest_ms = max(answer.elapsed.total_seconds() for answer in given) * 1000
+    figure(f"20 logins at once with hashes of {memory_kibibytes // 1024} MiB: the slowest took {slowest_ms:.0f} ms")
+    assert [answer.status_code for answer in given] == [200] * 20
+    # The engine counts a killed container, and not a killed process that Gunicorn replaces.
+    assert (api_processes(stack), stack.inspect("api-blue")["RestartCount"]) == before
+    assert not stack.inspect("api-blue")["State"]["OOMKilled"]
 
 
 def test_another_users_item_is_not_there(stack: Stack) -> None:
@@ -79,7 +101,14 @@ def test_one_request_is_found_in_the_logs_of_nginx_the_api_and_the_job(stack: St
     entries = [json.loads(line.partition("| ")[2]) for line in lines if "| " in line]
     assert {entry["service"] for entry in entries} == {"nginx", "api", "worker"}
     assert {entry["request_id"] for entry in entries} == {request}
+    times = {service: [e["ts"] for e in entries if e["service"] == service] for service in ("nginx", "api", "worker")}
+    assert len(times["nginx"]) == 1
     assert [entry["ts"] for entry in entries] == sorted(entry["ts"] for entry in entries)
+    # The API's first line is written before the commit: before its answer, which nginx's line follows, and the job.
+    assert times["api"][0] == entries[0]["ts"]
+    assert times["api"][0] <= times["nginx"][0]
+    assert times["api"][0] <= times["worker"][0] < times["worker"][-1]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", entry["ts"]) for entry in entries)
 
 
 @pytest.mark.parametrize(

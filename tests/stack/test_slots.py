@@ -1,7 +1,8 @@
 """The slot mechanism: the switch is one rename, and nginx needs no slot to run."""
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
@@ -12,6 +13,7 @@ from tests.stack.load import Load
 
 pytestmark = pytest.mark.stack
 SWITCHES = 10
+BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 where nothing has byte code
 
 
 @pytest.fixture
@@ -39,9 +41,12 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack, f
     lost, doubled = load.lost_and_doubled()
     figure(
         f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost {lost}, doubled {doubled}, "
-        f"p99 {report.p99_ms():.0f} ms, longest gap {report.longest_gap * 1000:.0f} ms"
+        f"p99 {p99_ms(report.latencies[:steady]):.0f} ms before and {p99_ms(report.latencies[steady:]):.0f} ms during, "
+        f"longest gap {report.longest_gap * 1000:.0f} ms"
     )
-    assert steady
+    assert len(report.latencies) - steady > 1000, "too few requests met a switch"
+    # Measured: 0.04 to 0.3 s without an answer, by how busy the machine is; requests that wait for a slot show.
+    assert report.longest_gap < max(1.0, 3 * p99_ms(report.latencies[:steady]) / 1000)
     assert report.failures == []
     assert (lost, doubled) == (0, 0)
     assert len(report.acknowledged) > 300
@@ -92,13 +97,30 @@ def status(client: httpx2.Client) -> int:
 
 
 def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figure) -> None:
-    """Boot time, from the container's start to the first 200 on the slot's own socket."""
+    """Boot time, from the container's start to the first 200 at the front door."""
+    bare = min(seconds_of(lambda: idle_container(stack)) for _ in range(3))
+
+    def boot() -> None:
+        stack.run("docker", "start", stack.container("api-blue"))
+        with stack.client(timeout=1) as client:
+            wait_until(lambda: status(client) == 200, 30, "the front door", every=0.01)
+
     stack.compose("stop", "api-blue")
+    seconds = seconds_of(boot)
+    figure(f"container start to ready through the front door: {seconds:.2f} s, a bare Python container {bare:.2f} s")
+    assert seconds < BOOT_FACTOR * bare
+
+
+def idle_container(stack: Stack) -> None:
+    """Run the same image for nothing: what the engine and Python take on this machine, as busy as it is now."""
+    stack.run("docker", "run", "--rm", "--network", "none", f"{IMAGE}:blue", "python", "-c", "pass")
+
+
+def seconds_of(action: Callable[[], object]) -> float:
     started = time.monotonic()
-    stack.run("docker", "start", stack.container("api-blue"))
-    with stack.client(timeout=1) as client:
-        wait_until(lambda: status(client) == 200, 30, "the front door", every=0.01)
-    seconds = time.monotonic() - started
-    figure(f"container start to ready through the front door: {seconds:.2f} s")
-    # Ten times what was measured: a compile at every start or a slow import shows, a busy machine does not.
-    assert seconds < 12
+    action()
+    return time.monotonic() - started
+
+
+def p99_ms(latencies: list[float]) -> float:
+    return statistics.quantiles(latencies, n=100)[98] * 1000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stack.config.environment import check_keys, known_keys, parse, with_values
+from stack.config.environment import check_keys, check_missing, known_keys, parse, with_values
 from stack.failure import Failure
 
 from tests.scripts.conftest import ROOT
@@ -72,6 +72,21 @@ def test_an_unknown_key_is_refused_by_name_and_line() -> None:
     assert VALUE not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "missing"), [("", "A, B, C"), ("# A=\n", "A, B, C"), (f"B={VALUE}\n", "A, C"), ("C=\nB=\nA=\n", "")]
+)
+def test_keys_that_the_example_has_and_the_file_lacks_are_named(tmp_path: Path, text: str, missing: str) -> None:
+    example = tmp_path / "example"
+    example.write_text("B=\nA=1\n# why\nC=\n# D=may be left out\n", encoding="utf-8")
+    if not missing:
+        check_missing(parse(text), example)
+        return
+    with pytest.raises(Failure, match=rf"^error: \.env lacks {missing}: ") as raised:
+        check_missing(parse(text), example)
+    assert VALUE not in str(raised.value)
+    assert str(raised.value).endswith("RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration")
+
+
 def test_keys_that_are_commented_out_are_known_and_prose_is_not(tmp_path: Path) -> None:
     example = tmp_path / "example"
     example.write_text("# Why=not\nA=\n# B=x:y\n#C=\n# Says D=1 here\n", encoding="utf-8")
@@ -112,4 +127,5 @@ def test_the_example_itself_can_be_used() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     lines = parse(text)
     check_keys(lines, known_keys(ROOT / ".env.example"))
+    check_missing(lines, ROOT / ".env.example")
     assert values(with_values(text, {"HTTP_PORT": "1"})) == {**values(text), "HTTP_PORT": "1"}

@@ -1,9 +1,10 @@
 """The project that `.env` describes: defaults, what goes before what, and what is refused before the first effect."""
 
+import os
 from pathlib import Path
 
 import pytest
-from stack.config.project import Project, load
+from stack.config.project import CPU_KEYS, Project, load
 from stack.failure import Failure
 
 
@@ -59,6 +60,13 @@ def test_the_process_environment_goes_before_the_file(checkout: Path, monkeypatc
         ("SLIPWAY_HOST", "my box"),
         ("SLIPWAY_HOST", "-a.example"),
         ("SLIPWAY_HOST", "a;return"),
+        ("SLIPWAY_HOST", "192.0.2.7"),
+        ("SLIPWAY_HOST", "2001:db8::7"),
+        ("HTTP_BIND", "localhost"),
+        ("HTTPS_BIND", "eth0"),
+        ("HTTPS_BIND", "192.0.2.777"),
+        ("API_CPUS", "two"),
+        ("NGINX_CPUS", "-1"),
         ("COMPOSE_PROJECT_NAME", "Two"),
         ("HTTP_PORT", "80a"),
         ("HTTPS_PORT", "0"),
@@ -74,6 +82,31 @@ def test_a_wrong_value_is_refused_by_its_key(
     with pytest.raises(Failure, match=key) as raised:
         load(checkout)
     assert value not in str(raised.value) or len(value) == 1
+
+
+@pytest.mark.parametrize("value", ["192.0.2.7", "::1", "0.0.0.0", ""])
+def test_an_address_to_publish_on_may_be_any_or_none(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("HTTP_BIND", value)
+    assert load(checkout).values["HTTP_BIND"] == value
+
+
+@pytest.mark.parametrize("key", CPU_KEYS)
+def test_more_cpus_than_the_machine_has_are_refused(checkout: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for value in ("2", "0.5", ""):
+        monkeypatch.setenv(key, value)
+        load(checkout)
+    monkeypatch.setenv(key, "2.5")
+    with pytest.raises(Failure, match=f"{key} is more than the 2 cores of this machine"):
+        load(checkout)
+
+
+def test_an_empty_env_is_refused_by_the_keys_it_lacks(checkout: Path) -> None:
+    (checkout / ".env").write_bytes(b"")
+    with pytest.raises(Failure, match=r"\.env lacks .*POSTGRES_IMAGE.*SLIPWAY_HOST"):
+        load(checkout)
 
 
 def test_windows_line_ends_are_seen(checkout: Path) -> None:

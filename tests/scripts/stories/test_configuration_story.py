@@ -4,13 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
-from stack.config.project import SECRETS, Project
+from stack.config import environment
+from stack.config.project import CPU_KEYS, SECRETS, Project
 from stack.failure import Failure
+from stack.runner import Result
 from stack.stories.configuration import (
     check_mounted_folders,
+    check_settings,
     ensure_certificate,
     ensure_environment,
     ensure_secrets,
+    intended,
     set_values,
 )
 
@@ -37,6 +41,27 @@ def test_an_env_that_is_there_is_never_overwritten(
     ensure_environment(runner, checkout)
     assert (checkout / ".env").read_bytes() == before
     assert runner.written == []
+
+
+@pytest.mark.parametrize(("cores", "written"), [(1, "1"), (2, ""), (None, "")])
+def test_on_a_machine_with_one_core_no_container_is_given_more(
+    runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None, written: str
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    project = ensure_environment(runner, bare)
+    assert {key: project.values[key] for key in CPU_KEYS} == dict.fromkeys(CPU_KEYS, written)
+    lines = environment.parse((bare / ".env").read_text(encoding="utf-8"))
+    assert {line.value for line in lines if line.key in CPU_KEYS} == {written}
+
+
+def test_the_project_is_the_same_before_env_is_made_and_after(
+    runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "two")
+    before = intended(bare)
+    assert not (bare / ".env").exists()
+    assert Path(before.values["STATE_DIR"]).name == "two"
+    assert ensure_environment(runner, bare) == before == intended(bare)
 
 
 def test_a_dry_run_describes_the_project_and_writes_nothing(bare: Path) -> None:
@@ -105,14 +130,38 @@ def test_a_first_certificate_is_made_without_a_network_for_the_host(runner: Reco
 
 
 @pytest.mark.parametrize(
-    ("path", "mode"), [("nginx", 0o750), ("redis/redis.conf", 0o640), ("postgres/entrypoint.sh", 0o744)]
+    ("path", "mode"),
+    [
+        ("nginx", 0o750),
+        ("redis/redis.conf", 0o640),
+        ("postgres/entrypoint.sh", 0o744),
+        ("tls", 0o750),
+        ("tls/privkey.pem", 0o600),
+    ],
 )
 def test_a_mounted_file_that_containers_cannot_read_is_refused(bare: Path, path: str, mode: int) -> None:
-    check_mounted_folders(bare)
+    tls = bare / "tls"
+    check_mounted_folders(bare, tls)  # none yet
+    for file in (tls, tls / "privkey.pem"):
+        file.mkdir() if file == tls else file.touch()
+        file.chmod(0o755)
+    check_mounted_folders(bare, tls)
     (bare / path).chmod(mode)
     with pytest.raises(Failure, match=f"{path} is closed to the containers") as raised:
-        check_mounted_folders(bare)
-    assert raised.value.hints == ["chmod -R o+rX nginx postgres redis"]
+        check_mounted_folders(bare, tls)
+    assert raised.value.hints == [f"chmod -R o+rX {bare / path.partition('/')[0]}"]
+
+
+def test_the_settings_of_both_services_of_a_slot_are_tried_without_starting_what_they_need(
+    runner: RecordingRunner,
+) -> None:
+    runner.reply("load_settings", Result(0))
+    check_settings(runner, "green")
+    assert [command.partition(" python -c ")[0] for command in runner.asked] == [
+        f"docker compose run --rm --no-deps --no-TTY {service}" for service in ("api-green", "worker-green")
+    ]
+    assert ["load_settings(WorkerSettings)" in command for command in runner.asked] == [False, True]
+    assert runner.ran == []
 
 
 def test_found_values_are_written_where_they_stand_empty(runner: RecordingRunner, bare: Path) -> None:

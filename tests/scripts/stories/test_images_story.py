@@ -1,4 +1,4 @@
-"""Where base images come from, what a release is called, and what its head is."""
+"""Where base images come from, and what a release is called and states."""
 
 import os
 import subprocess
@@ -221,40 +221,23 @@ def test_a_renamed_source_is_another_release(bare: Path) -> None:
     assert images.source_hash(bare) != before
 
 
-def add_revision(root: Path, name: str, parent: str) -> None:
-    text = f'revision: str = "{name}"\ndown_revision: str | None = "{parent}"\n'
-    (root / f"api/migrations/versions/{name}.py").write_text(text, encoding="utf-8")
-
-
-def test_the_head_is_the_revision_that_nothing_builds_on(bare: Path) -> None:
-    add_revision(bare, "0002", "2026_01_01_0000")
-    add_revision(bare, "0001", "0002")
-    assert images.migration_head(bare) == "0001"
-
-
-def test_two_heads_are_refused_by_name(bare: Path) -> None:
-    for name in ("0001", "0002"):
-        add_revision(bare, name, "2026_01_01_0000")
-    with pytest.raises(Failure, match="2 heads: 0001, 0002"):
-        images.migration_head(bare)
-
-
-def test_no_migration_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="0 heads: none"):
-        images.migration_head(tmp_path)
-
-
 def test_a_release_that_is_here_is_not_built_again(runner: RecordingRunner, loaded: Project) -> None:
     runner.reply("docker image inspect", PRESENT)
     assert images.build_release(runner, loaded).startswith("src-")
     assert runner.ran == []
 
 
-def test_a_build_states_release_revision_and_head(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_build_states_release_revision_and_migrations(runner: RecordingRunner, loaded: Project) -> None:
     runner.reply("docker image inspect", ABSENT)
     release = images.build_release(runner, loaded)
     (command,) = runner.ran
-    for part in (f"RELEASE={release}", "REVISION=unknown", "MIGRATION_HEAD=2026_01_01_0000", "PYTHON_IMAGE=p:1"):
+    for part in (
+        f"RELEASE={release}",
+        "REVISION=unknown",
+        "MIGRATION_HEAD=2026_01_01_0000",
+        "MIGRATIONS=2026_01_01_0000:pre",
+        "PYTHON_IMAGE=p:1",
+    ):
         assert f"--build-arg {part}" in command
     assert "--target production" in command
     assert f"--tag slipway/app:{release} " in command

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from stack.config.project import Project
+from stack.failure import Failure
 from stack.runner import Answer, Question, Result
 from stack.stories import ledger, observation, status
 
 from tests.scripts.recording import RecordingRunner
 
+LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
 HEALTHY = ("api-blue", "nginx", "postgres", "redis", "worker-blue")
 
 
@@ -50,7 +52,7 @@ def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
     """A stack in which everything is well."""
     runner.reply("readlink", Result(0, "blue.sock\n"))
     runner.reply("image.version", Result(0, "r-1\n"))
-    runner.reply("slipway.migration_head", Result(0, "2026_11_20_0903\n"))
+    runner.reply("slipway.migrations", Result(0, LABEL + "\n"))
     runner.reply("docker compose ps", containers())
     runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
     runner.reply("docker info", Result(0, "/\n"))
@@ -59,6 +61,7 @@ def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
 
 
 def rows(runner: RecordingRunner, project: Project) -> dict[str, tuple[bool, str]]:
+    runner.said.clear()
     is_well = status.run(runner, project)
     found = {line[4:20].strip(): (line.startswith("ok "), line[21:]) for line in runner.said[:-1]}
     assert is_well == all(row[0] for row in found.values())
@@ -118,6 +121,17 @@ def test_a_stopped_idle_slot_is_ok(well: RecordingRunner, loaded: Project) -> No
     assert rows(well, loaded)["api-green"] == (True, "exited")
 
 
+def test_a_worker_that_runs_in_the_idle_slot_is_not_ok_while_its_warm_api_is(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    well.reply("docker compose ps", containers(api_green="running", worker_green="running"))
+    shown = rows(well, loaded)
+    assert shown["api-green"] == (True, "running")
+    assert shown["worker-green"] == (False, "running, in the idle slot, and takes jobs; ./scripts/up.sh stops it")
+    well.reply("docker compose ps", containers(worker_green="exited"))
+    assert rows(well, loaded)["worker-green"] == (True, "exited")
+
+
 def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded: Project) -> None:
     well.reply("docker compose ps", Result(0, ""))
     found = {text for is_well, text in rows(well, loaded).values() if not is_well}
@@ -129,8 +143,9 @@ def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded
     [
         ("2026_11_20_0903|0|0|0|0", True, True),
         ("2026_11_21_0000|0|0|0|0", True, True),  # ahead: a newer release's additive migration
+        ("2026_11_20_0904|0|0|0|0", True, True),
         ("2026_11_20_0902|0|0|0|0", False, True),
-        ("|0|0|0|0", False, True),
+        ("|0|0|0|0", False, True),  # migrated all the way down
         ("2026_11_20_0903|5|1|0|61", True, True),
         ("2026_11_20_0903|0|0|2|0", True, False),
     ],
@@ -142,6 +157,25 @@ def test_the_database_is_not_ok_when_behind_and_the_queue_when_jobs_failed(
     shown = rows(well, loaded)
     assert (shown["migrations"][0], shown["queue"][0]) == (migrations, queue)
     assert ("waits 61 s" in shown["queue"][1]) == row.endswith("61")
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        ("2026_11_20_0904", "at 2026_11_20_0904"),
+        ("2026_11_20_0903", "at 2026_11_20_0903, 2026_11_20_0904 (post) waits"),
+        ("2026_11_20_0902", "at 2026_11_20_0902, 2026_11_20_0903 (pre) waits, 2026_11_20_0904 (post) waits"),
+        ("2026_11_21_0000", "at 2026_11_21_0000, which is newer than the live release"),
+    ],
+)
+def test_what_a_database_still_waits_for_is_named(well: RecordingRunner, loaded: Project, head: str, text: str) -> None:
+    well.reply("psql", Result(0, f"{head}|0|0|0|0\n"))
+    assert rows(well, loaded)["migrations"][1] == text
+
+
+def test_a_live_release_without_the_label_says_the_head_alone(well: RecordingRunner, loaded: Project) -> None:
+    well.reply("slipway.migrations", Result(0, "\n"))
+    assert rows(well, loaded)["migrations"] == (True, "at 2026_11_20_0903")
 
 
 def test_a_database_that_does_not_answer_is_not_ok(well: RecordingRunner, loaded: Project) -> None:
@@ -178,16 +212,64 @@ def test_a_full_disk_is_not_ok(well: RecordingRunner, loaded: Project, monkeypat
     assert rows(well, loaded)["disk engine"][0] is False
 
 
-def test_the_live_slot_is_read_from_the_volume_where_nginx_does_not_run(
-    runner: RecordingRunner, loaded: Project
+def test_the_history_is_one_line_an_entry_the_newest_last_and_then_what_is_live(
+    well: RecordingRunner, loaded: Project
 ) -> None:
-    runner.reply("docker compose exec", Result(1))
+    ledger.record(RecordingRunner(), loaded, "up", **{"from": None}, to="r-0", result="done", seconds={"a": 2, "b": 3})
+    ledger.record(RecordingRunner(), loaded, "deploy", **{"from": "r-0"}, to="r-1", result="rolled back", reason="slow")
+    status.history(well, loaded)
+    first, second, live = well.said
+    assert first.endswith(" up - -> r-0 done in 5 s")
+    assert second.endswith(" deploy r-0 -> r-1 rolled back: slow")
+    assert live.startswith("live: release r-1")
+    assert (well.ran, well.written) == ([], [])
+
+
+@pytest.fixture
+def without_nginx(runner: RecordingRunner) -> RecordingRunner:
+    """A stack whose nginx does not run, and whose other containers may."""
+    runner.reply("docker compose exec", Result(1, err='service "nginx" is not running'))
     runner.reply("docker volume inspect", Result(0))
     runner.reply("docker run", Result(0, "green.sock\n"))
-    assert observation.live_slot(runner, loaded) == "green"
+    runner.reply("docker compose ps", Result(0, ""))
+    return runner
 
 
-def test_on_a_machine_without_a_stack_the_first_slot_is_blue(runner: RecordingRunner, loaded: Project) -> None:
-    runner.reply("docker compose exec", Result(1))
-    runner.reply("docker volume inspect", Result(1))
-    assert observation.live_slot(runner, loaded) == "blue"
+def test_the_live_link_is_read_from_the_volume_where_nginx_does_not_run(
+    without_nginx: RecordingRunner, loaded: Project
+) -> None:
+    assert observation.live_link(without_nginx, loaded) == "green"
+    assert observation.live_slot(without_nginx, loaded) == "green"
+    (question, *_) = [command for command in without_nginx.asked if command.startswith("docker run")]
+    assert "--volume slipway_slots:/run/slots:ro" in question
+    assert "--network none" in question
+
+
+@pytest.mark.parametrize(("part", "reply"), [("docker volume", Result(1)), ("docker run", Result(0, "none.sock\n"))])
+def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
+    without_nginx: RecordingRunner, loaded: Project, part: str, reply: Result
+) -> None:
+    without_nginx.reply(part, reply)
+    assert observation.live_link(without_nginx, loaded) == ""
+    assert observation.live_slot(without_nginx, loaded) == "blue"
+    without_nginx.reply("docker compose ps", containers(api_green="running", api_blue="exited"))
+    assert observation.live_slot(without_nginx, loaded) == "green"
+
+
+@pytest.mark.parametrize("link", ["purple.sock\n", "", "/tmp/blue.sock\n", "blue.sock\ngreen.sock\n"])
+@pytest.mark.parametrize("part", ["docker compose exec", "docker run"])
+def test_a_link_that_names_no_slot_is_refused_and_not_guessed(
+    without_nginx: RecordingRunner, loaded: Project, part: str, link: str
+) -> None:
+    without_nginx.reply(part, Result(0, link))
+    with pytest.raises(Failure, match="the live link cannot be read") as raised:
+        observation.live_slot(without_nginx, loaded)
+    assert raised.value.runbook == "lost-live-link"
+
+
+def test_a_volume_that_cannot_be_asked_is_refused_and_not_guessed(
+    without_nginx: RecordingRunner, loaded: Project
+) -> None:
+    without_nginx.reply("docker run", Result(125, "none.sock\n", "cannot connect to the engine\n"))
+    with pytest.raises(Failure, match="the live link cannot be read: cannot connect to the engine"):
+        observation.live_slot(without_nginx, loaded)

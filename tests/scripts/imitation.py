@@ -1,0 +1,195 @@
+"""A host in memory for the deploy's stories: commands change its slots, images and link, and its front door answers."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.config.project import Project, load
+from stack.failure import Failure
+from stack.runner import Answer, Question, Result
+from stack.stories import edge, ledger
+
+from tests.scripts.recording import RecordingRunner
+
+HEAD = "2026_01_01_0000"
+EXPIRES = "Jan  1 00:00:00 2090 GMT"
+Injection = Callable[["Host", Project], None]
+SWITCH = "docker compose exec --no-TTY nginx sh -ec"
+RENAME = "ln -sfn {0}.sock"
+UP = "docker compose up --detach --no-deps --wait --wait-timeout 60"
+
+
+@dataclass
+class Host(RecordingRunner):
+    """Blue is live with `old`; green is idle with `older`, stopped. A reply with another code than 0 has no effect."""
+
+    live: str = "blue"
+    tags: dict[str, str] = field(
+        default_factory=lambda: {"blue": "old", "green": "older", "old": "old", "older": "older"}
+    )
+    running: set[str] = field(default_factory=lambda: {"nginx", "postgres", "redis", "api-blue", "worker-blue"})
+    labels: dict[str, str] = field(default_factory=dict)
+    head: str = HEAD
+    nginx_log: str = ""
+    ill: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.door = self.answer
+
+    def answer(self, question: Question) -> Answer:
+        """Answer at the front door as the live slot would."""
+        return self._from_slot(self.live)
+
+    def _from_slot(self, slot: str, status: int = 200) -> Answer:
+        release = self.tags.get(slot, "")
+        if f"api-{slot}" not in self.running or release in self.ill:
+            return Answer(503, "{}", {}, EXPIRES)
+        headers = {"X-Slipway-Release": release, "X-Slipway-Slot": slot}
+        return Answer(status, '{"access_token": "token"}', headers, EXPIRES)
+
+    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
+        command = shlex.join(argv)
+        found = self._find(command)
+        if found is not None:
+            return found
+        if argv[:2] == ["docker", "image"]:
+            return self._inspect(argv[-1].rpartition(":")[2], argv[-2])
+        if "curl" in argv:
+            return self._probe(argv[-1])
+        for part, out in self._facts():
+            if part in command:
+                return Result(0, out)
+        return super().read(argv, timeout=timeout, stdin=stdin)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        lines = [json.dumps({"Service": n, "State": "running", "Health": "healthy"}) for n in sorted(self.running)]
+        return [
+            ("readlink", f"{self.live or 'none'}.sock\n"),
+            ("ps --all --format json", "\n".join(lines)),
+            ("ps --all --quiet", ""),
+            ("--no-log-prefix", self.nginx_log),
+            ("docker compose logs", "the reason\n"),
+            ("docker compose config", ""),
+            ("docker info", "/\n"),
+            ("show max_connections", "60\n"),
+            ("version_num", f"{self.head}\n"),
+            ("entrypoint.sh", ""),
+            ("docker images", "\n".join(reversed(self.tags)) + "\n"),
+        ]
+
+    def _inspect(self, tag: str, form: str) -> Result:
+        if tag not in self.tags:
+            return Result(1, err="no such image")
+        release = self.tags[tag]
+        migrations = self.labels.get(release, f"{HEAD}:pre")
+        head = migrations.rpartition(",")[2].partition(":")[0]
+        if "image.version" in form:
+            return Result(0, release + "\n")
+        if "|" in form:
+            return Result(0, f"{migrations}|{head}\n")
+        return Result(0, f"{migrations if 'slipway.migrations' in form else 'sha256:1'}\n")
+
+    def _probe(self, url: str) -> Result:
+        port, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
+        answer = self._from_slot({"8083": "blue", "8084": "green"}[port], 401 if path == "v1/items" else 200)
+        head = "\r\n".join(f"{key}: {value}" for key, value in answer.headers.items())
+        return Result(0, f"HTTP/1.1 {answer.status} .\r\n{head}\r\n\r\n{answer.body}")
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 600,
+        stdin: str = "",
+        env: dict[str, str] | None = None,
+        check: bool = True,
+    ) -> Result:
+        result = super().run(argv, timeout=timeout, stdin=stdin, env=env, check=check)
+        if result.code == 0 and not self.is_dry:
+            self._change(list(argv))
+        return result
+
+    def _change(self, argv: list[str]) -> None:
+        if argv[:2] == ["docker", "build"]:
+            tag = argv[argv.index("--tag") + 1].rpartition(":")[2]
+            self.tags[tag] = tag
+            self.labels[tag] = next(word for word in argv if word.startswith("MIGRATIONS=")).partition("=")[2]
+        elif argv[:2] == ["docker", "tag"]:
+            source, target = (name.rpartition(":")[2] for name in argv[2:4])
+            self.tags[target] = self.tags[source]
+        elif argv[:2] == ["docker", "rmi"]:
+            del self.tags[argv[2].rpartition(":")[2]]
+        elif switched := re.search(r"ln -sfn (\w+)\.sock", argv[-1]):
+            self.live = switched[1]
+        elif argv[2:3] == ["up"]:
+            self.running.add(argv[-1])
+        elif argv[2:3] == ["stop"] or argv[2:3] == ["rm"] or argv[2:3] == ["kill"]:
+            self.running -= set(argv)
+
+    def changes(self) -> list[str]:
+        """Return the commands that changed slots or the link, in short: `up api-green`, `switch green`, ..."""
+        found = []
+        for command in self.ran:
+            words = shlex.split(command)
+            if switched := re.search(r"ln -sfn (\w+)\.sock", command):
+                found.append(f"switch {switched[1]}")
+            elif words[:2] == ["docker", "tag"]:
+                found.append(f"place {words[2].rpartition(':')[2]} in {words[3].rpartition(':')[2]}")
+            elif words[:2] == ["docker", "compose"] and words[2] != "exec":
+                services = [word for word in words if word.startswith(("api-", "worker-"))]
+                found.append(" ".join([words[2], *services]))
+        return found
+
+    def steps(self) -> list[str]:
+        """Return the names of the steps that were announced."""
+        return [line.split(" [")[0].removeprefix("==> ") for line in self.said if line.startswith("==> ")]
+
+
+def furnish(root: Path) -> Project:
+    """Give a checkout what a host that is up has: secrets, nginx' configuration installed, two good releases."""
+    project = load(root)
+    project.secrets.mkdir(exist_ok=True)
+    for name in ("database_password", "redis_password", "token_key"):
+        (project.secrets / name).write_text("0123456789abcdef\n", encoding="utf-8")
+    project.nginx_folder.mkdir(parents=True)
+    (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
+    for release in ("older", "old"):
+        ledger.record(RecordingRunner(), project, "deploy", to=release, result="done")
+    return project
+
+
+def hook(root: Path, name: str) -> None:
+    """Put an executable hook into the checkout; the recording runner does not run it."""
+    file = root / "hooks" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("#!/bin/sh\n", encoding="utf-8")
+    file.chmod(0o755)
+
+
+def fail(command: str) -> Injection:
+    """Return an injection that makes a command fail."""
+    return lambda host, _: host.reply(command, Result(1, err="the reason"))
+
+
+def fail_hook(name: str) -> Injection:
+    """Return an injection that adds a hook which fails."""
+
+    def inject(host: Host, project: Project) -> None:
+        hook(project.root, name)
+        host.reply(f"hooks/{name}", Result(7, err="the reason"))
+
+    return inject
+
+
+def failure_of(action: Callable[[], None]) -> Failure:
+    """Return the failure that a story ends with; a signal that gets through it would end the test run."""
+    try:
+        action()
+    except Failure as failed:
+        return failed
+    except KeyboardInterrupt:
+        raise AssertionError("the story did not take the signal for a failure") from None
+    raise AssertionError("the story did not fail")

@@ -1,0 +1,252 @@
+"""The order of `deploy.sh`: what it runs, what it writes down, what a dry run and a person by hand do the same."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from stack.config.project import Project, load
+from stack.failure import Failure
+from stack.runner import Result
+from stack.stories import deploy, ledger, retire, up
+from stack.stories.deploy import Options
+
+from tests.scripts.conftest import ROOT
+from tests.scripts.imitation import HEAD, RENAME, UP, Host, failure_of, furnish, hook
+
+WAIT = f"{UP} {{0}}"
+MIGRATE = "run --rm --no-deps --no-TTY migrate"
+STUB = """#!/usr/bin/env python3
+import os, shlex, sys
+with open({log!r}, "a") as log:
+    names = ("MIGRATE_TAG", "MIGRATE_CONFIRM")
+    print(shlex.join(["docker", *sys.argv[1:]]), *(os.environ.get(name, "") for name in names), sep="\\t", file=log)
+"""
+ADD = f'revision = "2026_02_01_0000"\ndown_revision = "{HEAD}"\n'
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk and the memory are the test machine's own."""
+    monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
+    monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
+    monkeypatch.setenv("NOTIFY_COMMAND", "notify me")
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def project(checkout: Path) -> Project:
+    (checkout / "api/migrations/versions/2026_02_01_0000_pre_add.py").write_text(ADD, encoding="utf-8")
+    return furnish(checkout)
+
+
+def run(host: Host, project: Project, image: str = "") -> None:
+    deploy.run(host, project.root, Options(image=image))
+
+
+def failure(host: Host, project: Project, image: str = "") -> Failure:
+    return failure_of(lambda: run(host, project, image))
+
+
+def release_of(host: Host) -> str:
+    return next(tag for tag in host.tags if tag.startswith("src-"))
+
+
+def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: Project) -> None:
+    run(host, project)
+    release = release_of(host)
+    assert host.steps() == [
+        "preflight",
+        "image",
+        "migrate",
+        "start",
+        "smoke test",
+        "switch",
+        "workers",
+        "watch",
+        "retention",
+    ]
+    assert host.changes() == [
+        "run",
+        f"place {release} in green",
+        "up api-green",
+        "switch green",
+        "up worker-green",
+        "kill worker-blue",
+    ]
+    assert host.said[-1] == f"live: release {release} in slot green, answering at https://localhost:8443"
+    assert {"api-green", "worker-green", "api-blue"} <= host.running
+
+
+def test_the_old_slot_stays_warm_and_is_retired_by_a_process_that_outlives_the_deploy(
+    host: Host, project: Project
+) -> None:
+    run(host, project)
+    entries = len(ledger.entries(project))
+    started = host.ran[host.position("-m stack retire")]
+    assert started.endswith(f"-m stack retire blue old --after 600 --entry {entries}")
+    assert not any(change.startswith(("stop", "rm")) for change in host.changes())
+
+
+def test_the_ledger_and_the_settings_of_the_release_are_written_before_anything_is_removed(
+    host: Host, project: Project
+) -> None:
+    run(host, project)
+    begun, done = ledger.entries(project)[-2:]
+    release = release_of(host)
+    assert (begun["from"], begun["to"], begun["result"]) == ("old", release, "begun")
+    assert (done["from"], done["to"], done["slot"], done["result"]) == ("old", release, "green", "done")
+    assert done["migration_head"] == HEAD
+    assert set(done["seconds"]) >= {"preflight", "image", "start", "switch", "watch"}
+    assert ledger.settings_of(project, release).read_text(encoding="utf-8") == (project.root / ".env").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_without_a_pending_pre_migration_none_is_run(host: Host, project: Project) -> None:
+    host.head = "2026_02_01_0000"
+    run(host, project)
+    assert not host.has_run(MIGRATE)
+
+
+def test_only_the_pre_phase_runs_before_the_switch(host: Host, project: Project) -> None:
+    run(host, project)
+    place = host.position(MIGRATE)
+    assert host.ran[place].endswith("migrate python -m api.migrate --phase pre")
+    assert host.environments[place] == {"MIGRATE_TAG": release_of(host), "MIGRATE_CONFIRM": "yes"}
+
+
+def test_an_image_is_deployed_as_the_release_that_its_label_names(host: Host, project: Project) -> None:
+    host.tags["9"] = "r-9"
+    host.reply("docker image inspect --format '{{.Id}}' registry/app:9", Result(1))
+    run(host, project, image="registry/app:9")
+    assert host.position("docker pull --quiet registry/app:9") < host.position("docker tag registry/app:9")
+    assert not host.has_run("docker build --progress")
+    assert host.tags["green"] == "r-9"
+
+
+def test_an_image_without_a_release_is_refused(host: Host, project: Project) -> None:
+    host.reply("registry/app:9", Result(0, "\n"))
+    failed = failure(host, project, image="registry/app:9")
+    assert "carries no release" in failed.observation
+    assert host.live == "blue"
+
+
+def test_hooks_and_the_notification_are_told_the_facts_in_their_order(host: Host, project: Project) -> None:
+    names = ["pre-build", "pre-migrate", "pre-switch", "post-switch", "post-deploy", "failed"]
+    for name in names:
+        hook(project.root, name)
+    run(host, project)
+    assert [c for c in host.ran if c.startswith("hooks/")] == [f"hooks/{name}" for name in names[:-1]]
+    assert host.position("hooks/pre-migrate") < host.position(MIGRATE)
+    assert (
+        host.position("hooks/pre-switch") < host.position(RENAME.format("green")) < host.position("hooks/post-switch")
+    )
+    told = host.environments[host.position("notify me")]
+    assert told["SLIPWAY_RESULT"] == "done"
+    assert (told["SLIPWAY_FROM"], told["SLIPWAY_TO"], told["SLIPWAY_SLOT"]) == ("old", release_of(host), "green")
+    assert told["SLIPWAY_URL"] == "https://localhost:8443"
+
+
+def test_a_changed_nginx_configuration_is_installed_and_reloaded_before_the_switch(
+    host: Host, project: Project
+) -> None:
+    (project.root / "nginx/conf.d/a.conf").write_text("# changed\n", encoding="utf-8")
+    run(host, project)
+    renamed = host.position(f"{project.nginx_folder}/next {project.nginx_folder}/current")
+    assert renamed < host.position("entrypoint.sh reload") < host.position(RENAME.format("green"))
+
+
+def test_where_nothing_changed_nginx_is_not_reloaded(host: Host, project: Project) -> None:
+    run(host, project)
+    assert not host.has_run("reload")
+
+
+def test_where_nothing_stands_it_brings_everything_up_first(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.running.clear()
+    came: list[Path] = []
+
+    def bring_up(_: Host, root: Path) -> None:
+        came.append(root)
+        host.running |= {"nginx", "postgres", "redis", "api-blue", "worker-blue"}
+
+    monkeypatch.setattr(up, "run", bring_up)
+    run(host, project)
+    assert came == [project.root]
+    assert host.live == "green"
+
+
+def test_a_first_deploy_is_the_bringing_up_alone(host: Host, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.running.clear()
+    host.tags.clear()
+    monkeypatch.setattr(up, "run", lambda *_: None)
+    run(host, project)
+    assert host.ran == []
+
+
+def test_a_dry_run_tells_the_same_commands_and_changes_nothing(checkout: Path, project: Project) -> None:
+    dry, real = Host(is_dry=True), Host()
+    files = {path: path.read_bytes() for path in [*checkout.rglob("*"), *project.state.rglob("*")] if path.is_file()}
+    run(dry, project)
+    assert files == {
+        path: path.read_bytes() for path in [*checkout.rglob("*"), *project.state.rglob("*")] if path.is_file()
+    }
+    assert (dry.live, dry.tags["green"]) == ("blue", "older")
+    run(real, project)
+    assert dry.changes() == real.changes()
+
+
+def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]]:
+    """Run a block with a `docker` that writes down how it was called: the command and migrate's two variables."""
+    log, stub = folder / "log", folder / "docker"
+    stub.write_text(STUB.format(log=str(log)), encoding="utf-8")
+    stub.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=cwd, env=environment, check=True, timeout=30)
+    lines = [tuple(line.split("\t")) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [(without_build_secrets(c), tag, confirm) for c, tag, confirm in lines]
+
+
+def without_build_secrets(command: str) -> str:
+    """Return a command without the host's own files and without the time."""
+    words = shlex.split(command)
+    kept = [w for before, w in zip(["", *words], words, strict=False) if "--secret" not in (before, w)]
+    return re.sub(r"BUILD_TIME=\S+?(?='|\s|$)", "BUILD_TIME=", shlex.join(kept))
+
+
+def by_hand(host: Host) -> list[tuple[str, str, str]]:
+    """Return what a story ran of the engine's commands, as `transcript` does."""
+    pairs = zip(host.ran, host.environments, strict=True)
+    kept = [(c, e) for c, e in pairs if c.startswith(("docker compose", "docker tag", "docker build --progress"))]
+    return [(without_build_secrets(c), e.get("MIGRATE_TAG", ""), e.get("MIGRATE_CONFIRM", "")) for c, e in kept]
+
+
+@pytest.mark.parametrize("is_dry", [False, True], ids=["real", "dry"])
+def test_the_runbook_deploys_by_hand_with_the_commands_of_the_story(
+    project: Project, tmp_path: Path, *, is_dry: bool
+) -> None:
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-C", str(project.root)]
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "first"]):
+        subprocess.run([*git, *arguments], check=True, timeout=30)
+    host = Host(is_dry=is_dry)
+    run(host, project)
+    expected = by_hand(host)
+    last = Host(live="green", head="2026_02_01_0000", running={"api-blue", "worker-blue"})
+    last.labels["older"] = f"{HEAD}:pre,2026_02_01_0000:pre,2026_03_01_0000:post"
+    entry = len(ledger.entries(project))
+    retire.run(last, load(project.root), "blue", "old", after_seconds=0, entry=entry)
+    expected += by_hand(last)
+    text = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
+    entry_text = text.partition("\n## Deploy by hand\n")[2].partition("\n## ")[0]
+    mitigation = entry_text.partition("### Mitigation")[2].partition("### ")[0]
+    block = "\n".join(re.findall(r"^```sh\n(.*?)^```", mitigation, re.MULTILINE | re.DOTALL))
+    written = [line for line in transcript(block, project.root, tmp_path) if "curl" not in line[0]]
+    assert written == expected

@@ -1,0 +1,113 @@
+"""The ledger: what it says was good, whatever became of its file, and the evidence of a failure."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from stack.config.project import Project
+from stack.runner import Result
+from stack.stories import ledger
+
+from tests.scripts.recording import RecordingRunner
+
+
+def write(project: Project, *entries: tuple[str, str, str]) -> None:
+    for action, release, result in entries:
+        ledger.record(RecordingRunner(), project, action, to=release, result=result)
+
+
+def test_an_entry_says_who_and_when(loaded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ada")
+    write(loaded, ("deploy", "r-1", "done"))
+    entry = ledger.last(loaded)
+    assert entry
+    assert (entry["who"], entry["action"], entry["to"]) == ("ada", "deploy", "r-1")
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(entry["at"])).total_seconds()) < 5
+
+
+def test_entries_are_only_appended(loaded: Project) -> None:
+    write(loaded, ("deploy", "r-1", "done"))
+    first = loaded.ledger.read_text(encoding="utf-8")
+    write(loaded, ("deploy", "r-2", "done"))
+    assert loaded.ledger.read_text(encoding="utf-8").startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("entries", "good"),
+    [
+        ([], []),
+        ([("up", "a", "done")], ["a"]),
+        ([("deploy", "a", "done"), ("deploy", "b", "done")], ["b", "a"]),
+        ([("deploy", "a", "done"), ("deploy", "b", "done"), ("deploy", "a", "done")], ["a", "b"]),
+        ([("deploy", "a", "done"), ("deploy", "b", "begun")], ["a"]),
+        ([("deploy", "a", "done"), ("deploy", "b", "failed")], ["a"]),
+        ([("deploy", "a", "done"), ("deploy", "b", "rolled back")], ["a"]),
+        ([("deploy", "b", "done"), ("deploy", "a", "done"), ("deploy", "b", "rolled back")], ["a"]),
+        ([("deploy", "b", "rolled back"), ("deploy", "b", "done")], ["b"]),
+        ([("deploy", "a", "done"), ("retire", "z", "done")], ["a"]),
+        ([("deploy", "", "done")], []),
+    ],
+)
+def test_good_are_releases_that_were_live_and_not_rolled_back_the_newest_first(
+    loaded: Project, entries: list[tuple[str, str, str]], good: list[str]
+) -> None:
+    write(loaded, *entries)
+    assert ledger.good_releases(loaded) == good
+
+
+def test_a_release_that_a_person_went_back_from_is_not_good(loaded: Project) -> None:
+    write(loaded, ("deploy", "a", "done"), ("deploy", "b", "done"))
+    ledger.record(RecordingRunner(), loaded, "rollback", **{"from": "b"}, to="a", result="done")
+    assert ledger.good_releases(loaded) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "spoiled", [b'{"action": "dep\n', b"\xff\xfe\n", b"[1]\n", b"null\n", b"\n", b'"text"\n', b"{}\n"]
+)
+def test_lines_that_are_no_entry_are_passed_over(loaded: Project, spoiled: bytes) -> None:
+    write(loaded, ("deploy", "a", "done"))
+    with loaded.ledger.open("ab") as file:
+        file.write(spoiled)
+    write(loaded, ("deploy", "b", "done"))
+    assert ledger.good_releases(loaded) == ["b", "a"]
+
+
+def test_a_line_without_an_end_spoils_only_itself_and_the_next(loaded: Project) -> None:
+    write(loaded, ("deploy", "a", "done"))
+    with loaded.ledger.open("a", encoding="utf-8") as file:
+        file.write('{"action": "dep')
+    write(loaded, ("deploy", "b", "begun"), ("deploy", "b", "done"))
+    assert ledger.good_releases(loaded) == ["b", "a"]
+
+
+def test_without_a_file_there_is_no_history(loaded: Project) -> None:
+    assert (ledger.entries(loaded), ledger.last(loaded), ledger.good_releases(loaded)) == ([], None, [])
+
+
+def test_the_settings_of_a_release_are_kept_closed_to_others(loaded: Project) -> None:
+    ledger.keep_settings(RecordingRunner(), loaded, "r-1")
+    file = ledger.settings_of(loaded, "r-1")
+    assert file.read_bytes() == (loaded.root / ".env").read_bytes()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_evidence_is_logs_and_health_of_the_slot_and_of_nginx(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker compose logs", Result(0, "out\n", "err\n"))
+    runner.reply("docker compose ps", Result(0, "c0ffee\n"))
+    runner.reply("docker inspect", Result(0, json.dumps({"Status": "exited"})))
+    folder = ledger.keep_evidence(runner, loaded, "deploy", ["api-green"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "api-green.log",
+        "api-green.state.json",
+        "nginx.log",
+        "nginx.state.json",
+    ]
+    assert (folder / "api-green.log").read_text(encoding="utf-8") == "out\nerr\n"
+    assert folder.parent == loaded.state / "evidence"
+
+
+def test_a_container_that_is_gone_leaves_its_logs_alone(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker compose logs", Result(1, err="no such service"))
+    runner.reply("docker compose ps", Result(0, ""))
+    folder = ledger.keep_evidence(runner, loaded, "deploy", ["api-green"])
+    assert sorted(path.name for path in folder.iterdir()) == ["api-green.log", "nginx.log"]

@@ -1,0 +1,138 @@
+"""The preflight: everything that is wrong is named at once, with values, and before any effect."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from stack.config.project import Project, load
+from stack.failure import Failure
+from stack.runner import Answer, Result
+from stack.stories import preflight
+
+from tests.scripts.imitation import Host, furnish
+
+MEMINFO = "MemTotal:  1000 kB\nMemAvailable:  600 kB\nSwapFree:  24 kB\nHugePages_Total:  3\n"
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def project(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A host with room: the disk and the memory are the test machine's own."""
+    monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
+    monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
+    furnish(checkout)
+    return load(checkout)
+
+
+def with_values(project: Project, **values: str) -> Project:
+    return Project(project.root, {**project.values, **values})
+
+
+def failure(host: Host, project: Project) -> Failure:
+    with pytest.raises(Failure) as raised:
+        preflight.check(host, project)
+    assert (raised.value.code, host.ran, host.written) == (1, [], [])
+    return raised.value
+
+
+def test_a_host_that_is_well_passes_without_an_effect(host: Host, project: Project) -> None:
+    assert preflight.check(host, project) == []
+    assert (host.ran, host.written) == ([], [])
+
+
+def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project) -> None:
+    (project.secrets / "token_key").unlink()
+    (project.secrets / "redis_password").write_text("\n", encoding="utf-8")
+    (project.secrets / "database_password").write_text("hunter2\n", encoding="utf-8")
+    host.reply("docker compose config", Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"))
+    host.reply("show max_connections", Result(0, "20\n"))
+    host.door = lambda _: Answer(200, expires=f"{datetime.now(UTC) + timedelta(days=1):%b %d %H:%M:%S %Y} GMT")
+    huge = str(10**15)
+    failed = failure(host, with_values(project, FREE_DISK_FLOOR_BYTES=huge, FREE_MEMORY_FLOOR_BYTES=huge))
+    for part in (
+        "token_key is missing or empty",
+        "redis_password is missing or empty",
+        "database_password is shorter than 16 characters",
+        "Compose refuses the files: required variable POSTGRES_IMAGE is missing a value",
+        "GB are free at /",
+        "MB of memory are free",
+        "both slots may open 43 connections, Postgres takes 20",
+        "the certificate ends in 0 days",
+    ):
+        assert part in failed.observation
+    assert "hunter2" not in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [("FREE_DISK_FLOOR_BYTES", "GB are free"), ("FREE_MEMORY_FLOOR_BYTES", "MB of memory")]
+)
+def test_below_a_floor_it_refuses_and_says_what_to_do(host: Host, project: Project, key: str, named: str) -> None:
+    failed = failure(host, with_values(project, **{key: str(10**15)}))
+    assert named in failed.observation
+    assert failed.runbook == "disk-or-memory-below-the-floor"
+
+
+def test_the_disk_s_fault_names_what_to_delete(host: Host, project: Project) -> None:
+    failed = failure(host, with_values(project, FREE_DISK_FLOOR_BYTES=str(10**15)))
+    assert "1000000.0 GB are needed: delete old releases (docker image ls slipway/app)" in failed.observation
+
+
+@pytest.mark.parametrize("key", ["FREE_DISK_FLOOR_BYTES", "FREE_MEMORY_FLOOR_BYTES"])
+def test_an_empty_floor_is_the_default_and_not_none(
+    host: Host, project: Project, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "FREE_DISK_BYTES", 10**15)
+    monkeypatch.setattr(preflight, "FREE_MEMORY_BYTES", 10**15)
+    failed = failure(host, with_values(project, **{key: ""}))
+    assert failed.runbook == "disk-or-memory-below-the-floor"
+
+
+@pytest.mark.parametrize("text", [MEMINFO, MEMINFO.replace("SwapFree:  24 kB\n", "")])
+def test_memory_is_what_is_available_and_free_swap(text: str) -> None:
+    assert preflight.available_memory_bytes(text) == (624 if "Swap" in text else 600) * 1024
+
+
+@pytest.mark.parametrize(
+    ("values", "connections"),
+    [
+        ({}, 2 * (2 * 5 + 4 + 4) + 7),
+        ({"API_PROCESSES": "8"}, 2 * (8 * 5 + 8) + 7),
+        ({"API_CPUS": "3.5"}, 2 * (4 * 5 + 8) + 7),
+        ({"API_CPUS": "0.5"}, 2 * (2 * 5 + 8) + 7),
+        ({"DATABASE_POOL_SIZE": "1", "WORKER_CONCURRENCY": "1"}, 2 * (2 + 5) + 7),
+    ],
+)
+def test_the_budget_counts_both_slots_and_what_else_connects(
+    project: Project, values: dict[str, str], connections: int
+) -> None:
+    assert preflight.connection_budget(with_values(project, **values)) == connections
+
+
+@pytest.mark.parametrize(("most", "is_enough"), [(42, False), (43, True)])
+def test_the_budget_is_held_against_what_postgres_takes(
+    host: Host, project: Project, most: int, *, is_enough: bool
+) -> None:
+    host.reply("show max_connections", Result(0, f"{most}\n"))
+    if is_enough:
+        preflight.check(host, project)
+    else:
+        assert "lower DATABASE_POOL_SIZE" in failure(host, project).observation
+
+
+def test_a_postgres_that_does_not_answer_is_a_fault(host: Host, project: Project) -> None:
+    host.reply("show max_connections", Result(1, err="connection refused\n"))
+    assert "Postgres does not answer: connection refused" in failure(host, project).observation
+
+
+def test_a_front_door_without_a_certificate_is_a_warning(host: Host, project: Project) -> None:
+    host.door = lambda _: Answer(0, error="connection refused")
+    assert preflight.check(host, project) == ["the front door shows no certificate: connection refused"]
+
+
+def test_nginx_configuration_is_tried_last(host: Host, project: Project) -> None:
+    host.reply("docker run", Result(1, err="nginx: [emerg]"))
+    assert failure(host, project).runbook == "nginx-refuses-its-configuration"

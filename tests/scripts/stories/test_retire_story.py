@@ -1,0 +1,132 @@
+"""The end of the rollback window stops the slot before and contracts the schema, unless something newer happened."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.runner import Result
+from stack.stories import ledger, retire
+
+from tests.scripts.imitation import HEAD, Host, furnish
+from tests.scripts.recording import RecordingRunner
+
+DROPPED = "2026_03_01_0000"
+STOP = "stop api-green worker-green"
+
+
+@pytest.fixture
+def host() -> Host:
+    """Blue was made live, green is warm."""
+    return Host(running={"nginx", "postgres", "redis", "api-blue", "worker-blue", "api-green"})
+
+
+@pytest.fixture
+def project(checkout: Path) -> Project:
+    return furnish(checkout)
+
+
+def run(host: Host, project: Project, *, after_seconds: float = 600) -> None:
+    entry = len(ledger.entries(project))
+    retire.run(host, project, "green", "older", after_seconds=after_seconds, entry=entry)
+
+
+def test_it_waits_for_the_window_and_stops_the_slot(host: Host, project: Project) -> None:
+    run(host, project)
+    assert host.now == 600
+    assert host.changes() == [STOP]
+    entry = ledger.entries(project)[-1]
+    assert (entry["action"], entry["slot"], entry["release"], entry["to"], entry["result"]) == (
+        "retire",
+        "green",
+        "older",
+        "old",
+        "done",
+    )
+
+
+def test_the_post_migrations_of_the_live_release_follow_the_stop(host: Host, project: Project) -> None:
+    host.labels["old"] = f"{HEAD}:pre,{DROPPED}:post"
+    host.reply("--no-TTY migrate", Result(0, f"one\nmigrated: {HEAD} -> {DROPPED}\n"))
+    run(host, project)
+    assert host.changes() == [STOP, "run"]
+    assert host.environments[-1] == {"MIGRATE_TAG": "blue", "MIGRATE_CONFIRM": "yes"}
+    assert ledger.entries(project)[-1]["applied"] == f"migrated: {HEAD} -> {DROPPED}"
+
+
+@pytest.mark.parametrize("head", [HEAD, "", "2030_01_01_0000"], ids=["at the head", "unreadable", "unknown"])
+def test_where_nothing_is_pending_nothing_is_migrated(host: Host, project: Project, head: str) -> None:
+    host.head = head
+    run(host, project)
+    assert host.changes() == [STOP]
+
+
+def deploy_meanwhile(host: Host, project: Project) -> None:
+    ledger.record(RecordingRunner(), project, "deploy", to="new", result="begun")
+
+
+def switch_back(host: Host, project: Project) -> None:
+    host.live = "green"
+
+
+def switch_back_to_the_same_release(host: Host, project: Project) -> None:
+    host.live, host.tags["blue"] = "green", "older"
+
+
+def place_another(host: Host, project: Project) -> None:
+    host.tags["green"] = "new"
+
+
+@pytest.mark.parametrize("happen", [deploy_meanwhile, switch_back, switch_back_to_the_same_release, place_another])
+def test_it_leaves_alone_what_something_newer_has_touched(
+    host: Host, project: Project, happen: Callable[[Host, Project], None]
+) -> None:
+    entry = len(ledger.entries(project))
+    happen(host, project)
+    entries = len(ledger.entries(project))
+    retire.run(host, project, "green", "older", after_seconds=0, entry=entry)
+    assert host.changes() == []
+    assert "left alone" in host.said[-1]
+    assert len(ledger.entries(project)) == entries
+
+
+def test_it_gives_up_within_seconds_of_a_newer_deploy(host: Host, project: Project) -> None:
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        host.now += seconds
+        naps.append(seconds)
+        if len(naps) == 2:
+            deploy_meanwhile(host, project)
+
+    host.sleep = sleep  # type: ignore[method-assign]
+    run(host, project)
+    assert host.changes() == []
+    assert host.now == 2 * retire.POLL_SECONDS
+
+
+def test_a_deploy_that_was_refused_before_any_effect_does_not_cancel_it(host: Host, project: Project) -> None:
+    entry = len(ledger.entries(project))
+    ledger.record(RecordingRunner(), project, "deploy", to="", result="failed", reason="the disk is full")
+    retire.run(host, project, "green", "older", after_seconds=0, entry=entry)
+    assert host.changes() == [STOP]
+
+
+def test_a_migration_that_fails_is_an_error(host: Host, project: Project) -> None:
+    host.labels["old"] = f"{HEAD}:pre,{DROPPED}:post"
+    host.reply("--no-TTY migrate", Result(1, err="the reason"))
+    with pytest.raises(Failure):
+        run(host, project)
+    assert "api-blue" in host.running
+
+
+def test_it_is_started_with_the_window_of_the_settings_and_the_ledger_as_it_is(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retire.later(host, project, "green", "older")
+    assert host.ran[-1].endswith("-m stack retire green older --after 600 --entry 2")
+    shorter = Project(project.root, {**project.values, "ROLLBACK_WINDOW_SECONDS": "5"})
+    retire.later(host, shorter, "green", "older")
+    assert "--after 5 " in host.ran[-1]
+    assert f"PYTHONPATH={project.root / 'scripts'}" in host.ran[-1]

@@ -1,0 +1,143 @@
+"""What `up.sh` says when a step fails, and that it stops there."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stack.config.project import load
+from stack.failure import LOCKED, Failure
+from stack.runner import Answer, Result
+from stack.stories import up
+from stack.stories.lock import exclusive
+
+from tests.scripts.conftest import Typed
+from tests.scripts.machine import WAIT, Machine, container, ledger
+from tests.scripts.recording import RecordingRunner
+
+
+def failure(action: Callable[[], None]) -> Failure:
+    with pytest.raises(Failure) as raised:
+        action()
+    return raised.value
+
+
+def test_a_service_that_stays_ill_ends_with_its_logs_a_hint_and_what_serves(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="container is unhealthy"))
+    machine.containers = container("api-blue") + container("worker-blue", "restarting", "")
+    failed = failure(lambda: up.run(runner, checkout))
+    assert "worker-blue is restarting" in failed.observation
+    assert "api-blue is" not in failed.observation
+    assert failed.evidence == "worker-blue-1  | the reason\ncontainer is unhealthy"
+    assert failed.hints == ["./scripts/logs.sh worker-blue"]
+    assert failed.runbook == "a-service-keeps-restarting"
+    assert ledger(checkout) == []
+
+
+@pytest.mark.parametrize(
+    ("containers", "named"),
+    [
+        (container("api-blue", health="starting") + container("worker-blue", health="unhealthy"), {"worker-blue"}),
+        (container("api-blue", health="starting") + container("nginx", "created", "starting"), {"api-blue", "nginx"}),
+        ("", set[str]()),
+    ],
+)
+def test_of_a_failed_start_the_ill_are_named_before_those_that_only_wait_and_compose_has_the_last_words(
+    runner: RecordingRunner, machine: Machine, checkout: Path, containers: str, named: set[str]
+) -> None:
+    runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="one\ntwo\nthree\nno space left on device\n"))
+    machine.containers = containers
+    failed = failure(lambda: up.run(runner, checkout))
+    assert failed.evidence.endswith("two\nthree\nno space left on device")
+    assert "one" not in failed.evidence.splitlines()
+    seen = failed.observation.partition("became healthy: ")[2]
+    assert {part.split(" is ")[0] for part in seen.split(", ") if " is " in part} == named
+    assert named or "no space left" in seen
+
+
+def test_a_failed_command_prints_evidence_then_the_error_and_last_what_serves(
+    runner: RecordingRunner, machine: Machine, checkout: Path, typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="container is unhealthy"))
+    machine.containers = container("api-blue") + container("worker-blue", "restarting", "")
+    runner.door = lambda _: Answer(0, error="connection refused")
+    assert typed("up") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["worker-blue-1  | the reason", "container is unhealthy"]
+    assert lines[2].startswith("error: not all of api-blue, worker-blue, nginx became healthy")
+    assert lines[3:] == [
+        "HINT: ./scripts/logs.sh worker-blue",
+        "RUNBOOK: docs/runbook.md#a-service-keeps-restarting",
+        f"live: nothing answers at {load(checkout).url} (connection refused); running: api-blue",
+    ]
+
+
+def test_a_second_one_at_a_time_is_refused_with_the_holder_and_touches_nothing(
+    runner: RecordingRunner, machine: Machine, checkout: Path, typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with exclusive(RecordingRunner(), load(checkout), "deploy"):
+        assert typed("up") == LOCKED == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: another command holds the lock: deploy by ")
+    assert lines[-1].startswith("live: nothing answers")
+    assert (runner.ran, runner.written) == ([], [])
+    assert typed("up") == 0
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_with_the_path_and_no_traceback(
+    machine: Machine, checkout: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STATE_DIR", str(checkout / "Dockerfile/state"))
+    assert typed("up") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: Not a directory: ")
+    assert "Dockerfile/state" in lines[0]
+    assert lines[-1].startswith("live: nothing answers")
+    assert any(line.startswith("HINT: ") for line in lines)
+
+
+@pytest.mark.parametrize("service", ["api-blue", "worker-blue"])
+def test_settings_that_the_release_refuses_stop_before_anything_is_started(
+    runner: RecordingRunner, machine: Machine, typed: Typed, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    runner.reply(f"--no-TTY {service} python", Result(1, err="error: settings refused: ACCESS_TOKEN_MINUTES\n"))
+    assert typed("up") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "error: settings refused: ACCESS_TOKEN_MINUTES",
+        f"error: {service} would refuse its settings; what runs was not touched",
+    ]
+    assert "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration" in lines
+    assert not runner.has_run("docker compose")
+
+
+@pytest.mark.parametrize("key", ["HTTP_PORT", "HTTPS_PORT"])
+def test_a_port_that_something_else_listens_on_is_named_before_compose_is_asked(
+    runner: RecordingRunner, machine: Machine, checkout: Path, ports: dict[str, int], key: str
+) -> None:
+    with socket.create_server(("127.0.0.1", ports[key])):
+        failed = failure(lambda: up.run(runner, checkout))
+        assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
+        assert any(f"set {key} in .env" in hint for hint in failed.hints)
+        assert not runner.has_run("api-blue")
+        machine.containers = container("nginx")
+        up.run(runner, checkout)  # it is this stack's own nginx
+
+
+def test_a_failed_migration_starts_no_slot(runner: RecordingRunner, machine: Machine, checkout: Path) -> None:
+    runner.reply("--no-TTY migrate", Result(1, err="error: migration blocked for 30 s by pid 7"))
+    failed = failure(lambda: up.run(runner, checkout))
+    assert "pid 7" in failed.evidence
+    assert not runner.has_run("api-blue")
+
+
+def test_a_front_door_that_answers_with_another_release_is_no_success(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    machine.build_is_answered = "r-old"
+    failed = failure(lambda: up.run(runner, checkout))
+    assert "last answer: HTTP 200 from release 'r-old'" in failed.observation
+    assert up.FRONT_DOOR_SECONDS <= runner.now < up.FRONT_DOOR_SECONDS + 2
+    assert ledger(checkout) == []

@@ -1,0 +1,101 @@
+"""Brings about the runbook's incidents of deploy and rollback; their entries must end them."""
+
+import subprocess
+from collections.abc import Callable
+
+from tests.stack.harness import Stack, wait_until
+
+LIST_ITEMS = "    return await service.list_items(database, user_id, cursor, limit)"
+
+
+def _replace(stack: Stack, path: str, old: str, new: str) -> None:
+    file = stack.root / path
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def never_starts(stack: Stack) -> None:
+    """A release whose API ends at once."""
+    _replace(stack, "api/main.py", "app = ", 'raise RuntimeError("never starts")\napp = ')
+    assert stack.deploy(check=False, READY_SECONDS="15").returncode == 1
+
+
+def fails_the_smoke_test(stack: Stack) -> None:
+    """A release that is healthy and answers 500."""
+    _replace(stack, "api/items/routes.py", LIST_ITEMS, '    raise RuntimeError("broken")')
+    assert stack.deploy(check=False).returncode == 1
+
+
+def stuck_on_the_new_slot(stack: Stack) -> None:
+    """As after a way back that failed: the new slot is live, and the former one does not run."""
+    stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
+    stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
+    stack.switch("green")
+    stack.compose("stop", "api-blue", "worker-blue")
+
+
+def a_release_too_many(stack: Stack) -> None:
+    """A release that somebody wants to take back."""
+    stack.vary()
+    stack.deploy()
+
+
+def refused_rollback(stack: Stack) -> None:
+    """A rollback to a release whose image is not here."""
+    assert stack.run("./scripts/rollback.sh", "no-such-release", check=False).returncode == 1
+
+
+def another_deploy_runs(stack: Stack) -> None:
+    """A deploy that is under way in another terminal."""
+    stack.vary()
+    process = subprocess.Popen(
+        ["./scripts/deploy.sh"], cwd=stack.root, env=stack.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("==> preflight"):
+            break
+    # Nobody reads on: what is left fits into the pipe.
+
+
+def spoiled_nginx(stack: Stack) -> None:
+    """A typing error in nginx's configuration."""
+    _replace(stack, "nginx/nginx.conf", "server_tokens off;", "server_tokens maybe;")
+    assert stack.deploy(check=False).returncode == 1
+
+
+def below_the_floor(stack: Stack) -> None:
+    """A deploy that is refused for want of space."""
+    assert stack.deploy(check=False, FREE_DISK_FLOOR_BYTES=str(10**15)).returncode == 1
+
+
+def failed_job(stack: Stack) -> None:
+    """A job that failed on its last attempt."""
+    with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
+        export = client.post("/v1/exports").json()["id"]
+    job = f"args->>'export_id' = '{export}'"
+    done = f"select count(*) from procrastinate_jobs where {job} and status = 'succeeded'"
+    wait_until(lambda: stack.sql(done) == "1", 30, "the export's job is done")
+    stack.sql(f"update procrastinate_jobs set status = 'failed' where {job}")
+    assert stack.run("./scripts/status.sh", check=False).returncode == 1
+
+
+def lost_link(stack: Stack) -> None:
+    """The live link is gone."""
+    stack.compose("exec", "--no-TTY", "nginx", "rm", "/run/slots/live.sock")
+
+
+DEPLOY_INCIDENTS: dict[str, Callable[[Stack], None]] = {
+    "deploy-waits-for-health": never_starts,
+    "deploy-failed-before-the-switch": fails_the_smoke_test,
+    "deploy-failed-after-the-switch": stuck_on_the_new_slot,
+    "roll-back": a_release_too_many,
+    "rollback-refused": refused_rollback,
+    "two-deploys-at-once": another_deploy_runs,
+    "nginx-refuses-its-configuration": spoiled_nginx,
+    "disk-or-memory-below-the-floor": below_the_floor,
+    "deploy-by-hand": lambda stack: None,  # no incident: the commands must do what deploy.sh does
+    "failed-jobs": failed_job,
+    "lost-live-link": lost_link,
+}

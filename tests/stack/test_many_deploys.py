@@ -1,0 +1,73 @@
+"""Twenty deploys and twenty rollbacks in one run, under the whole mix of traffic: the promise that stands first."""
+
+import time
+
+import pytest
+
+from tests.conftest import Figure
+from tests.stack.harness import Stack, wait_until
+from tests.stack.load import Load
+
+pytestmark = pytest.mark.drill
+ROUNDS = 20
+STEADY_SECONDS = 20
+FEWEST_REQUESTS = 50_000
+# For the requests that take three seconds; every release of this test has it.
+SLOW = '''@router.get("/slow")
+async def slow() -> dict[str, str]:
+    """Take three seconds."""
+    await asyncio.sleep(3)
+    return {"took": "3 s"}
+
+
+@router.get("/{item_id}"'''
+
+
+def median_seconds(stack: Stack) -> dict[str, float]:
+    """Return the median seconds of the steps that end with the first answer of the new release."""
+    done = [entry for entry in stack.ledger() if entry["result"] == "done"][-2 * ROUNDS :]
+    names = {
+        "deploy": ("preflight", "image", "migrate", "start", "smoke test", "switch", "workers"),
+        "rollback": ("check", "switch"),
+    }
+    return {
+        f"{action} {step}": sorted(e["seconds"][step] for e in done if e["action"] == action)[ROUNDS // 2]
+        for action, steps in names.items()
+        for step in steps
+    }
+
+
+def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figure: Figure) -> None:
+    routes = stack.root / "api/items/routes.py"
+    former = routes.read_text(encoding="utf-8")
+    routes.write_text("import asyncio\n" + former.replace('@router.get("/{item_id}"', SLOW, 1), encoding="utf-8")
+    stack.deploy()
+    load = Load(stack, rate=150, is_mixed=True, slow_path="/v1/items/slow")
+    try:
+        with load.running() as report:
+            time.sleep(STEADY_SECONDS)  # the span that the deploys are compared with
+            steady = len(report.latencies)
+            for _ in range(ROUNDS):
+                stack.vary()
+                stack.deploy(WATCH_SECONDS="1")
+                stack.run("./scripts/rollback.sh")
+            deployed = len(report.latencies)
+            wait_until(lambda: report.sent >= FEWEST_REQUESTS, 300, "enough requests were sent")
+        lost, doubled = load.lost_and_doubled()
+        figure(
+            f"{ROUNDS} deploys and {ROUNDS} rollbacks: sent {report.sent}, failed {len(report.failures)}, lost {lost}, "
+            f"doubled {doubled}, p99 steady {report.p99_ms(0, steady):.0f} ms, "
+            f"during {report.p99_ms(steady, deployed):.0f} ms, "
+            f"longest gap {report.longest_gap * 1000:.0f} ms; median seconds of the steps: {median_seconds(stack)}"
+        )
+        assert report.failures == []
+        assert (lost, doubled) == (0, 0)
+        assert report.slots == {"blue", "green"}
+    finally:
+        routes.write_text(former, encoding="utf-8")
+        (stack.root / "api/variant.py").unlink(missing_ok=True)
+        stack.deploy(WATCH_SECONDS="0")
+        if stack.live()[1] != "blue":
+            stack.vary()
+            stack.deploy(WATCH_SECONDS="0")
+        stack.compose("rm", "--stop", "--force", "api-green", "worker-green")
