@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# usage: scripts/test.sh [unit|stack|audit] [pytest options]    all; without an engine; with one; known package holes
+# usage: scripts/test.sh [unit|stack|soak|audit] [pytest options]    all; no engine; with one; long load; package holes
 set -Eeuo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
 -h | --help) exec sed -n '2s/^# //p' "$0" ;;
-unit) shift && set -- pytest -m 'not docker and not stack and not drill' "$@" ;;
-stack) shift && set -- pytest -m 'docker or stack or drill' "$@" ;;
+unit) shift && set -- pytest -m 'not docker and not stack and not drill and not soak' "$@" ;;
+stack) shift && set -- pytest -m '(docker or stack or drill) and not soak' "$@" ;;
+soak) shift && set -- pytest -m soak "$@" ;;
 # Needs the network. --strict: what could not be looked up is a failure, never a pass.
 audit) set -- pip_audit --strict --disable-pip --require-hashes -r requirements.lock ;;
-*) set -- pytest "$@" ;;
+*) set -- pytest -m 'not soak' "$@" ;;
 esac
 
 # The tests' own Python packages, in .venv; made again when the lock changes.

@@ -133,10 +133,6 @@ def main() -> int:
         return _run(arguments, runner)
     except Failure as failure:
         return _report(failure, runner)
-    except BrokenPipeError:
-        # The reader went away, as `head` does: there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except PermissionError as error:
         hints = ["run this as the user who ran ./scripts/up.sh first: .env and secrets/ are closed to others"]
         return _report(Failure(f"this user may not open {error.filename}", hints), runner)

@@ -169,8 +169,8 @@ class RealRunner:
         except BaseException:
             self._end(process)
             raise
-        out, err = (_TERMINAL_CODE.sub("", text) for text in (out, err))
-        return Result(process.returncode, out, err, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Result(process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds)
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
@@ -237,8 +237,11 @@ class RealRunner:
         time.sleep(seconds)
 
     def say(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except OSError:  # the reader went away, as with a dropped connection: what was begun is brought to its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Connection(http.client.HTTPSConnection):

@@ -12,6 +12,17 @@ from stack.failure import Failure
 
 BASES = ("python", "nginx", "postgres", "redis")
 CPU_KEYS = ("API_CPUS", "WORKER_CPUS", "POSTGRES_CPUS", "REDIS_CPUS", "NGINX_CPUS")
+NUMBER_KEYS = (
+    "READY_SECONDS",
+    "WATCH_SECONDS",
+    "ROLLBACK_WINDOW_SECONDS",
+    "KEEP_RELEASES",
+    "FREE_DISK_FLOOR_BYTES",
+    "FREE_MEMORY_FLOOR_BYTES",
+    "API_PROCESSES",
+    "DATABASE_POOL_SIZE",
+    "WORKER_CONCURRENCY",
+)
 SECRETS = ("database_password", "redis_password", "token_key")
 
 
@@ -147,6 +158,11 @@ def _check_values(project: Project) -> None:
         value = project.values.get(key) or "1"
         if not value.isdecimal() or not 0 < int(value) < 65536:
             faults.append(f"{key} is not a port")
+    faults += [
+        f"{key} is not a number"
+        for key in NUMBER_KEYS
+        if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "0")
+    ]
     rate = project.values.get("RATE_LIMIT_PER_SECOND") or "1"
     if not rate.isdecimal() or int(rate) < 1:
         faults.append("RATE_LIMIT_PER_SECOND is not a whole number above 0")

@@ -50,8 +50,10 @@ def exclusive(runner: Runner, project: Project, command: str, wait_seconds: floa
         os.pwrite(
             descriptor, json.dumps({"command": command, "who": who, "pid": os.getpid(), "since": since}).encode(), 0
         )
-        yield
-        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)  # only a holder that was killed leaves its name, and with it its orphans
     finally:
         os.close(descriptor)
 

@@ -60,7 +60,12 @@ def live_slot(runner: Runner, project: Project) -> str:
     if slot:
         return slot
     running = {service.name for service in services(runner, project) if service.state == "running"}
-    return next((slot for slot in SLOTS if f"api-{slot}" in running), SLOTS[0])
+    # The worker first: within the rollback window both APIs run, and only the live slot's worker.
+    for kind in ("worker", "api"):
+        for slot in SLOTS:
+            if f"{kind}-{slot}" in running:
+                return slot
+    return SLOTS[0]
 
 
 def services(runner: Runner, project: Project) -> list[Service]:

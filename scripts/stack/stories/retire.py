@@ -5,8 +5,9 @@ import sys
 
 from stack.commands import engine
 from stack.config.project import Project
+from stack.failure import Failure
 from stack.runner import Runner
-from stack.stories import ledger, migrations, observation, slots
+from stack.stories import hooks, ledger, migrations, observation, slots
 from stack.stories.lock import exclusive
 from stack.stories.up import MIGRATE
 
@@ -38,7 +39,13 @@ def run(runner: Runner, project: Project, slot: str, release: str, *, after_seco
             runner.say(f"slot {slot} is left alone: something else was done since")
             return
         slots.stop(runner, engine.slot_services(slot))
-        applied = contract(runner, project, found.live)
+        try:
+            applied = contract(runner, project, found.live)
+        except Failure as failure:
+            facts = {"slot": slot, "release": release, "to": found.live_release, "result": "failed"}
+            ledger.record(runner, project, "retire", **facts, reason=failure.observation)
+            hooks.notify(runner, project, to=found.live_release, result="failed", reason=failure.observation)
+            raise
         facts = {"slot": slot, "release": release, "applied": applied, "result": "done", "to": found.live_release}
         ledger.record(runner, project, "retire", **facts, pid=os.getpid())
 

@@ -42,7 +42,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
             raise failure from None
         ledger.record(runner, project, "rollback", **facts, result="done", seconds=steps.seconds)
         retire.later(runner, project, was.live, was.live_release)
-        hooks.notify(runner, project, **facts, result="rolled back")
+        hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
         runner.say(f"\nrolled back in {runner.clock() - steps.started:.1f} s")
         runner.say(observation.what_serves(runner, project))
 
@@ -160,7 +160,7 @@ def _stay(runner: Runner, project: Project, was: Slots, failure: Failure, facts:
     reason = failure.observation
     tidying += [
         lambda: ledger.record(runner, project, "rollback", **facts, result=result, reason=reason),
-        lambda: hooks.notify(runner, project, **facts, result=result, reason=reason),
+        lambda: hooks.notify(runner, project, **facts, url=project.url, result=result, reason=reason),
     ]
     for tidy in tidying:
         try:
