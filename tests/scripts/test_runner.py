@@ -247,3 +247,18 @@ def test_a_closed_port_is_an_answer(certificate: Path) -> None:
     answer = RealRunner().ask(Question("a.example", 1, "/", certificate))
     assert (answer.status, answer.expires) == (0, "")
     assert "refused" in answer.error
+
+
+def test_a_command_runs_to_its_end_when_nobody_reads_on(tmp_path: Path) -> None:
+    """As with a dropped connection in the middle of a deploy."""
+    made = tmp_path / "made"
+    program = f"from stack.runner import RealRunner; RealRunner().run(['touch', {str(made)!r}])"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*PYTHON, program], env={**os.environ, "PYTHONPATH": "scripts"}, stdout=writer, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, made.exists()) == (0, True)

@@ -1,6 +1,7 @@
 """Brings about the runbook's incidents of deploy and rollback; their entries must end them."""
 
 import subprocess
+import threading
 from collections.abc import Callable
 
 from tests.stack.harness import Stack, wait_until
@@ -56,7 +57,8 @@ def another_deploy_runs(stack: Stack) -> None:
     for line in process.stdout:
         if line.startswith("==> preflight"):
             break
-    # Nobody reads on: what is left fits into the pipe.
+    # Read on, so that the deploy can go on telling.
+    threading.Thread(target=process.stdout.read, daemon=True).start()
 
 
 def spoiled_nginx(stack: Stack) -> None:

@@ -8,7 +8,7 @@ from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
-pytestmark = pytest.mark.drill
+pytestmark = pytest.mark.soak
 ROUNDS = 20
 STEADY_SECONDS = 20
 FEWEST_REQUESTS = 50_000
@@ -58,6 +58,7 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figur
             f"{ROUNDS} deploys and {ROUNDS} rollbacks: sent {report.sent}, failed {len(report.failures)}, lost {lost}, "
             f"doubled {doubled}, p99 steady {report.p99_ms(0, steady):.0f} ms, "
             f"during {report.p99_ms(steady, deployed):.0f} ms, "
+            f"kinds of failure {sorted({what[:80] for _, what in report.failures})}, "
             f"longest gap {report.longest_gap * 1000:.0f} ms; median seconds of the steps: {median_seconds(stack)}"
         )
         assert report.failures == []

@@ -252,8 +252,10 @@ def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
     without_nginx.reply(part, reply)
     assert observation.live_link(without_nginx, loaded) == ""
     assert observation.live_slot(without_nginx, loaded) == "blue"
-    without_nginx.reply("docker compose ps", containers(api_green="running", api_blue="exited"))
-    assert observation.live_slot(without_nginx, loaded) == "green"
+    without_nginx.reply(
+        "docker compose ps", containers(api_green="running", worker_blue="exited", worker_green="running")
+    )
+    assert observation.live_slot(without_nginx, loaded) == "green", "only the live slot's worker runs"
 
 
 @pytest.mark.parametrize("link", ["purple.sock\n", "", "/tmp/blue.sock\n", "blue.sock\ngreen.sock\n"])
