@@ -183,7 +183,7 @@ class Stack:
     def ledger(self) -> list[dict[str, Any]]:
         """Return the whole entries of the ledger."""
         lines = (self.root / "state/ledger.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def remove(self) -> None:
         """Remove every container, volume, network and image of this project, by its name; nothing else."""

@@ -264,7 +264,9 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
         stack.vary()
         stack.deploy()
     assert_clean(load, report)
-    assert json.loads((stack.root / "state/ledger.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    lines = (stack.root / "state/ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"cut of'
+    assert [json.loads(line)["result"] for line in lines[1:]] == ["begun", "done"] * 2
 
 
 def test_retention_removes_old_releases_and_never_the_rollback_target(stack: Stack) -> None:

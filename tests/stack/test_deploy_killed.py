@@ -45,7 +45,7 @@ def kill_at(stack: Stack, command: list[str], number: int) -> str:
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, figure: Figure) -> None:
     command = [f"./scripts/{name}.sh"]
-    load = Load(stack, rate=40)
+    load = Load(stack, rate=30)
     table = []
     stack.vary()
     stack.deploy(WATCH_SECONDS="1")

@@ -21,7 +21,9 @@ def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
         "action": action,
         **facts,
     }
-    runner.append(project.ledger, json.dumps(entry))
+    # A line that a full disk or a power cut left unfinished must not take this one with it.
+    is_cut = project.ledger.exists() and project.ledger.read_bytes()[-1:] not in {b"", b"\n"}
+    runner.append(project.ledger, "\n" * is_cut + json.dumps(entry))
 
 
 def entries(project: Project) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from stack.config.project import Project
-from stack.runner import Result
+from stack.runner import RealRunner, Result
 from stack.stories import ledger
 
 from tests.scripts.recording import RecordingRunner
@@ -111,3 +112,13 @@ def test_a_container_that_is_gone_leaves_its_logs_alone(runner: RecordingRunner,
     runner.reply("docker compose ps", Result(0, ""))
     folder = ledger.keep_evidence(runner, loaded, "deploy", ["api-green"])
     assert sorted(path.name for path in folder.iterdir()) == ["api-green.log", "nginx.log"]
+
+
+def test_an_entry_behind_a_line_that_was_cut_off_is_read(loaded: Project, tmp_path: Path) -> None:
+    project = Project(loaded.root, {**loaded.values, "STATE_DIR": str(tmp_path / "state")})
+    runner = RealRunner()
+    ledger.record(runner, project, "deploy", to="a", result="done")
+    with project.ledger.open("a", encoding="utf-8") as file:
+        file.write('{"at": "2026')
+    ledger.record(runner, project, "deploy", to="b", result="done")
+    assert [entry["to"] for entry in ledger.entries(project)] == ["a", "b"]
