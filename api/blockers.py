@@ -17,17 +17,18 @@ BLOCKERS = """
      ORDER BY xact_start NULLS LAST
      LIMIT 1
 """
-
-
-HOLDER = """
-    SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
-           extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int,
-           left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
+_OF_KEY = """
       FROM pg_locks l JOIN pg_stat_activity a USING (pid)
      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND (l.classid::bigint << 32 | l.objid::bigint) = %s
 """
+END_HOLDER = f"SELECT pg_terminate_backend(a.pid) {_OF_KEY}"
+HOLDER = f"""
+    SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
+           extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int,
+           left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
+{_OF_KEY}"""  # noqa: S608  constants only
 
 
 def lock_holder(connection: psycopg.Connection, key: int) -> str:

@@ -23,7 +23,7 @@ from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from api.blockers import BlockerWatch, lock_holder
+from api.blockers import END_HOLDER, BlockerWatch, lock_holder
 from api.database import connect_arguments, session_options
 from api.invalid_indexes import drop_invalid_indexes
 from api.logs import log_config
@@ -31,8 +31,10 @@ from api.release import code_migrations, phase_of
 from api.settings import ProcessSettings, load_settings
 
 ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database takes the same one
+WORK_KEY = ADVISORY_KEY + 1  # held by the session that changes the schema, which may outlive its migrator
 TURN_SECONDS = 60.0  # how long to wait for another migrator before giving up
 POLL_SECONDS = 0.25
+LEFTOVER_LOOKS = 40  # 10 s for a session that was told to end; a build of an index looks for that all the time
 LOCK_TIMEOUT_SECONDS = 0.5  # a migration that waits for a table makes every later query wait behind it
 DEFAULT_BUDGET_SECONDS = 30.0
 RUNBOOK = "RUNBOOK: docs/runbook.md#migration-failed"
@@ -81,6 +83,27 @@ def take_turn(connection: psycopg.Connection, seconds: float = TURN_SECONDS) -> 
         time.sleep(POLL_SECONDS)
 
 
+def end_leftover(guard: psycopg.Connection, connection: Connection) -> None:
+    """Take the lock of the work for `connection`, and end the session of a killed migrator that holds it still.
+
+    The server works on after its client was killed. Its build of an index would fail later, behind an
+    IF NOT EXISTS that found the index there: applied, and never valid.
+    """
+    for attempt in range(LEFTOVER_LOOKS):
+        if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({WORK_KEY})").scalar_one() is True:
+            break
+        connection.rollback()
+        left = lock_holder(guard, WORK_KEY)
+        if attempt:  # at the first look it may be on its way out after a migration that ended well
+            logger.warning("migration's session ended", extra={"action": "migration_leftover", "session": left})
+            guard.execute(END_HOLDER, [WORK_KEY])
+        time.sleep(POLL_SECONDS)
+    else:
+        observation = f"the session of a killed migration does not end: {left}"
+        raise MigrationError(1, observation, "run this again; if it stays, docker compose restart postgres")
+    connection.commit()
+
+
 def _log_revision(step: Any, **_: object) -> None:
     revision = step.up_revision_id
     logger.info("migration applied", extra={"action": "migration_applied", "revision": revision})
@@ -114,7 +137,6 @@ def _upgrade_in_turns(connection: Connection, watch: BlockerWatch, target: str, 
     attempt = 0
     while True:
         try:
-            # What a killed migrator's session still builds is left alone; it holds the table's lock until it notices.
             drop_invalid_indexes(connection)  # each time: a build that ran into the lock timeout leaves one as well
             command.upgrade(config, target)
         except OperationalError as error:
@@ -164,6 +186,7 @@ def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bo
         target = leading_pre(before) if is_pre_only else code.head
         if target and before != target:
             with engine.connect() as connection, BlockerWatch(guard, connection) as watch:
+                end_leftover(guard, connection)
                 upgrade(connection, watch, target, budget_seconds)
         return f"migrated: {before or 'empty'} -> {current_revision(guard) or 'empty'}"
 
