@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-PROJECT = "slipway-test"
-IMAGE = "slipway-test/app"
+PROJECT = os.environ.get("SLIPWAY_TEST_PROJECT", "slipway-test")  # another name for a run beside this one
+IMAGE = f"{PROJECT}/app"
 
 
 def free_port() -> int:
