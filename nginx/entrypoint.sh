@@ -14,7 +14,8 @@ fail() {
 }
 
 render() {
-	local suffix='' groups=X25519:prime256v1:secp384r1
+	local suffix='' groups=X25519:prime256v1:secp384r1 keep='' about
+	about=$(nginx -V 2>&1)
 	[[ ${SLIPWAY_HOST:-} =~ ^[A-Za-z0-9.-]+$ ]] ||
 		fail "SLIPWAY_HOST is '${SLIPWAY_HOST:-}', not a host name" "set SLIPWAY_HOST in .env"
 	[[ ${RATE_LIMIT_PER_SECOND:-} =~ ^[1-9][0-9]*$ ]] ||
@@ -22,10 +23,15 @@ render() {
 			"set RATE_LIMIT_PER_SECOND in .env"
 	[[ ${HTTPS_PORT:-443} == 443 ]] || suffix=:$HTTPS_PORT
 	# The hybrid post-quantum group exists from OpenSSL 3.5 on; an unknown name would stop nginx.
-	if [[ $(nginx -V 2>&1) =~ OpenSSL\ (3\.([5-9]|[1-9][0-9])|[4-9])\. ]]; then
+	if [[ $about =~ OpenSSL\ (3\.([5-9]|[1-9][0-9])|[4-9])\. ]]; then
 		groups=X25519MLKEM768:$groups
 	fi
+	# After a reload nginx closes idle connections of clients at once; from 1.27.4 on it can let them be for a while.
+	if [[ $about =~ nginx/([0-9.]+) ]] && printf '1.27.4\n%s\n' "${BASH_REMATCH[1]}" | sort --version-sort --check=quiet; then
+		keep='keepalive_min_timeout 30s;'
+	fi
 	mkdir -p "$rendered"
+	printf '%s\n' "$keep" >"$rendered/keepalive.conf"
 	printf 'server_name %s;\n' "$SLIPWAY_HOST" >"$rendered/server_name.conf"
 	printf 'return 308 https://$host%s$request_uri;\n' "$suffix" >"$rendered/redirect.conf"
 	printf 'ssl_ecdh_curve %s;\n' "$groups" >"$rendered/groups.conf"

@@ -60,15 +60,15 @@ def edge(tmp_path: Path) -> Path:
             text(path).replace(str(RENDERED), rendered).replace("/etc/slipway/current", mounted), encoding="utf-8"
         )
         copy.chmod(0o755)
-    stub = tmp_path / "bin" / "nginx"  # the renderer asks it for OpenSSL's version, and ends in it
+    stub = tmp_path / "bin" / "nginx"  # the renderer asks it for versions, and ends in it
     stub.parent.mkdir()
-    stub.write_text('#!/bin/sh\necho "built with OpenSSL $OPENSSL" >&2\n', encoding="utf-8")
+    stub.write_text('#!/bin/sh\nprintf "nginx/%s\\nbuilt with OpenSSL %s" "$NGINX" "$OPENSSL" >&2\n', encoding="utf-8")
     stub.chmod(0o755)
     return tmp_path
 
 
 def render(edge: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = {"SLIPWAY_HOST": "a.example", "RATE_LIMIT_PER_SECOND": "50", "OPENSSL": "3.0.17"}
+    given = {"SLIPWAY_HOST": "a.example", "RATE_LIMIT_PER_SECOND": "50", "OPENSSL": "3.0.17", "NGINX": "1.26.3"}
     given["PATH"] = f"{edge / 'bin'}:{os.environ['PATH']}"
     argv = ["bash", str(edge / "nginx" / "entrypoint.sh"), "test"]
     return subprocess.run(argv, env={**given, **environment}, capture_output=True, text=True, timeout=30, check=False)
@@ -108,6 +108,7 @@ def test_the_entry_point_renders_what_differs_between_hosts(edge: Path) -> None:
         "groups.conf": "ssl_ecdh_curve X25519:prime256v1:secp384r1;\n",
         "zone.conf": "limit_req_zone $binary_remote_addr zone=client:4m rate=50r/s;\n",
         "burst.conf": "limit_req zone=client burst=100 nodelay;\n",
+        "keepalive.conf": "\n",
     }
 
 
@@ -115,6 +116,14 @@ def test_the_entry_point_renders_what_differs_between_hosts(edge: Path) -> None:
 def test_the_hybrid_group_is_named_only_where_openssl_knows_it(edge: Path, version: str, has_it: bool) -> None:
     render(edge, OPENSSL=version)
     assert ("X25519MLKEM768" in rendered(edge)["groups.conf"]) is has_it
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"), [("1.26.3", False), ("1.27.3", False), ("1.27.4", True), ("1.30.0", True), ("1.9.15", False)]
+)
+def test_connections_outlive_a_reload_only_where_nginx_knows_how(edge: Path, version: str, has_it: bool) -> None:
+    render(edge, NGINX=version)
+    assert (rendered(edge)["keepalive.conf"] == "keepalive_min_timeout 30s;\n") is has_it
 
 
 def test_the_standard_port_is_not_named_in_the_redirect(edge: Path) -> None:
