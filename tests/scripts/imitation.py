@@ -10,7 +10,8 @@ from pathlib import Path
 from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.runner import Answer, Question, Result
-from stack.stories import edge, ledger
+from stack.stories import deploy, edge, ledger
+from stack.stories.deploy import Options
 
 from tests.scripts.recording import RecordingRunner
 
@@ -20,6 +21,8 @@ Injection = Callable[["Host", Project], None]
 SWITCH = "docker compose exec --no-TTY nginx sh -ec"
 RENAME = "ln -sfn {0}.sock"
 UP = "docker compose up --detach --no-deps --wait --wait-timeout 60"
+WAIT = f"{UP} {{0}}"
+MIGRATE = "run --rm --no-deps --no-TTY migrate"
 
 
 @dataclass
@@ -193,3 +196,18 @@ def failure_of(action: Callable[[], None]) -> Failure:
     except KeyboardInterrupt:
         raise AssertionError("the story did not take the signal for a failure") from None
     raise AssertionError("the story did not fail")
+
+
+def deploy_on(host: Host, project: Project, image: str = "") -> None:
+    """Deploy the checkout, or an image."""
+    deploy.run(host, project.root, Options(image=image))
+
+
+def failed_deploy(host: Host, project: Project, image: str = "") -> Failure:
+    """Return the failure that a deploy ends with."""
+    return failure_of(lambda: deploy_on(host, project, image))
+
+
+def release_of(host: Host) -> str:
+    """Return the release that was built."""
+    return next(tag for tag in host.tags if tag.startswith("src-"))

@@ -76,6 +76,12 @@ def compose_argv(*arguments: str) -> list[str]:
     return ["docker", "compose", *arguments]
 
 
+def migrate_argv(*, is_pre_only: bool = False) -> list[str]:
+    """Run the one-shot migrate service: everything, or what stands before the first pending `post`."""
+    pre = ["python", "-m", "api.migrate", "--phase", "pre"] if is_pre_only else []
+    return compose_argv("run", "--rm", "--no-deps", "--no-TTY", "migrate", *pre)
+
+
 def slot_services(slot: str) -> list[str]:
     """Return the services of a slot."""
     return [f"api-{slot}", f"worker-{slot}"]

@@ -64,6 +64,7 @@ class _Deploy:
         self.steps = Steps(runner, runner.clock())
         self.release = ""
         self.is_placed = self.is_started = False
+        self.former_nginx = ""  # set once a deploy has installed another configuration
         self.earlier = watch.Traffic(0, 0.0, 0.0)
         self.was: Slots = slots.look(runner, project)
 
@@ -122,6 +123,7 @@ class _Deploy:
         hooks.run(runner, project, "pre-switch", **self.facts)
         if not edge.is_current(project):
             with step("nginx configuration"):
+                self.former_nginx = edge.installed(project)
                 edge.install(runner, project)
                 edge.reload(runner)
 
@@ -150,6 +152,12 @@ class _Deploy:
         label = runner.read(engine.label_argv(f"{project.image}:{self.release}", "slipway.migrations")).out.strip()
         known = migrations.parse_label(label) if label else migrations.revisions(project.root)
         waiting = migrations.pending(known, head)
+        if migrations.order_fault(waiting):
+            # A `post` of the live release still waits, for the end of a window that this deploy ends. It may be the
+            # only one to do so: a reboot ends the process that waits, and a failed deploy has it leave the slot alone.
+            retire.contract(runner, project, self.was.live)
+            head = observation.sql(runner, HEAD).out.strip()
+            waiting = migrations.pending(known, head)
         fault = migrations.order_fault(waiting)
         if fault:
             raise Failure(
@@ -157,7 +165,7 @@ class _Deploy:
             )
         if not any(revision.phase == "pre" for revision in waiting):
             return f"nothing to do before the switch, the database is at {head}"
-        argv = engine.compose_argv(*up.MIGRATE, *up.PRE)
+        argv = engine.migrate_argv(is_pre_only=True)
         done = runner.run(argv, env={"MIGRATE_TAG": self.release, "MIGRATE_CONFIRM": "yes"}, check=False)
         if done.code != 0:
             raise Failure(
@@ -202,7 +210,8 @@ class _Deploy:
             done(f"removed {', '.join(gone)}" if gone else "nothing to remove")
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
-        runner.say(f"\ndeployed in {runner.clock() - self.steps.started:.1f} s; back: ./scripts/rollback.sh")
+        took = f"{runner.clock() - self.steps.started:.1f} s"
+        runner.say("\nnothing was changed" if runner.is_dry else f"\ndeployed in {took}; back: ./scripts/rollback.sh")
         runner.say(
             observation.what_serves(runner, project) if live.live == self.idle or runner.is_dry else "live: changed"
         )
@@ -215,6 +224,7 @@ class _Deploy:
             self._try(failure, lambda: slots.remove(self.runner, services))
         if self.is_placed:
             self._try(failure, self._place_back)
+        self._try(failure, self._restore_nginx)
         self._tell(failure, "failed")
 
     def _roll_back(self, failure: Failure) -> None:
@@ -235,6 +245,7 @@ class _Deploy:
         self._try(failure, lambda: self._keep(failure, services))
         self._try(failure, lambda: slots.stop(runner, services))
         self._try(failure, self._place_back)
+        self._try(failure, self._restore_nginx)
         self._tell(failure, "rolled back")
 
     def _try(self, failure: Failure, action: Callable[[], None]) -> None:
@@ -249,6 +260,11 @@ class _Deploy:
         """Give the idle slot its former release again: it is what a rollback would go to."""
         if self.was.idle_release:
             slots.place(self.runner, self.project, self.was.idle_release, self.idle)
+
+    def _restore_nginx(self) -> None:
+        if self.former_nginx:
+            edge.point(self.runner, self.project, self.former_nginx)
+            edge.reload(self.runner)
 
     def _prune(self) -> None:
         retention.prune(self.runner, self.project)

@@ -25,8 +25,13 @@ def fingerprint(folder: Path) -> str:
 
 def is_current(project: Project) -> bool:
     """Whether what the checkout holds is what nginx reads."""
+    return installed(project) == fingerprint(project.root / "nginx")
+
+
+def installed(project: Project) -> str:
+    """Return the name of the configuration that nginx reads; empty where none was installed."""
     link = project.nginx_folder / "current"
-    return link.is_symlink() and link.readlink().name == fingerprint(project.root / "nginx")
+    return link.readlink().name if link.is_symlink() else ""
 
 
 def check(runner: Runner, project: Project, folder: Path) -> None:
@@ -70,11 +75,17 @@ def install(runner: Runner, project: Project) -> bool:
         runner.run(["rm", "-rf", str(partial)])
         runner.run(["cp", "--recursive", "--preserve=mode", str(project.root / "nginx"), str(partial)])
         runner.run(["mv", "--no-target-directory", str(partial), str(target)])
-    runner.run(["ln", "--symbolic", "--force", "--no-dereference", f"releases/{name}", str(folder / "next")])
-    runner.run(["mv", "--no-target-directory", str(folder / "next"), str(folder / "current")])
+    point(runner, project, name)
     for old in _superfluous(folder / "releases", name):
         runner.run(["rm", "-rf", str(old)])
     return True
+
+
+def point(runner: Runner, project: Project, name: str) -> None:
+    """Make an installed configuration the current one, by one rename."""
+    folder = project.nginx_folder
+    runner.run(["ln", "--symbolic", "--force", "--no-dereference", f"releases/{name}", str(folder / "next")])
+    runner.run(["mv", "--no-target-directory", str(folder / "next"), str(folder / "current")])
 
 
 def _superfluous(releases: Path, current: str) -> list[Path]:

@@ -11,6 +11,8 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.runner import Runner
 
+KEPT_EVIDENCE = 20  # attempts; about 200 KB each
+
 
 def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
     """Append what was done, by whom and when (UTC)."""
@@ -83,6 +85,8 @@ def keep_evidence(runner: Runner, project: Project, action: str, services: list[
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = project.state / "evidence" / f"{stamp}-{action}"
     runner.make_directory(folder, 0o750)
+    for old in sorted(folder.parent.iterdir())[:-KEPT_EVIDENCE]:  # their names begin with the time
+        runner.run(["rm", "-rf", str(old)])
     for service in [*services, "nginx"]:
         logs = runner.read(engine.compose_argv("logs", "--no-color", "--tail", "500", service))
         runner.write(folder / f"{service}.log", logs.out + logs.err, 0o640)

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine, host
@@ -15,6 +16,12 @@ ENGINE_START_SECONDS = 60
 # `!override` in compose.prod.yaml came with 2.24.4.
 OLDEST_COMPOSE = (2, 24, 4)
 RUNBOOK = "site-down"
+
+
+def booted_at() -> datetime:
+    """Return when the machine was started."""
+    lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    return datetime.fromtimestamp(next(int(line.split()[1]) for line in lines if line.startswith("btime")), UTC)
 
 
 def ensure_engine(runner: Runner) -> str:

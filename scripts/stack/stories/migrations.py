@@ -137,6 +137,7 @@ def _place(known: Sequence[Revision], identifier: str, who: str) -> int:
         raise Failure(
             f"{who} does not know",
             hints=["take a release that does: ./scripts/status.sh names the database's head and the live release"],
+            runbook="rollback-refused",
         )
     return places[0]
 

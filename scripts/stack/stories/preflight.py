@@ -28,18 +28,14 @@ def check(runner: Runner, project: Project) -> list[str]:
     Raises:
         Failure: before any effect.
     """
-    faults = [*_secrets(project), *_compose(runner), *_room(runner, project), *_connections(runner, project)]
+    room = _room(runner, project)
+    faults = [*_secrets(project), *_compose(runner), *room, *_connections(runner, project)]
     warnings = _certificate(runner, project, faults)
     if faults:
-        raise Failure("; ".join(faults), hints=["nothing was touched"], runbook=_runbook(faults))
+        entry = "disk-or-memory-below-the-floor" if room else "boot-refused-by-the-configuration"
+        raise Failure("; ".join(faults), hints=["nothing was touched"], runbook=entry)
     edge.check(runner, project, project.root / "nginx")
     return warnings
-
-
-def _runbook(faults: list[str]) -> str:
-    if any("free" in fault for fault in faults):
-        return "disk-or-memory-below-the-floor"
-    return "boot-refused-by-the-configuration"
 
 
 def _secrets(project: Project) -> list[str]:

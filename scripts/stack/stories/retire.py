@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import datetime
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -9,7 +10,6 @@ from stack.failure import Failure
 from stack.runner import Runner
 from stack.stories import hooks, ledger, migrations, observation, slots
 from stack.stories.lock import exclusive
-from stack.stories.up import MIGRATE
 
 # Within it a rollback is one rename. The old slot's API takes its memory meanwhile.
 DEFAULT_WINDOW_SECONDS = 600
@@ -23,6 +23,17 @@ def later(runner: Runner, project: Project, slot: str, release: str) -> None:
     entry = str(len(ledger.entries(project)))
     argv = [sys.executable, "-m", "stack", "retire", slot, release, "--after", window, "--entry", entry]
     runner.start(["env", f"PYTHONPATH={project.root / 'scripts'}", *argv], project.state / "retire.log")
+
+
+def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
+    """Have the idle slot retired after all, where a reboot ended the process that waited; say whether it had."""
+    past = [entry for entry in ledger.entries(project) if entry.get("action") in {"deploy", "rollback", "retire"}]
+    is_due = bool(past) and past[-1]["action"] != "retire" and past[-1].get("result") == "done"
+    if not is_due or datetime.fromisoformat(str(past[-1]["at"])) > booted_at:
+        return False
+    found = slots.look(runner, project)
+    later(runner, project, found.idle, found.idle_release)
+    return True
 
 
 def run(runner: Runner, project: Project, slot: str, release: str, *, after_seconds: float, entry: int) -> None:
@@ -57,6 +68,5 @@ def contract(runner: Runner, project: Project, live: str) -> str:
     known = migrations.parse_label(label)
     if not head or head not in {revision.identifier for revision in known} or not migrations.pending(known, head):
         return ""
-    argv = engine.compose_argv(*MIGRATE)
-    done = runner.run(argv, env={"MIGRATE_TAG": live, "MIGRATE_CONFIRM": "yes"})
+    done = runner.run(engine.migrate_argv(), env={"MIGRATE_TAG": live, "MIGRATE_CONFIRM": "yes"})
     return (done.out.strip().splitlines() or [""])[-1]

@@ -24,7 +24,9 @@ class Steps:
         outcome: list[str] = []
         yield outcome.append
         self.seconds[name] = round(self.runner.clock() - begun, 1)
-        self.runner.say(f"    {outcome[-1] if outcome else 'done'} ({self.seconds[name]:.1f} s)")
+        ended = outcome[-1] if outcome else "done"
+        if not self.runner.is_dry:
+            self.runner.say(f"    {ended} ({self.seconds[name]:.1f} s)")
 
 
 # What ends a story on its way: a failed step, a full disk, a signal.

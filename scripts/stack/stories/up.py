@@ -9,7 +9,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
-from stack.stories import configuration, edge, images, ledger, machine, migrations, observation, slots
+from stack.stories import configuration, edge, images, ledger, machine, migrations, observation, retire, slots
 from stack.stories.lock import exclusive
 from stack.stories.steps import Steps
 
@@ -17,8 +17,6 @@ from stack.stories.steps import Steps
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
-MIGRATE = ["run", "--rm", "--no-deps", "--no-TTY", "migrate"]
-PRE = ["python", "-m", "api.migrate", "--phase", "pre"]
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
@@ -52,6 +50,8 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
             facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
             ledger.keep_settings(runner, project, release)
             ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
+        if not runner.is_dry and retire.resume(runner, project, machine.booted_at()):
+            runner.say("    the rollback window that a reboot cut off begins again")
     _say_next(runner, steps, project, credentials)
 
 
@@ -84,7 +84,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         # Anything but a missing table is a database in use: all of its migrations must not run by mistake.
         is_empty = '"alembic_version" does not exist' in head.err
         migrated = runner.run(
-            engine.compose_argv(*MIGRATE, *([] if is_empty else PRE)),
+            engine.migrate_argv(is_pre_only=not is_empty),
             env={"MIGRATE_TAG": slot, "MIGRATE_CONFIRM": "yes"},
         )
         done(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
@@ -145,7 +145,14 @@ def _difference(runner: Runner, project: Project, placed: str) -> str:
     if not placed:
         return ""
     checkout, _ = images.release_name(runner, project.root)
-    return "" if checkout == placed else f"; the checkout is {checkout}, which up.sh leaves alone"
+    return "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh"
+
+
+def _deploy_next(runner: Runner, project: Project) -> str:
+    """Say that the checkout is not what is live: the engine may hold a release from before the clone was made."""
+    placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
+    checkout, _ = images.release_name(runner, project.root)
+    return "" if checkout == placed else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"
 
 
 def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
@@ -212,7 +219,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
         runner.write(draft, json.dumps(user) + "\n", 0o600)
     answer = observation.ask(runner, project, "/v1/users", body=json.loads(draft.read_text(encoding="utf-8")))
     if answer.status == 201:
-        runner.write(file, draft.read_text(encoding="utf-8"), 0o600)
+        runner.run(["mv", "--no-target-directory", str(draft), str(file)])
     elif answer.status == 409 and is_second_try:
         # The answer to an earlier registration was lost, or the user was there before.
         runner.say(f"    {draft} holds what was tried as the first user's password")
@@ -236,7 +243,8 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         f"  address      {project.url}\n"
         + (f"  first login  {credentials}\n" if credentials.exists() else "")
         + f"  try it       curl {trust} {project.url}/readyz\n"
-        "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
+        + _deploy_next(runner, project)
+        + "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
         "  when it burns  docs/runbook.md"
     )
     runner.say(observation.what_serves(runner, project))

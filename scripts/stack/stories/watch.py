@@ -37,11 +37,11 @@ def traffic(log: str, slot: str) -> Traffic:
     for line in log.splitlines():
         try:
             entry = json.loads(line)
-            status, found = int(entry["status"]), entry["slot"]
+            status, found, took = int(entry["status"]), entry["slot"], float(entry["seconds"])
         except (ValueError, KeyError, TypeError):
             continue  # nginx's error log stands between
         if found == slot or (not found and status >= 500):
-            seconds.append(float(entry["seconds"]))
+            seconds.append(took)
             errors += status >= 500
     if not seconds:
         return Traffic(0, 0.0, 0.0)

@@ -5,53 +5,23 @@ from pathlib import Path
 
 import pytest
 from stack.config.project import Project
-from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
+from stack.failure import NEEDS_A_PERSON, ROLLED_BACK
 from stack.runner import Answer, Result
-from stack.stories import deploy, ledger
-from stack.stories.deploy import Options
+from stack.stories import edge, ledger
 
-from tests.scripts.imitation import HEAD, RENAME, UP, Host, Injection, fail, fail_hook, failure_of, furnish, hook
-
-WAIT = f"{UP} {{0}}"
-MIGRATE = "run --rm --no-deps --no-TTY migrate"
-STUB = """#!/usr/bin/env python3
-import os, shlex, sys
-with open({log!r}, "a") as log:
-    names = ("MIGRATE_TAG", "MIGRATE_CONFIRM")
-    print(shlex.join(["docker", *sys.argv[1:]]), *(os.environ.get(name, "") for name in names), sep="\\t", file=log)
-"""
-ADD = f'revision = "2026_02_01_0000"\ndown_revision = "{HEAD}"\n'
-
-
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk and the memory are the test machine's own."""
-    monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
-    monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
-    monkeypatch.setenv("NOTIFY_COMMAND", "notify me")
-
-
-@pytest.fixture
-def host() -> Host:
-    return Host()
-
-
-@pytest.fixture
-def project(checkout: Path) -> Project:
-    (checkout / "api/migrations/versions/2026_02_01_0000_pre_add.py").write_text(ADD, encoding="utf-8")
-    return furnish(checkout)
-
-
-def run(host: Host, project: Project, image: str = "") -> None:
-    deploy.run(host, project.root, Options(image=image))
-
-
-def failure(host: Host, project: Project, image: str = "") -> Failure:
-    return failure_of(lambda: run(host, project, image))
-
-
-def release_of(host: Host) -> str:
-    return next(tag for tag in host.tags if tag.startswith("src-"))
+from tests.scripts.imitation import (
+    MIGRATE,
+    RENAME,
+    WAIT,
+    Host,
+    Injection,
+    deploy_on,
+    fail,
+    fail_hook,
+    failed_deploy,
+    hook,
+    release_of,
+)
 
 
 def lose_a_secret(host: Host, project: Project) -> None:
@@ -115,7 +85,7 @@ def test_a_step_that_fails_before_the_switch_leaves_the_live_slot_and_nothing_of
     inject, observed, runbook = BEFORE[step]
     host.running |= {"api-green"} if is_warm else set()
     inject(host, project)
-    failed = failure(host, project)
+    failed = failed_deploy(host, project)
     assert observed in failed.observation
     assert (failed.code, failed.runbook) == (1, runbook)
     assert host.live == "blue"
@@ -139,13 +109,13 @@ def test_a_step_that_fails_before_the_switch_leaves_the_live_slot_and_nothing_of
 def test_a_failed_deploy_runs_the_hook_for_it(host: Host, project: Project) -> None:
     hook(project.root, "failed")
     fail(MIGRATE)(host, project)
-    failure(host, project)
+    failed_deploy(host, project)
     assert host.environments[host.position("hooks/failed")]["SLIPWAY_REASON"] == "migrate exited with 1"
 
 
 def test_a_migration_that_fails_shows_its_own_words(host: Host, project: Project) -> None:
     host.reply(MIGRATE, Result(1, out="one\n", err="error: blocked by pid 7\n"))
-    assert "blocked by pid 7" in failure(host, project).evidence
+    assert "blocked by pid 7" in failed_deploy(host, project).evidence
 
 
 def answer_with_another(host: Host, project: Project) -> None:
@@ -171,7 +141,7 @@ def test_a_step_that_fails_after_the_switch_goes_back_to_the_slot_before(
 ) -> None:
     inject, observed = AFTER[step]
     inject(host, project)
-    failed = failure(host, project)
+    failed = failed_deploy(host, project)
     assert observed in failed.observation
     assert (failed.code, step == "worker" or failed.runbook == "deploy-failed-after-the-switch") == (ROLLED_BACK, True)
     assert host.live == "blue"
@@ -189,7 +159,7 @@ def test_a_step_that_fails_after_the_switch_goes_back_to_the_slot_before(
 
 def test_a_hook_after_the_switch_only_warns(host: Host, project: Project) -> None:
     fail_hook("post-switch")(host, project)
-    run(host, project)
+    deploy_on(host, project)
     assert host.live == "green"
     assert "warning: hooks/post-switch exited with 7" in "\n".join(host.said)
 
@@ -197,7 +167,7 @@ def test_a_hook_after_the_switch_only_warns(host: Host, project: Project) -> Non
 def test_going_back_that_fails_too_needs_a_person(host: Host, project: Project) -> None:
     answer_badly_under_traffic(host, project)
     fail(RENAME.format("blue"))(host, project)
-    failed = failure(host, project)
+    failed = failed_deploy(host, project)
     assert failed.code == NEEDS_A_PERSON
     assert any(hint.startswith("going back failed too: ") for hint in failed.hints)
     assert host.live == "green"
@@ -208,7 +178,7 @@ def test_going_back_that_fails_too_needs_a_person(host: Host, project: Project) 
 def test_going_back_that_failed_is_not_recorded_as_rolled_back(host: Host, project: Project) -> None:
     answer_badly_under_traffic(host, project)
     fail(RENAME.format("blue"))(host, project)
-    failure(host, project)
+    failed_deploy(host, project)
     assert ledger.entries(project)[-1]["result"] != "rolled back"
 
 
@@ -221,7 +191,7 @@ def test_the_way_back_comes_before_the_evidence(host: Host, project: Project) ->
         return Result(0)
 
     host.reply("docker compose logs --no-color --tail 500", look)
-    failure(host, project)
+    failed_deploy(host, project)
     assert set(seen) == {"blue"}
 
 
@@ -229,7 +199,7 @@ def test_the_way_back_comes_before_the_evidence(host: Host, project: Project) ->
 def test_tidying_up_that_fails_does_not_hide_that_it_went_back(host: Host, project: Project, command: str) -> None:
     answer_badly_under_traffic(host, project)
     fail(command)(host, project)
-    assert failure(host, project).code == ROLLED_BACK
+    assert failed_deploy(host, project).code == ROLLED_BACK
     assert host.live == "blue"
 
 
@@ -251,7 +221,7 @@ def test_a_disk_that_fills_up_does_not_keep_a_bad_release_live(
         return Result(0)
 
     host.reply("kill --signal SIGTERM worker-blue", fill)
-    assert failure(host, project).code == ROLLED_BACK
+    assert failed_deploy(host, project).code == ROLLED_BACK
     assert host.live == "blue"
 
 
@@ -263,7 +233,7 @@ def test_a_disk_that_fills_up_before_the_switch_leaves_nothing_of_the_new_releas
         return Result(1)
 
     host.reply(WAIT.format("api-green"), fill)
-    assert failure(host, project).runbook == "deploy-waits-for-health"
+    assert failed_deploy(host, project).runbook == "deploy-waits-for-health"
     assert "api-green" not in host.running
     assert host.tags["green"] == "older"
 
@@ -278,7 +248,7 @@ def test_what_fails_when_the_new_release_is_live_does_not_say_that_nothing_was_s
     host.reply("docker volume inspect", Result(0))
     host.reply("--volume slipway_slots", Result(1, err="gone"))
     host.reply("kill --signal SIGTERM worker-blue", lose_the_link)
-    failed = failure(host, project)
+    failed = failed_deploy(host, project)
     assert (failed.code, host.live) in {(ROLLED_BACK, "blue"), (NEEDS_A_PERSON, "green")}
 
 
@@ -288,11 +258,20 @@ def test_a_deploy_of_the_release_that_is_warm_leaves_it_warm_where_it_fails_befo
     host.tags["9"] = "older"
     host.running.add("api-green")
     fail_hook("pre-migrate")(host, project)
-    failure(host, project, image="slipway/app:9")
+    failed_deploy(host, project, image="slipway/app:9")
     assert "api-green" in host.running
 
 
 def test_a_refusal_before_any_effect_changes_no_image_and_no_slot(host: Host, project: Project) -> None:
     lose_a_secret(host, project)
-    failure(host, project)
+    failed_deploy(host, project)
     assert [command for command in host.ran if command.startswith("docker")] == []
+
+
+def test_a_release_that_is_rolled_back_takes_its_nginx_configuration_with_it(host: Host, project: Project) -> None:
+    installed = edge.installed(project)
+    (project.root / "nginx/conf.d/a.conf").write_text("# changed\n", encoding="utf-8")
+    answer_badly_under_traffic(host, project)
+    assert failed_deploy(host, project).code == ROLLED_BACK
+    assert edge.installed(project) == installed
+    assert sum(command.endswith("entrypoint.sh reload") for command in host.ran) == 2

@@ -8,58 +8,31 @@ from pathlib import Path
 
 import pytest
 from stack.config.project import Project, load
-from stack.failure import Failure
 from stack.runner import Result
-from stack.stories import deploy, ledger, retire, up
-from stack.stories.deploy import Options
+from stack.stories import ledger, retire, up
 
 from tests.scripts.conftest import ROOT
-from tests.scripts.imitation import HEAD, RENAME, UP, Host, failure_of, furnish, hook
+from tests.scripts.imitation import (
+    HEAD,
+    MIGRATE,
+    RENAME,
+    Host,
+    deploy_on,
+    failed_deploy,
+    hook,
+    release_of,
+)
 
-WAIT = f"{UP} {{0}}"
-MIGRATE = "run --rm --no-deps --no-TTY migrate"
 STUB = """#!/usr/bin/env python3
 import os, shlex, sys
 with open({log!r}, "a") as log:
     names = ("MIGRATE_TAG", "MIGRATE_CONFIRM")
     print(shlex.join(["docker", *sys.argv[1:]]), *(os.environ.get(name, "") for name in names), sep="\\t", file=log)
 """
-ADD = f'revision = "2026_02_01_0000"\ndown_revision = "{HEAD}"\n'
-
-
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk and the memory are the test machine's own."""
-    monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
-    monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
-    monkeypatch.setenv("NOTIFY_COMMAND", "notify me")
-
-
-@pytest.fixture
-def host() -> Host:
-    return Host()
-
-
-@pytest.fixture
-def project(checkout: Path) -> Project:
-    (checkout / "api/migrations/versions/2026_02_01_0000_pre_add.py").write_text(ADD, encoding="utf-8")
-    return furnish(checkout)
-
-
-def run(host: Host, project: Project, image: str = "") -> None:
-    deploy.run(host, project.root, Options(image=image))
-
-
-def failure(host: Host, project: Project, image: str = "") -> Failure:
-    return failure_of(lambda: run(host, project, image))
-
-
-def release_of(host: Host) -> str:
-    return next(tag for tag in host.tags if tag.startswith("src-"))
 
 
 def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: Project) -> None:
-    run(host, project)
+    deploy_on(host, project)
     release = release_of(host)
     assert host.steps() == [
         "preflight",
@@ -87,7 +60,7 @@ def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: 
 def test_the_old_slot_stays_warm_and_is_retired_by_a_process_that_outlives_the_deploy(
     host: Host, project: Project
 ) -> None:
-    run(host, project)
+    deploy_on(host, project)
     entries = len(ledger.entries(project))
     started = host.ran[host.position("-m stack retire")]
     assert started.endswith(f"-m stack retire blue old --after 600 --entry {entries}")
@@ -97,7 +70,7 @@ def test_the_old_slot_stays_warm_and_is_retired_by_a_process_that_outlives_the_d
 def test_the_ledger_and_the_settings_of_the_release_are_written_before_anything_is_removed(
     host: Host, project: Project
 ) -> None:
-    run(host, project)
+    deploy_on(host, project)
     begun, done = ledger.entries(project)[-2:]
     release = release_of(host)
     assert (begun["from"], begun["to"], begun["result"]) == ("old", release, "begun")
@@ -111,12 +84,12 @@ def test_the_ledger_and_the_settings_of_the_release_are_written_before_anything_
 
 def test_without_a_pending_pre_migration_none_is_run(host: Host, project: Project) -> None:
     host.head = "2026_02_01_0000"
-    run(host, project)
+    deploy_on(host, project)
     assert not host.has_run(MIGRATE)
 
 
 def test_only_the_pre_phase_runs_before_the_switch(host: Host, project: Project) -> None:
-    run(host, project)
+    deploy_on(host, project)
     place = host.position(MIGRATE)
     assert host.ran[place].endswith("migrate python -m api.migrate --phase pre")
     assert host.environments[place] == {"MIGRATE_TAG": release_of(host), "MIGRATE_CONFIRM": "yes"}
@@ -125,7 +98,7 @@ def test_only_the_pre_phase_runs_before_the_switch(host: Host, project: Project)
 def test_an_image_is_deployed_as_the_release_that_its_label_names(host: Host, project: Project) -> None:
     host.tags["9"] = "r-9"
     host.reply("docker image inspect --format '{{.Id}}' registry/app:9", Result(1))
-    run(host, project, image="registry/app:9")
+    deploy_on(host, project, image="registry/app:9")
     assert host.position("docker pull --quiet registry/app:9") < host.position("docker tag registry/app:9")
     assert not host.has_run("docker build --progress")
     assert host.tags["green"] == "r-9"
@@ -133,7 +106,7 @@ def test_an_image_is_deployed_as_the_release_that_its_label_names(host: Host, pr
 
 def test_an_image_without_a_release_is_refused(host: Host, project: Project) -> None:
     host.reply("registry/app:9", Result(0, "\n"))
-    failed = failure(host, project, image="registry/app:9")
+    failed = failed_deploy(host, project, image="registry/app:9")
     assert "carries no release" in failed.observation
     assert host.live == "blue"
 
@@ -142,7 +115,7 @@ def test_hooks_and_the_notification_are_told_the_facts_in_their_order(host: Host
     names = ["pre-build", "pre-migrate", "pre-switch", "post-switch", "post-deploy", "failed"]
     for name in names:
         hook(project.root, name)
-    run(host, project)
+    deploy_on(host, project)
     assert [c for c in host.ran if c.startswith("hooks/")] == [f"hooks/{name}" for name in names[:-1]]
     assert host.position("hooks/pre-migrate") < host.position(MIGRATE)
     assert (
@@ -158,13 +131,13 @@ def test_a_changed_nginx_configuration_is_installed_and_reloaded_before_the_swit
     host: Host, project: Project
 ) -> None:
     (project.root / "nginx/conf.d/a.conf").write_text("# changed\n", encoding="utf-8")
-    run(host, project)
+    deploy_on(host, project)
     renamed = host.position(f"{project.nginx_folder}/next {project.nginx_folder}/current")
     assert renamed < host.position("entrypoint.sh reload") < host.position(RENAME.format("green"))
 
 
 def test_where_nothing_changed_nginx_is_not_reloaded(host: Host, project: Project) -> None:
-    run(host, project)
+    deploy_on(host, project)
     assert not host.has_run("reload")
 
 
@@ -179,7 +152,7 @@ def test_where_nothing_stands_it_brings_everything_up_first(
         host.running |= {"nginx", "postgres", "redis", "api-blue", "worker-blue"}
 
     monkeypatch.setattr(up, "run", bring_up)
-    run(host, project)
+    deploy_on(host, project)
     assert came == [project.root]
     assert host.live == "green"
 
@@ -188,19 +161,19 @@ def test_a_first_deploy_is_the_bringing_up_alone(host: Host, project: Project, m
     host.running.clear()
     host.tags.clear()
     monkeypatch.setattr(up, "run", lambda *_: None)
-    run(host, project)
+    deploy_on(host, project)
     assert host.ran == []
 
 
 def test_a_dry_run_tells_the_same_commands_and_changes_nothing(checkout: Path, project: Project) -> None:
     dry, real = Host(is_dry=True), Host()
     files = {path: path.read_bytes() for path in [*checkout.rglob("*"), *project.state.rglob("*")] if path.is_file()}
-    run(dry, project)
+    deploy_on(dry, project)
     assert files == {
         path: path.read_bytes() for path in [*checkout.rglob("*"), *project.state.rglob("*")] if path.is_file()
     }
     assert (dry.live, dry.tags["green"]) == ("blue", "older")
-    run(real, project)
+    deploy_on(real, project)
     assert dry.changes() == real.changes()
 
 
@@ -237,7 +210,7 @@ def test_the_runbook_deploys_by_hand_with_the_commands_of_the_story(
     for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "first"]):
         subprocess.run([*git, *arguments], check=True, timeout=30)
     host = Host(is_dry=is_dry)
-    run(host, project)
+    deploy_on(host, project)
     expected = by_hand(host)
     last = Host(live="green", head="2026_02_01_0000", running={"api-blue", "worker-blue"})
     last.labels["older"] = f"{HEAD}:pre,2026_02_01_0000:pre,2026_03_01_0000:post"
@@ -250,3 +223,25 @@ def test_the_runbook_deploys_by_hand_with_the_commands_of_the_story(
     block = "\n".join(re.findall(r"^```sh\n(.*?)^```", mitigation, re.MULTILINE | re.DOTALL))
     written = [line for line in transcript(block, project.root, tmp_path) if "curl" not in line[0]]
     assert written == expected
+
+
+def test_a_post_migration_that_nobody_waits_for_any_more_comes_before_the_new_pre_one(
+    host: Host, project: Project
+) -> None:
+    """A reboot ends the process that waits for the end of the rollback window."""
+    dropped = "2026_01_15_0000"
+    versions = project.root / "api/migrations/versions"
+    post = f'revision = "{dropped}"\ndown_revision = "{HEAD}"\n'
+    (versions / f"{dropped}_post_drop.py").write_text(post, encoding="utf-8")
+    added = versions / "2026_02_01_0000_pre_add.py"
+    added.write_text(added.read_text(encoding="utf-8").replace(HEAD, dropped), encoding="utf-8")
+    host.labels["old"] = f"{HEAD}:pre,{dropped}:post"
+
+    def contract() -> Result:
+        host.head = dropped
+        return Result(0, f"migrated: {HEAD} -> {dropped}\n")
+
+    host.reply(f"docker compose {MIGRATE}", contract)
+    deploy_on(host, project)
+    tags = [given["MIGRATE_TAG"] for given in host.environments if "MIGRATE_TAG" in given]
+    assert tags == ["blue", release_of(host)]

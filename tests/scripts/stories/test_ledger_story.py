@@ -9,6 +9,7 @@ from stack.config.project import Project
 from stack.runner import RealRunner, Result
 from stack.stories import ledger
 
+from tests.scripts.imitation import Host
 from tests.scripts.recording import RecordingRunner
 
 
@@ -122,3 +123,12 @@ def test_an_entry_behind_a_line_that_was_cut_off_is_read(loaded: Project, tmp_pa
         file.write('{"at": "2026')
     ledger.record(runner, project, "deploy", to="b", result="done")
     assert [entry["to"] for entry in ledger.entries(project)] == ["a", "b"]
+
+
+def test_the_evidence_of_twenty_attempts_is_kept(loaded: Project) -> None:
+    host = Host()
+    for number in range(25):
+        (loaded.state / f"evidence/20260101T0000{number:02}Z-deploy").mkdir(parents=True)
+    kept = ledger.keep_evidence(host, loaded, "deploy", ["api-green"])
+    names = sorted(path.name for path in kept.parent.iterdir())
+    assert names == [*(f"20260101T0000{number:02}Z-deploy" for number in range(6, 25)), kept.name]

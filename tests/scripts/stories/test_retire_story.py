@@ -1,6 +1,7 @@
 """The end of the rollback window stops the slot before and contracts the schema, unless something newer happened."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,22 @@ def test_it_is_started_with_the_window_of_the_settings_and_the_ledger_as_it_is(
     retire.later(host, shorter, "green", "older")
     assert "--after 5 " in host.ran[-1]
     assert f"PYTHONPATH={project.root / 'scripts'}" in host.ran[-1]
+
+
+@pytest.mark.parametrize(
+    ("last", "is_due"),
+    [
+        (("deploy", "done"), True),
+        (("rollback", "done"), True),
+        (("retire", "done"), False),
+        (("deploy", "rolled back"), False),
+    ],
+)
+def test_a_window_that_a_reboot_cut_off_begins_again(
+    host: Host, project: Project, last: tuple[str, str], is_due: bool
+) -> None:
+    ledger.record(host, project, last[0], to="old", result=last[1])
+    before, after = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
+    assert not retire.resume(host, project, booted_at=before), "the process that waits is still there"
+    assert retire.resume(host, project, booted_at=after) is is_due
+    assert host.has_run("retire green older --after 600") is is_due
