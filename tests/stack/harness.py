@@ -161,6 +161,17 @@ class Stack:
             self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
+    def forget_revisions(self, undo: str, image: str) -> None:
+        """Take back migrations that a test added to the checkout, and place an image from before them in blue."""
+        for file in (self.root / "api/migrations/versions").glob("2099_*.py"):
+            file.unlink()
+        self.sql(undo)
+        self.run("docker", "tag", image, f"{self.image}:blue")
+        self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
+        self.switch("blue")
+        # The releases that it names as good know the migrations that were taken back.
+        (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
+
     def live(self) -> tuple[str, str]:
         """Return the release and the slot that are live: what the link names, and what then answers.
 
@@ -220,3 +231,11 @@ def copy_checkout(target: Path) -> None:
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
     for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as copied"]):
         subprocess.run([*git, *arguments], cwd=target, check=True)
+
+
+def write_revision(folder: Path, revision: str, parent: str, phase: str, body: str) -> None:
+    """Write a migration with this body of `upgrade` into a folder."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    text = f'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{parent}"\n'
+    file = folder / f"{revision}_{phase}_drill.py"
+    file.write_text(f"{text}\n\ndef upgrade() -> None:\n{lines}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Fault 3: deploy and rollback are killed at each of their commands, and the next command needs no cleaning by hand."""
+"""Faults 3 and 5: deploy and rollback killed at each of their commands, and across migrations of both phases."""
 
 import signal
 import subprocess
@@ -7,15 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Figure
-from tests.stack.harness import Stack
+from tests.stack.harness import Stack, wait_until, write_revision
 from tests.stack.load import Load
+from tests.stack.test_migrations import APPLIED, COLUMN, HEAD, ONE, TWO, UNDO
 
 pytestmark = pytest.mark.drill
 
 
 @pytest.fixture(autouse=True)
 def _blue_again(stack: Stack) -> Iterator[None]:
+    kept = f"{stack.image}-kept:first"  # retention removes the release itself
+    stack.run("docker", "tag", f"{stack.image}:{stack.live()[1]}", kept)
     yield
+    stack.forget_revisions(UNDO, kept)
+    stack.run("docker", "rmi", kept)
     stack.back_to_blue()
 
 
@@ -50,11 +55,14 @@ def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, fi
     stack.vary()
     stack.deploy(WATCH_SECONDS="1")
     with load.running() as report:
-        number = 0
+        number, head = 0, HEAD
         while True:
             number += 1
-            if name == "deploy":
-                stack.vary()
+            if name == "deploy":  # each one has a migration to do
+                revision = f"2099_01_01_00{number:02}"
+                body = f'op.create_table("drill_{number}", sa.Column("id", sa.Integer(), primary_key=True))'
+                write_revision(stack.root / "api/migrations/versions", revision, head, "pre", body)
+                head = revision
             killed_at = kill_at(stack, command, number)
             if not killed_at:
                 break
@@ -65,9 +73,42 @@ def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, fi
             assert stack.ledger()[-1]["to"] == release
             running = stack.compose("--profile", "*", "ps", "--status", "running", "--services").split()
             assert f"worker-{slot}" in running, "the live slot has no worker"
+            assert stack.sql(APPLIED) == head
     for row in table:
         figure(f"{name} killed at command {row[0]}: {row[1]} -> next deploy {row[2]}")
     figure(f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed {len(report.failures)}")
-    assert len(table) >= (6 if name == "deploy" else 3)
+    assert len(table) >= (7 if name == "deploy" else 3)
+    assert any("MIGRATE_TAG" in row[1] for row in table) is (name == "deploy")
+    assert report.failures == []
+    assert load.lost_and_doubled() == (0, 0)
+
+
+def test_a_rollback_goes_across_pre_migrations_and_is_refused_across_post_ones(stack: Stack) -> None:
+    first = stack.live()
+    versions = stack.root / "api/migrations/versions"
+    load = Load(stack, rate=50)
+    with load.running() as report:
+        write_revision(versions, ONE, HEAD, "pre", COLUMN)
+        stack.deploy()
+        added = stack.live()
+        assert stack.sql(APPLIED) == ONE
+        stack.run("./scripts/rollback.sh")
+        assert stack.live() == first
+        assert stack.sql(APPLIED) == ONE
+        stack.run("./scripts/rollback.sh", added[0])
+        write_revision(versions, TWO, ONE, "post", 'op.drop_column("items", "drill_note")')
+        stack.deploy(ROLLBACK_WINDOW_SECONDS="1")
+        wait_until(lambda: stack.ledger()[-1]["action"] == "retire", 60, "the rollback window ends")
+        assert stack.sql(APPLIED) == TWO
+        last = stack.live()
+        refused = stack.run("./scripts/rollback.sh", check=False)
+        sent = report.sent
+        wait_until(lambda: report.sent > sent + 50, 30, "the load goes on")
+    assert refused.returncode == 1
+    assert f"the schema is past release {added[0]}: {TWO} took away what it needs" in refused.stderr
+    assert "HINT: deploy a corrected release" in refused.stderr
+    assert "RUNBOOK: docs/runbook.md#rollback-refused" in refused.stderr
+    assert refused.stderr.splitlines()[-1].startswith(f"live: release {last[0]} in slot {last[1]}")
+    assert stack.live() == last
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)

@@ -13,7 +13,7 @@ from stack.stories import migrations
 
 from tests.conftest import Figure
 from tests.stack import test_journey as journey
-from tests.stack.harness import ROOT, Stack, wait_until
+from tests.stack.harness import ROOT, Stack, wait_until, write_revision
 from tests.stack.load import Load
 
 pytestmark = pytest.mark.drill
@@ -34,10 +34,14 @@ ROWS = """insert into items (id, owner_id, name)
     select gen_random_uuid(), (select id from users limit 1), 'drill' from generate_series(1, 400)"""
 INVALID = "select count(*) from pg_index where not indisvalid"
 APPLIED = "select version_num from alembic_version"
-UNDO = f"""drop index if exists drill_ix;
+UNDO = rf"""drop index if exists drill_ix;
     alter table items drop column if exists drill_note;
-    drop table if exists drill_notes;
     drop function if exists drill_slow;
+    do $$ declare it text; begin
+        for it in select tablename from pg_tables where tablename like 'drill\_%' loop
+            execute 'drop table ' || it;
+        end loop;
+    end $$;
     delete from items where name = 'drill';
     update alembic_version set version_num = '{HEAD}'"""
 
@@ -58,12 +62,7 @@ def variant(
     parent = HEAD
     for number, (body, phase) in enumerate(zip(bodies, phases, strict=False)):
         revision = f"2099_01_01_000{number}"
-        lines = "".join(f"    {line}\n" for line in body.splitlines())
-        text = (
-            f'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{parent}"\n'
-        )
-        file = context / f"{revision}_{phase}_drill.py"
-        file.write_text(f"{text}\n\ndef upgrade() -> None:\n{lines}", encoding="utf-8")
+        write_revision(context, revision, parent, phase, body)
         parent = revision
     dockerfile = f"FROM {stack.image}:blue\nCOPY *.py /app/api/migrations/versions/\n"
     (context / "Dockerfile").write_text(dockerfile, encoding="utf-8")
