@@ -1,0 +1,127 @@
+"""A stream of exports through the front door, and a ledger, kept by Postgres itself, of what became of each."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+
+from tests.stack.harness import Stack, wait_until
+
+# The ledger is written in the transaction that finishes an export: an effect that came twice has two rows in it.
+# A piece of a slow owner's export takes four seconds, below the statement limit, and the file as long as its pieces.
+TRIGGERS = """
+    create table finished_log (export_id uuid not null);
+    create function note_finished() returns trigger language plpgsql security definer as
+        $$ begin insert into finished_log values (new.id); return new; end $$;
+    create trigger note_finished after update on exports for each row
+        when (new.status = 'finished') execute function note_finished();
+    create table slow_owners (id uuid not null);
+    create function slow_down() returns trigger language plpgsql security definer as
+        $$ begin
+            perform pg_sleep(4) from slow_owners s join exports e on e.owner_id = s.id where e.id = new.export_id;
+            return new;
+        end $$;
+    create trigger slow_down before insert on export_chunks for each row execute function slow_down();
+"""
+NO_TRIGGERS = """
+    drop trigger if exists note_finished on exports;
+    drop trigger if exists slow_down on export_chunks;
+    drop function if exists note_finished, slow_down;
+    drop table if exists finished_log, slow_owners;
+"""
+EXPORT_JOBS = "procrastinate_jobs where task_name = 'exports.write' and args->>'export_id'"
+
+
+@contextmanager
+def ledger_kept(stack: Stack) -> Iterator[None]:
+    """Let Postgres note each finished export while the block runs."""
+    stack.sql(NO_TRIGGERS + TRIGGERS)
+    try:
+        yield
+    finally:
+        stack.sql(NO_TRIGGERS)
+
+
+class Exports:
+    """The exports of one new user. `failures` holds what was answered instead of 202."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.acknowledged: list[str] = []
+        self.failures: list[str] = []
+        user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
+        with stack.client(timeout=30) as client:
+            self.owner = client.post("/v1/users", json=user).json()["id"]
+            self.token = client.post("/v1/users/login", json=user).json()["access_token"]
+
+    def give_items(self, count: int, description_bytes: int) -> None:
+        """Give the user items, so that each file has pieces."""
+        made = f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', {description_bytes})"
+        self.stack.sql(f"insert into items (id, owner_id, name, description) {made} from generate_series(1, {count}) n")
+
+    def ask(self, client: httpx2.Client) -> str:
+        """Ask for an export; return its id, or an empty text after noting what was answered."""
+        try:
+            answer = client.post("/v1/exports", headers={"Authorization": f"Bearer {self.token}"})
+        except httpx2.HTTPError as error:
+            self.failures.append(f"{type(error).__name__} {error}")
+            return ""
+        if answer.status_code != 202:
+            self.failures.append(f"{answer.status_code} {answer.text[:200]}")
+            return ""
+        self.acknowledged.append(str(answer.json()["id"]))
+        return self.acknowledged[-1]
+
+    @contextmanager
+    def streaming(self, rate: float) -> Iterator[None]:
+        """Ask for `rate` exports a second while the block runs."""
+        stopping = threading.Event()
+
+        def stream() -> None:
+            started, count = time.monotonic(), 0
+            with self.stack.client(timeout=30) as client:
+                while not stopping.is_set():
+                    self.ask(client)
+                    count += 1
+                    stopping.wait(max(0.0, started + count / rate - time.monotonic()))
+
+        thread = threading.Thread(target=stream)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join(60)
+        assert not thread.is_alive(), "the stream did not end"
+
+    def events(self, export: str, kind: str) -> int:
+        """Return how many events of a kind the job of one export has."""
+        of_job = f"job_id in (select id from {EXPORT_JOBS} = '{export}')"
+        return int(self.stack.sql(f"select count(*) from procrastinate_events where type = '{kind}' and {of_job}"))
+
+    def wait_until_done(self, seconds: float) -> float:
+        """Wait until no export and no job waits any more; return the seconds that took."""
+        exports = f"select count(*) from exports where owner_id = '{self.owner}' and status = 'pending'"
+        waits = "task_name = 'exports.write' and status in ('todo', 'doing')"
+        jobs = f"select count(*) from procrastinate_jobs where {waits}"
+        left = f"select ({exports}) + ({jobs})"
+        return wait_until(lambda: self.stack.sql(left) == "0", seconds, "every export is done", every=0.5)
+
+    def lost_and_doubled(self) -> tuple[list[str], list[str]]:
+        """Return the exports without their effect, acknowledged or only committed, and those that have it twice.
+
+        A file that has not the bytes that it says counts as doubled.
+        """
+        listing = self.stack.sql(
+            "select e.id, e.status, (select count(*) from finished_log f where f.export_id = e.id),"
+            " (select sum(length(c.content)) from export_chunks c where c.export_id = e.id) = e.size_bytes"
+            f" from exports e where e.owner_id = '{self.owner}'"
+        )
+        rows = {line.split("|")[0]: line.split("|")[1:] for line in listing.splitlines()}
+        lost = [export for export in self.acknowledged if export not in rows]
+        lost += [export for export, (status, count, _) in rows.items() if status != "finished" or count == "0"]
+        doubled = [export for export, (_, count, is_whole) in rows.items() if int(count) > 1 or is_whole != "t"]
+        return lost, doubled

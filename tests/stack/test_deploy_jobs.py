@@ -1,0 +1,61 @@
+"""A deploy loses no job and does none twice: none that waits, and none in hand, however long it takes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Figure
+from tests.stack.harness import Stack, wait_until
+from tests.stack.job_ledger import Exports, ledger_kept
+
+pytestmark = pytest.mark.drill
+EXPORTS_PER_SECOND = 10
+# 6 MB are 23 pieces of 256 KiB and 92 s (job_ledger.TRIGGERS): longer than a deploy and the drain together.
+ITEMS, DESCRIPTION_BYTES = 3000, 2000
+
+
+@pytest.fixture(autouse=True)
+def _blue_again(stack: Stack) -> Iterator[None]:
+    yield
+    stack.back_to_blue()
+
+
+def begin_slowly(exports: Exports) -> str:
+    """Begin an export that takes as long as its user is slow; return its id once a worker has it in hand."""
+    exports.give_items(ITEMS, DESCRIPTION_BYTES)
+    exports.stack.sql(f"insert into slow_owners values ('{exports.owner}')")
+    with exports.stack.client(timeout=30) as client:
+        export = exports.ask(client)
+    wait_until(lambda: exports.events(export, "started") == 1, 15, "the worker has it in hand")
+    return export
+
+
+def speed_up(exports: Exports) -> None:
+    """Let the rest take no longer than other exports."""
+    exports.stack.sql(f"delete from slow_owners where id = '{exports.owner}'")
+
+
+def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(stack: Stack, figure: Figure) -> None:
+    finishing, returning, stream = Exports(stack), Exports(stack), Exports(stack)
+    first = stack.live()
+    with ledger_kept(stack):
+        with stream.streaming(EXPORTS_PER_SECOND):
+            in_drain, given_back = begin_slowly(finishing), begin_slowly(returning)
+            stack.vary()
+            stack.deploy()
+            assert stack.live()[1] != first[1]
+            # The former worker still has both in hand: it drains.
+            assert [finishing.events(in_drain, kind) for kind in ("started", "succeeded")] == [1, 0]
+            speed_up(finishing)
+            wait_until(lambda: finishing.events(in_drain, "succeeded") == 1, 20, "what ends in the drain is finished")
+            back = wait_until(lambda: returning.events(given_back, "started") == 2, 40, "what does not is given back")
+            speed_up(returning)
+            stack.vary()
+            stack.deploy()
+        stream.wait_until_done(60)
+        assert stack.live()[0] != first[0]
+        assert finishing.events(in_drain, "started") == 1, "the former worker finished it"
+        figure(f"two deploys under {len(stream.acknowledged)} exports, {back:.0f} s until a long one was given back")
+        for exports in (finishing, returning, stream):
+            assert exports.failures == []
+            assert exports.lost_and_doubled() == ([], [])
