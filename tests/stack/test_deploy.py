@@ -256,6 +256,7 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
     stack.deploy()
     (stack.root / "state/ledger.jsonl").write_text('{"cut of', encoding="utf-8")
     (stack.root / "state/lock").write_text("not json", encoding="utf-8")
+    stack.run("docker", "rmi", f"{stack.image}:{first}")  # its slot still has it
     load = Load(stack, rate=50)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")

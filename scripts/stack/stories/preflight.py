@@ -9,7 +9,7 @@ from stack.commands import engine
 from stack.config.project import SECRETS, Project
 from stack.failure import Failure
 from stack.runner import Runner
-from stack.stories import edge, observation
+from stack.stories import edge, observation, rollback, slots
 
 # Chosen: an image of 250 MB with its build cache, and room for a day's WAL and logs.
 FREE_DISK_BYTES = 2 * 1000**3
@@ -30,12 +30,20 @@ def check(runner: Runner, project: Project) -> list[str]:
     """
     room = _room(runner, project)
     faults = [*_secrets(project), *_compose(runner), *room, *_connections(runner, project)]
-    warnings = _certificate(runner, project, faults)
+    warnings = [*_certificate(runner, project, faults), *_way_back(runner, project)]
     if faults:
         entry = "disk-or-memory-below-the-floor" if room else "boot-refused-by-the-configuration"
         raise Failure("; ".join(faults), hints=["nothing was touched"], runbook=entry)
     edge.check(runner, project, project.root / "nginx")
     return warnings
+
+
+def _way_back(runner: Runner, project: Project) -> list[str]:
+    try:
+        rollback.previous(runner, project, slots.look(runner, project))
+    except Failure as failure:
+        return [f"warning: {failure.observation}"]
+    return []
 
 
 def _secrets(project: Project) -> list[str]:

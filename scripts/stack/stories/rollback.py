@@ -26,7 +26,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     with exclusive(runner, project, "rollback", wait_lock_seconds):
         steps = Steps(runner, runner.clock())
         was = slots.look(runner, project)
-        target = release or _previous(runner, project, was)
+        target = release or previous(runner, project, was)
         with steps.step("check") as done:
             _check(runner, project, was, target)
             done(f"from {was.live_release} in slot {was.live} to {target} in slot {was.idle}")
@@ -47,7 +47,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
         runner.say(observation.what_serves(runner, project))
 
 
-def _previous(runner: Runner, project: Project, was: Slots) -> str:
+def previous(runner: Runner, project: Project, was: Slots) -> str:
     """Return the newest good release that is not live: by the ledger, or, without one, what is in the idle slot."""
     for release in ledger.good_releases(project):
         if release != was.live_release and _has_image(runner, project, release):
@@ -68,15 +68,15 @@ def _has_image(runner: Runner, project: Project, release: str) -> bool:
 def _check(runner: Runner, project: Project, was: Slots, target: str) -> None:
     if target == was.live_release:
         raise Failure(f"release {target} is live already", hints=["./scripts/status.sh --history"], runbook=REFUSED)
-    if not _has_image(runner, project, target):
+    # Somebody may have removed the release's own name; what is placed in the slot is the same image.
+    image = f"{project.image}:{was.idle if was.idle_release == target else target}"
+    if runner.read(engine.inspect_argv(image)).code != 0:
         kept = runner.read(["docker", "images", "--format", "{{.Tag}}", project.image]).out.split()
         names = ", ".join(tag for tag in kept if tag not in observation.SLOTS)
         raise Failure(f"the image of release {target} is not here", hints=[f"kept are: {names}"], runbook=REFUSED)
     label = '{{index .Config.Labels "slipway.migrations"}}|{{index .Config.Labels "slipway.migration_head"}}'
     newer, _, _ = runner.read(engine.inspect_argv(f"{project.image}:{was.live}", label)).out.strip().partition("|")
-    older, _, older_head = (
-        runner.read(engine.inspect_argv(f"{project.image}:{target}", label)).out.strip().partition("|")
-    )
+    older, _, older_head = runner.read(engine.inspect_argv(image, label)).out.strip().partition("|")
     head = observation.sql(runner, "select version_num from alembic_version").out.strip()
     if head == older_head:
         return
@@ -102,7 +102,8 @@ def _go_back(runner: Runner, project: Project, steps: Steps, was: Slots, target:
     if was.idle_release != target or f"api-{was.idle}" not in ready:
         with steps.step("start"):
             _restore_configuration(runner, project, target)
-            slots.place(runner, project, target, was.idle)
+            if _has_image(runner, project, target):
+                slots.place(runner, project, target, was.idle)
             slots.start(runner, project, f"api-{was.idle}")
         with steps.step("smoke test") as done:
             done("skipped" if runner.is_dry else slots.smoke(runner, project, was.idle, target))

@@ -133,6 +133,11 @@ def test_a_front_door_without_a_certificate_is_a_warning(host: Host, project: Pr
     assert preflight.check(host, project) == ["the front door shows no certificate: connection refused"]
 
 
+def test_a_deploy_warns_where_nothing_is_kept_to_go_back_to(host: Host, project: Project) -> None:
+    del host.tags["older"], host.tags["green"]
+    assert preflight.check(host, project) == ["warning: there is no release to go back to from old"]
+
+
 def test_nginx_configuration_is_tried_last(host: Host, project: Project) -> None:
     host.reply("docker run", Result(1, err="nginx: [emerg]"))
     assert failure(host, project).runbook == "nginx-refuses-its-configuration"

@@ -52,6 +52,16 @@ def test_a_cold_one_is_placed_started_and_tried_first(host: Host, project: Proje
     assert host.steps() == ["check", "start", "smoke test", "switch", "workers"]
 
 
+@pytest.mark.parametrize("running", [set(), {"api-green"}], ids=["cold", "warm"])
+def test_a_release_whose_own_name_was_removed_is_taken_from_its_slot(
+    host: Host, project: Project, running: set[str]
+) -> None:
+    del host.tags["older"]
+    host.running |= running
+    run(host, project)
+    assert host.changes() == (WARM if running else COLD[1:])
+
+
 def test_a_warm_slot_with_another_release_is_not_taken_for_the_target(host: Host, project: Project) -> None:
     host.running.add("api-green")
     host.tags |= {"oldest": "oldest"}
