@@ -117,6 +117,23 @@ def program(root: Path, name: str, text: str) -> Path:
     return file
 
 
+def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a script as a terminal does; what a shell runs in the background would ignore Ctrl-C, and so would it."""
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        argv,
+        env=env,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed,  # noqa: PLW1509
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(copy: Path, number: signal.Signals) -> None:
     # The first command hangs; those after the signal, which ask what is live, do not.
@@ -125,7 +142,7 @@ def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(copy: 
     )
     hanging = engine.with_name("docker.pid")
     argv = [str(copy / "scripts/status.sh")]
-    with subprocess.Popen(argv, env=alone(copy), stdout=-1, stderr=-1, text=True, start_new_session=True) as running:
+    with started(argv, alone(copy)) as running:
         deadline = time.monotonic() + 30
         while not hanging.exists():
             assert time.monotonic() < deadline
