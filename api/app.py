@@ -14,6 +14,7 @@ from api.health.routes import router as health_router
 from api.health.service import Readiness
 from api.items.routes import router as items_router
 from api.middleware import RequestMiddleware
+from api.openapi import ANYWHERE, DescribedAPI
 from api.release import code_migrations
 from api.sentry import flush_sentry, start_sentry
 from api.settings import Settings
@@ -38,13 +39,14 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    app = FastAPI(
+    app = DescribedAPI(
         title="Slipway",
         version=settings.release,
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         docs_url="/docs" if settings.docs_enabled else None,
         redoc_url=None,
+        responses=ANYWHERE,
     )
     app.state.settings = settings
     app.state.database = Database(settings)

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from api import context
 
@@ -25,7 +26,23 @@ MESSAGES = {
     405: "This address does not answer that method.",
     413: "The body is larger than this service accepts.",
 }
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RETRY_AFTER = {"Retry-After": "1"}
+
+
+def _header(description: str, kind: str, *, is_always_there: bool = True) -> dict[str, Any]:
+    return {"description": description, "required": is_always_there, "schema": {"type": kind}}
+
+
+_WAIT = _header("Seconds after which it is worth to try again.", "integer")
+# What an error of a status carries besides its body.
+HEADERS = {
+    401: {"WWW-Authenticate": _header("The scheme that is asked for.", "string", is_always_there=False)},
+    409: {"Retry-After": {**_WAIT, "required": False}},
+    412: {"ETag": _header("Names the present state.", "string")},
+    429: {"Retry-After": _WAIT},
+    503: {"Retry-After": _WAIT},
+}
 
 
 class FieldError(BaseModel):
@@ -38,8 +55,8 @@ class ErrorBody(BaseModel):
 
     error: str
     message: str
-    details: list[FieldError] | dict[str, Any] | None = None
-    request_id: str | None = None
+    details: list[FieldError] | dict[str, Any] | None
+    request_id: str | None
 
 
 class ApiError(HTTPException):
@@ -78,18 +95,29 @@ def internal_error_response() -> Response:
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entries for the errors of a route."""
-    return {status: {"model": ErrorBody, "description": http.client.responses[status]} for status in (*statuses, 422)}
+    """Return the OpenAPI entries for the errors of a route; those that any route may give come by themselves."""
+    return {
+        status: {"model": ErrorBody, "description": http.client.responses[status], "headers": HEADERS.get(status, {})}
+        for status in statuses
+    }
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+def allowed_methods(request: Request) -> str:
+    """Return the methods of all routes at an address; Starlette knows only those of the first one that fits."""
+    asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+    routes = request.app.routes
+    return ", ".join(name for name, scope in asked if any(r.matches(scope)[0] is Match.FULL for r in routes))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ApiError):
         return error_response(error.status_code, error.error, error.detail, error.details, error.headers)
     assert isinstance(error, HTTPException)  # noqa: S101  the handler is registered for this class
     status = error.status_code
+    headers = {"Allow": allowed_methods(request)} if status == 405 else error.headers
     phrase = http.client.responses.get(status, "error")
     code = CODES.get(status) or re.sub(r"\W+", "_", phrase.lower())
-    return error_response(status, code, MESSAGES.get(status, f"{phrase}."), headers=error.headers)
+    return error_response(status, code, MESSAGES.get(status, f"{phrase}."), headers=headers)
 
 
 async def _invalid_request(_: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 NOT_STORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -14,4 +14,5 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+# The pattern tells clients; a lone surrogate, of which no pattern can speak in JSON Schema, is refused all the same.
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]

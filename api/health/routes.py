@@ -1,15 +1,18 @@
 """Routes for machines that watch: /livez, /readyz, /version."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from api.errors import error_fields
-from api.health.schemas import Alive, Ready, Version
+from api.errors import RETRY_AFTER, ErrorBody, error_fields, error_responses
+from api.health.schemas import Alive, NotReady, Ready, Version
 from api.health.service import Readiness
 from api.release import code_migrations
 from api.settings import Settings
 
 router = APIRouter(tags=["health"])
+NOT_READY: dict[int | str, dict[str, Any]] = {503: {**error_responses(503)[503], "model": NotReady | ErrorBody}}
 
 
 @router.get("/livez")
@@ -18,7 +21,7 @@ async def livez() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", response_model=Ready, responses={503: {"description": "Cannot serve"}})
+@router.get("/readyz", response_model=Ready, responses=NOT_READY)
 async def readyz(request: Request) -> Response:
     """Tell whether requests can be served: database, migrations, Redis. 503 when they cannot."""
     readiness: Readiness = request.app.state.readiness
@@ -26,7 +29,8 @@ async def readyz(request: Request) -> Response:
     body = answer.model_dump(exclude_none=True)
     if answer.status != "unavailable":
         return JSONResponse(body)
-    return JSONResponse(body | error_fields("not_ready", "This process cannot serve requests at the moment."), 503)
+    body |= error_fields("not_ready", "This process cannot serve requests at the moment.")
+    return JSONResponse(body, 503, RETRY_AFTER)
 
 
 @router.get("/version")

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from api.errors import ErrorBody
+
 
 class Alive(BaseModel):
     status: Literal["alive"] = "alive"
@@ -20,6 +22,10 @@ class Ready(BaseModel):
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, Check]
+
+
+class NotReady(Ready, ErrorBody):
+    """An error that says as much as the good answer."""
 
 
 class Version(BaseModel):

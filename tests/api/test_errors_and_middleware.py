@@ -109,9 +109,10 @@ def test_a_request_id_that_is_not_ours_is_replaced(app: FastAPI, given: str) -> 
 
 def test_unknown_address_and_wrong_method_have_the_one_form(app: FastAPI) -> None:
     assert_error(call(app, "GET", "/nothing"), 404, "not_found")
-    wrong = call(app, "DELETE", "/v1/items")
-    assert_error(wrong, 405, "method_not_allowed")
-    assert "allow" in wrong.headers
+    for path, methods in (("/v1/items", "GET, POST"), (f"/v1/items/{uuid4()}", "GET, PUT, DELETE"), ("/livez", "GET")):
+        wrong = call(app, "PATCH", path)
+        assert_error(wrong, 405, "method_not_allowed")
+        assert wrong.headers["allow"] == methods
 
 
 def test_a_wrong_body_names_fields_and_repeats_no_value(app: FastAPI) -> None:

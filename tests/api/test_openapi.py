@@ -33,14 +33,27 @@ def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> Non
     }
 
 
+def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"{m} {path}", operation) for path, methods in schema["paths"].items() for m, operation in methods.items()]
+
+
 def test_every_error_is_described_in_the_one_form(schema: dict[str, Any]) -> None:
-    for path, methods in schema["paths"].items():
-        for method, operation in methods.items():
-            assert operation["description"], (method, path)
-            for status, answer in operation["responses"].items():
-                if status.startswith("4"):
-                    reference = answer["content"]["application/json"]["schema"]["$ref"]
-                    assert reference == "#/components/schemas/ErrorBody", (method, path, status)
+    for name, operation in operations(schema):
+        assert operation["description"], name
+        for status, answer in operation["responses"].items():
+            if status[0] in "45" and (name, status) != ("get /readyz", "503"):
+                reference = answer["content"]["application/json"]["schema"]["$ref"]
+                assert reference == "#/components/schemas/ErrorBody", (name, status)
+
+
+def test_what_any_route_may_answer_is_described_for_every_one(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        assert {"400", "413", "429", "500", "502", "503", "504"} <= operation["responses"].keys(), name
+        assert ("401" in operation["responses"]) >= ("security" in operation), name
+        assert ("422" in operation["responses"]) == bool({"parameters", "requestBody"} & operation.keys()), name
+        for status in operation["responses"].keys() & {"429", "503"}:
+            assert operation["responses"][status]["headers"]["Retry-After"]["required"], (name, status)
+    assert schema["components"]["schemas"].keys().isdisjoint({"HTTPValidationError", "ValidationError"})
 
 
 def test_the_description_is_not_served_unless_asked_for() -> None:
