@@ -13,12 +13,13 @@ from procrastinate.retry import BaseRetryStrategy
 from api import context as request_context
 from api.database import Database
 from api.jobs import WRITE_EXPORT, queue
-from worker import exports
+from worker import exports, idempotency
 
 logger = logging.getLogger(__name__)
 
 EXPIRE_EXPORTS = "exports.expire"
 PRUNE_JOBS = "jobs.prune"
+PRUNE_IDEMPOTENCY_KEYS = "idempotency_keys.prune"
 MAX_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 2.0  # then 4, 8, 16: half a minute in all, longer than a restart of Postgres
 KEEP_FINISHED_JOBS_HOURS = 72  # chosen: a weekend; failed jobs stay until a person decides
@@ -65,4 +66,12 @@ async def prune_jobs(timestamp: int) -> None:
     await queue.job_manager.delete_old_jobs(nb_hours=KEEP_FINISHED_JOBS_HOURS)
 
 
-OWN_QUEUES = [WRITE_EXPORT, EXPIRE_EXPORTS, PRUNE_JOBS]
+@queue.periodic(cron="27 * * * *")
+@queue.task(
+    name=PRUNE_IDEMPOTENCY_KEYS, queue=PRUNE_IDEMPOTENCY_KEYS, queueing_lock=PRUNE_IDEMPOTENCY_KEYS, pass_context=True
+)
+async def prune_idempotency_keys(context: JobContext, timestamp: int) -> None:
+    await idempotency.prune_keys(context.additional_context["database"])
+
+
+OWN_QUEUES = [WRITE_EXPORT, EXPIRE_EXPORTS, PRUNE_JOBS, PRUNE_IDEMPOTENCY_KEYS]

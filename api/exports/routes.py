@@ -3,21 +3,28 @@
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import StreamingResponse
 
 from api.dependencies import DatabaseDep, UserId
 from api.errors import error_responses
 from api.exports import service
 from api.exports.schemas import ExportOut
+from api.idempotency.service import REPLAYED_HEADER, OnceDep, json_answer
 
 router = APIRouter(prefix="/exports", tags=["exports"], responses=error_responses(401))
+ACCEPTED: dict[str, Any] = {"headers": REPLAYED_HEADER}
 
 
-@router.post("", status_code=202, response_model=ExportOut)
-async def request_export(user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+@router.post("", status_code=202, response_model=ExportOut, responses={202: ACCEPTED, **error_responses(409)})
+async def request_export(user_id: UserId, once: OnceDep, database: DatabaseDep) -> Response:
     """Ask for a CSV file of all your items; it is written in the background."""
-    return await service.request_export(database, user_id)
+
+    async def request(connection: AsyncConnection) -> Response:
+        return json_answer(ExportOut, await service.request_export(connection, user_id), 202)
+
+    return await once.answer(database, request)
 
 
 @router.get("/{export_id}", response_model=ExportOut, responses=error_responses(404))

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.database import Database
 from api.errors import ApiError
@@ -23,12 +24,11 @@ PUBLIC = (
 )
 
 
-async def request_export(database: Database, owner_id: UUID) -> dict[str, Any]:
+async def request_export(connection: AsyncConnection, owner_id: UUID) -> dict[str, Any]:
     """Write the row and its job in one transaction: neither exists without the other."""
-    async with database.transaction() as connection:
-        statement = insert(Export).values(owner_id=owner_id).returning(*PUBLIC)
-        export = dict((await connection.execute(statement)).mappings().one())
-        await enqueue(connection, WRITE_EXPORT, export_id=str(export["id"]))
+    statement = insert(Export).values(owner_id=owner_id).returning(*PUBLIC)
+    export = dict((await connection.execute(statement)).mappings().one())
+    await enqueue(connection, WRITE_EXPORT, export_id=str(export["id"]))
     return export
 
 

@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 import api.exports.models
+import api.idempotency.models
 import api.items.models
 import api.users.models  # noqa: F401  the imports fill the metadata
 from api.database import Base
