@@ -1,0 +1,120 @@
+"""Items through the front door: conditional requests, and pages that hold still."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import httpx2
+import pytest
+
+from tests.conftest import Figure
+from tests.stack.harness import Stack
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx2.Client]:
+    with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}, timeout=30) as client:
+        yield client
+
+
+def make_item(client: httpx2.Client, name: str = "anchor") -> tuple[str, str]:
+    """Return the path and the ETag of a new item."""
+    made = client.post("/v1/items", json={"name": name})
+    assert made.status_code == 201, made.text
+    return f"/v1/items/{made.json()['id']}", made.headers["etag"]
+
+
+def test_a_read_with_the_known_etag_has_no_body(client: httpx2.Client) -> None:
+    path, tag = make_item(client)
+    read = client.get(path)
+    assert (read.status_code, read.headers["etag"], read.headers["cache-control"]) == (200, tag, "private, no-cache")
+    for condition in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        unchanged = client.get(path, headers={"If-None-Match": condition})
+        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", tag)
+    replaced = client.put(path, json={"name": "rope"})
+    assert replaced.headers["etag"] != tag
+    changed = client.get(path, headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json()["name"]) == (200, "rope")
+    assert changed.headers["etag"] == replaced.headers["etag"]
+
+
+def test_a_change_is_made_only_in_a_state_that_if_match_names(client: httpx2.Client) -> None:
+    path, tag = make_item(client)
+    for refused in ('"other"', f"W/{tag}"):
+        answer = client.put(path, json={"name": "lost"}, headers={"If-Match": refused})
+        assert (answer.status_code, answer.json()["error"], answer.headers["etag"]) == (412, "item_changed", tag)
+        assert client.delete(path, headers={"If-Match": refused}).status_code == 412
+    assert client.get(path).json()["name"] == "anchor"
+    second = client.put(path, json={"name": "rope"}, headers={"If-Match": f'"other", {tag}'})
+    assert second.status_code == 200
+    lines = [("If-Match", '"other"'), ("If-Match", second.headers["etag"])]
+    twice = client.put(path, json={"name": "lost"}, headers=lines)
+    assert (twice.status_code, twice.json()["error"]) == (400, "bad_request"), "the API reads one line"
+    third = client.put(path, json={"name": "chain"}, headers={"If-Match": second.headers["etag"]})
+    assert third.status_code == 200
+    assert client.put(path, json={"name": "lost"}, headers={"If-Match": "no tag"}).status_code == 422
+    for condition in ({}, {"If-Match": "*"}):
+        assert client.put(path, json={"name": "sail"}, headers=condition).status_code == 200
+    assert client.delete(path, headers={"If-Match": third.headers["etag"]}).status_code == 412
+    assert client.delete(path, headers={"If-Match": client.get(path).headers["etag"]}).status_code == 204
+    assert client.put(path, json={"name": "late"}, headers={"If-Match": "*"}).status_code == 404
+
+
+def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: Figure) -> None:
+    """Each adds one to what it has read, and reads again where somebody was faster."""
+    path, _ = make_item(client, "0")
+
+    def add_one(_: int) -> int:
+        for attempt in range(1000):
+            read = client.get(path)
+            name = str(int(read.json()["name"]) + 1)
+            answer = client.put(path, json={"name": name}, headers={"If-Match": read.headers["etag"]})
+            if answer.status_code == 200:
+                return attempt
+            assert answer.status_code == 412, answer.text
+        raise AssertionError("never the first")
+
+    with ThreadPoolExecutor(20) as threads:
+        refused = sum(threads.map(add_one, range(60)))
+    assert client.get(path).json()["name"] == "60"
+    assert refused > 0, "nobody met anybody"
+    figure(f"60 changes by 20 clients to one item: {refused} refused with 412 and repeated, 0 lost")
+
+
+def test_what_the_release_before_writes_changes_the_etag(stack: Stack, client: httpx2.Client) -> None:
+    """It knows no ETags; its statement is this one."""
+    path, tag = make_item(client)
+    item = path.rpartition("/")[2]
+    stack.sql(f"update items set name = 'by the other slot', updated_at = now() where id = '{item}'")
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
+    assert client.put(path, json={"name": "lost"}, headers={"If-Match": tag}).status_code == 412
+
+
+def test_a_clock_that_went_back_makes_no_etag_twice(stack: Stack, client: httpx2.Client) -> None:
+    path, _ = make_item(client)
+    item = path.rpartition("/")[2]
+    stack.sql(f"update items set updated_at = now() + interval '1 hour' where id = '{item}'")
+    seen = [datetime.fromisoformat(client.get(path).json()["updated_at"])]
+    seen += [datetime.fromisoformat(client.put(path, json={"name": "x"}).json()["updated_at"]) for _ in range(3)]
+    assert [later - earlier for earlier, later in pairwise(seen)] == [timedelta(microseconds=1)] * 3
+
+
+def test_pages_hold_still_while_items_come_and_go(client: httpx2.Client) -> None:
+    made = [make_item(client, f"page {n}")[0].rpartition("/")[2] for n in range(12)]
+    seen: list[str] = []
+    cursor, turn = None, 0
+    gone = {made[3], made[9]}
+    while len(seen) < 12 and (cursor or not seen):
+        page = client.get("/v1/items", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor, turn = page["next_cursor"], turn + 1
+        make_item(client, f"between {turn}")
+        if turn == 1:
+            assert client.delete(f"/v1/items/{made[9]}").status_code == 204, "the last of the first page: its cursor"
+            assert client.delete(f"/v1/items/{made[3]}").status_code == 204
+    assert len(seen) == len(set(seen)), "an item came twice"
+    stayed = [item for item in reversed(made) if item not in gone]
+    assert [item for item in seen if item in stayed] == stayed, "an item that was there all the time is missing"
