@@ -1,0 +1,63 @@
+"""The description of the API against the API: schemathesis asks every operation, through nginx, what it promises."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from api.app import create_app
+from tests.api.settings_for_tests import make_settings
+from tests.conftest import Figure
+from tests.stack.harness import ROOT, Stack
+
+pytestmark = pytest.mark.stack
+
+EXAMPLES = 100  # of requests that fit the description, and of such that do not, per operation
+SEED = 1  # the same requests in every run: what fails here, fails again
+
+
+@pytest.fixture
+def token(stack: Stack) -> str:
+    """An access token of a new user, whose items and exports are nobody else's business."""
+    user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
+    with stack.client() as client:
+        assert client.post("/v1/users", json=user).status_code == 201
+        return str(client.post("/v1/users/login", json=user).json()["access_token"])
+
+
+def run_schemathesis(stack: Stack, folder: Path, token: str) -> subprocess.CompletedProcess[str]:
+    """Run every check in every phase against the front door."""
+    (folder / "openapi.json").write_text(json.dumps(create_app(make_settings()).openapi()), encoding="utf-8")
+    (folder / "schemathesis.toml").write_text(f'hooks = "{Path(__file__).with_name("openapi_hooks.py")}"\n')
+    certificate = str(stack.root / "secrets/tls/fullchain.pem")
+    argv = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", "openapi.json"]
+    argv += ["--url", stack.url, "--tls-verify", certificate, "--header", f"Authorization: Bearer {token}"]
+    argv += ["--checks", "all", "--continue-on-failure", "--request-timeout", "20", "--report-json-path", "report.json"]
+    argv += ["--seed", str(SEED), "--max-examples", str(EXAMPLES), "--generation-database", "none"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": stack.host}  # for the hooks; never by a proxy
+    return subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_every_operation_does_what_its_description_says(
+    stack: Stack, token: str, tmp_path: Path, figure: Figure
+) -> None:
+    begun = str(int(time.time()))
+    done = run_schemathesis(stack, tmp_path, token)
+    logged = stack.compose("logs", "--no-log-prefix", "--since", begun, "api-blue").splitlines()
+    failed = [line for line in logged if '"request_failed"' in line]
+    print(done.stdout, done.stderr, *failed, sep="\n")  # each failure comes with a command that repeats it
+    assert done.returncode in {0, 1}, "schemathesis itself failed"
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    cases, operations = report["test_cases"], report["operations"]
+    figure(
+        f"schemathesis, {EXAMPLES} examples per operation, seed {SEED}: {operations['tested']} operations, "
+        f"{cases['generated']} requests in {report['running_time']:.0f} s, {cases['unique_failures']} failures"
+    )
+    assert operations["tested"] == operations["total"], report["operations"]
+    found = {failure["title"]: failure["operations"] for failure in report["failures"]}
+    assert (found, report["errors"], done.returncode) == ({}, [], 0), "see schemathesis' own words above"
