@@ -83,8 +83,10 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
  && python -m pip install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
 COPY api ./api
 COPY worker ./worker
+ENV ENVIRONMENT=development \
+    RELOAD=true
 USER 10001:10001
-CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "--reload", "api.main:app"]
+CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "api.main:app"]
 
 # What a plain `docker build .` makes.
 FROM production

@@ -39,6 +39,8 @@ def connect_arguments(settings: ProcessSettings) -> dict[str, Any]:
         "password": settings.database_password.get_secret_value(),
         "application_name": f"slipway.{settings.service}.{settings.slot}",
         "connect_timeout": int(CONNECT_SECONDS),
+        "sslmode": settings.database_sslmode,
+        **({"sslrootcert": settings.database_sslrootcert} if settings.database_sslrootcert else {}),
         # A peer that vanished without a word is noticed in 5 + 3 * 2 s instead of the kernel's two hours.
         "keepalives_idle": 5,
         "keepalives_interval": 2,

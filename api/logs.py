@@ -63,5 +63,6 @@ def log_config(settings: ProcessSettings) -> dict[str, Any]:
             "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
             "procrastinate": own,
             "alembic": {**own, "level": "WARNING"},
+            "sqlalchemy.engine": {**own, "level": "INFO" if settings.debug else "WARNING"},
         },
     }

@@ -57,7 +57,7 @@ def scrub_event(event: Event, _hint: dict[str, Any]) -> Event:
 
 
 def start_sentry(settings: ProcessSettings, transport: Transport | None = None) -> None:
-    if settings.sentry_dsn is None:
+    if not settings.sentry_dsn:  # none, or an empty file
         return
     sentry_sdk.init(
         dsn=settings.sentry_dsn.get_secret_value(),

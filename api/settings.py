@@ -5,18 +5,21 @@ A value is never printed: errors name keys, secrets print as stars.
 
 import os
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, overload
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api.validation import Finding, not_read, refusal
+from api.validation import Finding, not_read, refusal, warnings
 
 EX_CONFIG = 78  # sysexits.h: an operator has to act, restarting does not help
 SECRETS_DIR = "/run/secrets"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+# What was read so far, so that a warning is known even where another key is refused.
+_read: ContextVar[dict[str, Any]] = ContextVar("_read")
 
 
 class ProcessSettings(BaseSettings):
@@ -31,6 +34,7 @@ class ProcessSettings(BaseSettings):
     slot: Literal["blue", "green", "none"] = Field(default="none", validation_alias="SLIPWAY_SLOT")
     release: str = Field(default="unreleased", validation_alias="SLIPWAY_RELEASE", pattern=r"^[\w.+-]{1,100}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    debug: bool = False  # every SQL statement in the log; production refuses it
     sentry_dsn: SecretStr | None = None
 
     database_host: str = "postgres"
@@ -39,6 +43,9 @@ class ProcessSettings(BaseSettings):
     database_user: str = "slipway"
     database_password: SecretStr
     database_pool_size: int = Field(default=5, ge=1, le=100)
+    # Not prefer or allow: they fall back to plain text in silence.
+    database_sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "disable"
+    database_sslrootcert: str = ""
 
     @property
     def is_production(self) -> bool:
@@ -50,6 +57,7 @@ class ProcessSettings(BaseSettings):
         reason = refusal(str(info.field_name), value, info.data)
         if reason:
             raise ValueError(reason)
+        _read.get({})[str(info.field_name)] = value
         return value
 
 
@@ -65,6 +73,7 @@ class Settings(ProcessSettings):
     access_token_minutes: int = Field(default=15, ge=1, le=1440)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
+    reload: bool = False  # new processes when a source file changes; production refuses it
     api_processes: int | None = Field(default=None, ge=1, le=64)  # None: api/server/gunicorn_conf.py counts
     max_body_bytes: int = Field(default=1_048_576, ge=1024)  # nginx's client_max_body_size is the same megabyte
 
@@ -93,28 +102,31 @@ def load_settings() -> Settings: ...
 def load_settings(kind: type[S]) -> S: ...
 def load_settings(kind: type[ProcessSettings] = Settings) -> ProcessSettings:
     """Read settings of one kind, or end with status 78 and every missing or wrong key on stderr."""
-    settings, findings = read_settings(kind)
+    settings, found = read_settings(kind)
     if settings is None:
-        raise _refusal(findings)
+        raise _refusal([finding for finding in found if finding.tier == "critical"])
     return settings
 
 
 def read_settings(kind: type[S]) -> tuple[S | None, list[Finding]]:
-    """Return the settings, or None and everything that stands against them."""
+    """Return the settings, or None where something critical is found, and every finding of both tiers."""
     folder = os.environ.get("SLIPWAY_SECRETS_DIR") or SECRETS_DIR
     sources: dict[str, Any] = {"_secrets_dir": folder} if Path(folder).is_dir() else {}
+    read: dict[str, Any] = {}
+    token = _read.set(read)
+    settings: S | None = None
+    critical = not_read()
     try:
         settings = kind(**sources)
     except ValidationError as error:
-        found = [_finding(kind, dict(item)) for item in error.errors(include_input=False, include_url=False)]
+        critical += [_finding(kind, dict(item)) for item in error.errors(include_input=False, include_url=False)]
     except OSError as error:
-        found = [Finding("critical", str(error.filename), str(error.strerror))]
+        critical.append(Finding("critical", str(error.filename), str(error.strerror)))
     except UnicodeDecodeError:
-        found = [Finding("critical", folder, "a secret file is not UTF-8 text")]
-    else:
-        found = not_read()
-        return (None if found else settings), found
-    return None, [*found, *not_read()]
+        critical.append(Finding("critical", folder, "a secret file is not UTF-8 text"))
+    finally:
+        _read.reset(token)
+    return None if critical else settings, [*critical, *warnings(read)]
 
 
 def _finding(kind: type[ProcessSettings], item: dict[str, Any]) -> Finding:

@@ -4,15 +4,19 @@ One code for the start of a process (api/settings.py), for preflight and for `sc
 docs/configuration.md lists the rules with the tests that prove them.
 """
 
+import logging
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import SecretStr
+
+logger = logging.getLogger(__name__)
 
 OBVIOUS_WORDS = (
     *("changeme", "change-me", "secret", "password", "default", "example"),
@@ -31,17 +35,23 @@ NOT_READ = {
     "CREATE_TABLES": "remove it: tables are made by migrations alone (python -m api.migrate)",
 }
 FIXES = {
+    "ACCESS_TOKEN_MINUTES": "set 60 or less in .env; 15 is the default",
     "ALLOWED_HOSTS": "name the hosts, separated by commas; with compose.yaml it is SLIPWAY_HOST in .env",
     "CORS_ORIGINS": "name each origin, such as https://app.example.org, or leave it empty",
     "DATABASE_HOST": "set the host name alone; port, name, user and password are settings of their own",
     "DATABASE_PASSWORD": "put a random one into secrets/database_password, and the same into Postgres: ALTER ROLE",
+    "DATABASE_SSLMODE": "use verify-full, with the CA's certificate in DATABASE_SSLROOTCERT",
     "DATABASE_SSLROOTCERT": "name a file with the CA's certificate that the container can read",
-    "DEBUG": "empty it in .env",
-    "RELOAD": "empty it in .env",
+    "DEBUG": "take it out of the container's environment",
+    "DOCS_ENABLED": "empty it in .env",
+    "ENVIRONMENT": "empty it in .env where this is no machine of a developer",
     "OPS_PASSWORD": "put a random one of 16 characters or more into secrets/ops_password, or empty OPS_USER in .env",
     "REDIS_PASSWORD": "put a random one of 16 characters or more into secrets/redis_password, and restart redis",
+    "RELOAD": "take it out of the container's environment",
+    "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
     "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
 }
+DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,7 @@ class Finding:
 
     @property
     def fix(self) -> str:
-        usual = f"set {self.key} in .env, or as the file secrets/{self.key.lower()}; .env.example explains it"
-        return NOT_READ.get(self.key) or FIXES.get(self.key) or usual
+        return NOT_READ.get(self.key) or FIXES.get(self.key) or "correct it in .env; .env.example explains it"
 
 
 def is_repetitive(text: str) -> bool:
@@ -89,6 +98,11 @@ def _some_password(value: SecretStr, _: Mapping[str, Any]) -> str | None:
     return None if value.get_secret_value() else "empty"
 
 
+def _sentry_dsn(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
+    is_wrong = value and not DSN.fullmatch(value.get_secret_value())  # the SDK would end the process
+    return "not a DSN" if is_wrong else None
+
+
 def _token_key(value: SecretStr, _: Mapping[str, Any]) -> str | None:
     return weakness(value.get_secret_value(), MIN_TOKEN_KEY_CHARS, MIN_TOKEN_KEY_BITS)
 
@@ -102,6 +116,14 @@ def _database_password(value: SecretStr, facts: Mapping[str, Any]) -> str | None
 
 def _database_host(value: str, _: Mapping[str, Any]) -> str | None:
     return "a URL, or part of one; only the host name belongs there" if re.search(r"[/@?]", value) else None
+
+
+def _database_sslrootcert(value: str, facts: Mapping[str, Any]) -> str | None:
+    mode = str(facts.get("database_sslmode"))
+    if not mode.startswith("verify"):
+        return None
+    is_there = value and os.access(value, os.R_OK) and Path(value).stat().st_size > 0
+    return None if is_there else f"no file that can be read, although DATABASE_SSLMODE is {mode}"
 
 
 def _allowed_hosts(value: tuple[str, ...], _: Mapping[str, Any]) -> str | None:
@@ -129,12 +151,21 @@ def _off(value: object, _: Mapping[str, Any]) -> str | None:
 
 
 Rule = Callable[[Any, Mapping[str, Any]], str | None]
-EVERYWHERE: dict[str, Rule] = {"database_password": _some_password, "token_key": _long_token_key}
+EVERYWHERE: dict[str, Rule] = {
+    "database_password": _some_password,
+    "database_sslrootcert": _database_sslrootcert,
+    "sentry_dsn": _sentry_dsn,
+    "token_key": _long_token_key,
+}
+
+# (!) A rule sees what stands before its field in api/settings.py.
 CRITICAL: dict[str, Rule] = {
     "debug": _off,
     "reload": _off,
     "database_host": _database_host,
     "database_password": _database_password,
+    "database_sslrootcert": _database_sslrootcert,
+    "sentry_dsn": _sentry_dsn,
     "token_key": _token_key,
     "allowed_hosts": _allowed_hosts,
     "cors_origins": _cors_origins,
@@ -152,23 +183,52 @@ def refusal(field: str, value: object, facts: Mapping[str, Any]) -> str | None:
 
 def not_read() -> list[Finding]:
     """Return the variables of the environment that other stacks read and this one does not; none in development."""
-    if os.environ.get("ENVIRONMENT") == "development":
-        return []
-    return [Finding("critical", key, "nothing reads it") for key in NOT_READ if os.environ.get(key)]
+    given = dict(os.environ)
+    is_development = given.get("ENVIRONMENT") == "development"
+    keys = [] if is_development else [key for key in NOT_READ if given.get(key)]
+    return [Finding("critical", key, "nothing reads it") for key in keys]
 
 
-def warnings(settings: Any) -> list[Finding]:
-    """Return what is allowed and not wise; `settings` is of any process, so that a field may be absent."""
-    facts: dict[str, Any] = dict(settings)
-    found = {}
-    if facts["environment"] != "production":
-        found["ENVIRONMENT"] = "development, so that weak and dangerous values are accepted"
-    if facts.get("docs_enabled"):
-        found["DOCS_ENABLED"] = "on: the API's documentation is open to everybody"
-    if facts.get("access_token_minutes", 0) > LONGEST_TOKEN_MINUTES:
-        found["ACCESS_TOKEN_MINUTES"] = f"over {LONGEST_TOKEN_MINUTES}: a stolen access token is good for that long"
-    redis = facts.get("redis_password")
-    weak = weakness(redis.get_secret_value()) if redis is not None else None
-    if weak:
-        found["REDIS_PASSWORD"] = weak
-    return [Finding("warning", key, reason) for key, reason in found.items()]
+def _environment(value: str, _: Mapping[str, Any]) -> str | None:
+    return "development, so that weak and dangerous values are accepted" if value != "production" else None
+
+
+def _database_sslmode(value: str, facts: Mapping[str, Any]) -> str | None:
+    if value.startswith("verify") or facts.get("database_host", "postgres") == "postgres":
+        return None
+    return f"{value}, although DATABASE_HOST is not the stack's own postgres: nobody checks whom the password goes to"
+
+
+def _docs_enabled(value: object, _: Mapping[str, Any]) -> str | None:
+    return "on: the API's documentation is open to everybody" if value else None
+
+
+def _access_token_minutes(value: int, _: Mapping[str, Any]) -> str | None:
+    is_long = value > LONGEST_TOKEN_MINUTES
+    return f"over {LONGEST_TOKEN_MINUTES}: a stolen access token is good for that long" if is_long else None
+
+
+def _redis_password(value: SecretStr, _: Mapping[str, Any]) -> str | None:
+    return weakness(value.get_secret_value())
+
+
+WARNED: dict[str, Rule] = {
+    "environment": _environment,
+    "database_sslmode": _database_sslmode,
+    "docs_enabled": _docs_enabled,
+    "access_token_minutes": _access_token_minutes,
+    "redis_password": _redis_password,
+}
+
+
+def warnings(facts: Mapping[str, Any]) -> list[Finding]:
+    """Return what is allowed and not wise among the fields of any kind of settings."""
+    reasons = {field: WARNED[field](value, facts) for field, value in facts.items() if field in WARNED}
+    return [Finding("warning", field.upper(), reason) for field, reason in reasons.items() if reason]
+
+
+def log_warnings(facts: Mapping[str, Any]) -> None:
+    """Write each warning into the log; called once at the start of a container, before anything forks."""
+    for found in warnings(facts):
+        extra = {"action": "config_warning", "key": found.key, "reason": found.reason, "fix": found.fix}
+        logger.warning("configuration: %s", found.key, extra=extra)
