@@ -141,7 +141,7 @@ def _refusal(found: list[Finding]) -> SystemExit:
     lines = [
         f"error: configuration refused, {len(found)} missing or wrong",
         *sorted(f"  {finding.key}: {finding.reason}; {finding.fix}" for finding in found),
-        "HINT: .env.example describes every key",
+        "HINT: ./scripts/check-config.sh says all of it again, and touches nothing that runs",
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
     ]
     sys.stderr.write("\n".join(lines) + "\n")

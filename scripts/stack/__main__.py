@@ -9,7 +9,7 @@ from pathlib import Path
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
-from stack.stories import deploy, logs, observation, plan, retire, rollback, status, up
+from stack.stories import deploy, logs, observation, plan, retire, rollback, settings, status, up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,29 +20,26 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("up", prog="scripts/up.sh", help="bring the whole stack up on this machine")
-    one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     one.add_argument(
         "--refresh-bases", action="store_true", help="take newer base images; replaces nginx, Postgres and Redis"
     )
 
     one = commands.add_parser("deploy", prog="scripts/deploy.sh", help="make a release of this checkout live")
-    one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     one.add_argument("--plan", action="store_true", help="say what would change, and do nothing")
     one.add_argument("--image", default="", metavar="REF", help="deploy this image instead of building the checkout")
-    one.add_argument("--wait-lock", type=float, default=0, metavar="SECONDS", help="wait for another deploy to end")
 
     one = commands.add_parser("rollback", prog="scripts/rollback.sh", help="go back to a release that was good")
     one.add_argument(
         "release", nargs="?", default="", metavar="RELEASE", help="default: the good one before the live one"
     )
-    one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    one.add_argument("--wait-lock", type=float, default=0, metavar="SECONDS", help="wait for another deploy to end")
 
     one = commands.add_parser("retire", help="end the rollback window; deploy and rollback start this themselves")
     one.add_argument("slot", choices=observation.SLOTS)
     one.add_argument("release")
     one.add_argument("--after", type=float, default=0, metavar="SECONDS")
     one.add_argument("--entry", type=int, required=True, metavar="N", help="entries in the ledger when it was started")
+
+    commands.add_parser("check-config", prog="scripts/check-config.sh", help="what is wrong or unwise in the settings")
 
     one = commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
     one.add_argument("--history", action="store_true", help="what was done to the stack, the newest last")
@@ -51,9 +48,20 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("services", nargs="*", metavar="SERVICE", help="for example api-blue; all where none is named")
     one.add_argument("--lines", type=_positive, metavar="N", help="last lines of each service (default 200)")
     one.add_argument("--request", default="", metavar="ID", help="every line of one request, from nginx to the job")
-    for one in commands.choices.values():
-        one.set_defaults(usage_error=one.error)
+    _complete(commands.choices)
     return main
+
+
+def _complete(commands: dict[str, argparse.ArgumentParser]) -> None:
+    """Add what several commands have alike."""
+    for name in ("up", "deploy", "rollback"):
+        commands[name].add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    for name in ("deploy", "rollback"):
+        commands[name].add_argument(
+            "--wait-lock", type=float, default=0, metavar="SECONDS", help="wait for another deploy to end"
+        )
+    for one in commands.values():
+        one.set_defaults(usage_error=one.error)
 
 
 def _run(arguments: argparse.Namespace, runner: Runner) -> int:
@@ -81,6 +89,8 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
         # Not among the logs, which are often piped into something.
         sys.stderr.write(_what_serves(runner) + "\n")
+    elif command == "check-config":
+        return 0 if settings.run(runner, loaded) else 1
     elif arguments.history:
         status.history(runner, loaded)
     else:

@@ -126,25 +126,3 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
         )
     )
     return True
-
-
-def check_settings(runner: Runner, slot: str) -> None:
-    """Have the placed release read its settings in throw-away containers, before a running one is replaced.
-
-    Raises:
-        Failure: with the keys that it names, and no value.
-    """
-    for service, settings in ((f"api-{slot}", "Settings"), (f"worker-{slot}", "WorkerSettings")):
-        program = f"from api.settings import {settings}, load_settings; load_settings({settings})"
-        argv = engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", service, "python", "-c", program)
-        if runner.is_dry:
-            runner.run(argv)
-            continue
-        done = runner.read(argv, timeout=60)
-        if done.code != 0:
-            raise Failure(
-                f"{service} would refuse its settings; what runs was not touched",
-                hints=["correct the keys named above in .env, or the file in secrets/"],
-                runbook=environment.RUNBOOK,
-                evidence=done.err,
-            )

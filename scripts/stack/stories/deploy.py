@@ -18,6 +18,7 @@ from stack.stories import (
     preflight,
     retention,
     retire,
+    settings,
     slots,
     up,
     watch,
@@ -108,12 +109,14 @@ class _Deploy:
             self.release = self._image()
             done(f"release {self.release}; live is {self.was.live_release} in slot {self.was.live}")
         ledger.record(runner, project, "deploy", **{"from": self.was.live_release}, to=self.release, result="begun")
+        with step("settings") as done:
+            self.is_placed = True
+            slots.place(runner, project, self.release, self.idle)
+            done(settings.accept(runner, project, self.idle))
         hooks.run(runner, project, "pre-migrate", **self.facts)
         with step("migrate") as done:
             done(self._migrate())
         with step("start") as done:
-            self.is_placed = True
-            slots.place(runner, project, self.release, self.idle)
             self.is_started = True
             slots.start(runner, project, f"api-{self.idle}")
             done(f"slot {self.idle} is ready")

@@ -1,25 +1,22 @@
 """Everything that can be known to go wrong before anything is touched; all faults are named at once."""
 
-import math
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine
-from stack.config.project import SECRETS, Project
+from stack.config import connections
+from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
-from stack.stories import edge, observation, rollback, slots
+from stack.stories import edge, observation, rollback, settings, slots
 
 # Chosen: an image of 250 MB with its build cache, and room for a day's WAL and logs.
 FREE_DISK_BYTES = 2 * 1000**3
 # Measured: a slot takes about 200 MB idle; half as much again for its first requests.
 FREE_MEMORY_BYTES = 300 * 1024**2
 CERTIFICATE_DAYS = 3
-# Of Postgres' max_connections: the superuser's reserve, migrate, and an operator.
-OTHER_CONNECTIONS = 3 + 2 + 2
-# A worker holds one per job, three for its queue and one to listen (worker/loop.py).
-WORKER_EXTRA_CONNECTIONS = 4
+LIMITS = "select current_setting('max_connections'), current_setting('superuser_reserved_connections')"
 
 
 def check(runner: Runner, project: Project) -> list[str]:
@@ -28,12 +25,17 @@ def check(runner: Runner, project: Project) -> list[str]:
     Raises:
         Failure: before any effect.
     """
+    found = settings.look(runner, project, observation.live_slot(runner, project))
+    faults = [settings.short(line) for line in found if line.startswith(settings.CRITICAL)]
+    warnings = [settings.short(line) for line in found if not line.startswith(settings.CRITICAL)]
     room = _room(runner, project)
-    faults = [*_secrets(project), *_compose(runner), *room, *_connections(runner, project)]
-    warnings = [*_certificate(runner, project, faults), *_way_back(runner, project)]
+    faults += [*room, *_connections(runner, project)]
+    warnings += _certificate(runner, project, faults)
+    warnings += _way_back(runner, project)
     if faults:
         entry = "disk-or-memory-below-the-floor" if room else "boot-refused-by-the-configuration"
-        raise Failure("; ".join(faults), hints=["nothing was touched"], runbook=entry)
+        evidence = "\n".join(sorted(found))
+        raise Failure("; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence)
     edge.check(runner, project, project.root / "nginx")
     return warnings
 
@@ -44,22 +46,6 @@ def _way_back(runner: Runner, project: Project) -> list[str]:
     except Failure as failure:
         return [f"warning: {failure.observation}"]
     return []
-
-
-def _secrets(project: Project) -> list[str]:
-    faults = []
-    for name in SECRETS:
-        path = project.secrets / name
-        if not path.exists() or not path.read_text(encoding="utf-8").strip():
-            faults.append(f"the secret {path} is missing or empty")
-        elif len(path.read_text(encoding="utf-8").strip()) < 16:
-            faults.append(f"the secret {path} is shorter than 16 characters")
-    return faults
-
-
-def _compose(runner: Runner) -> list[str]:
-    result = runner.read(engine.compose_argv("config", "--quiet"))
-    return [] if result.code == 0 else [f"Compose refuses the files: {result.err.strip()}"]
 
 
 def _room(runner: Runner, project: Project) -> list[str]:
@@ -86,23 +72,14 @@ def available_memory_bytes(meminfo: str) -> int:
     return (values["MemAvailable"] + values.get("SwapFree", 0)) * 1024
 
 
-def connection_budget(project: Project) -> int:
-    """Return how many connections both slots, migrate and an operator may hold at once."""
-    processes = int(project.values.get("API_PROCESSES") or 0)
-    processes = processes or max(2, math.ceil(float(project.values.get("API_CPUS") or 2)))
-    pool = int(project.values.get("DATABASE_POOL_SIZE") or 5)
-    worker = int(project.values.get("WORKER_CONCURRENCY") or 4) + WORKER_EXTRA_CONNECTIONS
-    return 2 * (processes * pool + worker) + OTHER_CONNECTIONS
-
-
 def _connections(runner: Runner, project: Project) -> list[str]:
-    answer = observation.sql(runner, "show max_connections")
+    """Hold the budget against the server that runs: an edit of postgresql.conf holds after its restart only."""
+    answer = observation.sql(runner, LIMITS)
     if answer.code != 0:
         return [f"Postgres does not answer: {answer.err.strip()}"]
-    most, needed = int(answer.out.strip()), connection_budget(project)
-    if needed <= most:
-        return []
-    return [f"both slots may open {needed} connections, Postgres takes {most}: lower DATABASE_POOL_SIZE"]
+    most, reserved = map(int, answer.out.strip().split("|"))
+    overdrawn = connections.fault(project, most, reserved)
+    return [overdrawn] if overdrawn else []
 
 
 def _certificate(runner: Runner, project: Project, faults: list[str]) -> list[str]:

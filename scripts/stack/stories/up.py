@@ -9,7 +9,18 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
-from stack.stories import configuration, edge, images, ledger, machine, migrations, observation, retire, slots
+from stack.stories import (
+    configuration,
+    edge,
+    images,
+    ledger,
+    machine,
+    migrations,
+    observation,
+    retire,
+    settings,
+    slots,
+)
 from stack.stories.lock import exclusive
 from stack.stories.steps import Steps
 
@@ -74,8 +85,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
             runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
         done(f"{release} is in slot {slot}" + _difference(runner, project, placed))
     with steps.step("settings") as done:
-        configuration.check_settings(runner, slot)
-        done("accepted by the release")
+        done(settings.accept(runner, project, slot))
     with steps.step("data"):
         _start(runner, project, ["postgres", "redis"], DATA_SECONDS)
     with steps.step("migrate") as done:

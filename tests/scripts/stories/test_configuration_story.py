@@ -7,10 +7,8 @@ import pytest
 from stack.config import environment
 from stack.config.project import CPU_KEYS, SECRETS, Project
 from stack.failure import Failure
-from stack.runner import Result
 from stack.stories.configuration import (
     check_mounted_folders,
-    check_settings,
     ensure_certificate,
     ensure_environment,
     ensure_secrets,
@@ -150,18 +148,6 @@ def test_a_mounted_file_that_containers_cannot_read_is_refused(bare: Path, path:
     with pytest.raises(Failure, match=f"{path} is closed to the containers") as raised:
         check_mounted_folders(bare, tls)
     assert raised.value.hints == [f"chmod -R o+rX {bare / path.partition('/')[0]}"]
-
-
-def test_the_settings_of_both_services_of_a_slot_are_tried_without_starting_what_they_need(
-    runner: RecordingRunner,
-) -> None:
-    runner.reply("load_settings", Result(0))
-    check_settings(runner, "green")
-    assert [command.partition(" python -c ")[0] for command in runner.asked] == [
-        f"docker compose run --rm --no-deps --no-TTY {service}" for service in ("api-green", "worker-green")
-    ]
-    assert ["load_settings(WorkerSettings)" in command for command in runner.asked] == [False, True]
-    assert runner.ran == []
 
 
 def test_found_values_are_written_where_they_stand_empty(runner: RecordingRunner, bare: Path) -> None:

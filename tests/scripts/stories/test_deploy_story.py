@@ -37,6 +37,7 @@ def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: 
     assert host.steps() == [
         "preflight",
         "image",
+        "settings",
         "migrate",
         "start",
         "smoke test",
@@ -46,8 +47,10 @@ def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: 
         "retention",
     ]
     assert host.changes() == [
-        "run",
         f"place {release} in green",
+        "run api-green",
+        "run worker-green",
+        "run",
         "up api-green",
         "switch green",
         "up worker-green",

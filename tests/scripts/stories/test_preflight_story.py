@@ -47,24 +47,33 @@ def test_a_host_that_is_well_passes_without_an_effect(host: Host, project: Proje
 def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project) -> None:
     (project.secrets / "token_key").unlink()
     (project.secrets / "redis_password").write_text("\n", encoding="utf-8")
-    (project.secrets / "database_password").write_text("hunter2\n", encoding="utf-8")
     host.reply("docker compose config", Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"))
-    host.reply("show max_connections", Result(0, "20\n"))
+    host.reply("max_connections", Result(0, "20|3\n"))
     host.door = lambda _: Answer(200, expires=f"{datetime.now(UTC) + timedelta(days=1):%b %d %H:%M:%S %Y} GMT")
     huge = str(10**15)
     failed = failure(host, with_values(project, FREE_DISK_FLOOR_BYTES=huge, FREE_MEMORY_FLOOR_BYTES=huge))
     for part in (
         "token_key is missing or empty",
         "redis_password is missing or empty",
-        "database_password is shorter than 16 characters",
-        "Compose refuses the files: required variable POSTGRES_IMAGE is missing a value",
+        "compose: required variable POSTGRES_IMAGE is missing a value",
         "GB are free at /",
         "MB of memory are free",
-        "both slots may open 43 connections, Postgres takes 20",
+        "all processes may open 40 connections, and Postgres takes 17 (20 less 3 reserved)",
         "the certificate ends in 0 days",
     ):
         assert part in failed.observation
-    assert "hunter2" not in str(failed)
+
+
+def test_what_the_live_release_refuses_is_told_with_its_fix(host: Host, project: Project) -> None:
+    host.reply("worker-blue python -m api.check_config", Result(78, "critical TOKEN_KEY: short; put another\n"))
+    failed = failure(host, project)
+    assert (failed.observation, failed.evidence) == ("TOKEN_KEY: short", "critical TOKEN_KEY: short; put another")
+    assert failed.runbook == "boot-refused-by-the-configuration"
+
+
+def test_what_the_live_release_warns_of_stops_nothing(host: Host, project: Project) -> None:
+    host.reply("api.check_config", Result(0, "warning DOCS_ENABLED: on; empty it in .env\n"))
+    assert preflight.check(host, project) == ["DOCS_ENABLED: on"]
 
 
 @pytest.mark.parametrize(
@@ -96,27 +105,11 @@ def test_memory_is_what_is_available_and_free_swap(text: str) -> None:
     assert preflight.available_memory_bytes(text) == (624 if "Swap" in text else 600) * 1024
 
 
-@pytest.mark.parametrize(
-    ("values", "connections"),
-    [
-        ({}, 2 * (2 * 5 + 4 + 4) + 7),
-        ({"API_PROCESSES": "8"}, 2 * (8 * 5 + 8) + 7),
-        ({"API_CPUS": "3.5"}, 2 * (4 * 5 + 8) + 7),
-        ({"API_CPUS": "0.5"}, 2 * (2 * 5 + 8) + 7),
-        ({"DATABASE_POOL_SIZE": "1", "WORKER_CONCURRENCY": "1"}, 2 * (2 + 5) + 7),
-    ],
-)
-def test_the_budget_counts_both_slots_and_what_else_connects(
-    project: Project, values: dict[str, str], connections: int
-) -> None:
-    assert preflight.connection_budget(with_values(project, **values)) == connections
-
-
 @pytest.mark.parametrize(("most", "is_enough"), [(42, False), (43, True)])
 def test_the_budget_is_held_against_what_postgres_takes(
     host: Host, project: Project, most: int, *, is_enough: bool
 ) -> None:
-    host.reply("show max_connections", Result(0, f"{most}\n"))
+    host.reply("max_connections", Result(0, f"{most}|3\n"))
     if is_enough:
         preflight.check(host, project)
     else:
@@ -124,7 +117,7 @@ def test_the_budget_is_held_against_what_postgres_takes(
 
 
 def test_a_postgres_that_does_not_answer_is_a_fault(host: Host, project: Project) -> None:
-    host.reply("show max_connections", Result(1, err="connection refused\n"))
+    host.reply("max_connections", Result(1, err="connection refused\n"))
     assert "Postgres does not answer: connection refused" in failure(host, project).observation
 
 

@@ -102,15 +102,15 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_the_path_and_no_traceb
 def test_settings_that_the_release_refuses_stop_before_anything_is_started(
     runner: RecordingRunner, machine: Machine, typed: Typed, capsys: pytest.CaptureFixture[str], service: str
 ) -> None:
-    runner.reply(f"--no-TTY {service} python", Result(1, err="error: settings refused: ACCESS_TOKEN_MINUTES\n"))
+    runner.reply(f"--no-TTY {service} python", Result(78, "critical ACCESS_TOKEN_MINUTES: too large; set less\n"))
     assert typed("up") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
-        "error: settings refused: ACCESS_TOKEN_MINUTES",
-        f"error: {service} would refuse its settings; what runs was not touched",
+        "critical ACCESS_TOKEN_MINUTES: too large; set less",
+        "error: the release in slot blue refuses ACCESS_TOKEN_MINUTES; what runs was not touched",
     ]
     assert "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration" in lines
-    assert not runner.has_run("docker compose")
+    assert not runner.has_run("docker compose up")
 
 
 @pytest.mark.parametrize("key", ["HTTP_PORT", "HTTPS_PORT"])
@@ -121,7 +121,7 @@ def test_a_port_that_something_else_listens_on_is_named_before_compose_is_asked(
         failed = failure(lambda: up.run(runner, checkout))
         assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
         assert any(f"set {key} in .env" in hint for hint in failed.hints)
-        assert not runner.has_run("api-blue")
+        assert not runner.has_run(f"{WAIT} --wait-timeout 90 api-blue")
         machine.containers = container("nginx")
         up.run(runner, checkout)  # it is this stack's own nginx
 
@@ -130,7 +130,7 @@ def test_a_failed_migration_starts_no_slot(runner: RecordingRunner, machine: Mac
     runner.reply("--no-TTY migrate", Result(1, err="error: migration blocked for 30 s by pid 7"))
     failed = failure(lambda: up.run(runner, checkout))
     assert "pid 7" in failed.evidence
-    assert not runner.has_run("api-blue")
+    assert not runner.has_run(f"{WAIT} --wait-timeout 90 api-blue")
 
 
 def test_a_front_door_that_answers_with_another_release_is_no_success(

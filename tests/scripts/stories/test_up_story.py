@@ -28,7 +28,7 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
         PLACE,
         "postgres redis",
         "--no-TTY migrate",
-        "api-blue",
+        f"{WAIT} --wait-timeout 90 api-blue",
     ]
     order = [runner.position(part) for part in parts]
     assert order == sorted(order)

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# usage: scripts/check-config.sh [--help]    everything that is wrong or unwise in .env and secrets/; touches nothing
+set -Eeuo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PYTHONPATH=scripts exec python3 -m stack check-config "$@"

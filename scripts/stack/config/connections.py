@@ -1,0 +1,61 @@
+"""The connection budget: how many each process may open at Postgres, counted here and nowhere else."""
+
+import math
+import re
+
+from stack.config.project import Project
+
+SLOTS = ("blue", "green")  # both run during a deploy and the rollback window
+# A worker's besides one per job: three for its queue and one to listen. Partner: QUEUE_CONNECTIONS in worker/loop.py.
+WORKER_EXTRA = 3 + 1
+# Whoever else connects, by application_name. migrate: one guards the lock, one changes the schema. operator: psql and
+# a dump at once. The health check and the scripts' own questions use the superuser's reserve.
+OTHERS = {"slipway.migrate.none": 2, "operator": 2}
+# Partners: those of api/server/gunicorn_conf.py; tests/contracts/test_connection_budget.py compares.
+MASTER_BYTES = 64 * 1024**2
+PROCESS_BYTES = 75 * 1024**2
+LEAST_PROCESSES = 2
+UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def api_processes(project: Project) -> int:
+    """Return the processes of one slot's API: API_PROCESSES, or one per core, as many as API_MEMORY holds."""
+    given = int(project.values.get("API_PROCESSES") or 0)
+    if given:
+        return given
+    by_cpu = math.ceil(float(project.values.get("API_CPUS") or 2))
+    size = re.fullmatch(r"(\d+)([bkmg]?)b?", (project.values.get("API_MEMORY") or "256m").lower())
+    by_memory = (int(size[1]) * UNITS[size[2]] - MASTER_BYTES) // PROCESS_BYTES if size else by_cpu
+    return max(LEAST_PROCESSES, min(by_cpu, by_memory))
+
+
+def budget(project: Project) -> dict[str, int]:
+    """Return the most connections that may be open at once, by application_name."""
+    api = api_processes(project) * int(project.values.get("DATABASE_POOL_SIZE") or 5)
+    worker = int(project.values.get("WORKER_CONCURRENCY") or 4) + WORKER_EXTRA
+    slots = {f"slipway.{service}.{slot}": n for slot in SLOTS for service, n in (("api", api), ("worker", worker))}
+    return {**slots, **OTHERS}
+
+
+def fault(project: Project, most: int, reserved: int) -> str:
+    """Return what is wrong where Postgres takes `most` connections and keeps `reserved` of them back; or nothing."""
+    shares = budget(project)
+    needed, left = sum(shares.values()), most - reserved
+    if needed <= left:
+        return ""
+    processes, pool = api_processes(project), int(project.values.get("DATABASE_POOL_SIZE") or 5)
+    return (
+        f"DATABASE_POOL_SIZE: all processes may open {needed} connections, and Postgres takes {left} "
+        f"({most} less {reserved} reserved): each slot's API {processes} x {pool}, "
+        f"each worker {shares['slipway.worker.blue']}, others {sum(OTHERS.values())}; "
+        "lower DATABASE_POOL_SIZE, API_PROCESSES or WORKER_CONCURRENCY in .env, "
+        "or raise max_connections in postgres/postgresql.conf"
+    )
+
+
+def configured(project: Project) -> tuple[int, int] | None:
+    """Return max_connections and superuser_reserved_connections as the checkout's postgresql.conf has them."""
+    file = project.root / "postgres" / "postgresql.conf"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    found = dict(re.findall(r"^(max_connections|superuser_reserved_connections)\s*=\s*(\d+)", text, re.MULTILINE))
+    return (int(found["max_connections"]), int(found["superuser_reserved_connections"])) if len(found) == 2 else None

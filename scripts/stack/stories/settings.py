@@ -1,0 +1,109 @@
+"""The story of `check-config.sh`: the placed release judges its settings, by the code that it starts with.
+
+It does so in throw-away containers with the mounts and the environment that it has when it serves. Nothing is touched.
+"""
+
+from collections.abc import Callable
+
+from stack.commands import engine
+from stack.config import connections
+from stack.config.environment import RUNBOOK
+from stack.config.project import SECRETS, Project
+from stack.failure import Failure
+from stack.runner import Result, Runner
+from stack.stories import observation
+
+EX_CONFIG = 78  # api/settings.py
+JUDGE_SECONDS = 60  # a start of Python: 1 s measured on two shared cores
+CRITICAL, WARNING = "critical ", "warning "
+
+
+def run(runner: Runner, project: Project) -> bool:
+    """Print every finding, critical ones first, and return whether none is critical.
+
+    Raises:
+        Failure: where no release is placed that could judge.
+    """
+    slot = observation.live_slot(runner, project)
+    if not observation.slot_release(runner, project, slot):
+        raise Failure(
+            f"no release is in slot {slot}, and only a release knows its settings",
+            hints=["./scripts/up.sh builds one, and checks its settings before it starts anything"],
+            runbook=RUNBOOK,
+        )
+    limits = connections.configured(project)
+    overdrawn = connections.fault(project, *limits) if limits else ""
+    found = [*([CRITICAL + overdrawn] if overdrawn else []), *look(runner, project, slot)]
+    critical = [line for line in found if line.startswith(CRITICAL)]
+    for line in sorted(found):
+        runner.say(line)
+    runner.say(f"{len(critical)} critical, {len(found) - len(critical)} to think about")
+    runner.say(observation.what_serves(runner, project))
+    return not critical
+
+
+def look(runner: Runner, project: Project, slot: str) -> list[str]:
+    """Return the findings of the compose files, the secret files and both services of a slot, one a line."""
+    # Without the files no container starts, so that none is asked.
+    return _files(runner, project) or _judge(slot, lambda argv: runner.read(argv, timeout=JUDGE_SECONDS))
+
+
+def accept(runner: Runner, project: Project, slot: str) -> str:
+    """Have the release in a slot judge its settings before it is started, and return how that ended, with warnings.
+
+    Raises:
+        Failure: with the keys that it refuses, and no value.
+    """
+    # In a dry run of the first start there are no secrets yet.
+    found = [] if runner.is_dry else _files(runner, project)
+    found = found or _judge(slot, lambda argv: runner.run(argv, check=False))
+    critical = [line for line in found if line.startswith(CRITICAL)]
+    if critical:
+        raise Failure(
+            f"the release in slot {slot} refuses {', '.join(keys(critical))}; what runs was not touched",
+            hints=["correct the keys named above in .env, or the file in secrets/", "./scripts/check-config.sh"],
+            runbook=RUNBOOK,
+            evidence="\n".join(sorted(found)),
+        )
+    return "; ".join(["accepted by the release", *map(short, found)])
+
+
+def keys(lines: list[str]) -> list[str]:
+    return [line.split(" ", 1)[1].partition(":")[0] for line in lines]
+
+
+def short(line: str) -> str:
+    """Return a finding without its tier and its fix."""
+    return line.split(" ", 1)[1].partition("; ")[0]
+
+
+def _files(runner: Runner, project: Project) -> list[str]:
+    composed = runner.read(engine.compose_argv("config", "--quiet"))
+    found = [f"{CRITICAL}compose: {composed.err.strip()}; correct .env"] if composed.code != 0 else []
+    for name in SECRETS:
+        path = project.secrets / name
+        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+            found.append(f"{CRITICAL}{name.upper()}: {path} is missing or empty; restore it from your copy of secrets/")
+    return found
+
+
+def _judge(slot: str, ask: Callable[[list[str]], Result]) -> list[str]:
+    found: list[str] = []
+    for service in engine.slot_services(slot):
+        command = ["python", "-m", "api.check_config"]
+        done = ask(engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", service, *command))
+        found += _judged(done, service)
+    return list(dict.fromkeys(found))
+
+
+def _judged(done: Result, service: str) -> list[str]:
+    if done.code in {0, EX_CONFIG}:
+        return done.out.splitlines()
+    if "No module named api.check_config" in done.err:
+        return [f"{WARNING}{service}: its release is older than this check; it judges its settings when it starts"]
+    raise Failure(
+        f"{service} could not judge its settings: exit code {done.code}",
+        hints=["docker compose config --quiet", "./scripts/status.sh"],
+        runbook=RUNBOOK,
+        evidence=done.err[-2000:],
+    )

@@ -1,0 +1,53 @@
+"""Who may open how many connections, and what is said where they are more than Postgres takes."""
+
+import pytest
+from stack.config import connections
+from stack.config.project import Project
+
+
+def with_values(project: Project, **values: str) -> Project:
+    return Project(project.root, {**project.values, **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "api", "worker"),
+    [
+        ({}, 2 * 5, 4 + 4),
+        ({"API_PROCESSES": "8"}, 8 * 5, 8),
+        ({"API_CPUS": "3.5", "API_MEMORY": "1g"}, 4 * 5, 8),
+        ({"API_CPUS": "8"}, 2 * 5, 8),  # as many as 256m hold
+        ({"API_CPUS": "0.5"}, 2 * 5, 8),
+        ({"API_CPUS": "3", "API_MEMORY": "a lot"}, 3 * 5, 8),
+        ({"DATABASE_POOL_SIZE": "1", "WORKER_CONCURRENCY": "1"}, 2, 5),
+    ],
+)
+def test_the_budget_counts_both_slots_and_what_else_connects(
+    loaded: Project, values: dict[str, str], api: int, worker: int
+) -> None:
+    assert connections.budget(with_values(loaded, **values)) == {
+        "slipway.api.blue": api,
+        "slipway.worker.blue": worker,
+        "slipway.api.green": api,
+        "slipway.worker.green": worker,
+        "slipway.migrate.none": 2,
+        "operator": 2,
+    }
+
+
+def test_an_overdrawn_budget_names_the_numbers_and_the_keys_to_change(loaded: Project) -> None:
+    assert connections.fault(loaded, 43, 3) == ""
+    text = connections.fault(with_values(loaded, API_PROCESSES="8"), 60, 3)
+    for part in (
+        "may open 100 connections, and Postgres takes 57 (60 less 3 reserved)",
+        "each slot's API 8 x 5, each worker 8, others 4",
+        "lower DATABASE_POOL_SIZE, API_PROCESSES or WORKER_CONCURRENCY in .env",
+        "max_connections in postgres/postgresql.conf",
+    ):
+        assert part in text
+
+
+def test_what_postgres_takes_is_read_from_its_configuration(loaded: Project) -> None:
+    assert connections.configured(loaded) is None
+    file = loaded.root / "postgres/postgresql.conf"
+    file.write_text("max_connections = 60\nsuperuser_reserved_connections=3  # three\n", encoding="utf-8")
+    assert connections.configured(loaded) == (60, 3)
