@@ -32,27 +32,33 @@ KEPT = frozenset(
 )
 FLUSH_SECONDS = 2.0  # below every grace period; a dead Sentry must not delay a drain
 SECRETS = re.compile(
-    r"\?\S+|\b(?:bearer|basic)\s+\S+|\b(?:password|passwd|token|secret|cookie|authorization)\b\s*[=:].*",
+    r"\?\S+|\b(?:bearer|basic)\s+\S+|\b(?:password|passwd|token|secret|cookie|authorization)\b\s*[=:].*"
+    # What a message quotes is as a rule what was sent: invalid input syntax for type uuid: "...", KeyError('...').
+    r"|\"[^\"]*\"?|'[^']*'?",
     re.IGNORECASE,
 )
 
 
 def scrub(text: str) -> str:
-    """Return the first line without query strings, credentials and what follows their names.
+    """Return the first line without query strings, credentials, what follows their names, and what is quoted.
 
     Postgres quotes the row in its second line.
     """
     return SECRETS.sub("[redacted]", text.split("\n", 1)[0])
 
 
-def scrub_event(event: Event, _hint: dict[str, Any]) -> Event:
+def scrub_event(event: Event, hint: dict[str, Any]) -> Event:
     kept: dict[str, Any] = {key: value for key, value in event.items() if key in KEPT}
     entry = event.get("logentry")
+    # procrastinate's record of a job: its message holds the job's arguments.
+    job = getattr(hint.get("log_record"), "job", None) or {}
     if entry:
-        kept["logentry"] = {"message": scrub(str(entry.get("message", "")))}
+        message = f"job failed: {job.get('task_name')}" if job else scrub(str(entry.get("message", "")))
+        kept["logentry"] = {"message": message}
     for item in kept.get("exception", {}).get("values", []):
         item["value"] = scrub(str(item.get("value", "")))
-    kept["tags"] = {**(kept.get("tags") or {}), "request_id": context.request_id.get() or "none"}
+    request_id = job.get("task_kwargs", {}).get("request_id") or context.request_id.get()
+    kept["tags"] = {**(kept.get("tags") or {}), "request_id": request_id or "none"}
     return kept  # type: ignore[return-value]  # a dict of the event's own keys
 
 
@@ -73,6 +79,8 @@ def start_sentry(settings: ProcessSettings, transport: Transport | None = None) 
         max_breadcrumbs=0,
         before_send=scrub_event,
     )
+    sentry_sdk.get_global_scope().set_tag("service", settings.service)
+    sentry_sdk.get_global_scope().set_tag("slot", settings.slot)
 
 
 def flush_sentry() -> None:

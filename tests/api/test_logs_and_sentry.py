@@ -1,17 +1,28 @@
 """Log lines have one field scheme; error reports carry nothing of the request."""
 
+import asyncio
 import json
 import logging
 import logging.config
 from typing import Any
 
+import httpx2
+import procrastinate
+import psycopg.errors
 import pytest
 import sentry_sdk
+import sqlalchemy.exc
+from fastapi import FastAPI, Request
+from procrastinate.testing import InMemoryConnector
+from procrastinate.worker import Worker
 from pydantic import SecretStr
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
 from api import context
+from api.app import create_app
+from api.database import Database
+from api.jobs import queue
 from api.logs import LineFormatter, log_config
 from api.sentry import flush_sentry, scrub, start_sentry
 from tests.api.settings_for_tests import make_settings
@@ -146,3 +157,115 @@ def test_without_a_dsn_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scrubbing_keeps_the_first_line_without_what_was_sent() -> None:
     text = scrub("duplicate key value violates unique constraint\nDETAIL: Key (email)=(a@example.org)")
     assert text == "duplicate key value violates unique constraint"
+
+
+MARK = str(7_913 * 1000 + 586)  # no line of code holds it, so that no report's source lines do
+
+
+def canary(place: str) -> str:
+    """Return a value for one place."""
+    return f"{place}-{MARK}"
+
+
+def make_app() -> FastAPI:
+    app = create_app(make_settings())
+
+    @app.post("/test/crash")
+    async def crash(request: Request) -> None:
+        sent = await request.json()
+        raise RuntimeError(f"cannot use {sent['name']!r} of {request.url}, {request.headers['authorization']}")
+
+    @app.post("/test/lookup")
+    async def lookup(request: Request) -> None:
+        {}[(await request.json())["name"]]
+
+    @app.post("/test/sql")
+    async def sql(request: Request) -> None:
+        sent = await request.json()
+        origin = psycopg.errors.InvalidTextRepresentation(
+            f'invalid input syntax for type uuid: "{sent["name"]}"\nDETAIL:  Key (email)=({sent["password"]})'
+        )
+        raise sqlalchemy.exc.DataError("INSERT INTO users ...", dict(sent), origin, hide_parameters=True) from origin
+
+    @app.post("/test/logged")
+    async def logged(request: Request) -> None:
+        sent = await request.json()
+        logging.getLogger("api.test").error("went wrong: %s", sent["name"], extra={"sent": sent, "action": "tested"})
+
+    return app
+
+
+def ask(path: str) -> int:
+    """Send a request that has a canary everywhere, through the whole application; return the status."""
+
+    async def send() -> int:
+        transport = httpx2.ASGITransport(app=make_app())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            answer = await client.post(
+                f"{path}?token={canary('query')}",
+                json={"name": canary("body"), "password": canary("password")},
+                headers={
+                    "Authorization": f"Bearer {canary('token')}",
+                    "Cookie": f"session={canary('cookie')}",
+                    "X-Api-Key": canary("header"),
+                    "X-Request-ID": "request-0003",
+                },
+            )
+        assert MARK not in answer.text
+        return answer.status_code
+
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kinds"),
+    [
+        ("/test/crash", 500, ["RuntimeError"]),
+        ("/test/lookup", 500, ["KeyError"]),
+        ("/test/sql", 500, ["InvalidTextRepresentation", "DataError"]),
+        ("/test/logged", 200, []),
+    ],
+)
+def test_a_request_that_fails_is_reported_with_its_id_and_slot_and_none_of_its_content(
+    sent: list[dict[str, Any]], path: str, status: int, kinds: list[str]
+) -> None:
+    assert ask(path) == status
+    (report,) = sent
+    assert MARK not in json.dumps(report)
+    assert report["tags"] == {"request_id": "request-0003", "service": "api", "slot": "blue"}
+    assert (report["release"], report["environment"], report["server_name"]) == ("r-1", "production", "api-blue")
+    values = report.get("exception", {"values": []})["values"]
+    assert [value["type"] for value in values if value["type"] in kinds] == kinds
+    assert not {"request", "user", "extra", "breadcrumbs", "contexts", "modules"} & set(report)
+
+
+def test_the_engine_leaves_parameters_out_of_its_errors() -> None:
+    assert Database(make_settings()).engine.sync_engine.hide_parameters
+
+
+def test_a_job_that_fails_is_reported_with_its_request_and_without_its_arguments(sent: list[dict[str, Any]]) -> None:
+    async def work() -> None:
+        with queue.replace_connector(InMemoryConnector()):
+            app = procrastinate.App(connector=queue.connector)
+
+            @app.task(name="test.fail", queue="test")
+            async def fail_with(address: str, request_id: str) -> None:
+                raise ValueError(f"no such address: {address!r}")
+
+            async with app.open_async():
+                await fail_with.defer_async(address=canary("argument"), request_id="request-0004")
+                await Worker(app, queues=["test"], wait=False, install_signal_handlers=False).run()  # type: ignore[no-untyped-call]
+
+    asyncio.run(work())
+    (report,) = [report for report in sent if "exception" in report]
+    assert MARK not in json.dumps(sent)
+    assert report["logentry"]["message"] == "job failed: test.fail"
+    assert report["tags"]["request_id"] == "request-0004"
+    assert report["exception"]["values"][-1]["type"] == "ValueError"
+
+
+def test_an_empty_dsn_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(sentry_sdk, "init", lambda **options: started.append(options))
+    start_sentry(make_settings(sentry_dsn=SecretStr("")))
+    assert not started
