@@ -138,7 +138,13 @@ def test_a_certificate_is_only_checked_against_a_file_that_is_there(
 
 @pytest.mark.parametrize(
     ("value", "is_refused"),
-    [((), False), (("https://app.example.org",), False), (("*",), True), (("https://*.example.org",), True)],
+    [
+        ((), False),
+        (("https://app.example.org",), False),
+        (("*",), True),
+        (("https://*.example.org",), True),
+        (("https://app.example.org", "null"), True),
+    ],
 )
 def test_cross_origin_requests_from_anywhere_are_refused(value: tuple[str, ...], *, is_refused: bool) -> None:
     assert bool(refusal("cors_origins", value, {})) is is_refused
