@@ -51,6 +51,9 @@ _main() {
 	if [[ ! -L $link ]]; then
 		ln -s blue.sock "$link"
 	fi
+	# (!) nginx' error log has no format of its own and quotes each request whole. A query string may hold what nobody
+	# should read in a log (conf.d/10-log.conf).
+	exec 2> >(exec sed --unbuffered --regexp-extended 's/\?[^" ]*/?[redacted]/g' >&2)
 	exec nginx -c /etc/slipway/current/nginx.conf -g 'daemon off;'
 }
 
