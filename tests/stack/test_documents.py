@@ -38,7 +38,7 @@ def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
 
 
 def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
-    for script in sorted({*re.findall(r"`(\./scripts/\w+\.sh)", README.read_text(encoding="utf-8"))}):
+    for script in sorted({*re.findall(r"`(\./scripts/[\w-]+\.sh)", README.read_text(encoding="utf-8"))}):
         assert "usage" in stack.run(script, "--help").stdout.lower()
 
 
