@@ -1,4 +1,6 @@
-"""`python -m api.check_config`: what this container's process would say of its settings; it starts nothing.
+"""`python -m api.check_config`: what the processes would say of their settings; it starts none of them.
+
+In the API's container it judges for the API and the worker, whose settings and secrets are among the API's.
 
 One finding a line, `TIER KEY: reason; fix`, and status 78 where one of them refuses the start. Needs no network.
 """
@@ -8,14 +10,16 @@ import sys
 
 from api.settings import EX_CONFIG, ProcessSettings, Settings, WorkerSettings, read_settings
 
-KINDS: dict[str, type[ProcessSettings]] = {"migrate": ProcessSettings, "worker": WorkerSettings}
+KINDS: dict[str, tuple[type[ProcessSettings], ...]] = {"migrate": (ProcessSettings,), "worker": (WorkerSettings,)}
+ALL = (Settings, WorkerSettings)
 
 
 def main() -> int:
-    kind = KINDS.get(os.environ.get("SLIPWAY_SERVICE", ""), Settings)
-    settings, found = read_settings(kind)
+    kinds = KINDS.get(os.environ.get("SLIPWAY_SERVICE", ""), ALL)
+    # A key that both read is said once.
+    found = dict.fromkeys(finding for kind in kinds for finding in read_settings(kind)[1])
     sys.stdout.writelines(f"{finding.tier} {finding.key}: {finding.reason}; {finding.fix}\n" for finding in found)
-    return EX_CONFIG if settings is None else 0
+    return EX_CONFIG if any(finding.tier == "critical" for finding in found) else 0
 
 
 if __name__ == "__main__":

@@ -221,6 +221,14 @@ def test_the_command_says_what_a_start_would_say_and_no_value() -> None:
     assert "canary" not in done.stdout + done.stderr
 
 
+def test_in_the_container_of_the_api_the_command_judges_for_the_worker_too() -> None:
+    done = check_config("api", WORKER_CONCURRENCY="0", DATABASE_PASSWORD="short")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        "critical DATABASE_PASSWORD",
+        "critical WORKER_CONCURRENCY",
+    ]
+
+
 @pytest.mark.parametrize(("service", "is_fine"), [("worker", True), ("migrate", True), ("api", False)])
 def test_the_command_judges_what_its_own_process_reads(service: str, *, is_fine: bool) -> None:
     done = check_config(service, TOKEN_KEY="", REDIS_PASSWORD="", ALLOWED_HOSTS="")

@@ -95,6 +95,14 @@ def test_no_service_holds_a_secret_that_it_does_not_read(service: str) -> None:
     assert {name.upper() for name in SERVICES[service]["secrets"]} <= set(fields(kind_of(service)))
 
 
+@pytest.mark.parametrize("slot", ["blue", "green"])
+def test_the_api_can_judge_the_settings_of_its_worker(slot: str) -> None:
+    """`scripts/check-config.sh` asks in the container of the API for both."""
+    api, worker = SERVICES[f"api-{slot}"], SERVICES[f"worker-{slot}"]
+    assert set(worker["environment"]) <= set(api["environment"])
+    assert set(worker["secrets"]) <= set(api["secrets"])
+
+
 def test_every_secret_of_the_compose_file_is_made_by_the_scripts() -> None:
     made = {node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)}
     assert set(COMPOSE["secrets"]) <= made

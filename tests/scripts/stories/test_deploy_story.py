@@ -49,7 +49,6 @@ def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: 
     assert host.changes() == [
         f"place {release} in green",
         "run api-green",
-        "run worker-green",
         "run",
         "up api-green",
         "switch green",

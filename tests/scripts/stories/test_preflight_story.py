@@ -65,7 +65,7 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project)
 
 
 def test_what_the_live_release_refuses_is_told_with_its_fix(host: Host, project: Project) -> None:
-    host.reply("worker-blue python -m api.check_config", Result(78, "critical TOKEN_KEY: short; put another\n"))
+    host.reply("api-blue python -m api.check_config", Result(78, "critical TOKEN_KEY: short; put another\n"))
     failed = failure(host, project)
     assert (failed.observation, failed.evidence) == ("TOKEN_KEY: short", "critical TOKEN_KEY: short; put another")
     assert failed.runbook == "boot-refused-by-the-configuration"

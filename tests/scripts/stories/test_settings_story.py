@@ -1,4 +1,4 @@
-"""Settings are judged by the placed release, in both of its services, and nothing is touched."""
+"""Settings are judged by the placed release, and nothing is touched."""
 
 from pathlib import Path
 
@@ -27,21 +27,18 @@ def project(checkout: Path) -> Project:
     return load(checkout)
 
 
-def test_both_services_of_the_live_slot_judge_without_what_they_need(host: Host, project: Project) -> None:
+def test_the_live_slot_judges_without_what_it_needs_to_serve(host: Host, project: Project) -> None:
     host.live = "green"
     host.running |= {"api-green"}
-    for service in ("api-green", "worker-green"):
-        command = f"docker compose run --rm --no-deps --no-TTY {service} python -m api.check_config"
-        host.reply(command, Result(0, f"warning {service}: judged; nothing\n"))
+    judge = "docker compose run --rm --no-deps --no-TTY api-green python -m api.check_config"
+    host.reply(judge, Result(0, "warning KEY: judged; nothing\n"))
     assert settings.run(host, project)
-    assert host.said[:2] == ["warning api-green: judged; nothing", "warning worker-green: judged; nothing"]
     assert (host.ran, host.written) == ([], [])
-    assert host.said[-2] == "0 critical, 2 to think about"
+    assert host.said[:2] == ["warning KEY: judged; nothing", "0 critical, 1 to think about"]
     assert host.said[-1].startswith("live: release older in slot green")
 
 
-def test_a_finding_of_both_services_is_said_once_and_critical_ones_first(host: Host, project: Project) -> None:
-    host.reply("api.check_config", Result(0, UNWISE))
+def test_what_is_critical_is_said_first(host: Host, project: Project) -> None:
     host.reply("api-blue python -m api.check_config", Result(78, UNWISE + REFUSED))
     assert not settings.run(host, project)
     assert host.said[:3] == [REFUSED.strip(), UNWISE.strip(), "1 critical, 1 to think about"]
@@ -95,7 +92,7 @@ def test_a_container_that_cannot_judge_is_a_failure_with_its_words(host: Host, p
 
 def test_what_is_refused_is_told_before_the_release_starts(host: Host, project: Project) -> None:
     assert settings.accept(host, project, "green") == "accepted by the release"
-    assert host.changes() == ["run api-green", "run worker-green"]
+    assert host.changes() == ["run api-green"]
     host.reply("api.check_config", Result(78, REFUSED + UNWISE))
     with pytest.raises(Failure, match="the release in slot green refuses TOKEN_KEY; what runs") as raised:
         settings.accept(host, project, "green")

@@ -98,11 +98,10 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_the_path_and_no_traceb
     assert any(line.startswith("HINT: ") for line in lines)
 
 
-@pytest.mark.parametrize("service", ["api-blue", "worker-blue"])
 def test_settings_that_the_release_refuses_stop_before_anything_is_started(
-    runner: RecordingRunner, machine: Machine, typed: Typed, capsys: pytest.CaptureFixture[str], service: str
+    runner: RecordingRunner, machine: Machine, typed: Typed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runner.reply(f"--no-TTY {service} python", Result(78, "critical ACCESS_TOKEN_MINUTES: too large; set less\n"))
+    runner.reply("--no-TTY api-blue python", Result(78, "critical ACCESS_TOKEN_MINUTES: too large; set less\n"))
     assert typed("up") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
