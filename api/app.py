@@ -1,11 +1,13 @@
 """Builds the application. Opens nothing: that begins in the lifespan, after the fork."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api import metrics
 from api.cache import create_redis
 from api.database import Database
 from api.errors import install_error_handlers
@@ -30,8 +32,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     await app.state.database.start()
     start_sentry(settings)
+    watching = asyncio.create_task(metrics.watch_loop(settings))
     logger.info("api started", extra={"action": "api_started", "migration_head": code_migrations().head})
     yield
+    watching.cancel()
     await app.state.database.close()
     await app.state.redis.aclose()
     logger.info("api stopped", extra={"action": "api_stopped"})

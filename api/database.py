@@ -2,10 +2,12 @@
 
 import asyncio
 import select
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from prometheus_client import Gauge, Histogram
 from sqlalchemy import URL, MetaData, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -14,6 +16,14 @@ from sqlalchemy.orm import DeclarativeBase
 
 from api.settings import ProcessSettings
 from api.timeouts import CONNECT_SECONDS, LOCK_SECONDS, POOL_SECONDS, REQUEST_SECONDS, STATEMENT_SECONDS
+
+POOL_SIZE = Gauge("slipway_database_pool_size", "Connections of the pool.", multiprocess_mode="livesum")
+POOL_IN_USE = Gauge("slipway_database_pool_in_use", "Connections that are lent out.", multiprocess_mode="livesum")
+POOL_WAIT = Histogram(
+    "slipway_database_pool_wait_seconds",
+    "How long those waited for a connection that found none free; the last bucket holds who got none.",
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, POOL_SECONDS),
+)
 
 # Names that do not depend on the order of creation, so that a migration can drop what another one made.
 NAMES = {
@@ -69,6 +79,7 @@ class Database:
         size = pool_size or settings.database_pool_size
         # The pool's own queue lets newcomers overtake: under load some waited out their second, at random.
         self._turns = asyncio.Semaphore(size)
+        self._size = size
         self.engine = create_async_engine(
             URL.create("postgresql+psycopg"),
             connect_args=arguments,
@@ -87,6 +98,7 @@ class Database:
     async def start(self) -> None:
         # Connections that the parent process may have opened are its own: forget them, do not close them.
         await self.engine.dispose(close=False)
+        POOL_SIZE.set(self._size)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -106,14 +118,21 @@ class Database:
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
         """Wait in line for one of the pool's connections, at most POOL_SECONDS."""
+        has_to_wait = self._turns.locked()
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(POOL_SECONDS):
                 await self._turns.acquire()
         except TimeoutError:
             raise PoolTimeoutError(f"no free connection within {POOL_SECONDS:g} s") from None
+        finally:
+            if has_to_wait:
+                POOL_WAIT.observe(time.perf_counter() - started)
+        POOL_IN_USE.inc()
         try:
             yield
         finally:
+            POOL_IN_USE.dec()
             self._turns.release()
 
 

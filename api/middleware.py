@@ -1,6 +1,7 @@
 """Everything around a request, in one pass of pure ASGI: a second layer would cost each request once more.
 
-Request id, trusted hosts, body and time limits, release and security headers, access line, safety net.
+Request id, trusted hosts, body and time limits, release, timing and security headers, access line, metrics, safety
+net.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import context
 from api.errors import ApiError, error_response, internal_error_response
+from api.metrics import IN_FLIGHT, count_request
 from api.settings import Settings
 from api.timeouts import REQUEST_SECONDS
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-PROBES = frozenset({"/livez", "/readyz", "/version"})  # asked every few seconds, by address and not by name
+PROBES = frozenset({"/livez", "/readyz", "/version", "/metrics"})  # asked every few seconds, by address and not by name
 
 
 def request_id_from(headers: Headers) -> str:
@@ -67,9 +69,10 @@ class RequestMiddleware:
                 status = message["status"]
                 if is_timed:
                     limit.reschedule(None)
-                message["headers"] = self._complete(message.get("headers", []), request_id)
+                message["headers"] = self._complete(message.get("headers", []), request_id, started)
             await send(message)
 
+        IN_FLIGHT.inc()
         try:
             async with asyncio.timeout(self.request_seconds) as limit:
                 refusal = self._refusal(scope, headers)
@@ -85,7 +88,7 @@ class RequestMiddleware:
             is_timed = False
             await self._failure(error, limit.expired())(scope, receive, send_with_headers)
         finally:
-            self._log(scope, status, started)
+            self._finish(scope, status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if scope["path"] not in PROBES and not is_trusted(headers, self.allowed_hosts):
@@ -120,13 +123,20 @@ class RequestMiddleware:
         logger.error("request failed", exc_info=error, extra={"action": "request_failed"})
         return internal_error_response()
 
-    def _complete(self, given: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-        headers = [*given, (b"x-request-id", request_id.encode()), *self.headers]
+    def _complete(self, given: list[tuple[bytes, bytes]], request_id: str, started: float) -> list[tuple[bytes, bytes]]:
+        timing = b"app;dur=%.1f" % ((time.perf_counter() - started) * 1000)
+        headers = [*given, (b"x-request-id", request_id.encode()), (b"server-timing", timing), *self.headers]
         if not any(name == b"cache-control" for name, _ in given):
             headers.append((b"cache-control", b"no-store"))
         return headers
 
-    def _log(self, scope: Scope, status: int, started: float) -> None:
+    def _finish(self, scope: Scope, status: int, seconds: float) -> None:
+        IN_FLIGHT.dec()
+        if scope["path"] not in PROBES:
+            count_request(scope, status, seconds)
+        self._log(scope, status, seconds)
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
         level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
         if not logger.isEnabledFor(level):
             return
@@ -139,7 +149,7 @@ class RequestMiddleware:
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
-                "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+                "duration_ms": round(seconds * 1000, 2),
                 "client": client[0] if client else None,
             },
         )

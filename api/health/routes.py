@@ -1,10 +1,12 @@
-"""Routes for machines that watch: /livez, /readyz, /version."""
+"""Routes for machines that watch: /livez, /readyz, /version, /metrics."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from api import metrics
 from api.errors import RETRY_AFTER, ErrorBody, error_fields, error_responses
 from api.health.schemas import Alive, NotReady, Ready, Version
 from api.health.service import Readiness
@@ -38,3 +40,9 @@ async def version(request: Request) -> Version:
     """Name the release, its slot and the migration head that its code expects."""
     settings: Settings = request.app.state.settings
     return Version(release=settings.release, slot=settings.slot, migration_head=code_migrations().head)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def show_metrics() -> Response:
+    """Return the metrics of all processes of this slot; nginx answers 404 in its place at the front door."""
+    return Response(await asyncio.to_thread(metrics.render), media_type=metrics.CONTENT_TYPE)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from api.logs import log_config
+from api.server import metric_files
 from api.settings import load_settings
 from api.timeouts import GUNICORN_GRACEFUL_SECONDS, GUNICORN_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
 from api.users.passwords import HASH_KIBIBYTES, HASHES_AT_ONCE
@@ -57,6 +58,14 @@ def when_ready(server: Any) -> None:
     """Freeze what was loaded before the fork, so that a collection does not copy its pages in each worker."""
     gc.freeze()
 
+
+def on_starting(server: Any) -> None:
+    metric_files.wipe()
+
+
+pre_fork = metric_files.give_number
+post_fork = metric_files.take_number
+child_exit = metric_files.free_number
 
 settings = load_settings()
 

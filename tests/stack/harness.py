@@ -84,6 +84,18 @@ class Stack:
         psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command", query]
         return self.compose("exec", "--no-TTY", "postgres", *psql).strip()
 
+    def redis(self, *command: str) -> str:
+        """Give Redis a command."""
+        script = 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli "$@"'
+        return self.compose("exec", "--no-TTY", "redis", "sh", "-ec", script, "sh", *command).strip()
+
+    def metrics(self, port: int = 8083) -> dict[str, float]:
+        """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own server."""
+        lines = self.compose(
+            "exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"
+        ).splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
     def container(self, service: str) -> str:
         """Return the id of a service's container."""
         return self.compose("--profile", "*", "ps", "--all", "--quiet", service).strip()

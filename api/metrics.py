@@ -1,0 +1,76 @@
+"""What Prometheus is told: about requests here, about everything else in the module that it happens in.
+
+Any module defines its metrics with prometheus_client's Counter, Histogram or Gauge, once, at its top; /metrics then
+shows them, added up over the processes of the slot (api/server/metric_files.py). A Gauge needs a `multiprocess_mode`:
+`livesum` or `livemax`. Info, Enum, exemplars and collectors of one's own are not shown. Names begin with `slipway_`.
+Labels have few values: never an id, an address or a path as it was sent.
+
+The worker is one process: the same definitions count there in memory, and it shows them by
+`prometheus_client.start_http_server` or by `render`.
+"""
+
+import asyncio
+import os
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import Scope
+
+from api.settings import ProcessSettings
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+LOOK_SECONDS = 1.0  # between two looks at the event loop: a dozen in Prometheus' usual 15 s
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # nginx passes no other
+
+# From a read by key (1 to 2 ms) to the request's limit (REQUEST_SECONDS, 15 s).
+REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+REQUEST_SECONDS = Histogram(
+    "slipway_http_request_duration_seconds",
+    "Requests by route template, method and class of the status, until the end of the answer; probes are left out.",
+    ("route", "method", "status"),
+    buckets=REQUEST_BUCKETS,
+)
+IN_FLIGHT = Gauge("slipway_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+LOOP_LAG = Histogram(
+    "slipway_event_loop_lag_seconds",
+    "How much later than asked for a timer of each process fires, looked at once a second.",
+    buckets=LAG_BUCKETS,
+)
+RELEASE = Gauge("slipway_release_info", "Always 1.", ("service", "slot", "release"), multiprocess_mode="max")
+PROCESSES = Gauge("slipway_processes", "Processes that serve.", multiprocess_mode="livesum")
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of the route that was found, `/v1/items/{item_id}`, or `unmatched`."""
+    # FastAPI keeps the route with its router's prefix here; scope["route"] is the one without.
+    found = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(found, "path_format", None) or "unmatched"
+
+
+def count_request(scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in KNOWN_METHODS else "other"
+    # A client that went away before its answer has none.
+    status_class = f"{status // 100}xx" if status else "none"
+    REQUEST_SECONDS.labels(route_of(scope), method, status_class).observe(seconds)
+
+
+def render() -> bytes:
+    """Return all metrics in Prometheus' text form; takes milliseconds, so call it in a thread."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+async def watch_loop(settings: ProcessSettings) -> None:
+    """Announce this process, then measure how late its event loop is, once a second for as long as it serves."""
+    RELEASE.labels(settings.service, settings.slot, settings.release).set(1)
+    PROCESSES.set(1)
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LOOK_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        LOOP_LAG.observe(max(0.0, loop.time() - due))
