@@ -8,15 +8,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api import metrics
-from api.cache import create_redis
 from api.database import Database
 from api.errors import install_error_handlers
 from api.exports.routes import router as exports_router
 from api.health.routes import router as health_router
 from api.health.service import Readiness
 from api.items.routes import router as items_router
+from api.limits import Limits, rules
 from api.middleware import RequestMiddleware
 from api.openapi import ANYWHERE, DescribedAPI
+from api.redis_client import GuardedRedis, create_redis
 from api.release import code_migrations
 from api.sentry import flush_sentry, start_sentry
 from api.settings import Settings
@@ -55,6 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = Database(settings)
     app.state.redis = create_redis(settings)
+    redis = GuardedRedis(app.state.redis)
+    app.state.limits = Limits(redis, rules(settings))
     app.state.tokens = Tokens(settings)
     app.state.passwords = Passwords()
     app.state.readiness = Readiness.of(app.state.database, app.state.redis)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import context
 from api.errors import ApiError, error_response, internal_error_response
+from api.limits import HEADERS_KEY
 from api.metrics import IN_FLIGHT, count_request
 from api.settings import Settings
 from api.timeouts import REQUEST_SECONDS
@@ -69,7 +70,8 @@ class RequestMiddleware:
                 status = message["status"]
                 if is_timed:
                     limit.reschedule(None)
-                message["headers"] = self._complete(message.get("headers", []), request_id, started)
+                given = [*message.get("headers", ()), *scope.get(HEADERS_KEY, ())]
+                message["headers"] = self._complete(given, request_id, started)
             await send(message)
 
         IN_FLIGHT.inc()

@@ -76,13 +76,18 @@ class Settings(ProcessSettings):
     reload: bool = False  # new processes when a source file changes; production refuses it
     api_processes: int | None = Field(default=None, ge=1, le=64)  # None: api/server/gunicorn_conf.py counts
     max_body_bytes: int = Field(default=1_048_576, ge=1024)  # nginx's client_max_body_size is the same megabyte
+    # The numbers of the rules in api/limits.py.
+    user_limit_per_second: int = Field(default=100, ge=1, le=100_000)
+    login_limit_per_minute: int = Field(default=10, ge=1, le=100_000)
+    registration_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
+    export_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
-    def _split_hosts(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return tuple(name.strip().lower() for name in value.split(",") if name.strip())
 
 
 class WorkerSettings(ProcessSettings):

@@ -12,12 +12,19 @@ from api.errors import error_responses
 from api.exports import service
 from api.exports.schemas import ExportOut
 from api.idempotency.service import REPLAYED_HEADER, OnceDep, json_answer
+from api.limits import RuleName, per_user
 
 router = APIRouter(prefix="/exports", tags=["exports"], responses=error_responses(401))
 ACCEPTED: dict[str, Any] = {"headers": REPLAYED_HEADER}
 
 
-@router.post("", status_code=202, response_model=ExportOut, responses={202: ACCEPTED, **error_responses(409)})
+@router.post(
+    "",
+    status_code=202,
+    response_model=ExportOut,
+    responses={202: ACCEPTED, **error_responses(409)},
+    dependencies=[per_user(RuleName.USER, RuleName.EXPORT)],
+)
 async def request_export(user_id: UserId, once: OnceDep, database: DatabaseDep) -> Response:
     """Ask for a CSV file of all your items; it is written in the background."""
 

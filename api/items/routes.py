@@ -15,8 +15,10 @@ from api.idempotency.service import REPLAYED_HEADER, OnceDep, json_answer
 from api.items import etags, service
 from api.items.cursors import CURSOR
 from api.items.schemas import ItemIn, ItemOut, ItemPage
+from api.limits import RuleName, per_user
 
 router = APIRouter(prefix="/items", tags=["items"], responses=error_responses(401))
+COUNTED = [per_user(RuleName.USER)]
 # Described, and read by the route itself: a declared parameter, and FastAPI writing the headers, cost each read 20 us.
 IF_NONE_MATCH = {
     "name": "If-None-Match",
@@ -50,7 +52,9 @@ async def get_states(
 States = Annotated[list[datetime] | None, Depends(get_states)]
 
 
-@router.post("", status_code=201, response_model=ItemOut, responses={201: CREATED, **error_responses(409)})
+@router.post(
+    "", status_code=201, response_model=ItemOut, responses={201: CREATED, **error_responses(409)}, dependencies=COUNTED
+)
 async def create_item(item: ItemIn, user_id: UserId, once: OnceDep, database: DatabaseDep) -> Response:
     """Create an item of your own."""
 
@@ -61,7 +65,7 @@ async def create_item(item: ItemIn, user_id: UserId, once: OnceDep, database: Da
     return await once.answer(database, create)
 
 
-@router.get("", response_model=ItemPage)
+@router.get("", response_model=ItemPage, dependencies=COUNTED)
 async def list_items(
     user_id: UserId,
     database: DatabaseDep,
@@ -91,7 +95,9 @@ async def read_item(item_id: UUID, request: Request, user_id: UserId, database: 
     return json_answer(ItemOut, row, 200, headers)
 
 
-@router.put("/{item_id}", response_model=ItemOut, responses={200: WITH_ETAG, **error_responses(404, 412)})
+@router.put(
+    "/{item_id}", response_model=ItemOut, responses={200: WITH_ETAG, **error_responses(404, 412)}, dependencies=COUNTED
+)
 async def replace_item(
     item_id: UUID, item: ItemIn, *, response: Response, states: States, user_id: UserId, database: DatabaseDep
 ) -> dict[str, Any]:
@@ -105,7 +111,7 @@ async def replace_item(
     return row
 
 
-@router.delete("/{item_id}", status_code=204, responses=error_responses(404, 412))
+@router.delete("/{item_id}", status_code=204, responses=error_responses(404, 412), dependencies=COUNTED)
 async def delete_item(item_id: UUID, states: States, user_id: UserId, database: DatabaseDep) -> None:
     """Delete one of your items; with `If-Match`, only if it has not changed since you read it."""
     await service.delete_item(database, user_id, item_id, states)

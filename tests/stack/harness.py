@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,11 @@ class Stack:
             "HTTP_PORT": str(free_port()),
             "HTTPS_PORT": str(https_port),
             "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
+            # Out of the way of every test but those of the limits (test_limits.py), which start an API of their own.
+            "USER_LIMIT_PER_SECOND": "5000",
+            "LOGIN_LIMIT_PER_MINUTE": "5000",
+            "REGISTRATION_LIMIT_PER_HOUR": "50000",
+            "EXPORT_LIMIT_PER_HOUR": "5000",
             "STATE_DIR": str(root / "state"),
             "WATCH_SECONDS": "2",
             "COMPOSE_ANSI": "never",
@@ -129,6 +135,13 @@ class Stack:
             answer = client.post("/v1/users/login", json=user)
             assert answer.status_code == 200, answer.text
             return str(answer.json()["access_token"])
+
+    def new_token(self) -> str:
+        """Register a user of one's own and log it in."""
+        user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
+        with self.client(timeout=30) as client:
+            assert client.post("/v1/users", json=user).status_code == 201
+            return str(client.post("/v1/users/login", json=user).json()["access_token"])
 
     def is_serving(self) -> bool:
         """Whether the front door says that it is ready, Redis included."""

@@ -1,0 +1,88 @@
+"""Redis: holds only what can be rebuilt, and never keeps a request waiting for long."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from prometheus_client import Counter
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from api.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+REDIS_SECONDS = 0.2  # chosen: a request can afford one unanswered call and still be quick
+REDIS_CONNECTIONS = 20  # per process; more wait up to REDIS_SECONDS for a free one
+AWAY_SECONDS = 1.0  # chosen: after a failure nobody waits for Redis for so long; then one request tries it
+
+ERRORS = Counter("slipway_redis_errors_total", "Calls that Redis failed or did not answer in time.", ("use",))
+SKIPPED = Counter("slipway_redis_skipped_total", "Calls that were not made because one had just failed.", ("use",))
+
+T = TypeVar("T")
+
+
+def create_redis(settings: Settings) -> Redis:
+    """Return a client that connects on first use; by default it would retry for 4 s."""
+    pool = BlockingConnectionPool(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password.get_secret_value(),
+        client_name=f"slipway.{settings.service}.{settings.slot}",
+        max_connections=REDIS_CONNECTIONS,
+        timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        # Once, and only for a connection that Redis closed on restart: a timeout is not asked twice.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
+    return Redis.from_pool(pool)
+
+
+class RedisAway(Exception):
+    """Redis does not answer, or cannot do what it is asked; the caller goes on without it."""
+
+
+class GuardedRedis:
+    """Bounds what Redis may cost: one failed call costs REDIS_SECONDS, those of the next second nothing."""
+
+    def __init__(self, client: Redis, clock: Callable[[], float] = time.monotonic) -> None:
+        self.client = client
+        self._clock = clock
+        self._away_until = 0.0  # 0: the last call was answered
+
+    async def call(self, use: str, command: Callable[[], Awaitable[T]]) -> T:
+        """Return the command's answer; `use` names the caller in the metrics.
+
+        Raises:
+            RedisAway: within REDIS_SECONDS of the call, at once while Redis is known to be away.
+        """
+        now = self._clock()
+        if now < self._away_until:
+            SKIPPED.labels(use).inc()
+            raise RedisAway
+        if self._away_until:
+            self._away_until = now + AWAY_SECONDS  # this call tries for all; the others go on without Redis
+        try:
+            # The pool's wait, the connection and the answer have limits of their own, which add up.
+            async with asyncio.timeout(REDIS_SECONDS):
+                answer = await command()
+        except (RedisError, OSError) as error:  # asyncio's TimeoutError is an OSError
+            self._note_failure(use, error)
+            raise RedisAway from error
+        if self._away_until:
+            self._away_until = 0.0
+            logger.info("redis answers again", extra={"action": "redis_back"})
+        return answer
+
+    def _note_failure(self, use: str, error: Exception) -> None:
+        ERRORS.labels(use).inc()
+        if not self._away_until:
+            reason = f"{type(error).__name__} {error}".strip()
+            logger.warning("redis away", extra={"action": "redis_away", "use": use, "reason": reason})
+        self._away_until = self._clock() + AWAY_SECONDS

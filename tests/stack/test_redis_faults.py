@@ -1,0 +1,138 @@
+"""The API through every fault of Redis: it answers by its stated policy, loses nothing, and is whole again soon."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Figure
+from tests.stack.harness import Stack, wait_until
+from tests.stack.load import Load
+
+pytestmark = pytest.mark.drill
+
+BACK_SECONDS = 5  # the promise: so soon after the fault's end everything is as before
+PASSWORD = "a long enough password"
+
+
+@contextlib.contextmanager
+def stopped(stack: Stack) -> Iterator[None]:
+    stack.compose("stop", "redis")
+    try:
+        yield
+    finally:
+        stack.compose("start", "redis")
+
+
+@contextlib.contextmanager
+def frozen(stack: Stack) -> Iterator[None]:
+    stack.compose("pause", "redis")
+    try:
+        yield
+    finally:
+        stack.compose("unpause", "redis")
+
+
+@contextlib.contextmanager
+def flushed(stack: Stack) -> Iterator[None]:
+    assert stack.redis("flushall", "sync") == "OK"
+    stack.redis("script", "flush")
+    yield
+
+
+@contextlib.contextmanager
+def out_of_memory(stack: Stack) -> Iterator[None]:
+    """Nothing can be evicted, nothing written: what a key without an end would lead to."""
+    stack.redis("config", "set", "maxmemory-policy", "noeviction", "maxmemory", "1")
+    assert "OOM" in stack.redis("set", "a", "b")
+    try:
+        yield
+    finally:
+        stack.redis("config", "set", "maxmemory-policy", "volatile-lru", "maxmemory", "40mb")
+
+
+@contextlib.contextmanager
+def without_its_volume(stack: Stack) -> Iterator[None]:
+    stack.compose("rm", "--stop", "--force", "redis")
+    stack.run("docker", "volume", "rm", f"{stack.project}_redis")
+    try:
+        yield
+    finally:
+        stack.compose("up", "--detach", "--no-deps", "redis")
+
+
+FAULTS = {
+    "stopped": (stopped, "degraded"),
+    "frozen": (frozen, "degraded"),
+    "flushed": (flushed, "ready"),
+    "out of memory": (out_of_memory, "ready"),
+    "its volume gone": (without_its_volume, "degraded"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(stack: Stack, name: str, figure: Figure) -> None:
+    fault, readiness = FAULTS[name]
+    token = stack.new_token()
+    load = Load(stack, rate=50)
+    with load.running() as report:
+        wait_until(lambda: len(report.acknowledged) > 5, 30, "the load is under way")
+        with fault(stack):
+            answers = ask_everything(stack, token)
+            wait_until(lambda: readyz(stack) == readiness, 5, f"the API is {readiness}")
+        ended = time.monotonic()
+        wait_until(stack.is_serving, BACK_SECONDS, "ready again, Redis included", every=0.02)
+        wait_until(lambda: has_count(stack, token), BACK_SECONDS, "limits are counted again", every=0.02)
+        back = time.monotonic() - ended
+        good = len(report.latencies)
+        wait_until(lambda: len(report.latencies) > good + 20, 30, "requests succeed")
+    lost, doubled = load.lost_and_doubled()
+    export = answers.pop("export")
+    over = f"select status from procrastinate_jobs where args->>'export_id' = '{export}'"
+    wait_until(lambda: stack.sql(over) == "succeeded", 30, "the job is done")
+    figure(
+        f"Redis {name}: back after {back:.1f} s, sent {report.sent}, failed {len(report.failures)}, lost {lost}, "
+        f"p99 {report.p99_ms():.0f} ms; " + ", ".join(f"{what} {got}" for what, got in answers.items())
+    )
+    assert report.failures == []
+    assert (lost, doubled) == (0, 0)
+    assert back < BACK_SECONDS
+
+
+def readyz(stack: Stack) -> str:
+    with stack.client() as client:
+        return str(client.get("/readyz").json()["status"])
+
+
+def has_count(stack: Stack, token: str) -> bool:
+    """Whether the general rule is counted, which is open without Redis, by every process."""
+    with stack.client(headers={"Authorization": f"Bearer {token}"}) as client:
+        return "ratelimit" in client.get("/v1/items").headers
+
+
+def ask_everything(stack: Stack, token: str) -> dict[str, str]:
+    """Ask each kind of route once; each must answer as if nothing had happened."""
+    user = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
+    found: dict[str, str] = {}
+    with stack.client(headers={"Authorization": f"Bearer {token}"}, timeout=10) as client:
+        item = "/v1/items/" + client.post("/v1/items", json={"name": "a"}).json()["id"]
+        for method, path, body, status in (
+            ("GET", "/livez", None, 200),
+            ("GET", "/readyz", None, 200),
+            ("POST", "/v1/users", user, 201),
+            ("POST", "/v1/users/login", user, 200),
+            ("GET", "/v1/users/me", None, 200),
+            ("POST", "/v1/items", {"name": "a"}, 201),
+            ("GET", "/v1/items", None, 200),
+            ("GET", item, None, 200),
+            ("PUT", item, {"name": "b"}, 200),
+            ("DELETE", item, None, 204),
+            ("POST", "/v1/exports", None, 202),
+        ):
+            answer = client.request(method, path, json=body)
+            assert answer.status_code == status, f"{method} {path}: {answer.text}"
+            kind = path.replace(item, "/v1/items/ID")
+            found[f"{method} {kind}"] = f"{status} in {answer.elapsed.total_seconds() * 1000:.0f} ms"
+    return {**found, "export": str(answer.json()["id"])}
