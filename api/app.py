@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api import metrics
+from api.cache import Cache
 from api.database import Database
 from api.errors import install_error_handlers
 from api.exports.routes import router as exports_router
 from api.health.routes import router as health_router
 from api.health.service import Readiness
 from api.items.routes import router as items_router
+from api.items.service import SUMMARY_SECONDS
 from api.limits import Limits, rules
 from api.middleware import RequestMiddleware
 from api.openapi import ANYWHERE, DescribedAPI
@@ -58,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.redis = create_redis(settings)
     redis = GuardedRedis(app.state.redis)
     app.state.limits = Limits(redis, rules(settings))
+    app.state.item_summaries = Cache(redis, "item_summaries", SUMMARY_SECONDS)
     app.state.tokens = Tokens(settings)
     app.state.passwords = Passwords()
     app.state.readiness = Readiness.of(app.state.database, app.state.redis)

@@ -9,12 +9,13 @@ from pydantic import AfterValidator
 from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.cache import Cache
 from api.dependencies import DatabaseDep, UserId
 from api.errors import error_responses
 from api.idempotency.service import REPLAYED_HEADER, OnceDep, json_answer
 from api.items import etags, service
 from api.items.cursors import CURSOR
-from api.items.schemas import ItemIn, ItemOut, ItemPage
+from api.items.schemas import ItemIn, ItemOut, ItemPage, ItemSummary
 from api.limits import RuleName, per_user
 
 router = APIRouter(prefix="/items", tags=["items"], responses=error_responses(401))
@@ -52,17 +53,29 @@ async def get_states(
 States = Annotated[list[datetime] | None, Depends(get_states)]
 
 
+def get_summaries(request: Request) -> Cache:
+    cache: Cache = request.app.state.item_summaries
+    return cache
+
+
+Summaries = Annotated[Cache, Depends(get_summaries)]
+
+
 @router.post(
     "", status_code=201, response_model=ItemOut, responses={201: CREATED, **error_responses(409)}, dependencies=COUNTED
 )
-async def create_item(item: ItemIn, user_id: UserId, once: OnceDep, database: DatabaseDep) -> Response:
+async def create_item(
+    item: ItemIn, *, user_id: UserId, once: OnceDep, database: DatabaseDep, summaries: Summaries
+) -> Response:
     """Create an item of your own."""
 
     async def create(connection: AsyncConnection) -> Response:
         row = await service.create_item(connection, user_id, item)
         return json_answer(ItemOut, row, 201, {"ETag": etags.etag(row)})
 
-    return await once.answer(database, create)
+    answer = await once.answer(database, create)
+    await summaries.forget(str(user_id))
+    return answer
 
 
 @router.get("", response_model=ItemPage, dependencies=COUNTED)
@@ -78,6 +91,13 @@ async def list_items(
     out.
     """
     return await service.list_items(database, user_id, cursor, limit)
+
+
+@router.get("/summary", response_model=ItemSummary, dependencies=COUNTED)
+async def summarize_items(user_id: UserId, database: DatabaseDep, summaries: Summaries) -> Response:
+    """Return how many items you have and what they cost together."""
+    summary = await summaries.get(str(user_id), lambda: service.summarize_items(database, user_id))
+    return Response(summary, media_type="application/json")
 
 
 @router.get(
@@ -99,7 +119,14 @@ async def read_item(item_id: UUID, request: Request, user_id: UserId, database: 
     "/{item_id}", response_model=ItemOut, responses={200: WITH_ETAG, **error_responses(404, 412)}, dependencies=COUNTED
 )
 async def replace_item(
-    item_id: UUID, item: ItemIn, *, response: Response, states: States, user_id: UserId, database: DatabaseDep
+    item_id: UUID,
+    item: ItemIn,
+    *,
+    response: Response,
+    states: States,
+    user_id: UserId,
+    database: DatabaseDep,
+    summaries: Summaries,
 ) -> dict[str, Any]:
     """Replace one of your items; fields left out become null.
 
@@ -107,11 +134,15 @@ async def replace_item(
     changed since you read it.
     """
     row = await service.replace_item(database, user_id, item_id, item, states)
+    await summaries.forget(str(user_id))
     response.headers["ETag"] = etags.etag(row)
     return row
 
 
 @router.delete("/{item_id}", status_code=204, responses=error_responses(404, 412), dependencies=COUNTED)
-async def delete_item(item_id: UUID, states: States, user_id: UserId, database: DatabaseDep) -> None:
+async def delete_item(
+    item_id: UUID, *, states: States, user_id: UserId, database: DatabaseDep, summaries: Summaries
+) -> None:
     """Delete one of your items; with `If-Match`, only if it has not changed since you read it."""
     await service.delete_item(database, user_id, item_id, states)
+    await summaries.forget(str(user_id))

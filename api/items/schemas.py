@@ -33,6 +33,11 @@ class ItemOut(BaseModel):
     updated_at: datetime
 
 
+class ItemSummary(BaseModel):
+    count: int
+    price_cents: int = Field(description="The sum of all prices; an item without one adds nothing.")
+
+
 class ItemPage(BaseModel):
     items: list[ItemOut]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last one.")

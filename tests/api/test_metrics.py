@@ -63,6 +63,7 @@ def test_the_metrics_are_in_prometheus_form_and_need_no_known_host(app: FastAPI)
         "slipway_database_pool_size",
         "slipway_database_pool_wait_seconds",
         "slipway_rate_limit_decisions",
+        "slipway_cache_requests",
         "slipway_redis_errors",
         "slipway_release_info",
     }

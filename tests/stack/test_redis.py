@@ -10,10 +10,12 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from api.cache import Cache
 from api.errors import ApiError
 from api.limits import HEADERS_KEY, Asked, Away, Limits, Rule, RuleName
 from api.redis_client import GuardedRedis, create_redis
 from tests.api.settings_for_tests import make_settings
+from tests.conftest import Figure
 from tests.stack.harness import Stack
 
 pytestmark = pytest.mark.stack
@@ -112,3 +114,80 @@ def test_a_flushed_redis_gets_the_script_again(stack: Stack) -> None:
             await limits.check({}, someone)
 
     run(stack, test)
+
+
+def test_a_value_is_made_once_and_again_after_it_was_forgotten(stack: Stack) -> None:
+    async def test(connect: Clients) -> None:
+        one, two = (Cache(GuardedRedis(connect()), "test", 30) for _ in range(2))
+        key, made = uuid.uuid4().hex, 0
+
+        async def make() -> bytes:
+            nonlocal made
+            made += 1
+            await asyncio.sleep(0.05)
+            return b'{"made":%d}' % made
+
+        assert set(await asyncio.gather(*(one.get(key, make) for _ in range(20)))) == {b'{"made":1}'}
+        assert await two.get(key, make) == b'{"made":1}'
+        await two.forget(key)
+        assert await one.get(key, make) == b'{"made":2}'
+        lifetime = await connect().pttl(f"cache:test:{key}")
+        assert 23_000 < lifetime <= 36_000
+
+    run(stack, test)
+
+
+def test_a_value_that_was_read_before_a_change_is_not_kept(stack: Stack) -> None:
+    async def test(connect: Clients) -> None:
+        slow, writer = (Cache(GuardedRedis(connect()), "test", 30) for _ in range(2))
+        key = uuid.uuid4().hex
+        has_read, may_go_on = asyncio.Event(), asyncio.Event()
+
+        async def make_slowly() -> bytes:
+            has_read.set()
+            await may_go_on.wait()
+            return b"before the change"
+
+        async def make() -> bytes:
+            return b"after the change"
+
+        reading = asyncio.create_task(slow.get(key, make_slowly))
+        await has_read.wait()
+        await writer.forget(key)
+        # The reader's own process does not join what began before the change either.
+        after = asyncio.create_task(slow.get(key, make))
+        assert await after == b"after the change"
+        may_go_on.set()
+        assert await reading == b"before the change"
+        assert await writer.get(key, make) == b"after the change"
+
+    run(stack, test)
+
+
+def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figure) -> None:
+    with stack.client(headers={"Authorization": f"Bearer {stack.new_token()}"}) as client:
+
+        def summary() -> dict[str, int]:
+            answer = client.get("/v1/items/summary")
+            assert answer.status_code == 200
+            return dict(answer.json())
+
+        assert summary() == {"count": 0, "price_cents": 0}
+        items = []
+        for number in range(1, 11):
+            items.append(client.post("/v1/items", json={"name": "a", "price_cents": 5}).json()["id"])
+            assert summary() == summary() == {"count": number, "price_cents": 5 * number}
+        client.put(f"/v1/items/{items[0]}", json={"name": "a"})
+        assert summary() == {"count": 10, "price_cents": 45}
+        client.delete(f"/v1/items/{items[1]}")
+        assert summary() == {"count": 9, "price_cents": 40}
+        owner = client.get("/v1/users/me").json()["id"]
+        made = f"select gen_random_uuid(), '{owner}', 'item ' || n, n from generate_series(1, 20000) n"
+        stack.sql(f"insert into items (id, owner_id, name, price_cents) {made}")
+        client.delete(f"/v1/items/{items[2]}")
+        seconds = []
+        for _ in range(10):
+            answer = client.get("/v1/items/summary")
+            seconds.append(float(answer.headers["server-timing"].removeprefix("app;dur=")))
+        assert answer.json()["count"] == 20_008
+    figure(f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} ms from Redis")
