@@ -81,8 +81,10 @@ class Settings(ProcessSettings):
     login_limit_per_minute: int = Field(default=10, ge=1, le=100_000)
     registration_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     export_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
+    cors_credentials: bool = False
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # after cors_credentials, which its check reads
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if not isinstance(value, str):

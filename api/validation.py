@@ -51,6 +51,7 @@ FIXES = {
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
     "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
 }
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
 
 
@@ -132,9 +133,16 @@ def _allowed_hosts(value: tuple[str, ...], _: Mapping[str, Any]) -> str | None:
     return "must not hold *" if any("*" in host for host in value) else None
 
 
-def _cors_origins(value: tuple[str, ...], _: Mapping[str, Any]) -> str | None:
-    # Whether browsers send credentials is decided in the code; an origin that anybody may have is refused either way.
-    return "must not hold * or null" if any("*" in o or o == "null" for o in value) else None
+def _readable_origins(value: tuple[str, ...], facts: Mapping[str, Any]) -> str | None:
+    if "*" in value and facts.get("cors_credentials", True):
+        return "must not hold * together with CORS_CREDENTIALS: any site could act as the user"
+    is_form = all(origin == "*" or ORIGIN.fullmatch(origin) for origin in value)
+    return None if is_form else "must be a list of origins such as https://app.example.org, without a path"
+
+
+def _cors_origins(value: tuple[str, ...], facts: Mapping[str, Any]) -> str | None:
+    is_anybodys = any("*" in origin or origin == "null" for origin in value)
+    return "must not hold * or null" if is_anybodys else _readable_origins(value, facts)
 
 
 def _ops_password(value: SecretStr | None, facts: Mapping[str, Any]) -> str | None:
@@ -152,6 +160,7 @@ def _off(value: object, _: Mapping[str, Any]) -> str | None:
 
 Rule = Callable[[Any, Mapping[str, Any]], str | None]
 EVERYWHERE: dict[str, Rule] = {
+    "cors_origins": _readable_origins,
     "database_password": _some_password,
     "database_sslrootcert": _database_sslrootcert,
     "sentry_dsn": _sentry_dsn,

@@ -57,6 +57,18 @@ def test_development_may_use_weak_values(monkeypatch: pytest.MonkeyPatch) -> Non
     assert load_settings().allowed_hosts == ("*",)
 
 
+def test_any_site_with_the_users_cookies_is_refused_everywhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "development")
+    monkeypatch.setenv("CORS_ORIGINS", "*")
+    assert load_settings().cors_origins == ("*",)
+    monkeypatch.setenv("CORS_CREDENTIALS", "true")
+    assert "CORS_ORIGINS: must not hold * together with CORS_CREDENTIALS" in refusal(capsys)
+    monkeypatch.setenv("CORS_ORIGINS", "https://app.example.org, http://localhost:3000")
+    assert load_settings().cors_origins == ("https://app.example.org", "http://localhost:3000")
+
+
 def test_a_wrong_environment_name_does_not_loosen_the_rules(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

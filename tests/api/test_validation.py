@@ -63,6 +63,9 @@ CRITICAL_VALUES = [
     ("ALLOWED_HOSTS", "api.example.org, *.example.org", "must not hold *"),
     ("ALLOWED_HOSTS", " , ", "empty"),
     ("SLIPWAY_RELEASE", "two words", "pattern"),
+    ("CORS_ORIGINS", "https://app.example.org/", "without a path"),
+    ("CORS_ORIGINS", "shop.example.org", "without a path"),
+    ("LOGIN_LIMIT_PER_MINUTE", "0", "greater than or equal to 1"),
     ("SENTRY_DSN", "sentry.example.org", "not a DSN"),
     ("DATABASE_SSLMODE", "prefer", "'disable', 'require', 'verify-ca' or 'verify-full'"),
 ]

@@ -115,7 +115,7 @@ def test_the_defaults_of_the_compose_file_are_those_of_the_settings(service: str
         field = fields(kind_of(service)).get(key)
         if field is None or field.is_required() or key.startswith("SLIPWAY_"):
             continue
-        assert defaulted(value).lower() == ("" if field.default is None else str(field.default).lower()), key
+        assert defaulted(value).lower() == ("" if field.default in (None, ()) else str(field.default).lower()), key
         compared += 1
     assert compared >= 3
 
