@@ -28,7 +28,7 @@ def test_no_code_creates_tables_outside_of_a_migration() -> None:
 
 
 def test_no_code_turns_the_debug_mode_of_the_framework_on() -> None:
-    applications = [*calls("FastAPI"), *calls("Starlette")]
+    applications = [*calls("FastAPI"), *calls("DescribedAPI"), *calls("Starlette")]
     assert applications
     assert [path for path, call in applications if "debug" in keywords(call)] == []
     assert [
