@@ -47,6 +47,10 @@ class ProcessSettings(BaseSettings):
     database_sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "disable"
     database_sslrootcert: str = ""
 
+    # Comma-separated, as they are written in .env; api/webhooks/targets.py reads them.
+    webhook_allowed_ports: str = Field(default="443", pattern=r"^\d{1,5}(,\d{1,5})*$")
+    webhook_allowed_networks: str = ""
+
     @property
     def is_production(self) -> bool:
         return self.environment == "production"

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,8 @@ FIXES = {
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
     "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
 }
+# This host itself, and the addresses where clouds hand out credentials: no receiver of webhooks is there.
+NEVER_A_RECEIVER = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96")))
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
 
@@ -154,6 +157,27 @@ def _ops_password(value: SecretStr | None, facts: Mapping[str, Any]) -> str | No
     return "empty, although OPS_USER turns the console on" if not text else weakness(text)
 
 
+def _webhook_networks(value: str, _: Mapping[str, Any]) -> str | None:
+    try:
+        _networks(value)
+    except ValueError:
+        return "must be networks such as 10.1.2.0/24, separated by commas"
+    return None
+
+
+def _outer_networks(value: str, facts: Mapping[str, Any]) -> str | None:
+    reason = _webhook_networks(value, facts)
+    if reason:
+        return reason
+    pairs = [(network, never) for network in _networks(value) for never in NEVER_A_RECEIVER]
+    is_inner = any(network.version == never.version and network.overlaps(never) for network, never in pairs)
+    return "must not hold loopback or link-local addresses" if is_inner else None
+
+
+def _networks(value: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(text.strip()) for text in value.split(",") if text]
+
+
 def _off(value: object, _: Mapping[str, Any]) -> str | None:
     return "on, and for development only" if value else None
 
@@ -165,6 +189,7 @@ EVERYWHERE: dict[str, Rule] = {
     "database_sslrootcert": _database_sslrootcert,
     "sentry_dsn": _sentry_dsn,
     "token_key": _long_token_key,
+    "webhook_allowed_networks": _webhook_networks,
 }
 
 # (!) A rule sees what stands before its field in api/settings.py.
@@ -179,6 +204,7 @@ CRITICAL: dict[str, Rule] = {
     "allowed_hosts": _allowed_hosts,
     "cors_origins": _cors_origins,
     "ops_password": _ops_password,
+    "webhook_allowed_networks": _outer_networks,
 }
 
 

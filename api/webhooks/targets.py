@@ -1,0 +1,127 @@
+"""Where a webhook may lead: a URL from a user must not reach what only this host can reach.
+
+A URL is parsed once, a host is resolved once, and the connection is made to the addresses that were checked. It is
+called by the API when a subscription is written, and by the worker before each attempt, because names change.
+"""
+
+import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Self
+
+from pydantic import ValidationError
+from pydantic_core import Url
+
+from api.settings import ProcessSettings
+
+MAX_URL_CHARS = 2048  # chosen: what every HTTP server reads in a request line, nginx's 8 kB included
+RESOLVE_SECONDS = 3.0  # a name server that is slower is down; below api.timeouts.REQUEST_SECONDS
+# Threads of their own, so that slow name servers keep nobody else waiting: logins use the event loop's for passwords.
+RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
+DEFAULT_PORTS = {"https": 443, "http": 80}
+# What Python counts as global, in its older versions or in all: protocol assignments (a cloud has its metadata at
+# 192.0.0.192), relays and tunnels to an IPv4 address that is written inside (RFC 3056, 4380), documentation.
+NOT_PUBLIC = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
+GLOBAL_UNICAST = ip_network("2000::/3")  # leaves out IPv4-mapped, NAT64 (64:ff9b::/96) and all that is local
+NO_ADDRESS = "the host has no public address"
+
+
+class TargetRefused(Exception):
+    """The address leads where webhooks may not go."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the operator allows beyond public HTTPS."""
+
+    ports: frozenset[int]
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    allows_http: bool
+
+    @classmethod
+    def of(cls, settings: ProcessSettings) -> Self:
+        return cls(
+            frozenset(int(port) for port in settings.webhook_allowed_ports.split(",")),
+            tuple(ip_network(network.strip()) for network in settings.webhook_allowed_networks.split(",") if network),
+            allows_http=not settings.is_production,
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """A URL that was checked; `host` is a name or an address, in ASCII and without brackets."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    request_path: str
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def address_url(self, address: str) -> str:
+        """Return the URL with the address in place of the host."""
+        host = f"[{address}]" if ":" in address else address
+        return f"{self.scheme}://{host}:{self.port}{self.request_path}"
+
+
+def parse_target(text: str, rules: Rules) -> Target:
+    """Return the parts of a URL; raise TargetRefused with a reason that a user can act on."""
+    if len(text) > MAX_URL_CHARS:
+        raise TargetRefused(f"longer than {MAX_URL_CHARS} characters")
+    try:
+        url = Url(text)  # as browsers read it: 0x7f.1, 2130706433 and full-width digits all become 127.0.0.1
+    except (ValidationError, ValueError):
+        raise TargetRefused("not a URL") from None
+    if url.scheme != "https" and not (url.scheme == "http" and rules.allows_http):
+        raise TargetRefused("must begin with https://")
+    if url.username is not None or url.password is not None:
+        raise TargetRefused("must not hold a user name or a password")
+    if url.fragment is not None:
+        raise TargetRefused("must not hold a fragment")
+    host = (url.host or "").strip("[]").rstrip(".")
+    port = url.port or 0
+    if not host:
+        raise TargetRefused("has no host")
+    if port not in rules.ports and not (url.scheme == "http" and port == DEFAULT_PORTS["http"]):
+        raise TargetRefused("the port must be one of " + ", ".join(map(str, sorted(rules.ports))))
+    query = f"?{url.query}" if url.query is not None else ""
+    if len(str(url)) > MAX_URL_CHARS:  # each character outside ASCII became three or more
+        raise TargetRefused(f"longer than {MAX_URL_CHARS} characters")
+    return Target(str(url), url.scheme, host, port, f"{url.path or '/'}{query}")
+
+
+def is_allowed(address: IPv4Address | IPv6Address, rules: Rules) -> bool:
+    """Tell whether an address is public, or in a network that the operator has named."""
+    if any(address in network for network in rules.networks):
+        return True
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    is_unicast = address.version == 4 or address in GLOBAL_UNICAST
+    return is_unicast and not any(address in network for network in NOT_PUBLIC)
+
+
+async def resolve(target: Target, rules: Rules) -> list[str]:
+    """Return the host's addresses, each of them checked; raise TargetRefused if there is none or one is not allowed."""
+    loop = asyncio.get_running_loop()
+    # As bytes, because Python's own conversion of names knows an older rule than the one the URL was parsed by.
+    lookup = loop.run_in_executor(RESOLVERS, _look_up, target.host.encode("ascii"), target.port)
+    try:
+        found = await asyncio.wait_for(lookup, RESOLVE_SECONDS)
+    except (OSError, UnicodeError):  # asyncio's TimeoutError is an OSError
+        raise TargetRefused(NO_ADDRESS) from None
+    # One that is not allowed spoils all: who owns the name could choose between them by timing.
+    if not found or not all(is_allowed(ip_address(address), rules) for address in found):
+        raise TargetRefused(NO_ADDRESS)
+    return found
+
+
+def _look_up(host: bytes, port: int) -> list[str]:
+    # ADDRCONFIG leaves out IPv6 where this host has none. A scope (%eth0) only comes with link-local addresses.
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
