@@ -27,6 +27,8 @@ from api.settings import Settings
 from api.tokens import Tokens
 from api.users.passwords import Passwords
 from api.users.routes import router as users_router
+from api.webhooks.routes import router as webhooks_router
+from api.webhooks.targets import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +66,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.item_summaries = Cache(redis, "item_summaries", SUMMARY_SECONDS)
     app.state.tokens = Tokens(settings)
     app.state.passwords = Passwords()
+    app.state.webhook_rules = Rules.of(settings)
     app.state.readiness = Readiness.of(app.state.database, app.state.redis)
     install_error_handlers(app)
     if settings.cors_origins:
         _allow_origins(app, settings)
     app.add_middleware(RequestMiddleware, settings=settings)
     app.include_router(health_router)
-    for router in (users_router, items_router, exports_router):
+    for router in (users_router, items_router, exports_router, webhooks_router):
         app.include_router(router, prefix="/v1")
     return app
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api import context
 
 WRITE_EXPORT = "exports.write"
+DELIVER_WEBHOOKS = "webhooks.deliver"
 
 queue = procrastinate.App(connector=procrastinate.PsycopgConnector())
 

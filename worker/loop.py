@@ -19,7 +19,11 @@ from api.jobs import queue
 from api.sentry import flush_sentry, start_sentry
 from api.settings import WorkerSettings
 from api.timeouts import WORKER_DRAIN_SECONDS
+from api.webhooks.targets import Rules
+from worker import webhooks
+from worker.circuits import Circuits
 from worker.health import BEAT_SECONDS, HEARTBEAT_FILE
+from worker.sending import Sender
 from worker.stalled import (
     HEARTBEAT_SECONDS,
     LOOK_SECONDS,
@@ -42,6 +46,8 @@ class WorkerLoop:
         self.database = Database(settings, pool_size=settings.worker_concurrency)
         self.worker: Worker | None = None
         self.stopping = asyncio.Event()
+        sender = Sender(Rules.of(settings), Circuits())
+        self.deliveries = webhooks.Deliveries(self.database, sender, self.stopping)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -50,6 +56,11 @@ class WorkerLoop:
         start_sentry(self.settings)
         beat = asyncio.create_task(_every(BEAT_SECONDS, _touch_heartbeat), name="beat")
         logger.info("worker started", extra={"action": "worker_started", "queues": OWN_QUEUES})
+        if self.settings.webhook_allowed_networks:
+            logger.warning(
+                "webhooks may be sent to networks that are not public",
+                extra={"action": "webhook_networks_opened", "networks": self.settings.webhook_allowed_networks},
+            )
         try:
             while not self.stopping.is_set():
                 if await self._wait_for_database():
@@ -127,6 +138,7 @@ class WorkerLoop:
             asyncio.create_task(_every(LOOK_SECONDS, lambda: rescue_stalled(pool)), name="rescue"),
             # procrastinate's own stops with the drain, and then the job would be taken for stalled.
             asyncio.create_task(_every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
+            asyncio.create_task(_every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"),
         ]
         self.worker = worker
         try:
@@ -150,6 +162,7 @@ class WorkerLoop:
             stalled_worker_timeout=STALLED_SECONDS,
             additional_context={
                 "database": self.database,
+                "deliveries": self.deliveries,
                 "export_keep_hours": self.settings.export_keep_hours,
             },
         )

@@ -12,12 +12,13 @@ from procrastinate.retry import BaseRetryStrategy
 
 from api import context as request_context
 from api.database import Database
-from api.jobs import WRITE_EXPORT, queue
-from worker import exports, idempotency
+from api.jobs import DELIVER_WEBHOOKS, WRITE_EXPORT, queue
+from worker import exports, idempotency, webhooks
 
 logger = logging.getLogger(__name__)
 
 EXPIRE_EXPORTS = "exports.expire"
+PRUNE_WEBHOOKS = "webhooks.prune"
 PRUNE_JOBS = "jobs.prune"
 PRUNE_IDEMPOTENCY_KEYS = "idempotency_keys.prune"
 MAX_ATTEMPTS = 5
@@ -60,6 +61,18 @@ async def expire_exports(context: JobContext, timestamp: int) -> None:
     await exports.expire_exports(context.additional_context["database"])
 
 
+@queue.task(name=DELIVER_WEBHOOKS, queue=DELIVER_WEBHOOKS, retry=Backoff(), pass_context=True)
+async def deliver_webhooks(context: JobContext, *, request_id: str | None = None) -> None:
+    deliveries: webhooks.Deliveries = context.additional_context["deliveries"]
+    await deliveries.run()
+
+
+@queue.periodic(cron="37 3 * * *")
+@queue.task(name=PRUNE_WEBHOOKS, queue=PRUNE_WEBHOOKS, queueing_lock=PRUNE_WEBHOOKS, pass_context=True)
+async def prune_webhooks(context: JobContext, timestamp: int) -> None:
+    await webhooks.prune(context.additional_context["database"])
+
+
 @queue.periodic(cron="17 * * * *")
 @queue.task(name=PRUNE_JOBS, queue=PRUNE_JOBS, queueing_lock=PRUNE_JOBS)
 async def prune_jobs(timestamp: int) -> None:
@@ -74,4 +87,4 @@ async def prune_idempotency_keys(context: JobContext, timestamp: int) -> None:
     await idempotency.prune_keys(context.additional_context["database"])
 
 
-OWN_QUEUES = [WRITE_EXPORT, EXPIRE_EXPORTS, PRUNE_JOBS, PRUNE_IDEMPOTENCY_KEYS]
+OWN_QUEUES = [WRITE_EXPORT, EXPIRE_EXPORTS, DELIVER_WEBHOOKS, PRUNE_WEBHOOKS, PRUNE_JOBS, PRUNE_IDEMPOTENCY_KEYS]

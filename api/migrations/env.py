@@ -6,7 +6,8 @@ from sqlalchemy import Connection
 import api.exports.models
 import api.idempotency.models
 import api.items.models
-import api.users.models  # noqa: F401  the imports fill the metadata
+import api.users.models
+import api.webhooks.models  # noqa: F401  the imports fill the metadata
 from api.database import Base
 
 OWNED_ELSEWHERE = "procrastinate_"  # its tables come from its own packaged schema

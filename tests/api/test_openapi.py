@@ -31,6 +31,15 @@ def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> Non
         ("post", "/v1/exports"),
         ("get", "/v1/exports/{export_id}"),
         ("get", "/v1/exports/{export_id}/csv"),
+        ("post", "/v1/webhooks"),
+        ("get", "/v1/webhooks"),
+        ("get", "/v1/webhooks/{webhook_id}"),
+        ("put", "/v1/webhooks/{webhook_id}"),
+        ("delete", "/v1/webhooks/{webhook_id}"),
+        ("post", "/v1/webhooks/{webhook_id}/secret"),
+        ("get", "/v1/webhooks/{webhook_id}/deliveries"),
+        ("post", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"),
+        ("post", "/v1/webhooks/{webhook_id}/replay"),
     }
 
 

@@ -126,6 +126,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     "disk-full": leave_an_old_image,
     "boot-refused-by-the-configuration": spoil_environment,
     "migration-failed": hold_the_migration_lock,
+    "webhooks-not-delivered": stop("worker-blue"),
     **DEPLOY_INCIDENTS,
 }
 

@@ -1,0 +1,64 @@
+"""Events: written by the statement that changes the item, for those of its owner's subscriptions that ask for them.
+
+A change that nobody subscribed to costs one look into an index, in the same round trip.
+"""
+
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Delete, Insert, Select, Update, bindparam, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api import context
+from api.identifiers import new_id
+from api.jobs import DELIVER_WEBHOOKS, enqueue
+from api.webhooks.models import Delivery, EventType, Status, Subscription
+
+COUNT = "webhook_deliveries"
+# A subscription that is disabled keeps nothing waiting: what was not delivered can be replayed.
+SET_ASIDE_ALL = (
+    update(Delivery)
+    .where(Delivery.subscription_id == bindparam("disabled_id"), Delivery.status == Status.PENDING.value)
+    .values(status=Status.FAILED.value, next_attempt_at=None, last_error="the subscription was disabled")
+)
+
+
+def announced(event_type: EventType, change: Insert | Update | Delete) -> Select[Any]:
+    """Return a statement that makes the change and writes its events; it returns what the change returns.
+
+    The change must return the item's columns, `id` among them, and leave its owner as the parameter `owner`.
+    """
+    changed = change.cte("changed")
+    content = func.jsonb_build_object(*chain.from_iterable((column.key, column) for column in changed.c))
+    event = (
+        select(
+            Subscription.id,
+            bindparam("event_id", type_=Delivery.id.type),
+            changed.c.id,
+            literal(event_type.value),
+            content,
+            bindparam("event_request", type_=Delivery.request_id.type),
+        )
+        .join_from(changed, Subscription, Subscription.owner_id == bindparam("owner", type_=Subscription.owner_id.type))
+        .where(Subscription.is_enabled, Subscription.event_types.contains([event_type.value]))
+    )
+    columns = ["subscription_id", "id", "item_id", "event_type", "content", "request_id"]
+    # Reads `changed`, so it takes its sequence when the change has its row: events have the order of the changes.
+    written = insert(Delivery).from_select(columns, event).returning(Delivery.id).cte("written")
+    count = select(func.count()).select_from(written).scalar_subquery()
+    return select(*changed.c, count.label(COUNT))
+
+
+async def carry_out(connection: AsyncConnection, statement: Select[Any], **parameters: Any) -> dict[str, Any] | None:
+    """Run an announced change in the caller's transaction; return its row, or None where there was nothing to change.
+
+    Where events were written the worker is woken by a job of the same transaction.
+    """
+    given = {**parameters, "event_id": new_id(), "event_request": context.request_id.get()}
+    row = (await connection.execute(statement, given)).mappings().one_or_none()
+    if row is None:
+        return None
+    changed = dict(row)
+    if changed.pop(COUNT):
+        await enqueue(connection, DELIVER_WEBHOOKS)
+    return changed

@@ -1,0 +1,107 @@
+"""Routes under /v1/webhooks."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from api.dependencies import DatabaseDep, UserId
+from api.errors import error_responses
+from api.webhooks import service
+from api.webhooks.schemas import (
+    DeliveryOut,
+    DeliveryPage,
+    DeliveryQuery,
+    NewSubscriptionOut,
+    ReplayIn,
+    ReplayOut,
+    SubscriptionIn,
+    SubscriptionList,
+    SubscriptionOut,
+)
+from api.webhooks.targets import Rules
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=error_responses(401))
+
+
+async def get_rules(request: Request) -> Rules:
+    rules: Rules = request.app.state.webhook_rules
+    return rules
+
+
+RulesDep = Annotated[Rules, Depends(get_rules)]
+
+
+@router.post("", status_code=201, response_model=NewSubscriptionOut, responses=error_responses(409))
+async def subscribe(given: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep) -> dict[str, Any]:
+    """Have the changes of your items sent to a URL of yours, signed by the scheme of Standard Webhooks.
+
+    The events of one item arrive in their order, each at least once. An answer of 2xx within 10 seconds is a success;
+    anything else is tried again for about a day, and the item's later events wait. An answer of 410 disables it.
+    """
+    return await service.subscribe(database, rules, user_id, given)
+
+
+@router.get("", response_model=SubscriptionList)
+async def list_webhooks(user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Return your webhooks, newest first."""
+    return await service.list_subscriptions(database, user_id)
+
+
+@router.get("/{webhook_id}", response_model=SubscriptionOut, responses=error_responses(404))
+async def read_webhook(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Return one of your webhooks, without its secret."""
+    return await service.read_subscription(database, user_id, webhook_id)
+
+
+@router.put("/{webhook_id}", response_model=SubscriptionOut, responses=error_responses(404))
+async def replace_webhook(
+    webhook_id: UUID, given: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
+) -> dict[str, Any]:
+    """Replace a webhook's settings; the secret stays.
+
+    Disabling it sets aside what was not delivered yet; that can be replayed later.
+    """
+    return await service.replace_subscription(database, rules, user_id, webhook_id, given)
+
+
+@router.delete("/{webhook_id}", status_code=204, responses=error_responses(404))
+async def unsubscribe(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> None:
+    """Delete a webhook with the log of its deliveries."""
+    await service.unsubscribe(database, user_id, webhook_id)
+
+
+@router.post("/{webhook_id}/secret", response_model=NewSubscriptionOut, responses=error_responses(404))
+async def rotate_secret(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Make a new secret. For 24 hours each event is signed by the one before too."""
+    return await service.rotate_secret(database, user_id, webhook_id)
+
+
+@router.get("/{webhook_id}/deliveries", response_model=DeliveryPage, responses=error_responses(404))
+async def list_deliveries(
+    webhook_id: UUID,
+    user_id: UserId,
+    database: DatabaseDep,
+    page: Annotated[DeliveryQuery, Query()],
+) -> dict[str, Any]:
+    """Return what was sent and what is to be sent, newest first, page by page. It is kept for 30 days."""
+    return await service.list_deliveries(database, user_id, webhook_id, page)
+
+
+@router.post(
+    "/{webhook_id}/deliveries/{delivery_id}/replay",
+    status_code=202,
+    response_model=DeliveryOut,
+    responses=error_responses(404, 409),
+)
+async def replay_delivery(
+    webhook_id: UUID, delivery_id: UUID, user_id: UserId, database: DatabaseDep
+) -> dict[str, Any]:
+    """Send an event again, with its old id. It may arrive after later events of its item."""
+    return await service.replay_delivery(database, user_id, webhook_id, delivery_id)
+
+
+@router.post("/{webhook_id}/replay", status_code=202, response_model=ReplayOut, responses=error_responses(404, 409))
+async def replay_failed(webhook_id: UUID, given: ReplayIn, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+    """Send all events again that failed, from a time on."""
+    return await service.replay_failed(database, user_id, webhook_id, given.since)

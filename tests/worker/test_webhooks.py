@@ -1,0 +1,137 @@
+"""The schedule of attempts, and that a run sends many at once and misses no call."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from api.database import Database
+from worker import sending, webhooks
+from worker.sending import Outcome, Sender
+from worker.webhooks import MAX_ATTEMPTS, Claimed, Deliveries, pause_seconds
+
+
+def test_a_delivery_is_tried_for_about_a_day() -> None:
+    middle = [2, 6, 18, 54, 162, 486, 1458, 4374, 13122, 21600, 21600, 21600]
+    for attempts, expected in enumerate(middle, 1):
+        pauses = [pause_seconds(attempts) or 0 for _ in range(50)]
+        assert expected * 0.5 <= min(pauses) <= max(pauses) <= expected * 1.5
+        assert len(set(pauses)) > 25
+    assert 20 <= sum(middle) / 3600 <= 26
+    assert pause_seconds(MAX_ATTEMPTS) is None
+    assert len(middle) == MAX_ATTEMPTS - 1
+
+
+def test_a_lease_outlives_an_attempt_and_a_drain_the_attempts_under_way() -> None:
+    assert sending.CONNECT_SECONDS < sending.TOTAL_SECONDS
+    assert sending.TOTAL_SECONDS + 4 <= webhooks.LEASE_SECONDS
+    assert webhooks.POLL_SECONDS < webhooks.LEASE_SECONDS
+
+
+class Rehearsal(Deliveries):
+    """Claims from a list instead of the table."""
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        super().__init__(cast(Database, None), cast(Sender, None), stopping)
+        self.waiting: list[UUID] = []
+        self.sent: list[UUID] = []
+        self.most_at_once = self.at_once = 0
+        self.pause = 0.01
+        self.full = asyncio.Event()
+
+    async def _claim(self, under_way: dict[asyncio.Task[None], UUID]) -> list[Claimed]:
+        await asyncio.sleep(0)
+        owners = list(under_way.values())
+        chosen = [one for one in self.waiting if owners.count(one) < webhooks.CLAIM_AT_ONCE][: webhooks.CLAIM_AT_ONCE]
+        for one in chosen:
+            self.waiting.remove(one)
+        return [claimed(owner) for owner in chosen]
+
+    async def _attempt(self, delivery: Claimed) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        if self.at_once >= webhooks.AT_ONCE:
+            self.full.set()
+        await asyncio.sleep(self.pause)
+        self.at_once -= 1
+        self.sent.append(delivery.owner_id)
+
+
+def claimed(owner: UUID) -> Claimed:
+    given: dict[str, Any] = {
+        "subscription_id": uuid4(),
+        "id": uuid4(),
+        "item_id": uuid4(),
+        "owner_id": owner,
+        "sequence": 1,
+    }
+    now = datetime.now(UTC)
+    return Claimed(
+        **given,
+        event_type="t",
+        content={},
+        created_at=now,
+        attempts=1,
+        request_id=None,
+        url="u",
+        secret="s",
+        previous=None,
+    )
+
+
+def test_many_are_sent_at_once_and_the_places_are_bounded() -> None:
+    async def run() -> Rehearsal:
+        one = Rehearsal(asyncio.Event())
+        one.waiting = [uuid4() for _ in range(100)]
+        await one.run()
+        return one
+
+    done = asyncio.run(run())
+    assert len(done.sent) == 100
+    assert webhooks.AT_ONCE <= done.most_at_once <= webhooks.AT_ONCE + webhooks.CLAIM_AT_ONCE
+
+
+def test_what_comes_while_a_slow_attempt_is_under_way_does_not_wait_for_it() -> None:
+    async def run() -> tuple[Rehearsal, list[UUID]]:
+        slow, quick = uuid4(), uuid4()
+        one = Rehearsal(asyncio.Event())
+        one.waiting, one.pause = [slow], 1.0
+        first = asyncio.create_task(one.run())
+        await asyncio.sleep(0.05)
+        one.waiting, one.pause = [quick], 0.01
+        await asyncio.wait_for(one.run(), 0.01)  # a second run would last as long as its attempt
+        await first
+        return one, [quick, slow]
+
+    done, expected = asyncio.run(run())
+    assert done.sent == expected
+
+
+def test_a_shutdown_lets_attempts_end_and_begins_none() -> None:
+    async def run() -> Rehearsal:
+        stopping = asyncio.Event()
+        one = Rehearsal(stopping)
+        one.pause = 0.05
+        one.waiting = [uuid4() for _ in range(100)]
+        run = asyncio.create_task(one.run())
+        await asyncio.wait_for(one.full.wait(), 5)
+        stopping.set()
+        await run
+        return one
+
+    done = asyncio.run(run())
+    assert webhooks.AT_ONCE <= len(done.sent) <= webhooks.AT_ONCE + webhooks.CLAIM_AT_ONCE
+    assert done.at_once == 0
+
+
+def test_an_attempt_that_breaks_off_is_logged_and_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        async def send(self, *_: object) -> Outcome:
+            raise RuntimeError("a bug")
+
+    deliveries = Deliveries(cast(Database, None), cast(Sender, Broken()), asyncio.Event())
+    asyncio.run(deliveries._attempt(claimed(uuid4())))
+    assert [vars(record)["action"] for record in caplog.records] == ["webhook_attempt_broken"]
+    assert "secret" not in repr(claimed(uuid4()))

@@ -1,0 +1,271 @@
+"""Sends what is due, many at once and in the order of each item, from the table that the API has written.
+
+The table is the truth and a job only a wake-up call: a call that is lost delays an event by POLL_SECONDS, no more.
+A delivery is claimed by moving its next attempt past LEASE_SECONDS. Whoever dies with it in hand lets it come back.
+"""
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import procrastinate.exceptions
+from prometheus_client import Counter
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import RowMapping, Update, func, select, text, update
+
+from api import context
+from api.database import Database
+from api.jobs import DELIVER_WEBHOOKS, queue
+from api.webhooks.events import SET_ASIDE_ALL
+from api.webhooks.models import Delivery, Status, Subscription
+from worker.sending import Outcome, Sender, message
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15  # above TOTAL_SECONDS in worker/sending.py by the time that it takes to write the result
+POLL_SECONDS = 2.0  # a look into an index that holds what is due; a retry is late by as much
+RUN_SECONDS = 60.0  # one job's share, so that none runs for ever; what is left is the next one's
+AT_ONCE = 16  # attempts under way per process: slow receivers fill these places, and not those of the jobs
+CLAIM_AT_ONCE = 4  # also the number under way from which one user's deliveries wait for others'
+KEEP_DAYS = 30
+PRUNE_ROWS = 5000  # per statement: far below its time limit
+
+# 2 s, 6 s, 18 s and so on to six hours: 13 attempts, the last about 23.5 hours after the first.
+MAX_ATTEMPTS = 13
+FIRST_PAUSE_SECONDS, FACTOR, LONGEST_PAUSE_SECONDS = 2.0, 3, 6 * 3600.0
+
+DELIVERIES = Counter("slipway_webhook_attempts_total", "Attempts to deliver an event.", ["outcome"])
+
+# Of one item, for one subscription, only the earliest event that is not over: the others wait for it.
+DUE = """
+    delivery.status = 'pending' AND delivery.next_attempt_at <= now() AND NOT EXISTS (
+        SELECT FROM webhook_deliveries earlier
+         WHERE earlier.subscription_id = delivery.subscription_id AND earlier.item_id = delivery.item_id
+           AND earlier.status = 'pending' AND earlier.sequence < delivery.sequence
+    )
+"""
+IS_DUE = f"SELECT EXISTS (SELECT FROM webhook_deliveries delivery WHERE {DUE})"  # noqa: S608  constants only
+CLAIM = text(f"""
+    WITH due AS MATERIALIZED (
+        SELECT delivery.subscription_id, delivery.id
+          FROM webhook_deliveries delivery
+          JOIN webhook_subscriptions subscription ON subscription.id = delivery.subscription_id
+         WHERE {DUE} AND subscription.owner_id <> ALL (CAST(:busy AS uuid[]))
+         ORDER BY delivery.next_attempt_at
+         LIMIT {CLAIM_AT_ONCE}
+           FOR UPDATE OF delivery SKIP LOCKED
+    )
+    UPDATE webhook_deliveries delivery
+       SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => {LEASE_SECONDS})
+      FROM due JOIN webhook_subscriptions subscription ON subscription.id = due.subscription_id
+     WHERE delivery.subscription_id = due.subscription_id AND delivery.id = due.id
+    RETURNING delivery.subscription_id, delivery.id, delivery.item_id, delivery.sequence, delivery.event_type,
+              delivery.content, delivery.created_at, delivery.attempts, delivery.request_id,
+              subscription.owner_id, subscription.url, subscription.secret,
+              CASE WHEN subscription.previous_secret_until > now() THEN subscription.previous_secret END AS previous
+""")  # noqa: S608  constants only
+PRUNE = text(f"""
+    DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM webhook_deliveries
+         WHERE created_at < now() - make_interval(days => {KEEP_DAYS}) LIMIT {PRUNE_ROWS}
+    ))
+""")  # noqa: S608  numbers of this module only
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A delivery in hand, and how often it was tried, this attempt included."""
+
+    subscription_id: UUID
+    id: UUID
+    item_id: UUID
+    sequence: int
+    event_type: str
+    content: dict[str, Any]
+    created_at: datetime
+    attempts: int
+    request_id: str | None
+    owner_id: UUID
+    url: str = field(repr=False)  # may hold a token
+    secret: str = field(repr=False)
+    previous: str | None = field(repr=False)
+
+    @classmethod
+    def of(cls, row: RowMapping) -> "Claimed":
+        return cls(**row)
+
+
+def pause_seconds(attempts: int) -> float | None:
+    """Return how long to wait after so many attempts, give or take half; None after the last."""
+    if attempts >= MAX_ATTEMPTS:
+        return None
+    pause: float = min(FIRST_PAUSE_SECONDS * FACTOR ** (attempts - 1), LONGEST_PAUSE_SECONDS)
+    return pause * random.uniform(0.5, 1.5)  # noqa: S311  jitter
+
+
+class Deliveries:
+    """At most one run at a time in a process; a second call makes the first look again."""
+
+    def __init__(self, database: Database, sender: Sender, stopping: asyncio.Event) -> None:
+        self._database = database
+        self._sender = sender
+        self._stopping = stopping
+        self._is_running = False
+        self._called = asyncio.Event()
+        # One connection of the pool at a time: the job that runs this has a place there, and no more.
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Send until nothing is due, a shutdown begins or RUN_SECONDS are over."""
+        self._called.set()
+        if self._is_running:
+            return
+        self._is_running = True
+        try:
+            await self._run()
+        finally:
+            self._is_running = False
+
+    async def _run(self) -> None:
+        under_way: dict[asyncio.Task[None], UUID] = {}
+        try:
+            await self._send_what_is_due(under_way, asyncio.get_running_loop().time() + RUN_SECONDS)
+        except Exception:
+            if under_way:  # the database went away: what was sent may still be written down
+                await asyncio.wait(under_way)
+            raise
+
+    async def _send_what_is_due(self, under_way: dict[asyncio.Task[None], UUID], end: float) -> None:
+        while under_way or self._called.is_set():
+            self._called.clear()
+            is_over = self._stopping.is_set() or asyncio.get_running_loop().time() > end
+            claimed = [] if is_over or len(under_way) >= AT_ONCE else await self._claim(under_way)
+            for delivery in claimed:
+                under_way[asyncio.create_task(self._attempt(delivery))] = delivery.owner_id
+            if claimed:
+                self._called.set()  # there may be more
+            elif under_way:
+                await self._wait(set(under_way))
+            for task in [task for task in under_way if task.done()]:
+                del under_way[task]
+                self._called.set()  # the item's next event is free
+
+    async def _wait(self, tasks: set[asyncio.Task[None]]) -> None:
+        """Wait until one attempt is over or another call came in."""
+        call = asyncio.create_task(self._called.wait())
+        try:
+            await asyncio.wait({*tasks, call}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            call.cancel()
+
+    async def _claim(self, under_way: dict[asyncio.Task[None], UUID]) -> list[Claimed]:
+        owners = list(under_way.values())
+        busy = [str(owner) for owner in set(owners) if owners.count(owner) >= CLAIM_AT_ONCE]
+        async with self._turn, self._database.transaction() as connection:
+            rows = (await connection.execute(CLAIM, {"busy": busy})).mappings().all()
+        return [Claimed.of(row) for row in rows]
+
+    async def _attempt(self, delivery: Claimed) -> None:
+        context.request_id.set(delivery.request_id)
+        try:
+            if delivery.attempts > MAX_ATTEMPTS:  # each attempt ended with its worker
+                outcome = Outcome(error="no attempt came to its end")
+            else:
+                body = message(delivery.event_type, delivery.created_at.isoformat(), delivery.content)
+                secrets = [secret for secret in (delivery.secret, delivery.previous) if secret]
+                outcome = await self._sender.send(delivery.url, secrets, delivery.id, body)
+            async with self._turn:
+                await self._record(delivery, outcome)
+        except Exception:
+            # It comes back when its lease ends. Nobody awaits this task for its result.
+            logger.exception("attempt broke off", extra={"action": "webhook_attempt_broken", **facts(delivery)})
+
+    async def _record(self, delivery: Claimed, outcome: Outcome) -> None:
+        pause = None if outcome.is_delivered or outcome.is_gone else pause_seconds(delivery.attempts)
+        over = Status.DELIVERED if outcome.is_delivered else Status.FAILED
+        values = {
+            "status": over.value if pause is None else Status.PENDING.value,
+            "last_status_code": outcome.status_code,
+            "last_error": outcome.error,
+            "last_response": outcome.response,
+            "next_attempt_at": None if pause is None else func.now() + timedelta(seconds=pause),
+            "delivered_at": func.now() if outcome.is_delivered else None,
+        }
+        # Only for the attempt that was claimed: one that outlived its lease must not undo what came after it.
+        claimed = (
+            Delivery.subscription_id == delivery.subscription_id,
+            Delivery.id == delivery.id,
+            Delivery.status == Status.PENDING.value,
+            Delivery.attempts == delivery.attempts,
+        )
+        async with self._database.transaction() as connection:
+            await connection.execute(update(Delivery).where(*claimed).values(values))
+            await connection.execute(later_events(delivery, pause))
+            if outcome.is_gone:
+                own = Subscription.id == delivery.subscription_id
+                await connection.execute(update(Subscription).where(own).values(is_enabled=False))
+                await connection.execute(SET_ASIDE_ALL, {"disabled_id": delivery.subscription_id})
+        DELIVERIES.labels("delivered" if outcome.is_delivered else "failed").inc()
+        report(delivery, outcome, pause)
+
+
+def later_events(delivery: Claimed, pause: float | None) -> Update:
+    """Return what becomes of the item's later events: they wait for the retry, or the first of them is free.
+
+    Left due, they would be looked at in vain by every claim: 10,000 of them took 30 ms each time.
+    """
+    of_item = Delivery.subscription_id == delivery.subscription_id, Delivery.item_id == delivery.item_id
+    later = *of_item, Delivery.status == Status.PENDING.value, Delivery.sequence > delivery.sequence
+    if pause is not None:
+        return update(Delivery).where(*later).values(next_attempt_at=func.now() + timedelta(seconds=pause))
+    # One that is written meanwhile is due by itself.
+    following = select(func.min(Delivery.sequence)).where(*later).scalar_subquery()
+    return update(Delivery).where(*later, Delivery.sequence == following).values(next_attempt_at=func.now())
+
+
+def facts(delivery: Claimed) -> dict[str, Any]:
+    return {
+        "subscription_id": str(delivery.subscription_id),
+        "event_id": str(delivery.id),
+        "attempts": delivery.attempts,
+    }
+
+
+def report(delivery: Claimed, outcome: Outcome, pause: float | None) -> None:
+    seen = {**facts(delivery), "reason": outcome.error}
+    if outcome.is_delivered:
+        logger.info("webhook delivered", extra={"action": "webhook_delivered", **seen})
+    elif pause is not None:
+        logger.info("webhook to be tried again", extra={"action": "webhook_retried", "in_s": round(pause), **seen})
+    else:
+        logger.warning("webhook set aside", extra={"action": "webhook_set_aside", **seen})
+    if outcome.is_gone:
+        logger.warning("webhook disabled by its receiver", extra={"action": "webhook_disabled", **seen})
+
+
+async def call_if_due(pool: AsyncConnectionPool) -> None:
+    """Enqueue a run where something is due: retries, and what a lost call or a dead worker left."""
+    async with pool.connection() as connection:
+        row = await (await connection.execute(IS_DUE)).fetchone()
+    if row and row[0]:
+        with suppress(procrastinate.exceptions.AlreadyEnqueued):
+            await queue.configure_task(
+                DELIVER_WEBHOOKS, queue=DELIVER_WEBHOOKS, queueing_lock=DELIVER_WEBHOOKS
+            ).defer_async()
+
+
+async def prune(database: Database) -> None:
+    """Forget deliveries after KEEP_DAYS, delivered or not."""
+    total = 0
+    while True:
+        async with database.transaction() as connection:
+            deleted = (await connection.execute(PRUNE)).rowcount
+        total += deleted
+        if deleted < PRUNE_ROWS:
+            break
+    logger.info("webhook deliveries pruned", extra={"action": "webhooks_pruned", "deleted": total})
