@@ -50,6 +50,7 @@ FIXES = {
     "REDIS_PASSWORD": "put a random one of 16 characters or more into secrets/redis_password, and restart redis",
     "RELOAD": "take it out of the container's environment",
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
+    "WEBHOOK_ALLOWED_NETWORKS": "name the one receiver, as 10.1.2.3/32, or leave it empty",
     "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
 }
 # This host itself, and the addresses where clouds hand out credentials: no receiver of webhooks is there.
