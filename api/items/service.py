@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import ARRAY, DateTime, Select, any_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.cursors import decode_cursor, encode_cursor
 from api.database import Database
 from api.errors import ApiError
 from api.identifiers import new_id
-from api.items.cursors import decode_cursor, encode_cursor
 from api.items.etags import etag
 from api.items.models import Item
 from api.items.schemas import ItemIn, ItemSummary

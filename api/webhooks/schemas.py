@@ -4,8 +4,10 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StrictBool
+from pydantic.json_schema import SkipJsonSchema
 
+from api.cursors import CURSOR
 from api.text import Text
 from api.webhooks.models import EventType, Status
 from api.webhooks.targets import MAX_URL_CHARS
@@ -19,10 +21,13 @@ def _each_once(types: list[EventType]) -> list[EventType]:
 
 class SubscriptionIn(BaseModel):
     url: Annotated[Text, Field(min_length=1, max_length=MAX_URL_CHARS)] = Field(
-        description="Where events are sent: https, a public host, no user name, no fragment."
+        json_schema_extra={"format": "uri"},
+        description="Where events are sent: https, a public host, no user name, no fragment.",
     )
-    event_types: Annotated[list[EventType], Field(min_length=1), AfterValidator(_each_once)]
-    is_enabled: bool = True
+    event_types: Annotated[
+        list[EventType], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_each_once)
+    ]
+    is_enabled: StrictBool = True
 
 
 class SubscriptionOut(BaseModel):
@@ -64,8 +69,8 @@ class DeliveryPage(BaseModel):
 
 
 class DeliveryQuery(BaseModel):
-    status: Status | None = None
-    cursor: str | None = Field(default=None, max_length=64)
+    status: Status | SkipJsonSchema[None] = None
+    cursor: str | SkipJsonSchema[None] = Field(default=None, json_schema_extra={"pattern": CURSOR})
     limit: int = Field(default=20, ge=1, le=100)
 
 

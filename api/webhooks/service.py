@@ -10,9 +10,9 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.cursors import decode_cursor, encode_cursor
 from api.database import Database
 from api.errors import ApiError
-from api.items.cursors import decode_cursor, encode_cursor
 from api.jobs import DELIVER_WEBHOOKS, enqueue
 from api.users.models import User
 from api.webhooks.events import SET_ASIDE_ALL

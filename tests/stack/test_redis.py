@@ -168,7 +168,7 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
     with stack.client(headers={"Authorization": f"Bearer {stack.new_token()}"}) as client:
 
         def summary() -> dict[str, int]:
-            answer = client.get("/v1/items/summary")
+            answer = client.get("/v1/item-summary")
             assert answer.status_code == 200
             return dict(answer.json())
 
@@ -187,7 +187,7 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
         client.delete(f"/v1/items/{items[2]}")
         seconds = []
         for _ in range(10):
-            answer = client.get("/v1/items/summary")
+            answer = client.get("/v1/item-summary")
             seconds.append(float(answer.headers["server-timing"].removeprefix("app;dur=")))
         assert answer.json()["count"] == 20_008
     figure(f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} ms from Redis")

@@ -128,7 +128,7 @@ def ask_everything(stack: Stack, token: str) -> dict[str, str]:
             ("GET", "/v1/items", None, 200),
             ("GET", item, None, 200),
             ("PUT", item, {"name": "b"}, 200),
-            ("GET", "/v1/items/summary", None, 200),
+            ("GET", "/v1/item-summary", None, 200),
             ("DELETE", item, None, 204),
             ("POST", "/v1/exports", None, 202),
         ):
