@@ -72,6 +72,7 @@ class Settings(ProcessSettings):
     redis_port: Port = 6379
     redis_password: SecretStr
     token_key: SecretStr
+    token_key_previous: SecretStr | None = None  # verifies, never signs (api/tokens.py)
     token_issuer: str = "slipway"  # noqa: S105  a name
     token_audience: str = "slipway-api"  # noqa: S105  a name
     access_token_minutes: int = Field(default=15, ge=1, le=1440)
@@ -87,6 +88,11 @@ class Settings(ProcessSettings):
     export_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     cors_credentials: bool = False
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # after cors_credentials, which its check reads
+
+    @field_validator("token_key_previous", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return value or None  # Compose mounts a file in any case; an empty one stands for none
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod

@@ -1,5 +1,10 @@
-"""Access tokens: signed, short-lived, bound to an issuer and an audience. Nothing is stored."""
+"""Access tokens: signed, short-lived, bound to an issuer and an audience. Nothing is stored.
 
+To rotate the key with no token refused, hand the new key out before it signs: in token_key_previous first, then with
+the two exchanged, and token_key_previous empty again once the last token of the old key is over.
+"""
+
+import hashlib
 import time
 from uuid import UUID
 
@@ -12,6 +17,11 @@ LEEWAY_SECONDS = 10  # chosen: clocks of two synchronised hosts differ by less
 REQUIRED = ["sub", "iss", "aud", "exp", "iat"]
 
 
+def key_id(key: str) -> str:
+    """Return the name of a key: 32 bits of its hash, which tell two keys apart and tell nothing of either."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+
 class Tokens:
     def __init__(self, settings: Settings) -> None:
         self.key = settings.token_key.get_secret_value()
@@ -19,6 +29,11 @@ class Tokens:
         self.audience = settings.token_audience
         self.lifetime_seconds = settings.access_token_minutes * 60
         self._jwt = PyJWT(options={"enforce_minimum_key_length": True, "require": REQUIRED})
+        self._headers = {"kid": key_id(self.key)}
+        previous = settings.token_key_previous
+        self._previous_key = previous.get_secret_value() if previous else ""
+        # What every token of that key begins with: comparing it is cheaper than reading the header twice.
+        self._previous_start = self._start(self._previous_key) if previous else None
 
     def issue(self, user_id: UUID, now: float | None = None) -> str:
         """Return a token for the user; `now` is in seconds since the epoch."""
@@ -30,14 +45,15 @@ class Tokens:
             "iat": issued_at,
             "exp": issued_at + self.lifetime_seconds,
         }
-        return self._jwt.encode(claims, self.key, algorithm=ALGORITHM)
+        return self._jwt.encode(claims, self.key, algorithm=ALGORITHM, headers=self._headers)
 
     def user_id(self, token: str) -> UUID | None:
         """Return whom the token was issued to, or None for one that is not ours, not for us, or over."""
+        is_previous = self._previous_start is not None and token.startswith(self._previous_start)
         try:
             claims = self._jwt.decode(
                 token,
-                self.key,
+                self._previous_key if is_previous else self.key,
                 algorithms=[ALGORITHM],
                 issuer=self.issuer,
                 audience=self.audience,
@@ -46,3 +62,6 @@ class Tokens:
             return UUID(claims["sub"])
         except (InvalidTokenError, ValueError):
             return None
+
+    def _start(self, key: str) -> str:
+        return self._jwt.encode({}, key, algorithm=ALGORITHM, headers={"kid": key_id(key)}).partition(".")[0] + "."

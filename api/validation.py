@@ -52,6 +52,7 @@ FIXES = {
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
     "WEBHOOK_ALLOWED_NETWORKS": "name the one receiver, as 10.1.2.3/32, or leave it empty",
     "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
+    "TOKEN_KEY_PREVIOUS": "put a random one into secrets/token_key_previous, or empty that file: then there is none",
 }
 # This host itself, and the addresses where clouds hand out credentials: no receiver of webhooks is there.
 NEVER_A_RECEIVER = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96")))
@@ -94,8 +95,9 @@ def weakness(text: str, min_chars: int = MIN_PASSWORD_CHARS, min_bits: float = M
     return None
 
 
-def _long_token_key(value: SecretStr, _: Mapping[str, Any]) -> str | None:
-    is_short = len(value.get_secret_value()) < MIN_TOKEN_KEY_CHARS  # PyJWT would refuse it at the first login
+def _long_token_key(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
+    # PyJWT would refuse it at the first login.
+    is_short = value is not None and len(value.get_secret_value()) < MIN_TOKEN_KEY_CHARS
     return f"shorter than {MIN_TOKEN_KEY_CHARS} characters" if is_short else None
 
 
@@ -108,7 +110,9 @@ def _sentry_dsn(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
     return "not a DSN" if is_wrong else None
 
 
-def _token_key(value: SecretStr, _: Mapping[str, Any]) -> str | None:
+def _token_key(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
+    if value is None:  # no previous one
+        return None
     return weakness(value.get_secret_value(), MIN_TOKEN_KEY_CHARS, MIN_TOKEN_KEY_BITS)
 
 
@@ -190,6 +194,7 @@ EVERYWHERE: dict[str, Rule] = {
     "database_sslrootcert": _database_sslrootcert,
     "sentry_dsn": _sentry_dsn,
     "token_key": _long_token_key,
+    "token_key_previous": _long_token_key,
     "webhook_allowed_networks": _webhook_networks,
 }
 
@@ -202,6 +207,7 @@ CRITICAL: dict[str, Rule] = {
     "database_sslrootcert": _database_sslrootcert,
     "sentry_dsn": _sentry_dsn,
     "token_key": _token_key,
+    "token_key_previous": _token_key,
     "allowed_hosts": _allowed_hosts,
     "cors_origins": _cors_origins,
     "ops_password": _ops_password,

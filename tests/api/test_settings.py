@@ -93,6 +93,16 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.database_port == 5432
 
 
+@pytest.mark.parametrize("name", ["token_key_previous"])
+def test_an_empty_or_missing_file_of_an_optional_secret_stands_for_none(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLIPWAY_SECRETS_DIR", str(tmp_path))
+    assert getattr(load_settings(), name) is None
+    (tmp_path / name).write_text("\n")
+    assert getattr(load_settings(), name) is None
+
+
 def test_secrets_do_not_show_when_settings_are_printed() -> None:
     text = repr(load_settings())
     assert GOOD["TOKEN_KEY"] not in text

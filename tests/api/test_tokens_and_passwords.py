@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -45,6 +46,45 @@ def test_a_token_is_over_after_its_lifetime_and_the_leeway(tokens: Tokens) -> No
 )
 def test_a_token_of_another_issuer_audience_or_key_is_refused(tokens: Tokens, other: dict[str, object]) -> None:
     assert tokens.user_id(Tokens(make_settings(**other)).issue(USER)) is None
+
+
+OTHER_KEY = TOKEN_KEY[::-1]
+
+
+def test_a_token_names_its_key_and_not_the_key_itself(tokens: Tokens) -> None:
+    name = jwt.get_unverified_header(tokens.issue(USER))["kid"]
+    assert name != jwt.get_unverified_header(Tokens(make_settings(token_key=SecretStr(OTHER_KEY))).issue(USER))["kid"]
+    assert name not in TOKEN_KEY
+
+
+def test_no_token_is_refused_while_the_key_is_rotated() -> None:
+    """In each step some processes still have the settings of the step before."""
+    old, new = SecretStr(TOKEN_KEY), SecretStr(OTHER_KEY)
+    steps = [
+        Tokens(make_settings(token_key=old)),
+        Tokens(make_settings(token_key=old, token_key_previous=new)),
+        Tokens(make_settings(token_key=new, token_key_previous=old)),
+    ]
+    for before, after in pairwise(steps):
+        assert after.user_id(before.issue(USER)) == USER
+        assert before.user_id(after.issue(USER)) == USER
+    is_over = Tokens(make_settings(token_key=new))
+    assert is_over.user_id(steps[2].issue(USER)) == USER
+    assert is_over.user_id(steps[1].issue(USER)) is None
+
+
+def test_the_previous_key_verifies_only_and_all_of_the_rules_hold_for_it() -> None:
+    tokens = Tokens(make_settings(token_key_previous=SecretStr(OTHER_KEY)))
+    earlier = Tokens(make_settings(token_key=SecretStr(OTHER_KEY)))
+    assert Tokens(make_settings()).user_id(tokens.issue(USER)) == USER, "the current key signs"
+    assert tokens.user_id(earlier.issue(USER, time.time() - 3600)) is None
+    assert tokens.user_id(earlier.issue(USER)[:-4] + "AAAA") is None
+    assert tokens.user_id(Tokens(make_settings(token_key=SecretStr(OTHER_KEY), token_issuer="x")).issue(USER)) is None
+
+
+def test_a_token_from_before_keys_had_names_is_accepted(tokens: Tokens) -> None:
+    claims = jwt.decode(tokens.issue(USER), options={"verify_signature": False})
+    assert tokens.user_id(jwt.encode(claims, TOKEN_KEY, algorithm="HS256")) == USER
 
 
 @pytest.mark.parametrize("missing", ["sub", "iss", "aud", "exp", "iat"])

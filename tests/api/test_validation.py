@@ -46,6 +46,8 @@ CRITICAL_VALUES = [
     ("TOKEN_KEY", "changeme-changeme-is-not-a-key-at-all-1", "obvious word"),
     ("TOKEN_KEY", "abababababababababababababababababab", "repeats itself"),
     ("TOKEN_KEY", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "little entropy"),
+    ("TOKEN_KEY_PREVIOUS", "short", "shorter than 32 characters"),
+    ("TOKEN_KEY_PREVIOUS", "changeme-changeme-is-not-a-key-at-all-1", "obvious word"),
     ("DATABASE_PASSWORD", "postgres", "shorter than 16"),
     ("DATABASE_PASSWORD", "slipway", "the same as DATABASE_USER"),
     ("DATABASE_PASSWORD", "password-password", "obvious word"),

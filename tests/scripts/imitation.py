@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stack.config.project import Project, load
+from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.runner import Answer, Question, Result
 from stack.stories import deploy, edge, ledger
@@ -156,8 +156,10 @@ def furnish(root: Path) -> Project:
     """Give a checkout what a host that is up has: secrets, nginx' configuration installed, two good releases."""
     project = load(root)
     project.secrets.mkdir(exist_ok=True)
-    for name in ("database_password", "redis_password", "token_key"):
+    for name in SECRETS:
         (project.secrets / name).write_text("0123456789abcdef\n", encoding="utf-8")
+    for name in OPTIONAL_SECRETS:
+        (project.secrets / name).write_text("", encoding="utf-8")
     project.nginx_folder.mkdir(parents=True)
     (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
     for release in ("older", "old"):

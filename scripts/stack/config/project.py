@@ -24,6 +24,8 @@ NUMBER_KEYS = (
     "WORKER_CONCURRENCY",
 )
 SECRETS = ("database_password", "redis_password", "token_key")
+# Made empty. Compose starts no service whose secret file is missing.
+OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")
 
 
 @dataclass(frozen=True)

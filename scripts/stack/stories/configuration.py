@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config import environment
-from stack.config.project import CPU_KEYS, SECRETS, Project, default_state, load
+from stack.config.project import CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project, default_state, load
 from stack.failure import Failure
 from stack.runner import Runner
 
@@ -91,9 +91,9 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
                 hints=[f"restore it from where you keep secrets; only for a new stack: rm {path}, and run this again"],
                 runbook=environment.RUNBOOK,
             )
-    optional = project.secrets / "sentry_dsn"
-    if not optional.exists():
-        runner.write(optional, "", 0o444)
+    for name in OPTIONAL_SECRETS:
+        if not (project.secrets / name).exists():
+            runner.write(project.secrets / name, "", 0o444)
     return made
 
 

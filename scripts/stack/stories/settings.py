@@ -8,7 +8,7 @@ from collections.abc import Callable
 from stack.commands import engine
 from stack.config import connections
 from stack.config.environment import RUNBOOK
-from stack.config.project import SECRETS, Project
+from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.runner import Result, Runner
 from stack.stories import observation
@@ -84,6 +84,10 @@ def _files(runner: Runner, project: Project) -> list[str]:
         path = project.secrets / name
         if not path.exists() or not path.read_text(encoding="utf-8").strip():
             found.append(f"{CRITICAL}{name.upper()}: {path} is missing or empty; restore it from your copy of secrets/")
+    for name in OPTIONAL_SECRETS:
+        path = project.secrets / name
+        if not path.exists():
+            found.append(f"{CRITICAL}{name.upper()}: {path} is missing; ./scripts/up.sh makes it")
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stack.config import environment
-from stack.config.project import CPU_KEYS, SECRETS, Project
+from stack.config.project import CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.stories.configuration import (
     check_mounted_folders,
@@ -74,7 +74,7 @@ def test_missing_secrets_are_made_strong_and_different(runner: RecordingRunner, 
     assert len(made) == len(SECRETS)
     assert min(map(len, made)) >= 43  # 32 bytes
     assert loaded.secrets.stat().st_mode & 0o777 == 0o700
-    assert (loaded.secrets / "sentry_dsn").read_text(encoding="utf-8") == ""
+    assert [(loaded.secrets / name).read_text(encoding="utf-8") for name in OPTIONAL_SECRETS] == ["", ""]
 
 
 def test_a_secret_that_is_there_is_never_touched(runner: RecordingRunner, loaded: Project) -> None:
@@ -85,6 +85,14 @@ def test_a_secret_that_is_there_is_never_touched(runner: RecordingRunner, loaded
     before = kept.read_bytes()
     assert ensure_secrets(runner, loaded) == ["redis_password"]
     assert (kept.read_bytes(), kept.stat().st_mtime) == (before, 1)
+
+
+def test_a_second_key_stays_as_it_is(runner: RecordingRunner, loaded: Project) -> None:
+    ensure_secrets(runner, loaded)
+    (loaded.secrets / "token_key_previous").chmod(0o600)
+    (loaded.secrets / "token_key_previous").write_text("an older key\n", encoding="utf-8")
+    assert ensure_secrets(runner, loaded) == []
+    assert (loaded.secrets / "token_key_previous").read_text(encoding="utf-8") == "an older key\n"
 
 
 def test_an_empty_secret_is_refused_and_stays(runner: RecordingRunner, loaded: Project) -> None:

@@ -47,6 +47,7 @@ def test_a_host_that_is_well_passes_without_an_effect(host: Host, project: Proje
 def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project) -> None:
     (project.secrets / "token_key").unlink()
     (project.secrets / "redis_password").write_text("\n", encoding="utf-8")
+    (project.secrets / "token_key_previous").unlink()
     host.reply("docker compose config", Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"))
     host.reply("max_connections", Result(0, "20|3\n"))
     host.door = lambda _: Answer(200, expires=f"{datetime.now(UTC) + timedelta(days=1):%b %d %H:%M:%S %Y} GMT")
@@ -55,6 +56,7 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project)
     for part in (
         "token_key is missing or empty",
         "redis_password is missing or empty",
+        "token_key_previous is missing",
         "compose: required variable POSTGRES_IMAGE is missing a value",
         "GB are free at /",
         "MB of memory are free",
