@@ -26,6 +26,7 @@ from api.sentry import flush_sentry, start_sentry
 from api.settings import Settings
 from api.tokens import Tokens
 from api.users.passwords import Passwords
+from api.users.refresh_tokens import RefreshTokens
 from api.users.routes import router as users_router
 from api.webhooks.routes import router as webhooks_router
 from api.webhooks.targets import Rules
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.limits = Limits(redis, rules(settings))
     app.state.item_summaries = Cache(redis, "item_summaries", SUMMARY_SECONDS)
     app.state.tokens = Tokens(settings)
+    app.state.refresh_tokens = RefreshTokens(settings)
     app.state.passwords = Passwords()
     app.state.webhook_rules = Rules.of(settings)
     app.state.readiness = Readiness.of(app.state.database, app.state.redis)

@@ -76,6 +76,7 @@ class Settings(ProcessSettings):
     token_issuer: str = "slipway"  # noqa: S105  a name
     token_audience: str = "slipway-api"  # noqa: S105  a name
     access_token_minutes: int = Field(default=15, ge=1, le=1440)
+    refresh_token_days: int = Field(default=30, ge=1, le=365)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
     reload: bool = False  # new processes when a source file changes; production refuses it

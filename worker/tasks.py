@@ -13,7 +13,7 @@ from procrastinate.retry import BaseRetryStrategy
 from api import context as request_context
 from api.database import Database
 from api.jobs import DELIVER_WEBHOOKS, WRITE_EXPORT, queue
-from worker import exports, idempotency, webhooks
+from worker import exports, idempotency, users, webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ EXPIRE_EXPORTS = "exports.expire"
 PRUNE_WEBHOOKS = "webhooks.prune"
 PRUNE_JOBS = "jobs.prune"
 PRUNE_IDEMPOTENCY_KEYS = "idempotency_keys.prune"
+PRUNE_REFRESH_TOKENS = "refresh_tokens.prune"
 MAX_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 2.0  # then 4, 8, 16: half a minute in all, longer than a restart of Postgres
 KEEP_FINISHED_JOBS_HOURS = 72  # chosen: a weekend; failed jobs stay until a person decides
@@ -87,4 +88,15 @@ async def prune_idempotency_keys(context: JobContext, timestamp: int) -> None:
     await idempotency.prune_keys(context.additional_context["database"])
 
 
-OWN_QUEUES = [WRITE_EXPORT, EXPIRE_EXPORTS, DELIVER_WEBHOOKS, PRUNE_WEBHOOKS, PRUNE_JOBS, PRUNE_IDEMPOTENCY_KEYS]
+@queue.periodic(cron="37 * * * *")
+@queue.task(
+    name=PRUNE_REFRESH_TOKENS, queue=PRUNE_REFRESH_TOKENS, queueing_lock=PRUNE_REFRESH_TOKENS, pass_context=True
+)
+async def prune_refresh_tokens(context: JobContext, timestamp: int) -> None:
+    await users.prune_refresh_tokens(context.additional_context["database"])
+
+
+OWN_QUEUES = [
+    *(WRITE_EXPORT, EXPIRE_EXPORTS, DELIVER_WEBHOOKS),
+    *(PRUNE_WEBHOOKS, PRUNE_JOBS, PRUNE_IDEMPOTENCY_KEYS, PRUNE_REFRESH_TOKENS),
+]

@@ -8,7 +8,7 @@ from api.dependencies import DatabaseDep, UserId
 from api.errors import error_responses
 from api.limits import Asked, LimitsDep, RuleName, address_of
 from api.users import service
-from api.users.schemas import AccessToken, Login, NewUser, UserOut
+from api.users.schemas import Login, NewUser, RefreshTokenIn, TokenPair, UserOut
 
 router = APIRouter(prefix="/users", tags=["users"])
 
@@ -21,12 +21,34 @@ async def register(new: NewUser, request: Request, database: DatabaseDep, limits
 
 
 @router.post("/login", responses=error_responses(401))
-async def log_in(login: Login, request: Request, database: DatabaseDep, limits: LimitsDep) -> AccessToken:
-    """Exchange address and password for a short-lived access token."""
-    address = address_of(request)
+async def log_in(login: Login, request: Request, database: DatabaseDep, limits: LimitsDep) -> TokenPair:
+    """Exchange address and password for a short-lived access token and a refresh token."""
+    address, state = address_of(request), request.app.state
     asked = Asked(RuleName.LOGIN, f"{address} {login.email}"), Asked(RuleName.LOGIN_ADDRESS, address)
     await limits.check(request.scope, *asked)
-    return await service.log_in(database, request.app.state.passwords, request.app.state.tokens, login)
+    return await service.log_in(database, state.passwords, state.tokens, state.refresh_tokens, login)
+
+
+@router.post("/refresh", responses=error_responses(401))
+async def refresh(given: RefreshTokenIn, request: Request, database: DatabaseDep) -> TokenPair:
+    """Exchange a refresh token for a new pair of tokens.
+
+    A refresh token is good for one exchange. When the answer was lost, repeat the request within 30 seconds: it
+    gets the same refresh token again. Any other second use ends the whole login, because one of the two users of the
+    token has stolen it.
+    """
+    state = request.app.state
+    return await service.refresh(database, state.tokens, state.refresh_tokens, given.refresh_token)
+
+
+@router.post("/logout", status_code=204, responses=error_responses())
+async def log_out(given: RefreshTokenIn, request: Request, database: DatabaseDep) -> None:
+    """End the login that a refresh token belongs to.
+
+    The answer is the same for a token that is unknown or over. Access tokens that were given out stay good until
+    they end by themselves.
+    """
+    await service.log_out(database, request.app.state.refresh_tokens, given.refresh_token)
 
 
 @router.get("/me", response_model=UserOut, responses=error_responses(401))

@@ -21,6 +21,8 @@ def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> Non
         ("get", "/version"),
         ("post", "/v1/users"),
         ("post", "/v1/users/login"),
+        ("post", "/v1/users/refresh"),
+        ("post", "/v1/users/logout"),
         ("get", "/v1/users/me"),
         ("post", "/v1/items"),
         ("get", "/v1/items"),

@@ -1,7 +1,9 @@
 """A token is accepted only from us, for us, unaltered and in time; passwords are hashed slowly, few at once."""
 
 import asyncio
+import base64
 import fcntl
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -16,7 +18,9 @@ from pydantic import SecretStr
 from api.identifiers import new_id
 from api.tokens import LEEWAY_SECONDS, Tokens
 from api.users.passwords import DUMMY_HASH, HASH_KIBIBYTES, HASHES_AT_ONCE, LANES, PASSES, Passwords
+from api.users.refresh_tokens import REPEAT_SECONDS, TOKEN_BYTES, RefreshTokens
 from tests.api.settings_for_tests import TOKEN_KEY, make_settings
+from tests.contracts.tree import text
 
 USER = uuid4()
 
@@ -172,6 +176,20 @@ def test_no_more_hashes_run_at_once_than_memory_is_meant_for(monkeypatch: pytest
 
     asyncio.run(many())
     assert most == HASHES_AT_ONCE
+
+
+def test_the_next_refresh_token_is_the_same_each_time_and_cannot_be_known_without_the_key() -> None:
+    mine, other = RefreshTokens(make_settings()), RefreshTokens(make_settings(token_key=SecretStr(OTHER_KEY)))
+    following = mine.successor("first")
+    assert following == mine.successor("first")
+    assert len({following, mine.successor("second"), mine.successor(following), other.successor("first")}) == 4
+    assert len(base64.urlsafe_b64decode(following + "=")) == TOKEN_BYTES
+
+
+def test_a_lost_answer_may_be_repeated_after_nginx_has_given_up() -> None:
+    limit = re.search(r"^proxy_read_timeout (\d+)s;$", text("nginx/snippets/proxy.conf"), re.MULTILINE)
+    assert limit
+    assert int(limit[1]) < REPEAT_SECONDS <= 60
 
 
 def test_identifiers_sort_by_time_and_are_version_7() -> None:
