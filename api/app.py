@@ -20,6 +20,8 @@ from api.items.service import SUMMARY_SECONDS
 from api.limits import Limits, rules
 from api.middleware import RequestMiddleware
 from api.openapi import ANYWHERE, DescribedAPI
+from api.ops.routes import router as ops_router
+from api.ops.sessions import Sessions
 from api.redis_client import GuardedRedis, create_redis
 from api.release import code_migrations
 from api.sentry import flush_sentry, start_sentry
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.tokens = Tokens(settings)
     app.state.refresh_tokens = RefreshTokens(settings)
     app.state.passwords = Passwords()
+    app.state.sessions = Sessions(redis, settings)
     app.state.webhook_rules = Rules.of(settings)
     app.state.readiness = Readiness.of(app.state.database, app.state.redis)
     install_error_handlers(app)
@@ -77,6 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health_router)
     for router in (users_router, items_router, exports_router, webhooks_router):
         app.include_router(router, prefix="/v1")
+    if settings.ops_password:  # else the console is not there, as any address that is not: 404
+        app.include_router(ops_router)
     return app
 
 

@@ -77,6 +77,10 @@ class Settings(ProcessSettings):
     token_audience: str = "slipway-api"  # noqa: S105  a name
     access_token_minutes: int = Field(default=15, ge=1, le=1440)
     refresh_token_days: int = Field(default=30, ge=1, le=365)
+    ops_user: str = Field(default="operator", pattern=r"^[\w.@+-]{1,64}$")
+    ops_password: SecretStr | None = None  # None: there is no console
+    ops_session_idle_minutes: int = Field(default=30, ge=1, le=24 * 60)
+    ops_session_max_minutes: int = Field(default=120, ge=1, le=24 * 60)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
     reload: bool = False  # new processes when a source file changes; production refuses it
@@ -90,7 +94,7 @@ class Settings(ProcessSettings):
     cors_credentials: bool = False
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # after cors_credentials, which its check reads
 
-    @field_validator("token_key_previous", mode="before")
+    @field_validator("token_key_previous", "ops_password", mode="before")
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return value or None  # Compose mounts a file in any case; an empty one stands for none

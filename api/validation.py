@@ -28,6 +28,7 @@ MIN_TOKEN_KEY_BITS = 100  # Shannon estimate: 32 random hex digits have about 12
 MIN_PASSWORD_CHARS = 16  # chosen: nobody types it; 16 random letters and digits are 95 bits
 MIN_PASSWORD_BITS = 40  # by the same estimate: 16 random hex digits have about 54, "aaaaaaaaaaaaaaaB" has 5
 LONGEST_TOKEN_MINUTES = 60  # an access token cannot be called back
+LONGEST_SESSION_MINUTES = 120  # chosen: a browser that was left open is the operator's hand for that long
 
 # What other stacks read from the environment. Somebody who sets one believes that it holds.
 NOT_READ = {
@@ -46,7 +47,8 @@ FIXES = {
     "DEBUG": "take it out of the container's environment",
     "DOCS_ENABLED": "empty it in .env",
     "ENVIRONMENT": "empty it in .env where this is no machine of a developer",
-    "OPS_PASSWORD": "put a random one of 16 characters or more into secrets/ops_password, or empty OPS_USER in .env",
+    "OPS_PASSWORD": "put a random one of 16 characters or more into secrets/ops_password; empty, the console is off",
+    "OPS_SESSION_MAX_MINUTES": "set 120 or less in .env, which is the default",
     "REDIS_PASSWORD": "put a random one of 16 characters or more into secrets/redis_password, and restart redis",
     "RELOAD": "take it out of the container's environment",
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
@@ -154,12 +156,11 @@ def _cors_origins(value: tuple[str, ...], facts: Mapping[str, Any]) -> str | Non
 
 
 def _ops_password(value: SecretStr | None, facts: Mapping[str, Any]) -> str | None:
-    """The operations console is on where it has a user; then it needs a password that nobody guesses."""
-    user = facts.get("ops_user") or ""
-    text = value.get_secret_value() if value else ""
-    if not user and not text:
+    """The operations console is on where it has a password, which nobody must guess."""
+    if value is None:
         return None
-    return "empty, although OPS_USER turns the console on" if not text else weakness(text)
+    text = value.get_secret_value()
+    return "the same as OPS_USER" if text == facts.get("ops_user") else weakness(text)
 
 
 def _webhook_networks(value: str, _: Mapping[str, Any]) -> str | None:
@@ -250,6 +251,11 @@ def _access_token_minutes(value: int, _: Mapping[str, Any]) -> str | None:
     return f"over {LONGEST_TOKEN_MINUTES}: a stolen access token is good for that long" if is_long else None
 
 
+def _ops_session_max_minutes(value: int, _: Mapping[str, Any]) -> str | None:
+    is_long = value > LONGEST_SESSION_MINUTES
+    return f"over {LONGEST_SESSION_MINUTES}: a browser left open is logged in for that long" if is_long else None
+
+
 def _redis_password(value: SecretStr, _: Mapping[str, Any]) -> str | None:
     return weakness(value.get_secret_value())
 
@@ -259,6 +265,7 @@ WARNED: dict[str, Rule] = {
     "database_sslmode": _database_sslmode,
     "docs_enabled": _docs_enabled,
     "access_token_minutes": _access_token_minutes,
+    "ops_session_max_minutes": _ops_session_max_minutes,
     "redis_password": _redis_password,
 }
 

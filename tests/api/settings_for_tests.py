@@ -9,6 +9,9 @@ from api.settings import Settings
 TOKEN_KEY = "q8Zr1vXw3Ty6Ub9Nc2Me5Ka7Ld0Pf4Hg"
 
 
+OPS_PASSWORD = "t5Wz-kE8c-Jq2n-Yb7g"
+
+
 def make_settings(**changes: Any) -> Settings:
     given: dict[str, Any] = {
         "environment": "production",

@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from api.app import create_app
-from tests.api.settings_for_tests import make_settings
+from tests.api.settings_for_tests import OPS_PASSWORD, make_settings
 
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return create_app(make_settings(docs_enabled=True)).openapi()
+    return create_app(make_settings(docs_enabled=True, ops_password=SecretStr(OPS_PASSWORD))).openapi()
 
 
 def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> None:
@@ -42,6 +43,9 @@ def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> Non
         ("get", "/v1/webhooks/{webhook_id}/deliveries"),
         ("post", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"),
         ("post", "/v1/webhooks/{webhook_id}/replay"),
+        ("post", "/ops/session"),
+        ("get", "/ops/session"),
+        ("delete", "/ops/session"),
     }
 
 

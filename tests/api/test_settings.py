@@ -93,7 +93,7 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.database_port == 5432
 
 
-@pytest.mark.parametrize("name", ["token_key_previous"])
+@pytest.mark.parametrize("name", ["token_key_previous", "ops_password"])
 def test_an_empty_or_missing_file_of_an_optional_secret_stands_for_none(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -23,9 +23,11 @@ NUMBER_KEYS = (
     "DATABASE_POOL_SIZE",
     "WORKER_CONCURRENCY",
 )
-SECRETS = ("database_password", "redis_password", "token_key")
+SECRETS = ("database_password", "redis_password", "token_key", "ops_password")
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")
+# May be emptied: an empty one turns the console off.
+CLEARABLE_SECRETS = ("ops_password",)
 
 
 @dataclass(frozen=True)

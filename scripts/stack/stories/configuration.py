@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config import environment
-from stack.config.project import CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project, default_state, load
+from stack.config.project import CLEARABLE_SECRETS, CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project, default_state, load
 from stack.failure import Failure
 from stack.runner import Runner
 
@@ -85,7 +85,7 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
         if not path.exists():
             runner.write(path, secrets.token_urlsafe(SECRET_BYTES) + "\n", 0o444)
             made.append(name)
-        elif not path.read_text(encoding="utf-8").strip():
+        elif name not in CLEARABLE_SECRETS and not path.read_text(encoding="utf-8").strip():
             raise Failure(
                 f"the secret file {path} is empty",
                 hints=[f"restore it from where you keep secrets; only for a new stack: rm {path}, and run this again"],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from stack.commands import engine
 from stack.config import connections
 from stack.config.environment import RUNBOOK
-from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
+from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.runner import Result, Runner
 from stack.stories import observation
@@ -16,6 +16,7 @@ from stack.stories import observation
 EX_CONFIG = 78  # api/settings.py
 JUDGE_SECONDS = 60  # a start of Python: 0.7 s measured on two shared cores
 CRITICAL, WARNING = "critical ", "warning "
+MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)
 
 
 def run(runner: Runner, project: Project) -> bool:
@@ -80,14 +81,15 @@ def short(line: str) -> str:
 def _files(runner: Runner, project: Project) -> list[str]:
     composed = runner.read(engine.compose_argv("config", "--quiet"))
     found = [f"{CRITICAL}compose: {composed.err.strip()}; correct .env"] if composed.code != 0 else []
-    for name in SECRETS:
+    for name in (*SECRETS, *OPTIONAL_SECRETS):
         path = project.secrets / name
-        if not path.exists() or not path.read_text(encoding="utf-8").strip():
-            found.append(f"{CRITICAL}{name.upper()}: {path} is missing or empty; restore it from your copy of secrets/")
-    for name in OPTIONAL_SECRETS:
-        path = project.secrets / name
-        if not path.exists():
-            found.append(f"{CRITICAL}{name.upper()}: {path} is missing; ./scripts/up.sh makes it")
+        if name in MAY_BE_EMPTY:
+            fault = "" if path.exists() else "missing; ./scripts/up.sh makes it"
+        else:
+            is_there = path.exists() and path.read_text(encoding="utf-8").strip()
+            fault = "" if is_there else "missing or empty; restore it from your copy of secrets/"
+        if fault:
+            found.append(f"{CRITICAL}{name.upper()}: {path} is {fault}")
     return found
 
 

@@ -248,10 +248,13 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         runner.say("\nnothing was changed; without --dry-run this is done")
         runner.say(observation.what_serves(runner, project))
         return
+    console = project.secrets / "ops_password"
+    has_console = bool(console.read_text(encoding="utf-8").strip())
     runner.say(
         f"\nup in {runner.clock() - steps.started:.1f} s\n"
         f"  address      {project.url}\n"
         + (f"  first login  {credentials}\n" if credentials.exists() else "")
+        + (f"  console      {project.url}/ops/session, password in {console}\n" if has_console else "")
         + f"  try it       curl {trust} {project.url}/readyz\n"
         + _deploy_next(runner, project)
         + "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"

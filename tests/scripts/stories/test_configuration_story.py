@@ -87,11 +87,15 @@ def test_a_secret_that_is_there_is_never_touched(runner: RecordingRunner, loaded
     assert (kept.read_bytes(), kept.stat().st_mtime) == (before, 1)
 
 
-def test_a_second_key_stays_as_it_is(runner: RecordingRunner, loaded: Project) -> None:
+def test_an_emptied_console_password_and_a_second_key_stay_as_they_are(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     ensure_secrets(runner, loaded)
-    (loaded.secrets / "token_key_previous").chmod(0o600)
-    (loaded.secrets / "token_key_previous").write_text("an older key\n", encoding="utf-8")
+    for name, value in (("ops_password", ""), ("token_key_previous", "an older key\n")):
+        (loaded.secrets / name).chmod(0o600)
+        (loaded.secrets / name).write_text(value, encoding="utf-8")
     assert ensure_secrets(runner, loaded) == []
+    assert (loaded.secrets / "ops_password").read_text(encoding="utf-8") == ""
     assert (loaded.secrets / "token_key_previous").read_text(encoding="utf-8") == "an older key\n"
 
 

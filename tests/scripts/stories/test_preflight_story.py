@@ -44,9 +44,15 @@ def test_a_host_that_is_well_passes_without_an_effect(host: Host, project: Proje
     assert (host.ran, host.written) == ([], [])
 
 
+def test_an_emptied_console_password_is_as_good_as_a_strong_one(host: Host, project: Project) -> None:
+    (project.secrets / "ops_password").write_text("\n", encoding="utf-8")
+    assert preflight.check(host, project) == []
+
+
 def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project) -> None:
     (project.secrets / "token_key").unlink()
     (project.secrets / "redis_password").write_text("\n", encoding="utf-8")
+    (project.secrets / "ops_password").unlink()
     (project.secrets / "token_key_previous").unlink()
     host.reply("docker compose config", Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"))
     host.reply("max_connections", Result(0, "20|3\n"))
@@ -56,6 +62,7 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project)
     for part in (
         "token_key is missing or empty",
         "redis_password is missing or empty",
+        "ops_password is missing",
         "token_key_previous is missing",
         "compose: required variable POSTGRES_IMAGE is missing a value",
         "GB are free at /",

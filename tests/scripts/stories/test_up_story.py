@@ -51,6 +51,20 @@ def test_the_first_user_is_registered_once_and_told_by_file_only(
     assert machine.users == [user]
 
 
+def test_the_console_is_told_by_file_only_and_not_where_it_is_off(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    up.run(runner, checkout)
+    file = load(checkout).secrets / "ops_password"
+    assert f"/ops/session, password in {file}" in "\n".join(runner.said)
+    assert file.read_text(encoding="utf-8").strip() not in "\n".join(runner.said)
+    file.chmod(0o600)
+    file.write_text("", encoding="utf-8")
+    runner.said.clear()
+    up.run(runner, checkout)
+    assert "/ops" not in "\n".join(runner.said)
+
+
 def test_the_first_user_is_a_draft_before_it_is_registered_so_that_no_password_is_lost(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:

@@ -1,0 +1,19 @@
+"""What the console sends and gets."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from api.text import Text
+
+
+class OpsLogin(BaseModel):
+    user: Text = Field(min_length=1, max_length=64)
+    password: Text = Field(min_length=1, max_length=256, repr=False)
+
+
+class OpsSession(BaseModel):
+    user: str
+    csrf_token: str = Field(description="For the header X-CSRF-Token of every request that is not a GET.")
+    ends_at: datetime = Field(description="The session ends then, however much it is used.")
+    idle_seconds: int = Field(description="The session ends after so many seconds without a request.")

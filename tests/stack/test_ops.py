@@ -1,0 +1,141 @@
+"""Sessions of the operations console: opened, limited, lost with Redis, kept over a deploy."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+
+from api.redis_client import AWAY_SECONDS
+from tests.stack.harness import Stack, wait_until
+
+pytestmark = pytest.mark.stack
+COOKIE = "__Host-slipway_ops"
+
+
+@contextmanager
+def operator(stack: Stack) -> Iterator[httpx2.Client]:
+    """Yield a browser that is logged in to the console, with the CSRF token in its headers."""
+    with stack.client(timeout=10) as browser:
+        answer = browser.post("/ops/session", json=credentials(stack))
+        assert answer.status_code == 201, answer.text
+        browser.headers["X-CSRF-Token"] = answer.json()["csrf_token"]
+        yield browser
+
+
+def credentials(stack: Stack) -> dict[str, str]:
+    password = (stack.root / "secrets/ops_password").read_text(encoding="utf-8").strip()
+    return {"user": "operator", "password": password}
+
+
+def session_status(browser: httpx2.Client) -> int:
+    return browser.get("/ops/session").status_code
+
+
+def refresh_token(stack: Stack, client: httpx2.Client) -> str:
+    """Log the first user in, who has nothing to do with the console."""
+    user = json.loads((stack.root / "secrets/first_user.json").read_text(encoding="utf-8"))
+    return str(client.post("/v1/users/login", json=user).json()["refresh_token"])
+
+
+def refresh_status(client: httpx2.Client, token: str) -> int:
+    return client.post("/v1/users/refresh", json={"refresh_token": token}).status_code
+
+
+def key_of(stack: Stack, csrf_token: str) -> str:
+    """Return the Redis key of the session with this CSRF token."""
+    keys = stack.redis("--scan", "--pattern", "ops:session:*").splitlines()
+    return next(key for key in keys if csrf_token in stack.redis("GET", key))
+
+
+def test_a_session_is_opened_read_and_closed_and_redis_holds_no_id(stack: Stack) -> None:
+    with stack.client() as browser:
+        assert session_status(browser) == 401
+        assert browser.post("/ops/session", json={**credentials(stack), "password": "wrong"}).status_code == 401
+        opened = browser.post("/ops/session", json=credentials(stack))
+        name, *attributes = opened.headers["set-cookie"].split("; ")
+        assert name.startswith(f"{COOKIE}=")
+        assert {attribute.lower() for attribute in attributes} == {"httponly", "path=/", "samesite=strict", "secure"}
+        assert browser.get("/ops/session").json() == opened.json()
+        key = key_of(stack, opened.json()["csrf_token"])
+        assert browser.cookies[COOKIE] not in key + stack.redis("GET", key)
+        for header in ({}, {"X-CSRF-Token": "wrong"}):
+            assert browser.delete("/ops/session", headers=header).json()["error"] == "csrf_failed"
+        taken = browser.cookies[COOKIE]
+        closed = browser.delete("/ops/session", headers={"X-CSRF-Token": opened.json()["csrf_token"]})
+        assert closed.status_code == 204
+        assert COOKIE not in browser.cookies
+        browser.cookies.clear()
+        assert browser.get("/ops/session", headers={"Cookie": f"{COOKIE}={taken}"}).status_code == 401
+
+
+def test_a_login_gives_a_new_id_and_takes_over_none(stack: Stack) -> None:
+    with operator(stack) as browser:
+        before = browser.cookies[COOKIE]
+        assert browser.post("/ops/session", json=credentials(stack)).status_code == 201
+        assert browser.cookies[COOKIE] != before
+        assert session_status(browser) == 200
+    with stack.client() as thief:
+        header = {"Cookie": f"{COOKIE}={before}"}
+        assert thief.get("/ops/session", headers=header).status_code == 401
+        planted = thief.post("/ops/session", json=credentials(stack), headers=header)
+        assert before not in planted.headers["set-cookie"]
+
+
+def test_a_session_ends_when_it_idles_and_when_its_time_is_over(stack: Stack) -> None:
+    with operator(stack) as browser:
+        key = key_of(stack, browser.headers["X-CSRF-Token"])
+        assert 1790 <= int(stack.redis("TTL", key)) <= 1800
+        stack.redis("EXPIRE", key, "60")
+        assert session_status(browser) == 200
+        assert 1790 <= int(stack.redis("TTL", key)) <= 1800, "a request begins the idle time anew"
+        stored = json.loads(stack.redis("GET", key))
+        assert 7190 <= stored["ends_at"] - time.time() <= 7200
+        stack.redis("SET", key, json.dumps({**stored, "ends_at": int(time.time()) - 1}), "KEEPTTL")
+        assert session_status(browser) == 401
+
+
+@pytest.mark.parametrize(("away", "back"), [("stop", "start"), ("pause", "unpause")])
+def test_without_redis_the_console_alone_is_closed(stack: Stack, away: str, back: str) -> None:
+    with operator(stack) as browser:
+        stack.compose(away, "redis")
+        try:
+            answers = [browser.get("/ops/session"), browser.post("/ops/session", json=credentials(stack))]
+            assert refresh_status(browser, refresh_token(stack, browser)) == 200
+        finally:
+            stack.compose(back, "redis")
+        # A process that has just failed leaves Redis alone for so long, whatever the other one finds.
+        every_process_asks = time.monotonic() + AWAY_SECONDS
+        for answer in answers:
+            assert (answer.status_code, answer.json()["error"]) == (503, "console_unavailable")
+            assert answer.headers["retry-after"] == "1"
+            assert answer.elapsed.total_seconds() < 2
+        wait_until(lambda: time.monotonic() > every_process_asks, 2 * AWAY_SECONDS, "every process asks again")
+        wait_until(lambda: session_status(browser) == 200, 20, "the session is there again")
+
+
+def test_a_flush_logs_operators_out_and_nobody_else(stack: Stack) -> None:
+    with operator(stack) as browser:
+        token, header = refresh_token(stack, browser), {"Authorization": f"Bearer {stack.token()}"}
+        stack.redis("FLUSHALL")
+        assert session_status(browser) == 401
+        assert browser.get("/v1/users/me", headers=header).status_code == 200
+        assert refresh_status(browser, token) == 200
+
+
+def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
+    stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
+    try:
+        with operator(stack) as browser:
+            token = refresh_token(stack, browser)
+            stack.compose("up", "--detach", "--no-deps", "--wait", "api-green")
+            stack.switch("green")
+            wait_until(lambda: browser.get("/version").json()["slot"] == "green", 10, "green answers")
+            assert session_status(browser) == 200
+            assert refresh_status(browser, token) == 200
+            assert browser.delete("/ops/session").status_code == 204
+    finally:
+        stack.switch("blue")
+        stack.compose("rm", "--stop", "--force", "api-green")
