@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.dependencies import SESSION_COOKIE, OperatorDep, SessionId, SessionsDep
 from api.errors import error_responses
+from api.limits import Asked, LimitsDep, RuleName, address_of
 from api.ops import service
 from api.ops.schemas import OpsLogin, OpsSession
 
@@ -12,12 +13,19 @@ router = APIRouter(prefix="/ops", tags=["ops"], responses=error_responses(401, 5
 
 @router.post("/session", status_code=201)
 async def log_in_operator(
-    login: OpsLogin, request: Request, response: Response, sessions: SessionsDep, earlier_id: SessionId
+    login: OpsLogin,
+    request: Request,
+    response: Response,
+    *,
+    sessions: SessionsDep,
+    earlier_id: SessionId,
+    limits: LimitsDep,
 ) -> OpsSession:
     """Log in to the operations console; the answer sets the session's cookie.
 
     A session that this browser had before ends.
     """
+    await limits.check(request.scope, Asked(RuleName.OPS_LOGIN, address_of(request)))
     client = request.client.host if request.client else None
     session_id, session = await service.log_in(request.app.state.settings, sessions, login, earlier_id, client)
     # No lifetime: the browser forgets it when it is closed, and the server long before that matters.

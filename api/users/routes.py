@@ -30,13 +30,14 @@ async def log_in(login: Login, request: Request, database: DatabaseDep, limits: 
 
 
 @router.post("/refresh", responses=error_responses(401))
-async def refresh(given: RefreshTokenIn, request: Request, database: DatabaseDep) -> TokenPair:
+async def refresh(given: RefreshTokenIn, request: Request, database: DatabaseDep, limits: LimitsDep) -> TokenPair:
     """Exchange a refresh token for a new pair of tokens.
 
     A refresh token is good for one exchange. When the answer was lost, repeat the request within 30 seconds: it
     gets the same refresh token again. Any other second use ends the whole login, because one of the two users of the
     token has stolen it.
     """
+    await limits.check(request.scope, Asked(RuleName.REFRESH, address_of(request)))
     state = request.app.state
     return await service.refresh(database, state.tokens, state.refresh_tokens, given.refresh_token)
 

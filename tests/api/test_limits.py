@@ -85,6 +85,8 @@ def test_every_rule_has_its_place_in_the_table_and_takes_its_number_from_the_set
         "user": (14, 2, "open"),
         "login": (8, 60, "local"),
         "login-address": (24, 60, "local"),
+        "refresh": (48, 60, "local"),
+        "ops-login": (8, 60, "local"),
         "registration": (9, 3600, "local"),
         "export": (10, 3600, "local"),
     }

@@ -87,8 +87,9 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         seconds = check_refusal(refused, 3)
         # Nobody's account is told from one that exists, and one account's guesses do not lock the others out.
         unknown = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
-        statuses = [client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS + 1)]
+        statuses = [client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS * 2)]
         assert statuses[:LOGINS] == [401] * LOGINS
+        assert 429 in statuses[LOGINS:]
         time.sleep(max(0.0, told + seconds - time.monotonic()))  # what the header promises, and no longer
         assert client.post("/v1/users/login", json=user).status_code == 200
         check_refusal(client.post("/v1/users/login", json=user), 3)
@@ -106,6 +107,42 @@ def test_one_address_is_limited_whatever_accounts_it_tries(fresh: Stack) -> None
         came_back = time.monotonic() - started  # one a second
     assert 3 * LOGINS <= statuses.count(401) <= 3 * LOGINS + came_back
     assert set(statuses) == {401, 429}
+
+
+def test_refreshes_from_one_address_are_limited_and_a_refused_one_uses_no_token_up(
+    fresh: Stack, user: dict[str, str]
+) -> None:
+    with fresh.client(timeout=30) as client, ThreadPoolExecutor(8) as threads:
+
+        def refresh(token: str) -> httpx2.Response:
+            return client.post("/v1/users/refresh", json={"refresh_token": token})
+
+        mine = client.post("/v1/users/login", json=user).json()["refresh_token"]
+        answers = list(threads.map(lambda _: refresh(uuid.uuid4().hex), range(8 * LOGINS)))
+        assert {answer.status_code for answer in answers} == {401, 429}
+        assert answers[0].headers["ratelimit-policy"] == '"refresh";q=120;w=60'
+        told = time.monotonic()
+        refused = next((answer for answer in (refresh(mine) for _ in range(10)) if answer.status_code != 200), None)
+        seconds = check_refusal(refused, 1) if refused else 0
+        time.sleep(max(0.0, told + seconds - time.monotonic()))
+    assert refused, "the tenth exchange of a second was not refused"
+
+
+def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> None:
+    password = (fresh.root / "secrets/ops_password").read_text(encoding="utf-8").strip()
+    with fresh.client(timeout=30) as client:
+
+        def log_in(user: str, password: str) -> httpx2.Response:
+            return client.post("/ops/session", json={"user": user, "password": password})
+
+        guesses = [log_in("operator" if i % 2 else "root", "wrong").status_code for i in range(LOGINS)]
+        assert guesses == [401] * LOGINS
+        refused = log_in("operator", password)
+        told = time.monotonic()
+        seconds = check_refusal(refused, 3)
+        assert "set-cookie" not in refused.headers
+        time.sleep(max(0.0, told + seconds - time.monotonic()))
+        assert log_in("operator", password).status_code == 201
 
 
 def test_a_users_writes_are_limited_and_reads_by_key_are_not(fresh: Stack, user: dict[str, str]) -> None:
