@@ -9,9 +9,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from api.app import create_app
-from tests.api.settings_for_tests import make_settings
+from api.dependencies import SESSION_COOKIE
+from tests.api.settings_for_tests import OPS_PASSWORD, make_settings
 from tests.conftest import Figure
 from tests.stack.harness import ROOT, Stack
 
@@ -30,10 +32,23 @@ def token(stack: Stack) -> str:
         return str(client.post("/v1/users/login", json=user).json()["access_token"])
 
 
-def run_schemathesis(stack: Stack, folder: Path, token: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def session(stack: Stack) -> str:
+    """The cookie of an operator's session. Its CSRF token is told to nobody: the session must outlive the run."""
+    password = (stack.root / "secrets/ops_password").read_text(encoding="utf-8").strip()
+    with stack.client() as client:
+        answer = client.post("/ops/session", json={"user": "operator", "password": password})
+        return str(answer.cookies[SESSION_COOKIE])
+
+
+def run_schemathesis(stack: Stack, folder: Path, token: str, session: str) -> subprocess.CompletedProcess[str]:
     """Run every check in every phase against the front door."""
-    (folder / "openapi.json").write_text(json.dumps(create_app(make_settings()).openapi()), encoding="utf-8")
-    (folder / "schemathesis.toml").write_text(f'hooks = "{Path(__file__).with_name("openapi_hooks.py")}"\n')
+    settings = make_settings(ops_password=SecretStr(OPS_PASSWORD))
+    (folder / "openapi.json").write_text(json.dumps(create_app(settings).openapi()), encoding="utf-8")
+    hooks = Path(__file__).with_name("openapi_hooks.py")
+    # Not as a header, which would be there in the requests too that are meant to lack it.
+    configuration = f'hooks = "{hooks}"\n[auth.openapi.APIKeyCookie]\napi_key = "{session}"\n'
+    (folder / "schemathesis.toml").write_text(configuration, encoding="utf-8")
     certificate = str(stack.root / "secrets/tls/fullchain.pem")
     argv = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", "openapi.json"]
     argv += ["--url", stack.url, "--tls-verify", certificate, "--header", f"Authorization: Bearer {token}"]
@@ -44,10 +59,10 @@ def run_schemathesis(stack: Stack, folder: Path, token: str) -> subprocess.Compl
 
 
 def test_every_operation_does_what_its_description_says(
-    stack: Stack, token: str, tmp_path: Path, figure: Figure
+    stack: Stack, token: str, session: str, tmp_path: Path, figure: Figure
 ) -> None:
     begun = str(int(time.time()))
-    done = run_schemathesis(stack, tmp_path, token)
+    done = run_schemathesis(stack, tmp_path, token, session)
     logged = stack.compose("logs", "--no-log-prefix", "--since", begun, "api-blue").splitlines()
     failed = [line for line in logged if '"request_failed"' in line]
     print(done.stdout, done.stderr, *failed, sep="\n")  # each failure comes with a command that repeats it
