@@ -42,7 +42,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     await app.state.database.start()
     start_sentry(settings)
     watching = asyncio.create_task(metrics.watch_loop(settings))
-    logger.info("api started", extra={"action": "api_started", "migration_head": code_migrations().head})
+    started = {"migration_head": code_migrations().head, "token_keys": app.state.tokens.key_ids}
+    logger.info("api started", extra={"action": "api_started", **started})
     yield
     watching.cancel()
     await app.state.database.close()

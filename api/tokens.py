@@ -32,6 +32,7 @@ class Tokens:
         self._headers = {"kid": key_id(self.key)}
         previous = settings.token_key_previous
         self._previous_key = previous.get_secret_value() if previous else ""
+        self.key_ids = [key_id(key) for key in (self.key, self._previous_key) if key]
         # What every token of that key begins with: comparing it is cheaper than reading the header twice.
         self._previous_start = self._start(self._previous_key) if previous else None
 

@@ -1,5 +1,6 @@
 """Brings about the runbook's incidents of deploy and rollback; their entries must end them."""
 
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable
@@ -83,6 +84,27 @@ def failed_job(stack: Stack) -> None:
     assert stack.run("./scripts/status.sh", check=False).returncode == 1
 
 
+EARLIER_TOKEN = "secrets/token_of_the_earlier_key"
+
+
+def token_key_replaced(stack: Stack) -> None:
+    """Another token key, in one step. Of the one before there is a copy."""
+    (stack.root / EARLIER_TOKEN).write_text(stack.token(), encoding="utf-8")
+    file = stack.root / "secrets/token_key"
+    file.rename(file.with_name("token_key.before"))
+    file.write_text(secrets.token_urlsafe(32) + "\n", encoding="utf-8")
+    file.chmod(0o444)
+    stack.compose("up", "--detach", "--no-deps", "--force-recreate", "--wait", "api-blue")
+    wait_until(stack.is_serving, 20, "the new key serves")
+    assert not accepts_the_earlier_token(stack)
+
+
+def accepts_the_earlier_token(stack: Stack) -> bool:
+    token = (stack.root / EARLIER_TOKEN).read_text(encoding="utf-8")
+    with stack.client(headers={"Authorization": f"Bearer {token}"}) as client:
+        return client.get("/v1/users/me").status_code == 200
+
+
 def lost_link(stack: Stack) -> None:
     """The live link is gone."""
     stack.compose("exec", "--no-TTY", "nginx", "rm", "/run/slots/live.sock")
@@ -99,5 +121,6 @@ DEPLOY_INCIDENTS: dict[str, Callable[[Stack], None]] = {
     "disk-or-memory-below-the-floor": below_the_floor,
     "deploy-by-hand": lambda stack: None,  # no incident: the commands must do what deploy.sh does
     "failed-jobs": failed_job,
+    "sessions-lost-after-a-deploy": token_key_replaced,
     "lost-live-link": lost_link,
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.deploy_incidents import DEPLOY_INCIDENTS
+from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
 
@@ -205,6 +205,8 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
         execute(stack, block)
     if name == "disk-full":
         assert dangling(stack) == []
+    if name == "sessions-lost-after-a-deploy":
+        assert accepts_the_earlier_token(stack)
     if name == "boot-refused-by-the-configuration":
         assert "LOG_LEVEL=\n" in (stack.root / ".env").read_text(encoding="utf-8"), "the first of two lines is kept"
 
