@@ -32,7 +32,7 @@ KEPT = frozenset(
 )
 FLUSH_SECONDS = 2.0  # below every grace period; a dead Sentry must not delay a drain
 SECRETS = re.compile(
-    r"\?\S+|\b(?:bearer|basic)\s+\S+|\b(?:password|passwd|token|secret|cookie|authorization)\b\s*[=:].*"
+    r"\?\S+|\b(?:bearer|basic)\s+\S+|\b\w{0,30}(?:password|passwd|token|secret|cookie|authorization)\w{0,30}\s*[=:].*"
     # What a message quotes is as a rule what was sent: invalid input syntax for type uuid: "...", KeyError('...').
     r"|\"[^\"]*\"?|'[^']*'?",
     re.IGNORECASE,

@@ -159,6 +159,11 @@ def test_scrubbing_keeps_the_first_line_without_what_was_sent() -> None:
     assert text == "duplicate key value violates unique constraint"
 
 
+@pytest.mark.parametrize("name", ["password", "ops_password", "refresh_token", "X-CSRF-Token", "token_key", "Cookie"])
+def test_scrubbing_knows_a_secret_by_a_part_of_its_name(name: str) -> None:
+    assert "7913" not in scrub(f"cannot take {name}=7913")
+
+
 MARK = str(7_913 * 1000 + 586)  # no line of code holds it, so that no report's source lines do
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from api.dependencies import SESSION_COOKIE
 from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
 SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
-SECRETS = ("database_password", "redis_password", "token_key")
-SENT = ("query", "header", "cookie", "password", "bearer", "basic", "unknown")
+SECRETS = ("database_password", "redis_password", "token_key", "ops_password")
+SENT = ("query", "header", "cookie", "password", "bearer", "basic", "unknown", "refresh", "console")
 PSQL = (
     *("docker", "compose", "exec", "--no-TTY", "postgres", "psql", "-qtAX", "--username=postgres"),
     *("--dbname=slipway", "--host=/tmp", "--command"),
@@ -35,6 +36,12 @@ def canaries(stack: Stack) -> Iterator[dict[str, str]]:
     found["tls key"] = (folder / "tls/privkey.pem").read_text(encoding="utf-8").splitlines()[1]
     found["first password"] = json.loads((folder / "first_user.json").read_text(encoding="utf-8"))["password"]
     found["access token"] = stack.token()
+    with stack.client() as client:
+        user = json.loads((folder / "first_user.json").read_text(encoding="utf-8"))
+        found["refresh token"] = client.post("/v1/users/login", json=user).json()["refresh_token"]
+        client.post("/v1/users/refresh", json={"refresh_token": found["refresh token"]})
+        opened = client.post("/ops/session", json={"user": "operator", "password": found["ops_password"]})
+        found["session"], found["csrf token"] = client.cookies[SESSION_COOKIE], opened.json()["csrf_token"]
     found["sentry_dsn"] = "canarydsn7913586"
     found |= {place: f"canary-{place}-7913586" for place in SENT}
     found["hash"] = "$argon2id$"
@@ -61,6 +68,9 @@ def answers(stack: Stack, canaries: dict[str, str]) -> str:
             ("POST", "/v1/users/login", {"json": {**user, "password": canaries["unknown"]}}),
             ("POST", "/v1/users/login", {"json": {"password": canaries["password"]}}),
             ("POST", "/v1/users/login", {"content": f"{{broken {canaries['password']}"}),
+            ("POST", "/v1/users/refresh", {"json": {"refresh_token": canaries["refresh"]}}),
+            ("POST", "/ops/session", {"json": {"user": "operator", "password": canaries["console"]}}),
+            ("DELETE", "/ops/session", {"headers": {"Cookie": f"{SESSION_COOKIE}={canaries['session']}"}}),
             ("PATCH", "/readyz", {}),
             ("GET", "/nothing-here", {}),
             ("POST", "/v1/users", {"content": canaries["password"].encode() * 100_000}),
