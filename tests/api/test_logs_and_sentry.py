@@ -91,7 +91,7 @@ class Kept(Transport):
         self.sent: list[dict[str, Any]] = []
 
     def capture_envelope(self, envelope: Envelope) -> None:
-        self.sent.extend(item.payload.json or {} for item in envelope.items)
+        self.sent.extend(part.payload.json or {} for part in envelope)
 
 
 def fail(message: str) -> RuntimeError:
