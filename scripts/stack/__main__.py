@@ -9,7 +9,7 @@ from pathlib import Path
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
-from stack.stories import deploy, logs, observation, plan, retire, rollback, settings, status, up
+from stack.stories import deploy, jobs, logs, observation, plan, retire, rollback, settings, status, up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--after", type=float, default=0, metavar="SECONDS")
     one.add_argument("--entry", type=int, required=True, metavar="N", help="entries in the ledger when it was started")
 
+    _add_looking(commands)
+    _complete(commands.choices)
+    return main
+
+
+def _add_looking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that need a running stack, and no lock."""
     commands.add_parser("check-config", prog="scripts/check-config.sh", help="what is wrong or unwise in the settings")
 
     one = commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
@@ -48,8 +55,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("services", nargs="*", metavar="SERVICE", help="for example api-blue; all where none is named")
     one.add_argument("--lines", type=_positive, metavar="N", help="last lines of each service (default 200)")
     one.add_argument("--request", default="", metavar="ID", help="every line of one request, from nginx to the job")
-    _complete(commands.choices)
-    return main
+
+    one = commands.add_parser("jobs", prog="scripts/jobs.sh", help="the jobs that failed for good")
+    one.add_argument("action", nargs="?", choices=jobs.ACTIONS, default="list", help="default: list")
+    one.add_argument("ids", nargs="*", type=_positive, metavar="ID", help="of failed jobs, as `list` shows them")
+    one.add_argument("--all", action="store_true", help="every failed job instead of those named")
+    one.add_argument("--task", default="", metavar="NAME", help="with list or --all: of one task only")
 
 
 def _complete(commands: dict[str, argparse.ArgumentParser]) -> None:
@@ -91,6 +102,9 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         sys.stderr.write(_what_serves(runner) + "\n")
     elif command == "check-config":
         return 0 if settings.run(runner, loaded) else 1
+    elif command == "jobs":
+        jobs.run(runner, loaded, arguments.action, arguments.ids, is_all=arguments.all, task=arguments.task)
+        sys.stderr.write(_what_serves(runner) + "\n")
     elif arguments.history:
         status.history(runner, loaded)
     else:

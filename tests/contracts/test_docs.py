@@ -175,7 +175,7 @@ def test_every_script_that_the_text_names_exists(path: Path) -> None:
 def test_every_script_takes_the_options_it_is_shown_with(path: Path) -> None:
     shown = 0
     for command in commands(path):
-        for match in re.finditer(r"\./scripts/(up|deploy|rollback|status|logs|check-config)\.sh([^|;&>]*)", command):
+        for match in re.finditer(r"\./scripts/(up|deploy|rollback|status|logs|check-config|jobs)\.sh([^|;&>]*)", command):
             parser().parse_args([match[1], *shlex.split(match[2], comments=True)])
             shown += 1
     assert shown

@@ -15,7 +15,7 @@ from stack.runner import Result
 from tests.scripts.conftest import ROOT, Typed
 from tests.scripts.recording import RecordingRunner
 
-COMMANDS = ("up", "deploy", "rollback", "status", "logs")
+COMMANDS = ("up", "deploy", "rollback", "status", "logs", "jobs")
 
 
 def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

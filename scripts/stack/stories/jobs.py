@@ -1,0 +1,48 @@
+"""The story of `jobs.sh`: lists, retries and discards the jobs that failed for good, by the live release's code.
+
+It runs in a throw-away container: the worker may be what is down, and in the API's it would take of the API's memory.
+"""
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.failure import USAGE, Failure
+from stack.runner import Runner
+from stack.stories import observation
+
+ACTIONS = ("list", "retry", "discard")
+RUNBOOK = "failed-jobs"
+
+
+def run(runner: Runner, project: Project, action: str, ids: list[int], *, is_all: bool, task: str) -> None:
+    """Do it in one transaction: where one of the jobs named is not a failed one, nothing is changed.
+
+    Raises:
+        Failure: with what stands in the way.
+    """
+    _check_usage(action, ids, is_all=is_all, task=task)
+    slot = observation.live_slot(runner, project)
+    words = [*map(str, ids), *(["--all"] if is_all else []), *(["--task", task] if task else [])]
+    command = ["python", "-m", "api.deadletters", action, *words]
+    argv = engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", f"api-{slot}", *command)
+    done = runner.read(argv) if action == "list" else runner.run(argv, check=False)
+    if done.code != 0:
+        observed = [line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")]
+        hints = ["./scripts/jobs.sh list shows the failed jobs"] if observed else ["./scripts/status.sh"]
+        raise Failure(
+            observed[0] if observed else f"the release in slot {slot} cannot be asked: {done.err.strip()[-200:]}",
+            hints=[*hints, "nothing was changed"],
+            runbook=RUNBOOK,
+        )
+    runner.say(done.out.rstrip())
+
+
+def _check_usage(action: str, ids: list[int], *, is_all: bool, task: str) -> None:
+    fault = ""
+    if action == "list" and (ids or is_all):
+        fault = "list takes --task alone"
+    elif action != "list" and bool(ids) == is_all:
+        fault = f"{action} takes the ids of jobs, or --all"
+    elif task and ids:
+        fault = "--task goes with --all, not with ids"
+    if fault:
+        raise Failure(fault, hints=["./scripts/jobs.sh --help"], code=USAGE)
