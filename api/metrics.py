@@ -5,8 +5,8 @@ shows them, added up over the processes of the slot (api/server/metric_files.py)
 `livesum` or `livemax`. Info, Enum, exemplars and collectors of one's own are not shown. Names begin with `slipway_`.
 Labels have few values: never an id, an address or a path as it was sent.
 
-The worker is one process: the same definitions count there in memory, and it shows them by
-`prometheus_client.start_http_server` or by `render`.
+Each process of the worker counts the same definitions in memory, and shows them at a port of its own
+(worker/metrics.py).
 """
 
 import asyncio

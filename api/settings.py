@@ -111,6 +111,7 @@ class WorkerSettings(ProcessSettings):
     """The worker's settings; it holds neither the token key nor the Redis password."""
 
     service: str = Field(default="worker", validation_alias="SLIPWAY_SERVICE", pattern=r"^[a-z]{2,20}$")
+    worker_processes: int = Field(default=1, ge=1, le=8)
     worker_concurrency: int = Field(default=4, ge=1, le=64)
     export_keep_hours: int = Field(default=24, ge=1, le=24 * 90)
 

@@ -28,7 +28,9 @@ FORMULA_STARTS = (
     "\t",
     "\r",
 )  # spreadsheets run a cell that begins so (OWASP, CSV injection)
-FAILED_AFTER = timedelta(hours=1)  # a job that killed its worker on every attempt cannot say so itself
+# A job that ended its worker on every attempt cannot say so itself. An export is committed with its job, so that one
+# without a job that could run has none any more; chosen as the time between two looks.
+FAILED_AFTER = timedelta(minutes=5)
 FORGET_AFTER = timedelta(days=30)  # until then an expired export answers 410, afterwards 404
 NO_JOB_LEFT = text(
     "NOT EXISTS (SELECT FROM procrastinate_jobs job WHERE job.task_name = 'exports.write'"

@@ -1,6 +1,7 @@
 """The worker's life: wait for Postgres, run jobs, survive its restarts, drain, stop."""
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -14,15 +15,17 @@ import sqlalchemy.exc
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
+from api.container import memory_limit_bytes, used_bytes
 from api.database import Database, connect_arguments
 from api.jobs import queue
 from api.sentry import flush_sentry, start_sentry
 from api.settings import WorkerSettings
 from api.timeouts import WORKER_DRAIN_SECONDS
 from api.webhooks.targets import Rules
-from worker import webhooks
+from worker import metrics, webhooks
 from worker.circuits import Circuits
-from worker.health import BEAT_SECONDS, HEARTBEAT_FILE
+from worker.execution import run_job
+from worker.health import BEAT_SECONDS, STUCK_SECONDS, heartbeat_file
 from worker.sending import Sender
 from worker.stalled import (
     HEARTBEAT_SECONDS,
@@ -36,14 +39,23 @@ from worker.tasks import OWN_QUEUES
 logger = logging.getLogger(__name__)
 
 QUEUE_CONNECTIONS = 3  # fetch, finish, heartbeat; listening takes one more, jobs take one each
+METRICS_CONNECTIONS = 1  # of its own, so that the queue is counted while every job holds one
+# Of the container's memory, for all processes: at the limit itself the kernel kills, with the jobs in hand.
+MEMORY_SHARE = 0.8
+IDLE_SHARE = 0.9  # of a process's own: an idle one above it would be replaced after a few jobs
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
 DATABASE_ERRORS = (psycopg.Error, procrastinate.exceptions.ConnectorException, sqlalchemy.exc.SQLAlchemyError)
 
 
 class WorkerLoop:
-    def __init__(self, settings: WorkerSettings) -> None:
+    """One process of the worker; `process` is its number in the container, from 0."""
+
+    def __init__(self, settings: WorkerSettings, process: int) -> None:
         self.settings = settings
-        self.database = Database(settings, pool_size=settings.worker_concurrency)
+        self.heartbeat_file = heartbeat_file(process)
+        self.database = Database(settings, pool_size=settings.worker_concurrency + METRICS_CONNECTIONS)
+        self.process = process
+        self.memory_bytes = share_bytes(memory_limit_bytes(), settings.worker_processes)
         self.worker: Worker | None = None
         self.stopping = asyncio.Event()
         sender = Sender(Rules.of(settings), Circuits())
@@ -54,7 +66,14 @@ class WorkerLoop:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signal, number)
         start_sentry(self.settings)
-        beat = asyncio.create_task(_every(BEAT_SECONDS, _touch_heartbeat), name="beat")
+        collector = metrics.serve(self.process)
+        tasks = [
+            asyncio.create_task(_every(BEAT_SECONDS, self._beat), name="beat"),
+            asyncio.create_task(
+                _every(metrics.LOOK_SECONDS, lambda: collector.look(self.database, OWN_QUEUES)), name="look"
+            ),
+        ]
+        self._check_memory()
         logger.info("worker started", extra={"action": "worker_started", "queues": OWN_QUEUES})
         if self.settings.webhook_allowed_networks:
             logger.warning(
@@ -66,10 +85,35 @@ class WorkerLoop:
                 if await self._wait_for_database():
                     await self._run_once()
         finally:
-            beat.cancel()
+            for task in tasks:
+                task.cancel()
+            faulthandler.cancel_dump_traceback_later()
             await self.database.close()
             logger.info("worker stopped", extra={"action": "worker_stopped"})
             flush_sentry()
+
+    async def _beat(self) -> None:
+        self.heartbeat_file.touch()
+        # The next beat puts this off. A blocked loop cannot: then C code, which needs no interpreter lock, writes down
+        # where each thread is and ends the process; the engine or the supervisor starts another.
+        faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
+        used = used_bytes()
+        if self.memory_bytes and used > self.memory_bytes and not self.stopping.is_set():
+            logger.warning(
+                "over its share of memory, another process takes its place",
+                extra={"action": "worker_over_memory", "bytes": used, "share_bytes": self.memory_bytes},
+            )
+            self._drain("memory")
+
+    def _check_memory(self) -> None:
+        """Replace nobody where even an idle process has too small a share: the next would be no smaller."""
+        used = used_bytes()
+        if self.memory_bytes and used > self.memory_bytes * IDLE_SHARE:
+            logger.warning(
+                "too little memory for so many processes",
+                extra={"action": "worker_memory_small", "bytes": used, "share_bytes": self.memory_bytes},
+            )
+            self.memory_bytes = None
 
     def _signal(self, number: signal.Signals) -> None:
         if self.stopping.is_set():
@@ -78,10 +122,13 @@ class WorkerLoop:
             logger.warning("second signal, stopping now", extra={"action": "worker_killed"})
             logging.shutdown()
             os._exit(128 + number)
+        self._drain(number.name)
+
+    def _drain(self, reason: str) -> None:
         logger.info(
             "draining, at most %d s",
             WORKER_DRAIN_SECONDS,
-            extra={"action": "worker_draining", "signal": number.name},
+            extra={"action": "worker_draining", "reason": reason},
         )
         self.stopping.set()
         if self.worker:
@@ -160,12 +207,18 @@ class WorkerLoop:
             install_signal_handlers=False,
             update_heartbeat_interval=HEARTBEAT_SECONDS,
             stalled_worker_timeout=STALLED_SECONDS,
+            worker_middleware=[run_job],
             additional_context={
                 "database": self.database,
                 "deliveries": self.deliveries,
                 "export_keep_hours": self.settings.export_keep_hours,
             },
         )
+
+
+def share_bytes(limit_bytes: int | None, processes: int) -> int | None:
+    """Return what one process may take before it is replaced, or None where the container has no limit."""
+    return None if limit_bytes is None else int(limit_bytes * MEMORY_SHARE / processes)
 
 
 async def _ask_queue(settings: WorkerSettings) -> None:
@@ -176,10 +229,6 @@ async def _ask_queue(settings: WorkerSettings) -> None:
 async def _renew(worker: Worker) -> None:
     if worker.worker_id is not None:
         await queue.job_manager.update_heartbeat(worker.worker_id)
-
-
-async def _touch_heartbeat() -> None:
-    HEARTBEAT_FILE.touch()
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:

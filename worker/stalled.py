@@ -4,7 +4,8 @@ import logging
 
 from psycopg_pool import AsyncConnectionPool
 
-from worker.tasks import MAX_ATTEMPTS
+from api.jobs import SUSPECT_LOCK
+from worker.execution import MAX_ATTEMPTS
 
 logger = logging.getLogger(__name__)
 
@@ -16,9 +17,12 @@ POLL_SECONDS = 5.0  # a job brought back sends no notification, it is found by p
 # One statement, so that any number of workers may run it at once: it locks only jobs that are still stalled,
 # and skips what another worker is just bringing back. procrastinate's own way knows no limit of attempts:
 # a job that kills its worker would do so for ever.
+# (1) A job whose like waits, or is stalled with it, is dropped: two cannot wait, and the whole statement would fail.
+# (2) From the second time on a job is suspected of killing its worker, and suspects run one at a time: else those that
+#     were in hand beside the culprit would lose their attempts with it.
 RESCUE = f"""
     WITH stalled AS MATERIALIZED (
-        SELECT job.id, job.task_name, job.attempts
+        SELECT job.id, job.task_name, job.attempts, job.lock, job.queueing_lock
           FROM procrastinate_jobs job
          WHERE job.status = 'doing'
            AND NOT EXISTS (
@@ -27,28 +31,41 @@ RESCUE = f"""
                   AND worker.last_heartbeat >= now() - make_interval(secs => {STALLED_SECONDS})
            )
            FOR UPDATE SKIP LOCKED
+    ), judged AS MATERIALIZED (
+        SELECT *,
+               CASE WHEN attempts + 1 >= {MAX_ATTEMPTS} THEN 'job_set_aside'
+                    WHEN EXISTS (  -- (1)
+                        SELECT FROM procrastinate_jobs other
+                         WHERE other.queueing_lock = stalled.queueing_lock AND other.status = 'todo'
+                    ) OR EXISTS (
+                        SELECT FROM stalled other
+                         WHERE other.queueing_lock = stalled.queueing_lock AND other.id > stalled.id
+                    ) THEN 'job_dropped'
+                    ELSE 'job_rescued'
+               END AS verdict
+          FROM stalled
     )
-    SELECT id, task_name, attempts,
-           CASE WHEN attempts + 1 >= {MAX_ATTEMPTS}
-                THEN procrastinate_finish_job_v1(id, 'failed', false)::text
-                ELSE procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL)::text
+    SELECT id, task_name, attempts, verdict,
+           CASE verdict
+                WHEN 'job_set_aside' THEN procrastinate_finish_job_v1(id, 'failed', false)::text
+                WHEN 'job_dropped' THEN procrastinate_finish_job_v1(id, 'aborted', true)::text
+                ELSE procrastinate_retry_job_v2(  -- (2)
+                    id, now(), NULL, NULL, CASE WHEN attempts > 0 THEN coalesce(lock, '{SUSPECT_LOCK}') END
+                )::text
            END
-      FROM stalled
+      FROM judged
 """  # noqa: S608  numbers of this module only
+MESSAGES = {
+    "job_set_aside": (logging.ERROR, "stalled job set aside"),
+    "job_dropped": (logging.WARNING, "stalled job dropped, its like waits"),
+    "job_rescued": (logging.WARNING, "stalled job brought back"),
+}
 
 
 async def rescue_stalled(pool: AsyncConnectionPool) -> None:
     async with pool.connection() as connection:
         rows = await (await connection.execute(RESCUE)).fetchall()
-    for job_id, task_name, attempts, _ in rows:
-        is_over = attempts + 1 >= MAX_ATTEMPTS
-        logger.log(
-            logging.ERROR if is_over else logging.WARNING,
-            "stalled job set aside" if is_over else "stalled job brought back",
-            extra={
-                "action": "job_set_aside" if is_over else "job_rescued",
-                "job_id": job_id,
-                "task": task_name,
-                "attempts": attempts + 1,
-            },
-        )
+    for job_id, task_name, attempts, verdict, _ in rows:
+        level, message = MESSAGES[verdict]
+        extra = {"action": verdict, "job_id": job_id, "task": task_name, "attempts": attempts + 1}
+        logger.log(level, message, extra=extra)

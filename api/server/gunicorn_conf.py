@@ -2,10 +2,9 @@
 
 import gc
 import math
-import os
-from pathlib import Path
 from typing import Any
 
+from api.container import cpu_limit, memory_limit_bytes
 from api.logs import log_config
 from api.server import metric_files
 from api.settings import load_settings
@@ -18,33 +17,6 @@ OWN_BYTES = 56 * 1024**2
 WORKER_BYTES = OWN_BYTES + HASHES_AT_ONCE * HASH_KIBIBYTES * 1024
 # One worker's replacement must not stop the service, so two is the least.
 LEAST_WORKERS = 2
-
-
-def _read_number(*paths: str) -> list[int] | None:
-    """Return the numbers of the first cgroup file that holds a limit, or None where there is no limit."""
-    for path in paths:
-        if not Path(path).exists():
-            continue
-        words = Path(path).read_text(encoding="ascii").split()
-        if words and words[0] not in {"max", "-1"}:
-            return [int(word) for word in words]
-    return None
-
-
-def cpu_limit() -> float:
-    """Return the container's CPU limit in cores (cgroup v2 `cpu.max`, v1 `cpu.cfs_*`), else the machine's."""
-    both = _read_number("/sys/fs/cgroup/cpu.max")
-    if both:
-        return both[0] / both[1]
-    quota = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-    period = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    return quota[0] / period[0] if quota and period else float(os.cpu_count() or 1)
-
-
-def memory_limit_bytes() -> int | None:
-    """Return the container's memory limit in bytes, or None where there is none."""
-    limit = _read_number("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-    return limit[0] if limit else None
 
 
 def worker_count(cpus: float, memory_bytes: int | None) -> int:

@@ -9,7 +9,7 @@ from stack.config.project import Project
 from api.settings import Settings, WorkerSettings
 from tests.api.settings_for_tests import make_settings
 from tests.contracts.tree import ROOT, text
-from worker.loop import QUEUE_CONNECTIONS
+from worker.loop import METRICS_CONNECTIONS, QUEUE_CONNECTIONS
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def test_the_scripts_count_as_many_processes_as_gunicorn_starts(
 
 
 def test_the_scripts_know_what_a_worker_opens_besides_its_jobs() -> None:
-    assert connections.WORKER_EXTRA == QUEUE_CONNECTIONS + 1
+    listening = 1
+    assert QUEUE_CONNECTIONS + listening + METRICS_CONNECTIONS == connections.WORKER_EXTRA
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:
@@ -43,7 +44,8 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     pool = Settings.model_fields["database_pool_size"].default
     assert budget["slipway.api.blue"] == connections.api_processes(Project(ROOT, {})) * pool
     concurrency = WorkerSettings.model_fields["worker_concurrency"].default
-    assert budget["slipway.worker.blue"] == concurrency + connections.WORKER_EXTRA
+    processes = WorkerSettings.model_fields["worker_processes"].default
+    assert budget["slipway.worker.blue"] == processes * (concurrency + connections.WORKER_EXTRA)
 
 
 def test_the_default_budget_fits_and_is_explained_with_its_numbers() -> None:

@@ -17,6 +17,7 @@ RUNBOOK = Path("docs/runbook.md")
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
 DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
 WITH_COMMANDS = (Path("README.md"), RUNBOOK)
+PARSED = "up|deploy|rollback|status|logs|check-config|jobs"  # scripts whose options one parser knows
 
 
 def without_fences(source: str) -> str:
@@ -175,7 +176,7 @@ def test_every_script_that_the_text_names_exists(path: Path) -> None:
 def test_every_script_takes_the_options_it_is_shown_with(path: Path) -> None:
     shown = 0
     for command in commands(path):
-        for match in re.finditer(r"\./scripts/(up|deploy|rollback|status|logs|check-config|jobs)\.sh([^|;&>]*)", command):
+        for match in re.finditer(rf"\./scripts/({PARSED})\.sh([^|;&>]*)", command):
             parser().parse_args([match[1], *shlex.split(match[2], comments=True)])
             shown += 1
     assert shown

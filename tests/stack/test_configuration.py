@@ -76,8 +76,8 @@ def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(s
     for part in (
         "critical ACCESS_TOKEN_MINUTES: ",
         "error: ACCESS_TOKEN_MINUTES: ",
-        "all processes may open 140 connections, and Postgres takes 57 (60 less 3 reserved)",
-        "lower DATABASE_POOL_SIZE, API_PROCESSES or WORKER_CONCURRENCY",
+        "all processes may open 142 connections, and Postgres takes 57 (60 less 3 reserved)",
+        "lower DATABASE_POOL_SIZE, API_PROCESSES, WORKER_PROCESSES or WORKER_CONCURRENCY",
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
     ):
         assert part in done.stderr

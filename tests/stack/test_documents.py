@@ -15,6 +15,7 @@ import pytest
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
+from tests.stack.job_incidents import JOB_INCIDENTS
 
 pytestmark = pytest.mark.drill
 # Compose's options with a value, as the runbook uses them.
@@ -128,6 +129,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     "migration-failed": hold_the_migration_lock,
     "webhooks-not-delivered": stop("worker-blue"),
     **DEPLOY_INCIDENTS,
+    **JOB_INCIDENTS,
 }
 
 
@@ -203,6 +205,8 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
     wait_until(stack.is_serving, 20, f"the mitigation of {name} ended it")
     for block in blocks(parts["Verification"]):
         execute(stack, block)
+    if name == "a-job-fails-again-and-again":
+        stack.run("./scripts/jobs.sh", "discard", "--all")  # what the entry leaves to a person
     if name == "disk-full":
         assert dangling(stack) == []
     if name == "sessions-lost-after-a-deploy":

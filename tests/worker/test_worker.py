@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from procrastinate.jobs import Job
 
+from api.container import used_bytes
 from api.jobs import WRITE_EXPORT, queue
 from worker import health, stalled
+from worker.execution import MAX_ATTEMPTS, Backoff
 from worker.exports import csv_lines, guard_cell
-from worker.tasks import MAX_ATTEMPTS, OWN_QUEUES, Backoff
+from worker.loop import share_bytes
+from worker.tasks import OWN_QUEUES
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
@@ -83,6 +86,33 @@ def test_a_fresh_heartbeat_is_healthy_and_an_old_or_absent_one_is_not(tmp_path: 
     assert health.problem(beat) is None
     os.utime(beat, (0, 0))
     assert "more than 20 s" in (health.problem(beat) or "")
+
+
+def test_the_worker_is_healthy_when_each_of_its_processes_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(health, "FOLDER", tmp_path)
+    health.heartbeat_file(0).touch()
+    monkeypatch.setenv("WORKER_PROCESSES", "2")
+    assert health.main() == 1
+    assert "worker.1.heartbeat" in capsys.readouterr().out
+    health.heartbeat_file(1).touch()
+    assert health.main() == 0
+
+
+def test_a_blocked_process_has_ended_before_its_jobs_are_given_away_and_before_it_is_called_unhealthy() -> None:
+    assert 3 * health.BEAT_SECONDS < health.STUCK_SECONDS
+    assert health.STUCK_SECONDS + health.BEAT_SECONDS < stalled.STALLED_SECONDS
+    assert health.STUCK_SECONDS + health.BEAT_SECONDS < health.MAX_AGE_SECONDS
+
+
+def test_memory_is_counted_by_its_share(tmp_path: Path) -> None:
+    rollup = tmp_path / "smaps_rollup"
+    assert used_bytes(rollup) == 0
+    rollup.write_text("7f00-7fff ---p 00:00 0 [rollup]\nRss: 90 kB\nPss: 60 kB\nPss_Dirty: 50 kB\n", encoding="ascii")
+    assert used_bytes(rollup) == 60 * 1024
+    assert share_bytes(1000, 2) == 400
+    assert share_bytes(None, 2) is None
 
 
 @pytest.mark.parametrize("module", ["worker.health", "api.health.probe"])

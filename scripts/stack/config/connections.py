@@ -6,8 +6,9 @@ import re
 from stack.config.project import Project
 
 SLOTS = ("blue", "green")  # both run during a deploy and the rollback window
-# A worker's besides one per job: three for its queue and one to listen. Partner: QUEUE_CONNECTIONS in worker/loop.py.
-WORKER_EXTRA = 3 + 1
+# Those of each worker process besides one per job: three for its queue, one to listen, one for its metrics. Partners:
+# QUEUE_CONNECTIONS and METRICS_CONNECTIONS in worker/loop.py.
+WORKER_EXTRA = 3 + 1 + 1
 # Whoever else connects, by application_name. migrate: one guards the lock, one changes the schema. operator: psql and
 # a dump at once. The health check and the scripts' own questions use the superuser's reserve.
 OTHERS = {"slipway.migrate.none": 2, "operator": 2}
@@ -32,7 +33,8 @@ def api_processes(project: Project) -> int:
 def budget(project: Project) -> dict[str, int]:
     """Return the most connections that may be open at once, by application_name."""
     api = api_processes(project) * int(project.values.get("DATABASE_POOL_SIZE") or 5)
-    worker = int(project.values.get("WORKER_CONCURRENCY") or 4) + WORKER_EXTRA
+    jobs = int(project.values.get("WORKER_CONCURRENCY") or 4)
+    worker = int(project.values.get("WORKER_PROCESSES") or 1) * (jobs + WORKER_EXTRA)
     slots = {f"slipway.{service}.{slot}": n for slot in SLOTS for service, n in (("api", api), ("worker", worker))}
     return {**slots, **OTHERS}
 
@@ -48,7 +50,7 @@ def fault(project: Project, most: int, reserved: int) -> str:
         f"DATABASE_POOL_SIZE: all processes may open {needed} connections, and Postgres takes {left} "
         f"({most} less {reserved} reserved): each slot's API {processes} x {pool}, "
         f"each worker {shares['slipway.worker.blue']}, others {sum(OTHERS.values())}; "
-        "lower DATABASE_POOL_SIZE, API_PROCESSES or WORKER_CONCURRENCY in .env, "
+        "lower DATABASE_POOL_SIZE, API_PROCESSES, WORKER_PROCESSES or WORKER_CONCURRENCY in .env, "
         "or raise max_connections in postgres/postgresql.conf"
     )
 

@@ -21,6 +21,7 @@ NUMBER_KEYS = (
     "FREE_MEMORY_FLOOR_BYTES",
     "API_PROCESSES",
     "DATABASE_POOL_SIZE",
+    "WORKER_PROCESSES",
     "WORKER_CONCURRENCY",
 )
 SECRETS = ("database_password", "redis_password", "token_key", "ops_password")

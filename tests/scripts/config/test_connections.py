@@ -12,13 +12,14 @@ def with_values(project: Project, **values: str) -> Project:
 @pytest.mark.parametrize(
     ("values", "api", "worker"),
     [
-        ({}, 2 * 5, 4 + 4),
-        ({"API_PROCESSES": "8"}, 8 * 5, 8),
-        ({"API_CPUS": "3.5", "API_MEMORY": "1g"}, 4 * 5, 8),
-        ({"API_CPUS": "8"}, 2 * 5, 8),  # as many as 256m hold
-        ({"API_CPUS": "0.5"}, 2 * 5, 8),
-        ({"API_CPUS": "3", "API_MEMORY": "a lot"}, 3 * 5, 8),
-        ({"DATABASE_POOL_SIZE": "1", "WORKER_CONCURRENCY": "1"}, 2, 5),
+        ({}, 2 * 5, 4 + 5),
+        ({"API_PROCESSES": "8"}, 8 * 5, 9),
+        ({"API_CPUS": "3.5", "API_MEMORY": "1g"}, 4 * 5, 9),
+        ({"API_CPUS": "8"}, 2 * 5, 9),  # as many as 256m hold
+        ({"API_CPUS": "0.5"}, 2 * 5, 9),
+        ({"API_CPUS": "3", "API_MEMORY": "a lot"}, 3 * 5, 9),
+        ({"DATABASE_POOL_SIZE": "1", "WORKER_CONCURRENCY": "1"}, 2, 6),
+        ({"WORKER_PROCESSES": "3", "WORKER_CONCURRENCY": "2"}, 2 * 5, 3 * (2 + 5)),
     ],
 )
 def test_the_budget_counts_both_slots_and_what_else_connects(
@@ -35,12 +36,12 @@ def test_the_budget_counts_both_slots_and_what_else_connects(
 
 
 def test_an_overdrawn_budget_names_the_numbers_and_the_keys_to_change(loaded: Project) -> None:
-    assert connections.fault(loaded, 43, 3) == ""
+    assert connections.fault(loaded, 45, 3) == ""
     text = connections.fault(with_values(loaded, API_PROCESSES="8"), 60, 3)
     for part in (
-        "may open 100 connections, and Postgres takes 57 (60 less 3 reserved)",
-        "each slot's API 8 x 5, each worker 8, others 4",
-        "lower DATABASE_POOL_SIZE, API_PROCESSES or WORKER_CONCURRENCY in .env",
+        "may open 102 connections, and Postgres takes 57 (60 less 3 reserved)",
+        "each slot's API 8 x 5, each worker 9, others 4",
+        "lower DATABASE_POOL_SIZE, API_PROCESSES, WORKER_PROCESSES or WORKER_CONCURRENCY in .env",
         "max_connections in postgres/postgresql.conf",
     ):
         assert part in text

@@ -67,7 +67,7 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project)
         "compose: required variable POSTGRES_IMAGE is missing a value",
         "GB are free at /",
         "MB of memory are free",
-        "all processes may open 40 connections, and Postgres takes 17 (20 less 3 reserved)",
+        "all processes may open 42 connections, and Postgres takes 17 (20 less 3 reserved)",
         "the certificate ends in 0 days",
     ):
         assert part in failed.observation
@@ -114,7 +114,7 @@ def test_memory_is_what_is_available_and_free_swap(text: str) -> None:
     assert preflight.available_memory_bytes(text) == (624 if "Swap" in text else 600) * 1024
 
 
-@pytest.mark.parametrize(("most", "is_enough"), [(42, False), (43, True)])
+@pytest.mark.parametrize(("most", "is_enough"), [(44, False), (45, True)])
 def test_the_budget_is_held_against_what_postgres_takes(
     host: Host, project: Project, most: int, *, is_enough: bool
 ) -> None:

@@ -53,7 +53,7 @@ def test_an_overdrawn_connection_budget_is_critical(host: Host, project: Project
     conf = project.root / "postgres/postgresql.conf"
     conf.write_text("max_connections = 20\nsuperuser_reserved_connections = 3\n", encoding="utf-8")
     assert not settings.run(host, project)
-    assert host.said[0].startswith("critical DATABASE_POOL_SIZE: all processes may open 40 connections")
+    assert host.said[0].startswith("critical DATABASE_POOL_SIZE: all processes may open 42 connections")
 
 
 def test_files_that_no_container_starts_without_are_named_at_once(host: Host, project: Project) -> None:

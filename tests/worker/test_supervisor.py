@@ -1,0 +1,83 @@
+"""Several worker processes under one first process, as real processes that do nothing."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from worker import supervisor
+
+folder = Path(sys.argv[1])
+
+def work(number):
+    if sys.argv[2] == "fails":
+        (folder / f"{number}.{time.monotonic_ns()}").touch()
+        raise RuntimeError("broken")
+    signal.signal(signal.SIGTERM, lambda *_: ((folder / f"drained.{number}").touch(), sys.exit(0)))
+    (folder / f"{number}.{os.getpid()}").touch()
+    while True:
+        signal.pause()
+
+supervisor.Supervisor(int(sys.argv[3]), work).run()
+"""
+
+
+@contextmanager
+def supervised(folder: Path, kind: str, count: int) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [sys.executable, "-c", PROGRAM, str(folder), kind, str(count)]
+    with subprocess.Popen(argv, cwd=Path(__file__).parents[2]) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def until(condition: object) -> None:
+    deadline = time.monotonic() + 15
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def pids(folder: Path) -> dict[int, set[int]]:
+    """Return the process ids that each number has had."""
+    found: dict[int, set[int]] = {}
+    for path in folder.glob("[0-9].*"):
+        found.setdefault(int(path.stem), set()).add(int(path.suffix[1:]))
+    return found
+
+
+def test_each_process_is_replaced_when_it_dies_and_the_others_are_left_alone(tmp_path: Path) -> None:
+    with supervised(tmp_path, "works", 3):
+        until(lambda: len(pids(tmp_path)) == 3)
+        (victim,) = pids(tmp_path)[1]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(pids(tmp_path)[1]) == 2)
+        assert [len(pids(tmp_path)[number]) for number in (0, 2)] == [1, 1]
+
+
+def test_a_signal_reaches_every_process_once_and_the_first_waits_for_the_last(tmp_path: Path) -> None:
+    with supervised(tmp_path, "works", 3) as process:
+        until(lambda: len(pids(tmp_path)) == 3)
+        process.terminate()
+        assert process.wait(10) == 0
+    assert {path.name for path in tmp_path.glob("drained.*")} == {"drained.0", "drained.1", "drained.2"}
+    assert {len(found) for found in pids(tmp_path).values()} == {1}, "none was started again"
+
+
+def test_a_process_that_cannot_work_is_started_again_with_growing_pauses(tmp_path: Path) -> None:
+    with supervised(tmp_path, "fails", 1):
+        until(lambda: len(pids(tmp_path).get(0, ())) == 3)
+    times = sorted(pids(tmp_path)[0])
+    first, second = (later - earlier for earlier, later in itertools.pairwise(times))
+    assert second > 1.3 * first > 0.5e9
