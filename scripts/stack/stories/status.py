@@ -12,6 +12,8 @@ from stack.stories import ledger, migrations, observation
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
+# Chosen: above the longest time limit of a task (worker/tasks.py), so that a job in front is no alarm.
+OLDEST_JOB_SECONDS = 900
 HISTORY_LINES = 40
 # One row: the migration head, then jobs by state, then the age in seconds of the oldest one that could run now.
 DATABASE = (
@@ -97,7 +99,8 @@ def _database(runner: Runner, project: Project) -> list[Row]:
     text += "".join(f", {revision.identifier} ({revision.phase}) waits" for revision in waiting)
     is_well = bool(head) and not any(revision.phase == "pre" for revision in waiting)
     queue = f"{todo} waiting, {doing} running, {failed} failed" + (f", the oldest waits {age} s" if int(todo) else "")
-    return [(is_well, "migrations", text), (failed == "0", "queue", queue)]
+    is_taken = failed == "0" and int(age) < OLDEST_JOB_SECONDS
+    return [(is_well, "migrations", text), (is_taken, "queue", queue)]
 
 
 def _disks(runner: Runner, project: Project) -> list[Row]:

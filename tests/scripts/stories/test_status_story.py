@@ -148,9 +148,11 @@ def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded
         ("|0|0|0|0", False, True),  # migrated all the way down
         ("2026_11_20_0903|5|1|0|61", True, True),
         ("2026_11_20_0903|0|0|2|0", True, False),
+        ("2026_11_20_0903|5|4|0|899", True, True),
+        ("2026_11_20_0903|5|0|0|900", True, False),  # nobody takes them
     ],
 )
-def test_the_database_is_not_ok_when_behind_and_the_queue_when_jobs_failed(
+def test_the_database_is_not_ok_when_behind_and_the_queue_when_jobs_failed_or_wait_too_long(
     well: RecordingRunner, loaded: Project, row: str, migrations: bool, queue: bool
 ) -> None:
     well.reply("psql", Result(0, row + "\n"))
