@@ -45,6 +45,17 @@ def ledger_kept(stack: Stack) -> Iterator[None]:
         stack.sql(NO_TRIGGERS)
 
 
+def redeliveries(stack: Stack, owner: str) -> list[float]:
+    """Return, for each time that a job of a user was brought back, the seconds from one start to the next."""
+    gaps = (
+        "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from procrastinate_events e"
+        " join procrastinate_jobs j on j.id = e.job_id join exports x on x.id::text = j.args->>'export_id'"
+        f" where e.type = 'started' and x.owner_id = '{owner}'"
+    )
+    found = stack.sql(f"select extract(epoch from gap) from ({gaps}) g where gap is not null")
+    return [float(line) for line in found.splitlines()]
+
+
 class Exports:
     """The exports of one new user. `failures` holds what was answered instead of 202."""
 

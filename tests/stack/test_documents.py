@@ -15,7 +15,7 @@ import pytest
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
-from tests.stack.job_incidents import JOB_INCIDENTS
+from tests.stack.poison import JOB_INCIDENTS
 
 pytestmark = pytest.mark.drill
 # Compose's options with a value, as the runbook uses them.

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
+from tests.stack.job_ledger import redeliveries
 from tests.stack.load import Load
 
 pytestmark = pytest.mark.drill
@@ -26,6 +27,7 @@ KILLS = [
 
 # What a client may see of an outage: nobody listens, the connection breaks, or one of two answers. No timeout, no 500.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
+REDELIVERY_SECONDS = 30
 ROWS = 20_000  # an export of so many takes most of a second, long enough to be killed in it
 
 
@@ -77,7 +79,12 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(stack: Stack,
     over = f"select count(*) from procrastinate_jobs where status = 'succeeded' and {of(exports)}"
     seconds = wait_until(lambda: stack.sql(over) == str(len(exports)), 120, "every job is done")
     begun, done = counted(stack, exports, "started"), counted(stack, exports, "succeeded")
-    figure(f"worker killed 3 times in 30 exports: {sum(begun)} starts, all done {seconds:.1f} s after the last kill")
+    gaps = redeliveries(stack, owner)
+    figure(
+        f"worker killed 3 times in 30 exports: {sum(begun)} starts, all done {seconds:.1f} s after the last kill, "
+        f"the slowest brought back after {max(gaps):.1f} s"
+    )
+    assert max(gaps) < REDELIVERY_SECONDS
     assert sum(begun) >= len(exports) + 3, "no kill met a job"
     assert done == [1] * len(exports)
     # A file written by two would have more bytes or rows than it says, or hold an item twice.

@@ -1,0 +1,212 @@
+"""Jobs that fail, block, grow or take too long, the commands for them, and what Prometheus is told."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Figure
+from tests.stack import poison
+from tests.stack.harness import Stack, wait_until
+from tests.stack.job_ledger import Exports, ledger_kept
+
+pytestmark = pytest.mark.drill
+
+
+@pytest.fixture
+def _poisonable(stack: Stack) -> Iterator[None]:
+    with poison.poisonable(stack):
+        yield
+
+
+def ask(exports: Exports, count: int) -> list[str]:
+    """Ask for exports."""
+    with exports.stack.client(timeout=30) as client:
+        return [exports.ask(client) for _ in range(count)]
+
+
+def job(stack: Stack, export: str) -> dict[str, str]:
+    """Return the job of an export: id, status, attempts."""
+    found = stack.sql(f"select id, status, attempts from procrastinate_jobs where args->>'export_id' = '{export}'")
+    return dict(zip(("id", "status", "attempts"), found.split("|"), strict=True))
+
+
+def is_over(stack: Stack, *exports: str) -> bool:
+    """Whether these exports' jobs have ended, well or not."""
+    return {job(stack, export)["status"] for export in exports} <= {"succeeded", "failed"}
+
+
+def actions(stack: Stack, service: str) -> list[dict[str, object]]:
+    """Return the JSON lines of a service's log."""
+    found = []
+    for line in stack.compose("logs", "--no-color", "--no-log-prefix", service).splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line[line.find("{") :]))  # Compose moves the cursor before some lines
+    return found
+
+
+def metrics(stack: Stack, service: str, port: int = 9100) -> dict[str, float]:
+    """Return what a worker tells Prometheus, by name and labels."""
+    ask_it = (
+        f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/metrics', timeout=5).read().decode())"
+    )
+    text = stack.compose("exec", "--no-TTY", service, "python", "-c", ask_it)
+    pairs = re.findall(r"^([^#\s][^}\n]*(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in pairs}
+
+
+@pytest.mark.usefixtures("_poisonable")
+def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> None:
+    with ledger_kept(stack):
+        harmful, healthy = Exports(stack), Exports(stack)
+        raises, takes_long, grows = ask(harmful, 3)
+        for export, kind, left in ((raises, "raises", 1), (takes_long, "takes long", 1), (grows, "grows", 5)):
+            poison.poison(stack, export, kind, attempts_left=left)
+        ask(healthy, 30)
+        poison.start(stack, "WORKER_MEMORY=256m")
+        wait_until(lambda: is_over(stack, raises, takes_long, grows), 30, "the harmful jobs have ended")
+        healthy.wait_until_done(30)
+        assert healthy.lost_and_doubled() == ([], [])
+    assert [job(stack, export)["status"] for export in (raises, takes_long, grows)] == ["failed", "failed", "succeeded"]
+    failed = f"select count(*) from exports where status = 'failed' and id in ('{raises}', '{takes_long}')"
+    assert stack.sql(failed) == "2", "their user is told"
+
+    def is_replaced() -> bool:
+        return int(stack.inspect("worker-green")["RestartCount"]) >= 1
+
+    wait_until(is_replaced, 20, "the process that took too much memory is replaced")
+    seen = actions(stack, "worker-green")
+    (late,) = [line for line in seen if line["action"] == "job_timed_out"]
+    assert (late["task"], late["limit_s"], late["attempts"]) == ("exports.write", 2, 5)
+    assert late["request_id"]
+    assert [line for line in seen if line["action"] == "worker_over_memory"]
+    assert not stack.inspect("worker-green")["State"]["OOMKilled"]
+
+
+@pytest.mark.usefixtures("_poisonable")
+def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(stack: Stack, figure: Figure) -> None:
+    with ledger_kept(stack):
+        harmful, healthy = Exports(stack), Exports(stack)
+        (blocks,) = ask(harmful, 1)
+        beside = ask(healthy, 3)
+        poison.poison(stack, blocks, "blocks", attempts_left=1)
+        for export in beside:
+            poison.poison(stack, export, "slow")  # in hand while the loop is blocked
+        poison.start(stack)
+        seconds = wait_until(lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 30, "the worker ends itself")
+        ask(healthy, 20)
+        wait_until(lambda: is_over(stack, blocks), 30, "the job is set aside")
+        healthy.wait_until_done(60)
+        assert healthy.lost_and_doubled() == ([], [])
+    assert job(stack, blocks)["status"] == "failed"
+    logs = stack.compose("logs", "--no-color", "worker-green")
+    assert "Timeout (0:00:15)!" in logs
+    assert re.search(r'exports.py", line \d+ in write_export', logs), "the place where it stood"
+    assert [line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"]
+    figure(f"a worker whose loop was blocked ended itself after {seconds:.0f} s, the job was set aside, others done")
+
+
+@pytest.mark.usefixtures("_poisonable")
+def test_what_comes_by_the_clock_comes_once_from_several_workers(stack: Stack, figure: Figure) -> None:
+    """Two processes in one slot, and one of the other slot's name; one of the two is killed on the way."""
+    before = stack.sql("select coalesce(max(id), 0) from procrastinate_jobs")
+    poison.start(stack, "WORKER_PROCESSES=2")
+    first = stack.host_pid("worker-green")
+    other = stack.run(
+        *("docker", "compose", "run", "--detach", "--no-deps", "--env", "SLIPWAY_SLOT=blue", "worker-green")
+    ).stdout.strip()
+    ticks = f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
+    try:
+        wait_until(lambda: int(stack.sql(ticks)) >= 3, 30, "several ticks")
+        children = set(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split())
+        assert len(children) == 2
+        os.kill(int(min(children)), signal.SIGKILL)
+        now = int(stack.sql(ticks))
+        wait_until(lambda: int(stack.sql(ticks)) >= now + 2, 30, "the ticks go on")
+
+        def is_replaced() -> bool:
+            left = set(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split())
+            return len(left) == 2 and left != children
+
+        wait_until(is_replaced, 20, "another process takes its place")
+    finally:
+        stack.run("docker", "rm", "--force", other)
+    assert metrics(stack, "worker-green", 9101), "each process tells of its own jobs"
+    by_tick = f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
+    twice = stack.sql(f"{by_tick.replace('count(*)', 'args')} group by args having count(*) > 1")
+    assert twice == ""
+    assert stack.inspect("worker-green")["RestartCount"] == 0
+    figure(f"{stack.sql(by_tick)} ticks with three workers, each once")
+
+
+def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
+    exports = Exports(stack)
+    one, two, three = ask(exports, 3)
+    exports.wait_until_done(30)
+    ids = {export: job(stack, export)["id"] for export in (one, two, three)}
+    for export in (one, two):
+        stack.sql(f"update procrastinate_jobs set status = 'failed', attempts = 5 where id = {ids[export]}")
+    listed = stack.run("./scripts/jobs.sh", "list")
+    assert f"{ids[one]}  exports.write  5 attempts" in listed.stdout
+    assert three not in listed.stdout
+    assert listed.stderr.splitlines()[-1].startswith("live: release ")
+    refused = stack.run("./scripts/jobs.sh", "retry", ids[one], ids[three], "999999999", check=False)
+    assert refused.returncode == 1
+    assert f"error: job {ids[three]} is succeeded, job 999999999 is not there" in refused.stderr
+    assert "RUNBOOK: docs/runbook.md#failed-jobs" in refused.stderr
+    assert job(stack, one)["status"] == "failed", "nothing was changed"
+    assert stack.run("./scripts/jobs.sh", "retry", check=False).returncode == 2
+    assert stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "no.such", check=False).returncode == 1
+    done = stack.run("./scripts/jobs.sh", "retry", ids[one])
+    assert f"1 given back to the worker: {ids[one]}" in done.stdout
+    wait_until(lambda: job(stack, one)["status"] == "succeeded", 15, "the worker has done it")
+    done = stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "exports.write")
+    assert f"1 discarded: {ids[two]}" in done.stdout
+    assert stack.run("./scripts/jobs.sh", "list").stdout.splitlines() == ["no job has failed"]
+
+
+def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> None:
+    def told() -> dict[str, float]:
+        return metrics(stack, "worker-blue")
+
+    count = 'slipway_job_duration_seconds_count{outcome="succeeded",task="exports.write"}'
+    waiting, failed = (f'slipway_queue_jobs{{queue="no.such",state="{state}"}}' for state in ("waiting", "failed"))
+    oldest = 'slipway_queue_oldest_seconds{queue="no.such"}'
+    exports = Exports(stack)
+    before = told()
+    ask(exports, 5)
+    exports.wait_until_done(30)
+    # Of a queue that nobody takes: one waits, and one has failed.
+    one_of_each = "('no.such', 'waits', 'todo'), ('no.such', 'fails', 'failed')"
+    stack.sql(f"insert into procrastinate_jobs (queue_name, task_name, status) values {one_of_each}")
+    try:
+        wait_until(lambda: told().get(oldest, 0) > 0, 20, "the queue is shown")
+        shown = told()
+    finally:
+        stack.sql("delete from procrastinate_jobs where queue_name = 'no.such'")
+    assert (shown[waiting], shown[failed]) == (1, 1)
+    assert shown['slipway_queue_jobs{queue="exports.write",state="running"}'] == 0
+    assert shown['slipway_queue_oldest_seconds{queue="exports.write"}'] == 0
+    assert told()[count] == before.get(count, 0) + 5
+    assert told()['slipway_jobs_running{task="exports.write"}'] == 0
+    wait_until(lambda: waiting not in told(), 20, "an empty queue of no release is shown no more")
+
+
+def test_jobs_need_no_redis(stack: Stack) -> None:
+    """Not even its volume: fault 13, for jobs."""
+    stack.compose("rm", "--stop", "--force", "redis")
+    stack.run("docker", "volume", "rm", f"{stack.project}_redis")
+    try:
+        with ledger_kept(stack):
+            exports = Exports(stack)
+            ask(exports, 5)
+            exports.wait_until_done(30)
+            assert exports.failures == []
+            assert exports.lost_and_doubled() == ([], [])
+    finally:
+        stack.compose("up", "--detach", "--no-deps", "--wait", "redis")
