@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 # A process that lived for less did not even begin to work: the next waits, so that a broken one does not spin.
 SHORT_LIFE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+SLEEP_SECONDS = 0.1  # a sleep goes on after a signal: in pieces, so that a stop does not wait for its end
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -48,10 +49,11 @@ class Supervisor:
     def _start(self, number: int) -> None:
         # Blocked until the child is known here and has let go of this process's handlers: none is lost or doubled.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(number)
-        self.numbers[pid], self.started[pid] = number, time.monotonic()
+        if not self.is_stopping:
+            pid = os.fork()
+            if pid == 0:
+                self._be_child(number)
+            self.numbers[pid], self.started[pid] = number, time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _be_child(self, number: int) -> None:
@@ -81,6 +83,7 @@ class Supervisor:
             "worker process ended, another takes its place",
             extra={"action": "worker_process_ended", "number": number, "code": code, "pause_s": pause},
         )
-        time.sleep(pause)
-        if not self.is_stopping:
-            self._start(number)
+        until = time.monotonic() + pause
+        while not self.is_stopping and time.monotonic() < until:
+            time.sleep(SLEEP_SECONDS)
+        self._start(number)

@@ -75,6 +75,14 @@ def test_a_signal_reaches_every_process_once_and_the_first_waits_for_the_last(tm
     assert {len(found) for found in pids(tmp_path).values()} == {1}, "none was started again"
 
 
+def test_a_stop_does_not_wait_for_the_end_of_a_pause(tmp_path: Path) -> None:
+    with supervised(tmp_path, "fails", 1) as process:
+        until(lambda: len(pids(tmp_path).get(0, ())) == 3)  # the pause is 2 s now, then 4
+        process.terminate()
+        assert process.wait(1.5) == 0
+    assert len(pids(tmp_path)[0]) == 3
+
+
 def test_a_process_that_cannot_work_is_started_again_with_growing_pauses(tmp_path: Path) -> None:
     with supervised(tmp_path, "fails", 1):
         until(lambda: len(pids(tmp_path).get(0, ())) == 3)
