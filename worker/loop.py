@@ -68,9 +68,9 @@ class WorkerLoop:
         start_sentry(self.settings)
         collector = metrics.serve(self.process)
         tasks = [
-            asyncio.create_task(_every(BEAT_SECONDS, self._beat), name="beat"),
+            asyncio.create_task(every(BEAT_SECONDS, self._beat), name="beat"),
             asyncio.create_task(
-                _every(metrics.LOOK_SECONDS, lambda: collector.look(self.database, OWN_QUEUES)), name="look"
+                every(metrics.LOOK_SECONDS, lambda: collector.look(self.database, OWN_QUEUES)), name="look"
             ),
         ]
         self._check_memory()
@@ -87,8 +87,8 @@ class WorkerLoop:
         finally:
             for task in tasks:
                 task.cancel()
-            faulthandler.cancel_dump_traceback_later()
             await self.database.close()
+            faulthandler.cancel_dump_traceback_later()
             logger.info("worker stopped", extra={"action": "worker_stopped"})
             flush_sentry()
 
@@ -182,10 +182,10 @@ class WorkerLoop:
 
     async def _run_worker(self, worker: Worker, pool: AsyncConnectionPool) -> None:
         side_tasks = [
-            asyncio.create_task(_every(LOOK_SECONDS, lambda: rescue_stalled(pool)), name="rescue"),
+            asyncio.create_task(every(LOOK_SECONDS, lambda: rescue_stalled(pool)), name="rescue"),
             # procrastinate's own stops with the drain, and then the job would be taken for stalled.
-            asyncio.create_task(_every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
-            asyncio.create_task(_every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"),
+            asyncio.create_task(every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
+            asyncio.create_task(every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"),
         ]
         self.worker = worker
         try:
@@ -231,11 +231,14 @@ async def _renew(worker: Worker) -> None:
         await queue.job_manager.update_heartbeat(worker.worker_id)
 
 
-async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
     """Do something again and again; a database that is away is the main loop's business."""
     while True:
         try:
             await action()
         except DATABASE_ERRORS as error:
             logger.info("periodic action failed", extra={"action": "side_task_failed", "reason": type(error).__name__})
+        except Exception:
+            # Nobody awaits this: it would end without a word, and jobs that lost their worker would stay lost.
+            logger.exception("periodic action failed", extra={"action": "side_task_failed"})
         await asyncio.sleep(seconds)

@@ -3,12 +3,15 @@
 import asyncio
 import csv
 import io
+import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from procrastinate.jobs import Job
 
@@ -17,7 +20,7 @@ from api.jobs import WRITE_EXPORT, queue
 from worker import health, stalled
 from worker.execution import MAX_ATTEMPTS, Backoff
 from worker.exports import csv_lines, guard_cell
-from worker.loop import share_bytes
+from worker.loop import every, share_bytes
 from worker.tasks import OWN_QUEUES
 
 
@@ -104,6 +107,24 @@ def test_a_blocked_process_has_ended_before_its_jobs_are_given_away_and_before_i
     assert 3 * health.BEAT_SECONDS < health.STUCK_SECONDS
     assert health.STUCK_SECONDS + health.BEAT_SECONDS < stalled.STALLED_SECONDS
     assert health.STUCK_SECONDS + health.BEAT_SECONDS < health.MAX_AGE_SECONDS
+
+
+def test_what_a_worker_does_beside_its_jobs_goes_on_after_any_failure(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[int] = []
+
+    async def fail() -> None:
+        calls.append(len(calls))
+        raise (psycopg.OperationalError("away") if len(calls) == 1 else ValueError("a defect"))
+
+    async def watch() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await every(0.01, fail)
+
+    with caplog.at_level(logging.INFO, "worker.loop"):
+        asyncio.run(watch())
+    assert len(calls) > 2
+    assert [record.levelname for record in caplog.records[:2]] == ["INFO", "ERROR"]
 
 
 def test_memory_is_counted_by_its_share(tmp_path: Path) -> None:
