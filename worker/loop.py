@@ -32,6 +32,7 @@ from worker.stalled import (
     LOOK_SECONDS,
     POLL_SECONDS,
     STALLED_SECONDS,
+    release_foreign,
     rescue_stalled,
 )
 from worker.tasks import OWN_QUEUES
@@ -181,8 +182,9 @@ class WorkerLoop:
             await pool.close()
 
     async def _run_worker(self, worker: Worker, pool: AsyncConnectionPool) -> None:
+        await release_foreign(pool, OWN_QUEUES)
         side_tasks = [
-            asyncio.create_task(every(LOOK_SECONDS, lambda: rescue_stalled(pool)), name="rescue"),
+            asyncio.create_task(every(LOOK_SECONDS, lambda: rescue_stalled(pool, OWN_QUEUES)), name="rescue"),
             # procrastinate's own stops with the drain, and then the job would be taken for stalled.
             asyncio.create_task(every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
             asyncio.create_task(every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"),

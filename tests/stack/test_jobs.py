@@ -111,6 +111,25 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(stack
     figure(f"a worker whose loop was blocked ended itself after {seconds:.0f} s, the job was set aside, others done")
 
 
+def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stack) -> None:
+    """As after a rollback past the release whose job killed its workers."""
+    unknown = "insert into procrastinate_jobs (queue_name, task_name, lock) values ('no.such', 'no.such', 'suspect')"
+    stack.compose("stop", "worker-blue")
+    try:
+        foreign = stack.sql(f"{unknown} returning id")
+        exports = Exports(stack)
+        (known,) = ask(exports, 1)
+        stack.sql(f"update procrastinate_jobs set lock = 'suspect' where args->>'export_id' = '{known}'")
+    finally:
+        stack.compose("up", "--detach", "--no-deps", "--wait", "worker-blue")
+    try:
+        exports.wait_until_done(15)
+        assert job(stack, known)["status"] == "succeeded"
+        assert stack.sql(f"select status from procrastinate_jobs where id = {foreign}") == "todo"
+    finally:
+        stack.sql(f"delete from procrastinate_jobs where id = {foreign}")
+
+
 @pytest.mark.usefixtures("_poisonable")
 def test_what_comes_by_the_clock_comes_once_from_several_workers(stack: Stack, figure: Figure) -> None:
     """Two processes in one slot, and one of the other slot's name; one of the two is killed on the way."""
