@@ -220,7 +220,8 @@ class WorkerLoop:
 
 def share_bytes(limit_bytes: int | None, processes: int) -> int | None:
     """Return what one process may take before it is replaced, or None where the container has no limit."""
-    return None if limit_bytes is None else int(limit_bytes * MEMORY_SHARE / processes)
+    supervisor = 1 if processes > 1 else 0
+    return None if limit_bytes is None else int(limit_bytes * MEMORY_SHARE / (processes + supervisor))
 
 
 async def _ask_queue(settings: WorkerSettings) -> None:

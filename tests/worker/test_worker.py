@@ -132,7 +132,8 @@ def test_memory_is_counted_by_its_share(tmp_path: Path) -> None:
     assert used_bytes(rollup) == 0
     rollup.write_text("7f00-7fff ---p 00:00 0 [rollup]\nRss: 90 kB\nPss: 60 kB\nPss_Dirty: 50 kB\n", encoding="ascii")
     assert used_bytes(rollup) == 60 * 1024
-    assert share_bytes(1000, 2) == 400
+    assert share_bytes(1000, 1) == 800
+    assert share_bytes(1200, 2) == 320, "the supervisor has a share too"
     assert share_bytes(None, 2) is None
 
 
