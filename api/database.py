@@ -3,19 +3,30 @@
 import asyncio
 import select
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import psycopg
 from prometheus_client import Gauge, Histogram
+from psycopg import waiting
 from sqlalchemy import URL, MetaData, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from api.settings import ProcessSettings
-from api.timeouts import CONNECT_SECONDS, LOCK_SECONDS, POOL_SECONDS, REQUEST_SECONDS, STATEMENT_SECONDS
+from api.timeouts import (
+    CONNECT_SECONDS,
+    LOCK_SECONDS,
+    PEER_SECONDS,
+    POOL_SECONDS,
+    REQUEST_SECONDS,
+    STATEMENT_SECONDS,
+)
+
+LOOK_SECONDS = 0.1  # psycopg's own: how often a wait looks whether it was interrupted
 
 POOL_SIZE = Gauge("slipway_database_pool_size", "Connections of the pool.", multiprocess_mode="livesum")
 POOL_IN_USE = Gauge("slipway_database_pool_in_use", "Connections that are lent out.", multiprocess_mode="livesum")
@@ -51,10 +62,12 @@ def connect_arguments(settings: ProcessSettings) -> dict[str, Any]:
         "connect_timeout": int(CONNECT_SECONDS),
         "sslmode": settings.database_sslmode,
         **({"sslrootcert": settings.database_sslrootcert} if settings.database_sslrootcert else {}),
-        # A peer that vanished without a word is noticed in 5 + 3 * 2 s instead of the kernel's two hours.
+        # A peer that vanished without a word is noticed in 5 + 3 * 2 s instead of the kernel's two hours,
+        # and where a statement was just sent to it, in as many instead of a quarter of an hour.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
+        "tcp_user_timeout": 11_000,  # milliseconds
     }
 
 
@@ -71,11 +84,36 @@ SERVING_LIMITS = {
 }
 
 
+# For connections that requests wait on: the kernel asks a silent peer after 1 s and gives it up at its next look.
+SERVING_KEEPALIVE = {"keepalives_idle": 1, "keepalives_interval": 1, "tcp_user_timeout": int(PEER_SECONDS * 1000)}
+
+
+class _Connection(psycopg.AsyncConnection[Any]):
+    """Breaks off where its request is over.
+
+    psycopg asks the server to cancel and waits up to 10 s for that, which a server that hangs does not do. Here the
+    connection is closed at once; the server notices within client_connection_check_interval.
+    """
+
+    async def wait(
+        self,
+        gen: Generator[Any, Any, Any],
+        interval: float = LOOK_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109  psycopg's signature
+    ) -> Any:
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
+
+
 class Database:
     """Opens nothing until `start`: Gunicorn builds it before it forks."""
 
     def __init__(self, settings: ProcessSettings, pool_size: int | None = None) -> None:
-        arguments = connect_arguments(settings) | {"options": session_options(SERVING_LIMITS)}
+        arguments = connect_arguments(settings) | SERVING_KEEPALIVE
+        arguments |= {"options": session_options(SERVING_LIMITS), "async_creator_fn": _Connection.connect}
         size = pool_size or settings.database_pool_size
         # The pool's own queue lets newcomers overtake: under load some waited out their second, at random.
         self._turns = asyncio.Semaphore(size)
@@ -103,28 +141,35 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection]:
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Lend a connection on which every statement stands for itself."""
-        async with self._turn(), self.engine.connect() as connection:
-            yield connection
+        return self._lend(self.engine)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Lend a connection in one transaction: committed at the end, rolled back on any error."""
-        async with self._turn(), self._transactional.begin() as connection:
+        async with self._lend(self._transactional) as connection, connection.begin():
             yield connection
 
     @asynccontextmanager
+    async def _lend(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+        """Lend a connection that is free, or a new one, within POOL_SECONDS: name server and handshake included."""
+        try:
+            async with asyncio.timeout(POOL_SECONDS) as limit, self._turn(), engine.connect() as connection:
+                limit.reschedule(None)
+                yield connection
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PoolTimeoutError(f"no connection within {POOL_SECONDS:g} s") from None
+
+    @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
-        """Wait in line for one of the pool's connections, at most POOL_SECONDS."""
+        """Wait in line for one of the pool's places."""
         has_to_wait = self._turns.locked()
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(POOL_SECONDS):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise PoolTimeoutError(f"no free connection within {POOL_SECONDS:g} s") from None
+            await self._turns.acquire()
         finally:
             if has_to_wait:
                 POOL_WAIT.observe(time.perf_counter() - started)

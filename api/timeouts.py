@@ -3,8 +3,9 @@
 `tests/contracts/test_timeouts.py` compares it with nginx and the compose files.
 """
 
-POOL_SECONDS = 1.0  # a request that gets no database connection fails fast instead of queueing behind a fault
-CONNECT_SECONDS = 2.0  # below the request limit: a dead database answers 503, never a hang
+POOL_SECONDS = 1.0  # a request that gets no database connection, free or new, fails fast instead of queueing
+PEER_SECONDS = 1.0  # what was sent to the database and is not acknowledged by its host for so long is lost
+CONNECT_SECONDS = 2.0  # connections that are not the pool's; libpq takes no less
 LOCK_SECONDS = 2.0  # below STATEMENT_SECONDS: a blocked row lock is reported as a lock
 STATEMENT_SECONDS = 10.0  # below REQUEST_SECONDS: the database gives up before the request does
 REQUEST_SECONDS = 15.0  # until the response starts; below nginx's proxy_read_timeout (20) and GRACEFUL_SECONDS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api import timeouts
+from api import database, timeouts
 from api.health import probe
 from api.server import draining
 from api.settings import Settings
@@ -30,12 +30,11 @@ def health(service: str) -> float:
 
 
 LADDER = {
-    "a free connection, then a new one": (timeouts.POOL_SECONDS, timeouts.CONNECT_SECONDS),
     "connecting, then the request": (timeouts.CONNECT_SECONDS, timeouts.REQUEST_SECONDS),
     "a lock, then the statement": (timeouts.LOCK_SECONDS, timeouts.STATEMENT_SECONDS),
     "a statement, then the request": (timeouts.STATEMENT_SECONDS, timeouts.REQUEST_SECONDS),
     "pool and statement, then the request": (
-        timeouts.POOL_SECONDS + timeouts.CONNECT_SECONDS + timeouts.STATEMENT_SECONDS,
+        timeouts.POOL_SECONDS + timeouts.STATEMENT_SECONDS,
         timeouts.REQUEST_SECONDS,
     ),
     "the request, then the drain": (timeouts.REQUEST_SECONDS, timeouts.GRACEFUL_SECONDS),
@@ -79,6 +78,11 @@ def test_each_limit_is_below_its_partner(step: str) -> None:
 
 def test_a_request_waits_one_second_for_a_connection() -> None:
     assert timeouts.POOL_SECONDS == 1.0
+
+
+def test_a_database_that_is_cut_off_costs_a_request_two_seconds_at_most() -> None:
+    assert timeouts.POOL_SECONDS + timeouts.PEER_SECONDS <= 2
+    assert database.SERVING_KEEPALIVE["tcp_user_timeout"] == timeouts.PEER_SECONDS * 1000
 
 
 def test_the_drain_of_a_slot_is_thirty_seconds_and_more() -> None:

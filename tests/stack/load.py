@@ -30,6 +30,8 @@ class Report:
     failures: list[tuple[float, str]] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    slowest: float = 0.0  # seconds until an answer, good or bad, or until the connection broke
+    last_failure: float = 0.0  # when it ended, in seconds since the start
     slots: set[str] = field(default_factory=set)
     longest_gap: float = 0.0
 
@@ -50,12 +52,14 @@ class Load:
     rate: int = 100
     is_mixed: bool = False
     slow_path: str = ""
+    connections: int = CONNECTIONS
     report: Report = field(default_factory=Report)
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def _client(self, token: str, *, http2: bool = False) -> httpx2.AsyncClient:
-        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60)
+        most = self.connections
+        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=60)
         return httpx2.AsyncClient(
             base_url=self.stack.url,
             verify=self._tls,
@@ -126,7 +130,16 @@ class Load:
             await self._send_now(client, number)
 
     async def _send_now(self, client: httpx2.AsyncClient, number: int) -> None:
-        begun = time.monotonic()
+        begun, known = time.monotonic(), len(self.report.failures)
+        try:
+            await self._send_counted(client, number, begun)
+        finally:
+            ended = time.monotonic()
+            self.report.slowest = max(self.report.slowest, ended - begun)
+            if len(self.report.failures) > known:
+                self.report.last_failure = ended - self._started
+
+    async def _send_counted(self, client: httpx2.AsyncClient, number: int, begun: float) -> None:
         method, path, body, expected, key = self._request(number)
         try:
             answer = await client.request(method, path, json=body or None)

@@ -1,0 +1,146 @@
+"""Brings faults about around the live API, from the host, and takes them back."""
+
+import collections
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.stack.harness import Stack, wait_until
+from tests.stack.load import MOST_AT_ONCE, Load, Report
+
+API_SESSIONS = "from pg_stat_activity where application_name = 'slipway.api.blue'"
+DATABASE_AWAY = re.compile(r'(GET|POST) 503 {"error": "database_unavailable"')
+ROOM_SECONDS = 0.7  # above a promise: two cores, shared with the load and with whoever else runs
+
+
+def probing_load(stack: Stack, rate: int = 15) -> Load:
+    """A load whose client never waits for a connection of its own, so that each time is the server's."""
+    return Load(stack, rate=rate, connections=MOST_AT_ONCE)
+
+
+def in_network_of(stack: Stack, service: str, *argv: str) -> str:
+    """Run a program of the host in the network of a container."""
+    pid = stack.host_pid(service)
+    return stack.run("nsenter", f"--net=/proc/{pid}/ns/net", *argv).stdout
+
+
+@contextmanager
+def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
+    """Keep rules of iptables in the API's network, and see that each met a packet."""
+    for rule in rules:
+        in_network_of(stack, "api-blue", "iptables", "--wait", "--append", *rule.split())
+    try:
+        yield
+        listing = in_network_of(stack, "api-blue", "iptables", "--wait", "-nvxL")
+        counts = [
+            int(line.split()[0]) for line in listing.splitlines() if line.split()[:1] and line.split()[0].isdigit()
+        ]
+        assert len(counts) == len(rules)
+        assert all(counts), f"a rule met nothing:\n{listing}"
+    finally:
+        in_network_of(stack, "api-blue", "iptables", "--wait", "--flush")
+
+
+@contextmanager
+def narrow_network(stack: Stack) -> Iterator[None]:
+    """Let only 64 kbit/s out of the API to Postgres and Redis; what would wait longer than 400 ms is dropped."""
+    address = stack.compose("exec", "--no-TTY", "api-blue", "getent", "hosts", "postgres").split()[0]
+    device = in_network_of(stack, "api-blue", "ip", "route", "get", address).split(" dev ")[1].split()[0]
+    queue = ["root", "tbf", "rate", "64kbit", "burst", "2kb", "latency", "400ms"]
+    in_network_of(stack, "api-blue", "tc", "qdisc", "add", "dev", device, *queue)
+    try:
+        yield
+    finally:
+        in_network_of(stack, "api-blue", "tc", "qdisc", "del", "dev", device, "root")
+
+
+def end_sessions(stack: Stack) -> None:
+    """Have Postgres and Redis end the API's connections, so that it needs new ones."""
+    stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
+    stack.redis("client", "kill", "type", "normal", "skipme", "yes")
+
+
+TAKER = """
+import select, sys, psycopg
+password = open("/run/secrets/database_password").read().strip()
+held = []
+# Until told to end: what others give back is taken too.
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    try:
+        held.append(psycopg.connect(host="postgres", dbname="slipway", user="slipway", password=password))
+    except psycopg.OperationalError:
+        print(len(held), flush=True)
+"""
+
+
+@contextmanager
+def all_connections_taken(stack: Stack) -> Iterator[None]:
+    """Take every connection that Postgres has for the application, from a throw-away container on its network."""
+    argv = ["docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "migrate", "python", "-c", TAKER]
+    pipe = subprocess.PIPE
+    taker = subprocess.Popen(
+        argv, cwd=stack.root, env=stack.environment | {"MIGRATE_TAG": "blue"}, stdin=pipe, stdout=pipe
+    )
+    assert taker.stdin
+    assert taker.stdout
+    try:
+        taker.stdout.readline()  # nothing is left
+
+        def is_taken() -> bool:
+            stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
+            return stack.sql(f"select count(*) {API_SESSIONS}") == "0"
+
+        wait_until(is_taken, 20, "the API's own are taken too", every=0.3)
+        yield
+    finally:
+        taker.stdin.close()
+        taker.stdout.close()
+        taker.wait(30)
+
+
+def heal(stack: Stack, load: Load, seconds: float) -> float:
+    """Wait until all is well again after a fault that has just ended; return the seconds until the last failure."""
+    ended = time.monotonic() - load._started
+    failures = load.report.failures
+
+    def last() -> float:
+        return max(ended, load.report.last_failure)
+
+    wait_until(stack.is_serving, seconds, "the front door is ready again", every=0.05)
+    wait_until(lambda: time.monotonic() - load._started > last() + 1, seconds, "nothing fails for a second")
+    good, known = len(load.report.latencies), len(failures)
+    wait_until(lambda: len(load.report.latencies) > good + 20, 10, "requests succeed again")
+    assert len(failures) == known, f"not whole yet: {failures[known:]}"
+    return last() - ended
+
+
+def unexpected(report: Report) -> list[str]:
+    """Return the failures that are not the answer to a database that is away."""
+    return [what for _, what in report.failures if not DATABASE_AWAY.match(what)]
+
+
+def status(stack: Stack, path: str) -> tuple[int, float]:
+    """Ask on a new connection; return the status and the seconds until it came."""
+    with stack.client(timeout=10) as client:
+        answer = client.get(path)
+        return answer.status_code, answer.elapsed.total_seconds()
+
+
+def kinds(report: Report) -> dict[str, int]:
+    """Return how many requests failed in which way."""
+    return dict(collections.Counter(re.sub(r'"message.*', "", what) for _, what in report.failures))
+
+
+def assert_nothing_is_leaked(stack: Stack) -> None:
+    """See that every place of the pools is free, and that Postgres has no session that nobody uses any more."""
+    wait_until(lambda: stack.metrics()["slipway_database_pool_in_use"] == 0, 5, "every place is given back")
+    left = f"select count(*), count(*) filter (where state <> 'idle') {API_SESSIONS}"
+    size = int(stack.metrics()["slipway_database_pool_size"])
+    wait_until(lambda: sessions_fit(stack.sql(left), size), 15, "Postgres has let go of what was broken off")
+
+
+def sessions_fit(row: str, most: int) -> bool:
+    sessions, busy = (int(number) for number in row.split("|"))
+    return sessions <= most and busy == 0
