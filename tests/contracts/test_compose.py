@@ -18,7 +18,7 @@ Service = dict[str, Any]
 KEY_ORDER = (
     *("<<", "image", "pull_policy", "profiles", "user", "entrypoint", "command"),
     *("read_only", "cap_drop", "security_opt", "restart", "logging", "stop_signal", "stop_grace_period"),
-    *("environment", "group_add", "ports", "volumes", "tmpfs", "secrets", "networks", "shm_size"),
+    *("environment", "group_add", "ports", "volumes", "tmpfs", "secrets", "networks", "dns_opt", "shm_size"),
     *("mem_limit", "cpus", "pids_limit", "healthcheck"),
 )
 TOP_LEVEL_ORDER = ("name", "x-", "services", "networks", "volumes", "secrets")

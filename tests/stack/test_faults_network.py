@@ -1,0 +1,81 @@
+"""The API's network to its data cut, reset, lossy, narrow, without names: errors are short, and nothing leaks."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from api.timeouts import PEER_SECONDS, POOL_SECONDS
+from tests.conftest import Figure
+from tests.stack.faults import (
+    ROOM_SECONDS,
+    assert_nothing_is_leaked,
+    end_sessions,
+    heal,
+    kinds,
+    narrow_network,
+    packet_rules,
+    probing_load,
+    status,
+    unexpected,
+)
+from tests.stack.harness import Stack, wait_until
+
+pytestmark = pytest.mark.drill
+
+HEAL_SECONDS = 10
+# Answers are dropped, not questions: a statement may have been carried out, and nobody knows.
+DROP = "INPUT -p tcp --sport {} -j DROP"
+RESET = "OUTPUT -p tcp --dport {} -j REJECT --reject-with tcp-reset"
+LOSE = "INPUT -p tcp --sport {} -m statistic --mode random --probability 0.1 -j DROP"
+NO_NAMES = "INPUT -p udp -s 127.0.0.11 -j DROP"  # the engine's name server, which then says nothing at all
+
+
+@contextmanager
+def without_names(stack: Stack) -> Iterator[None]:
+    with packet_rules(stack, NO_NAMES):
+        end_sessions(stack)
+        yield
+
+
+# What is done, and whether Postgres is cut off by it.
+FAULTS: dict[str, tuple[Callable[[Stack], AbstractContextManager[None]], bool | None]] = {
+    "answers of both dropped": (lambda stack: packet_rules(stack, DROP.format(5432), DROP.format(6379)), True),
+    "answers of Redis dropped": (lambda stack: packet_rules(stack, DROP.format(6379)), False),
+    "both reset": (lambda stack: packet_rules(stack, RESET.format(5432), RESET.format(6379)), True),
+    "a tenth of the answers lost": (lambda stack: packet_rules(stack, LOSE.format(5432), LOSE.format(6379)), None),
+    "64 kbit/s": (narrow_network, None),
+    "no names": (without_names, True),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Figure) -> None:
+    fault, is_cut = FAULTS[name]
+    load = probing_load(stack)
+    with load.running() as report:
+        wait_until(lambda: len(report.acknowledged) > 10, 30, "the load is under way")
+        with fault(stack):
+            sent = report.sent
+            wait_until(lambda: report.sent > sent + 75, 20, "the fault lasts for five seconds of load")
+            assert status(stack, "/livez")[0] == 200
+        healed = heal(stack, load, HEAL_SECONDS)
+    lost, doubled = load.lost_and_doubled()
+    figure(
+        f"{name}: sent {report.sent}, failed {kinds(report)}, slowest {report.slowest:.2f} s, "
+        f"healed {healed:.1f} s after its end, lost {lost}, doubled {doubled}"
+    )
+    assert (lost, doubled) == (0, 0)
+    assert unexpected(report) == []
+    assert report.slowest < POOL_SECONDS + PEER_SECONDS + ROOM_SECONDS
+    assert healed < HEAL_SECONDS
+    if is_cut is not None:
+        assert bool(report.failures) is is_cut
+    assert_nothing_is_leaked(stack)
+
+
+def test_the_resolver_gives_up_after_a_second(stack: Stack) -> None:
+    """Else a name server that is silent keeps each thread that asks it for ten."""
+    options = stack.compose("exec", "--no-TTY", "api-blue", "cat", "/etc/resolv.conf")
+    assert re.search(r"^options .*timeout:1\b.*attempts:1\b", options, re.MULTILINE), options
