@@ -19,7 +19,7 @@ KEY_ORDER = (
     *("<<", "image", "pull_policy", "profiles", "user", "entrypoint", "command"),
     *("read_only", "cap_drop", "security_opt", "restart", "logging", "stop_signal", "stop_grace_period"),
     *("environment", "group_add", "ports", "volumes", "tmpfs", "secrets", "networks", "dns_opt", "shm_size"),
-    *("mem_limit", "cpus", "pids_limit", "healthcheck"),
+    *("oom_score_adj", "mem_limit", "cpus", "pids_limit", "healthcheck"),
 )
 TOP_LEVEL_ORDER = ("name", "x-", "services", "networks", "volumes", "secrets")
 
@@ -60,6 +60,12 @@ def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
     assert seconds(check["timeout"]) < seconds(check["interval"])
     assert check["retries"] >= 2
     assert seconds(check["start_interval"]) < 1  # else a slot is ready long before anybody knows
+
+
+def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:
+    order = {name: service.get("oom_score_adj", 0) for name, service in SERVICES.items()}
+    assert order["postgres"] == order["redis"] == 0  # below 0 needs a privilege that not every engine has
+    assert {order[name] for name in APP_SERVICES} == {500}
 
 
 @every_service
