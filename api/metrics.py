@@ -12,7 +12,15 @@ Each process of the worker counts the same definitions in memory, and shows them
 import asyncio
 import os
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import Scope
 
@@ -33,6 +41,7 @@ REQUEST_SECONDS = Histogram(
     buckets=REQUEST_BUCKETS,
 )
 IN_FLIGHT = Gauge("slipway_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+SHED = Counter("slipway_http_requests_shed_total", "Requests refused because they had waited too long for a process.")
 LOOP_LAG = Histogram(
     "slipway_event_loop_lag_seconds",
     "How much later than asked for a timer of each process fires, looked at once a second.",

@@ -1,7 +1,7 @@
 """Everything around a request, in one pass of pure ASGI: a second layer would cost each request once more.
 
-Request id, trusted hosts, body and time limits, release, timing and security headers, access line, metrics, safety
-net.
+Request id, trusted hosts, body and time limits, the queue in front, release, timing and security headers, access
+line, metrics, safety net.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import context
-from api.errors import ApiError, error_response, internal_error_response
+from api.errors import RETRY_AFTER, ApiError, error_response, internal_error_response
 from api.limits import HEADERS_KEY
-from api.metrics import IN_FLIGHT, count_request
+from api.metrics import IN_FLIGHT, SHED, count_request
 from api.settings import Settings
-from api.timeouts import REQUEST_SECONDS
+from api.timeouts import QUEUE_SECONDS, REQUEST_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,14 @@ PROBES = frozenset({"/livez", "/readyz", "/version", "/metrics"})  # asked every
 def request_id_from(headers: Headers) -> str:
     given = headers.get("x-request-id")
     return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def queued_seconds(headers: Headers) -> float:
+    """Return how long the request waited for this process since nginx sent it; 0 or less where that is not known."""
+    try:
+        return time.time() - float(headers.get("x-request-start", "inf"))
+    except ValueError:
+        return 0.0
 
 
 def is_trusted(headers: Headers, allowed: frozenset[str]) -> bool:
@@ -93,8 +101,12 @@ class RequestMiddleware:
             self._finish(scope, status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        if scope["path"] not in PROBES and not is_trusted(headers, self.allowed_hosts):
-            return error_response(400, "unknown_host", "This service does not answer under that name.")
+        if scope["path"] not in PROBES:
+            if queued_seconds(headers) > QUEUE_SECONDS:
+                SHED.inc()
+                return error_response(503, "overloaded", "Too many requests wait here; try again.", headers=RETRY_AFTER)
+            if not is_trusted(headers, self.allowed_hosts):
+                return error_response(400, "unknown_host", "This service does not answer under that name.")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.max_body_bytes:
             return self._too_large()

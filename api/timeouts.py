@@ -8,6 +8,9 @@ PEER_SECONDS = 1.0  # what was sent to the database and is not acknowledged by i
 CONNECT_SECONDS = 2.0  # connections that are not the pool's; libpq takes no less
 LOCK_SECONDS = 2.0  # below STATEMENT_SECONDS: a blocked row lock is reported as a lock
 STATEMENT_SECONDS = 10.0  # below REQUEST_SECONDS: the database gives up before the request does
+# A request that nginx sent so long ago is refused when a process gets to it: one that is short of CPU then answers what
+# it can do in time and gets through the rest fast, instead of doing all of it too late. Below REQUEST_SECONDS.
+QUEUE_SECONDS = 3.0
 REQUEST_SECONDS = 15.0  # until the response starts; below nginx's proxy_read_timeout (20) and GRACEFUL_SECONDS
 GRACEFUL_SECONDS = 30.0  # Uvicorn: requests in flight at shutdown; below GUNICORN_GRACEFUL_SECONDS
 GUNICORN_GRACEFUL_SECONDS = 35  # Gunicorn: kills the worker after it; below compose stop_grace_period (40 s)

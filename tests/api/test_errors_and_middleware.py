@@ -17,6 +17,7 @@ from starlette.responses import StreamingResponse
 
 from api.app import create_app
 from api.middleware import RequestMiddleware
+from api.timeouts import QUEUE_SECONDS
 from tests.api.settings_for_tests import make_settings
 
 LIMIT_BYTES = 2048
@@ -206,6 +207,20 @@ def test_a_request_over_its_time_is_answered_504(app: FastAPI) -> None:
 def test_the_time_limit_ends_when_the_answer_starts(app: FastAPI) -> None:
     limited = RequestMiddleware(app, make_settings(), request_seconds=0.1)
     assert call(limited, "GET", "/test/stream").text == "firstsecond"
+
+
+def test_what_waited_too_long_for_a_process_is_refused_and_probes_are_not(app: FastAPI) -> None:
+    sent = {"x-request-start": f"{time.time() - QUEUE_SECONDS - 0.1:.3f}"}
+    answer = call(app, "GET", "/nothing", headers=sent)
+    assert_error(answer, 503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
+    assert call(app, "GET", "/livez", headers=sent).status_code == 200
+
+
+@pytest.mark.parametrize("age", [QUEUE_SECONDS - 1, -3600])
+def test_what_is_fresh_is_served_whatever_the_clocks_say(app: FastAPI, age: float) -> None:
+    assert call(app, "GET", "/nothing", headers={"x-request-start": f"{time.time() - age:.3f}"}).status_code == 404
+    assert call(app, "GET", "/nothing", headers={"x-request-start": "soon"}).status_code == 404
 
 
 def test_an_unknown_host_is_refused_except_by_probes(app: FastAPI) -> None:

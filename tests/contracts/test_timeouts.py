@@ -37,6 +37,7 @@ LADDER = {
         timeouts.POOL_SECONDS + timeouts.STATEMENT_SECONDS,
         timeouts.REQUEST_SECONDS,
     ),
+    "the queue, then the request": (timeouts.QUEUE_SECONDS, timeouts.REQUEST_SECONDS),
     "the request, then the drain": (timeouts.REQUEST_SECONDS, timeouts.GRACEFUL_SECONDS),
     "the request, then a dead worker": (timeouts.REQUEST_SECONDS, timeouts.GUNICORN_TIMEOUT_SECONDS),
     "the request, then nginx's reading": (timeouts.REQUEST_SECONDS, edge("proxy_read_timeout", "snippets/proxy.conf")),

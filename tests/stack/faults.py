@@ -123,7 +123,7 @@ def unexpected(report: Report) -> list[str]:
 
 def status(stack: Stack, path: str) -> tuple[int, float]:
     """Ask on a new connection; return the status and the seconds until it came."""
-    with stack.client(timeout=10) as client:
+    with stack.client(timeout=30) as client:
         answer = client.get(path)
         return answer.status_code, answer.elapsed.total_seconds()
 

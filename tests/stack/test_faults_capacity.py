@@ -1,19 +1,24 @@
 """An API that is short of memory or CPU: it loses what is in flight at most, and refuses what it cannot do in time."""
 
+import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from api.timeouts import REQUEST_SECONDS
 from tests.conftest import Figure
-from tests.stack.faults import heal, kinds, probing_load
+from tests.stack import flood
+from tests.stack.faults import heal, kinds, probing_load, status
 from tests.stack.harness import Stack, wait_until
 from tests.stack.processes import api_processes
 
 pytestmark = pytest.mark.drill
 
 BACK_SECONDS = 2
+FLOOD_SECONDS = 8
 # Grows until it is killed; what it writes is really there.
 HOG = "held = []\nwhile True: held.append(b'x' * 2**20)"
 
@@ -54,3 +59,33 @@ def test_a_host_out_of_memory_would_take_the_application_first(stack: Stack) -> 
     ours = [*api_processes(stack), stack.host_pid("worker-blue")]
     data = [stack.host_pid("postgres"), stack.host_pid("redis")]
     assert min(map(score, ours)) > max(map(score, data))
+
+
+def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(stack: Stack, figure: Figure) -> None:
+    container, before = stack.container("api-blue"), api_processes(stack)
+    cpus = stack.inspect("api-blue")["HostConfig"]["NanoCpus"] / 1e9
+    token = stack.token()
+    pid = stack.host_pid("nginx")
+    arguments = ["8443", stack.host, token, str(FLOOD_SECONDS), str(stack.root / "secrets/tls/fullchain.pem")]
+    argv = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, str(Path(flood.__file__)), *arguments]
+    stack.run("docker", "update", "--cpus", "0.05", container)
+    try:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as many:
+            begun = time.monotonic()
+            probes = []
+            while time.monotonic() - begun < FLOOD_SECONDS:
+                probes.append(status(stack, "/livez"))
+            seen: dict[str, tuple[int, float]] = json.loads(many.communicate(timeout=60)[0])
+    finally:
+        stack.run("docker", "update", "--cpus", str(cpus), container)
+    healed = wait_until(stack.is_serving, 10, "ready again")
+    livez = max(seconds for _, seconds in probes)
+    figure(
+        f"a twentieth of a core, {flood.CLIENTS * flood.CONNECTIONS} requests at once for {FLOOD_SECONDS} s: {seen} "
+        f"(count, slowest in s), /livez {livez:.1f} s at most, ready {healed:.1f} s after"
+    )
+    assert {"200", "503 overloaded"} <= set(seen)
+    assert set(seen) <= {"200", "503 overloaded", "503 database_unavailable", "503 service_unavailable"}
+    assert max(slowest for _, slowest in seen.values()) < REQUEST_SECONDS
+    assert {answer for answer, _ in probes} == {200}
+    assert api_processes(stack) == before, "a process was taken for dead"
