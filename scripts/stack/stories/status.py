@@ -1,5 +1,6 @@
 """The story of `status.sh`: what is live and how it is, on one screen; it only reads."""
 
+import ctypes
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,9 @@ DISK_PERCENT_LOW = 15
 # Chosen: above the longest time limit of a task (worker/tasks.py), so that a job in front is no alarm.
 OLDEST_JOB_SECONDS = 900
 HISTORY_LINES = 40
+CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/tokens.py): from there on somebody notices
+# adjtimex(2) without a mode only reads: a struct of at most so many bytes, and this where nothing keeps the clock.
+TIMEX_BYTES, TIME_ERROR = 512, 5
 # One row: the migration head, then jobs by state, then the age in seconds of the oldest one that could run now.
 DATABASE = (
     "select (select version_num from alembic_version),"
@@ -36,6 +40,7 @@ def run(runner: Runner, project: Project) -> bool:
         *_disks(runner, project),
         _certificate(observation.ask(runner, project, "/livez")),
         _deploy(project),
+        _clock(project),
     ]
     for is_well, name, text in rows:
         runner.say(f"{'ok ' if is_well else '!! '} {name:<16} {text}")
@@ -128,6 +133,20 @@ def _deploy(project: Project) -> Row:
         return True, "last deploy", f"none recorded in {project.ledger}"
     facts = f"{entry.get('action')} of {entry.get('to')} by {entry.get('who')} at {entry.get('at')}"
     return entry.get("result") == "done", "last deploy", f"{facts}: {entry.get('result')}"
+
+
+def _clock(project: Project) -> Row:
+    """Nobody here knows the right time; a clock that nothing keeps, or that was once ahead of now, is known."""
+    now = datetime.now(UTC)
+    kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) != TIME_ERROR
+    text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + ("kept by a time service" if kept else "which no time service keeps")
+    try:
+        ahead = (datetime.fromisoformat(str((ledger.last(project) or {})["at"])) - now).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        ahead = 0.0
+    if ahead > CLOCK_AHEAD_SECONDS:
+        return False, "clock", f"{text}; the last deploy lies {ahead:.0f} s ahead: docs/runbook.md#clock-wrong"
+    return True, "clock", text
 
 
 def history(runner: Runner, project: Project) -> None:

@@ -74,7 +74,7 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(well: RecordingRunner, load
     shown = rows(well, loaded)
     ill = {name for name, (is_well, _) in shown.items() if not is_well}
     assert ill <= {"disk engine", "disk state"}  # the disk is the test machine's own
-    assert set(shown) >= {"live", *HEALTHY, "migrations", "queue", "certificate", "last deploy"}
+    assert set(shown) >= {"live", *HEALTHY, "migrations", "queue", "certificate", "last deploy", "clock"}
     assert shown["live"][1] == "slot blue, release r-1"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
     assert len(well.said) <= 24
@@ -277,3 +277,16 @@ def test_a_volume_that_cannot_be_asked_is_refused_and_not_guessed(
     without_nginx.reply("docker run", Result(125, "none.sock\n", "cannot connect to the engine\n"))
     with pytest.raises(Failure, match="the live link cannot be read: cannot connect to the engine"):
         observation.live_slot(without_nginx, loaded)
+
+
+@pytest.mark.parametrize(("ahead_seconds", "is_well"), [(-3600, True), (5, True), (60, False)])
+def test_a_ledger_that_lies_ahead_of_the_clock_is_not_well(
+    well: RecordingRunner, loaded: Project, ahead_seconds: int, is_well: bool
+) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=ahead_seconds)
+    entry = {"at": at.isoformat(timespec="seconds"), "who": "me", "action": "deploy", "result": "done"}
+    loaded.ledger.parent.mkdir(parents=True, exist_ok=True)
+    loaded.ledger.write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    shown = rows(well, loaded)["clock"]
+    assert shown[0] == is_well
+    assert ("docs/runbook.md#clock-wrong" in shown[1]) != is_well
