@@ -154,6 +154,8 @@ def test_forged_forwarding_headers_change_nothing(stack: Stack) -> None:
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example"}
     with stack.client() as client:
         answer = client.get("/v1/items", headers={**forged, "X-Request-ID": "forged-by-the-client"})
+        # A request that says it is old would be refused with 503, and one that says it is young never.
+        assert client.get("/v1/items", headers={"X-Request-Start": "1.0"}).status_code == 401
     request = answer.headers["x-request-id"]
     assert request != "forged-by-the-client"
     found: list[str] = []
