@@ -2,7 +2,6 @@
 
 import collections
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from tests.stack.harness import Stack, wait_until
 from tests.stack.load import MOST_AT_ONCE, Load, Report
 
 API_SESSIONS = "from pg_stat_activity where application_name = 'slipway.api.blue'"
+TAKEN = "from pg_stat_activity where usename = 'slipway' and application_name = ''"
 DATABASE_AWAY = re.compile(r'(GET|POST) 503 {"error": "database_unavailable"')
 ROOM_SECONDS = 0.7  # above a promise: two cores, shared with the load and with whoever else runs
 
@@ -63,41 +63,41 @@ def end_sessions(stack: Stack) -> None:
 
 
 TAKER = """
-import select, sys, psycopg
+import sys, time, psycopg
 password = open("/run/secrets/database_password").read().strip()
-held = []
-# Until told to end: what others give back is taken too.
-while not select.select([sys.stdin], [], [], 0.01)[0]:
+held, until = [], time.monotonic() + float(sys.argv[1])
+# For a while: what others give back is taken too.
+while time.monotonic() < until:
     try:
         held.append(psycopg.connect(host="postgres", dbname="slipway", user="slipway", password=password))
     except psycopg.OperationalError:
-        print(len(held), flush=True)
+        time.sleep(0.01)
+print("held", flush=True)
+time.sleep(120)
 """
+
+
+def take_all_connections(stack: Stack, take_seconds: float) -> str:
+    """Start a throw-away container that takes every connection for so long, and then holds them; return its id."""
+    argv = ["run", "--detach", "--rm", "--no-deps", "migrate", "python", "-c", TAKER, str(take_seconds)]
+    taker = stack.run("docker", "compose", *argv, MIGRATE_TAG="blue").stdout.strip()
+
+    def is_taken() -> bool:
+        stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
+        return int(stack.sql(f"select count(*) {TAKEN}")) > 40 and stack.sql(f"select count(*) {API_SESSIONS}") == "0"
+
+    wait_until(is_taken, 20, "every connection is taken, the API's own too", every=0.3)
+    return taker
 
 
 @contextmanager
 def all_connections_taken(stack: Stack) -> Iterator[None]:
-    """Take every connection that Postgres has for the application, from a throw-away container on its network."""
-    argv = ["docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "migrate", "python", "-c", TAKER]
-    pipe = subprocess.PIPE
-    taker = subprocess.Popen(
-        argv, cwd=stack.root, env=stack.environment | {"MIGRATE_TAG": "blue"}, stdin=pipe, stdout=pipe
-    )
-    assert taker.stdin
-    assert taker.stdout
+    """Leave the application no connection while the block runs."""
+    taker = take_all_connections(stack, 60)
     try:
-        taker.stdout.readline()  # nothing is left
-
-        def is_taken() -> bool:
-            stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
-            return stack.sql(f"select count(*) {API_SESSIONS}") == "0"
-
-        wait_until(is_taken, 20, "the API's own are taken too", every=0.3)
         yield
     finally:
-        taker.stdin.close()
-        taker.stdout.close()
-        taker.wait(30)
+        stack.run("docker", "rm", "--force", taker)
 
 
 def heal(stack: Stack, load: Load, seconds: float) -> float:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
+from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
 from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
 
@@ -130,6 +131,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     "webhooks-not-delivered": stop("worker-blue"),
     **DEPLOY_INCIDENTS,
     **JOB_INCIDENTS,
+    **FAULT_INCIDENTS,
 }
 
 
@@ -207,6 +209,8 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
         execute(stack, block)
     if name == "a-job-fails-again-and-again":
         stack.run("./scripts/jobs.sh", "discard", "--all")  # what the entry leaves to a person
+    if name == "a-burst-of-429":
+        assert asked_for_items(stack) == 200
     if name == "disk-full":
         assert dangling(stack) == []
     if name == "sessions-lost-after-a-deploy":

@@ -1,0 +1,80 @@
+"""Brings about the runbook's incidents of a database, a cache, a limit and a clock; their entries must end them."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from api.limits import Asked, RuleName
+from tests.stack.faults import status, take_all_connections
+from tests.stack.harness import Stack, wait_until
+
+TAKE_SECONDS = 5
+
+
+def hang(stack: Stack, service: str) -> None:
+    """Stop a container's processes where they are: it accepts, and says nothing."""
+    first = stack.host_pid(service)
+    children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
+    for pid in (first, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: not stack.is_serving(), 10, f"{service} is missed")
+
+
+def hanging_postgres(stack: Stack) -> None:
+    """A Postgres that accepts and never answers."""
+    hang(stack, "postgres")
+
+
+def hanging_redis(stack: Stack) -> None:
+    """A Redis that accepts and never answers."""
+    hang(stack, "redis")
+
+
+def a_program_that_takes_all_connections(stack: Stack) -> None:
+    """Some program holds all connections that Postgres has for the application."""
+    taker = take_all_connections(stack, TAKE_SECONDS)
+    wait_until(lambda: "held" in stack.run("docker", "logs", taker).stdout, TAKE_SECONDS + 5, "it takes no more")
+    wait_until(lambda: status(stack, "/readyz")[0] == 503, 5, "the API has none")
+
+
+def full_redis(stack: Stack) -> None:
+    """Redis takes no write, and then no connection either."""
+    stack.redis("config", "set", "maxmemory-policy", "noeviction", "maxmemory", "1")
+    assert "OOM" in stack.redis("set", "a", "b")
+    stack.compose("stop", "redis")
+
+
+def asked_for_items(stack: Stack) -> int:
+    with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
+        return client.get("/v1/items").status_code
+
+
+def used_up_quota(stack: Stack) -> None:
+    """A user whose quota is used up."""
+    with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
+        user = client.get("/v1/users/me").json()["id"]
+    far_ahead = str(10**17)  # microseconds
+    stack.redis("set", Asked(RuleName.USER, user).key, far_ahead)
+    assert asked_for_items(stack) == 429
+
+
+def clock_set_back(stack: Stack) -> None:
+    """The last deploy was written down by a clock that was an hour ahead."""
+    ledger = stack.root / "state/ledger.jsonl"
+    entry = stack.ledger()[-1] | {"at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")}
+    with ledger.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    assert "3600 s ahead" in stack.run("./scripts/status.sh", check=False).stdout.replace("3599 s", "3600 s")
+
+
+FAULT_INCIDENTS: dict[str, Callable[[Stack], None]] = {
+    "502-and-504": hanging_postgres,
+    "too-many-database-connections": a_program_that_takes_all_connections,
+    "redis-down-or-full": full_redis,
+    "cache-unavailable-under-load": hanging_redis,
+    "a-burst-of-429": used_up_quota,
+    "clock-wrong": clock_set_back,
+}
