@@ -32,12 +32,14 @@ class DrainingServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         # A master that was killed cannot tell its workers: without it they would hold the socket for ever.
-        return await super().on_tick(counter) or os.getppid() != self.worker.ppid
+        is_orphan = os.getppid() != self.worker.ppid
+        return await super().on_tick(counter) or is_orphan or not self.worker.alive
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         heartbeat = asyncio.create_task(self._keep_heartbeat())
         try:
-            await self._drain()
+            if self.worker.alive:  # not after SIGQUIT, Gunicorn's word for at once; nothing but Ctrl-C leads to it
+                await self._drain()
             await super().shutdown(sockets)
         finally:
             heartbeat.cancel()
