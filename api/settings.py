@@ -35,6 +35,7 @@ class ProcessSettings(BaseSettings):
     release: str = Field(default="unreleased", validation_alias="SLIPWAY_RELEASE", pattern=r"^[\w.+-]{1,100}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     debug: bool = False  # every SQL statement in the log; production refuses it
+    reload: bool = False  # set by the image that restarts at each save (Dockerfile); production refuses it
     sentry_dsn: SecretStr | None = None
 
     database_host: str = "postgres"
@@ -83,7 +84,6 @@ class Settings(ProcessSettings):
     ops_session_max_minutes: int = Field(default=120, ge=1, le=24 * 60)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
-    reload: bool = False  # new processes when a source file changes; production refuses it
     api_processes: int | None = Field(default=None, ge=1, le=64)  # None: api/server/gunicorn_conf.py counts
     max_body_bytes: int = Field(default=1_048_576, ge=1024)  # nginx's client_max_body_size is the same megabyte
     # The numbers of the rules in api/limits.py.

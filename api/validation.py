@@ -50,7 +50,7 @@ FIXES = {
     "OPS_PASSWORD": "put a random one of 16 characters or more into secrets/ops_password; empty, the console is off",
     "OPS_SESSION_MAX_MINUTES": "set 120 or less in .env, which is the default",
     "REDIS_PASSWORD": "put a random one of 16 characters or more into secrets/redis_password, and restart redis",
-    "RELOAD": "take it out of the container's environment",
+    "RELOAD": "run a release: this is the image for development, or its compose file. ./scripts/up.sh builds one",
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
     "WEBHOOK_ALLOWED_NETWORKS": "name the one receiver, as 10.1.2.3/32, or leave it empty",
     "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
@@ -58,6 +58,8 @@ FIXES = {
 }
 # This host itself, and the addresses where clouds hand out credentials: no receiver of webhooks is there.
 NEVER_A_RECEIVER = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96")))
+# Chosen: one subnet, by IP version. A whole private range, as in compose.dev.yaml, holds this stack's own networks.
+WIDEST_PREFIX = {4: 24, 6: 64}
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
 
@@ -177,7 +179,10 @@ def _outer_networks(value: str, facts: Mapping[str, Any]) -> str | None:
         return reason
     pairs = [(network, never) for network in _networks(value) for never in NEVER_A_RECEIVER]
     is_inner = any(network.version == never.version and network.overlaps(never) for network, never in pairs)
-    return "must not hold loopback or link-local addresses" if is_inner else None
+    if is_inner:
+        return "must not hold loopback or link-local addresses"
+    is_wide = any(network.prefixlen < WIDEST_PREFIX[network.version] for network in _networks(value))
+    return "must not hold more than one subnet at once: /24, or /64 of IPv6" if is_wide else None
 
 
 def _networks(value: str) -> list[IPv4Network | IPv6Network]:
