@@ -74,6 +74,8 @@ LABEL org.opencontainers.image.title="slipway" \
 FROM production AS migrate
 CMD ["python", "-m", "api.migrate"]
 
+# What compose.dev.yaml runs: the checkout is mounted over the sources, and watchfiles starts the process anew at each
+# save, also after one that could not start. Gunicorn's own reload does nothing with Uvicorn's worker.
 FROM dependencies AS development
 COPY requirements-dev.lock ./
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
@@ -83,10 +85,13 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
  && python -m pip install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
 COPY api ./api
 COPY worker ./worker
-ENV ENVIRONMENT=development \
-    RELOAD=true
 USER 10001:10001
-CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "api.main:app"]
+# (!) RELOAD is what keeps this image out of production: api/validation.py refuses it.
+ENV RELOAD=true \
+    SLIPWAY_RELEASE=development
+LABEL org.opencontainers.image.title="slipway" \
+      org.opencontainers.image.version="development"
+CMD ["watchfiles", "--filter", "python", "gunicorn --config python:api.server.gunicorn_conf api.main:app", "api"]
 
 # What a plain `docker build .` makes.
 FROM production

@@ -1,4 +1,4 @@
-"""Reads compose.yaml and compose.prod.yaml as data, with their variables left as they are written."""
+"""Reads the compose files as data, with their variables left as they are written."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 from tests.contracts.tree import text
 
-FILES = ("compose.yaml", "compose.prod.yaml")
+FILES = ("compose.yaml", "compose.prod.yaml", "compose.dev.yaml")
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)(?::([-?])([^}]*))?\}")
 
 
@@ -29,6 +29,8 @@ def load(name: str = "compose.yaml") -> dict[str, Any]:
 
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+# With what the other files add, to be held to the same rules.
+EVERY_SERVICE = {name: s for file in FILES[1:] for name, s in load(file)["services"].items()} | SERVICES
 APP_SERVICES = ("api-blue", "worker-blue", "api-green", "worker-green", "migrate")
 
 

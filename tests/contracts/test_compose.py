@@ -8,10 +8,20 @@ import yaml
 from stack.stories.images import OFFICIAL
 
 from api import timeouts
-from tests.contracts.compose_files import APP_SERVICES, COMPOSE, FILES, SERVICES, defaulted, load, seconds, size_bytes
+from tests.contracts.compose_files import (
+    APP_SERVICES,
+    COMPOSE,
+    EVERY_SERVICE,
+    FILES,
+    SERVICES,
+    defaulted,
+    load,
+    seconds,
+    size_bytes,
+)
 from tests.contracts.tree import text
 
-every_service = pytest.mark.parametrize("name", SERVICES)
+every_service = pytest.mark.parametrize("name", EVERY_SERVICE)
 Service = dict[str, Any]
 
 # What it is, who it is, what it runs, what it may, how it ends, what it is given, what it may take, how it is.
@@ -26,7 +36,7 @@ TOP_LEVEL_ORDER = ("name", "x-", "services", "networks", "volumes", "secrets")
 
 @every_service
 def test_every_service_is_hardened(name: str) -> None:
-    service = SERVICES[name]
+    service = EVERY_SERVICE[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -37,7 +47,7 @@ def test_every_service_is_hardened(name: str) -> None:
 
 @every_service
 def test_every_service_is_limited(name: str) -> None:
-    service = SERVICES[name]
+    service = EVERY_SERVICE[name]
     assert size_bytes(defaulted(service["mem_limit"])) >= 32 * 1024**2
     assert float(defaulted(service["cpus"])) > 0
     assert 0 < service["pids_limit"] <= 256
@@ -48,7 +58,7 @@ def test_every_service_is_limited(name: str) -> None:
 
 @every_service
 def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
-    service = SERVICES[name]
+    service = EVERY_SERVICE[name]
     if name == "migrate":
         assert service["restart"] == "no"
         assert service["healthcheck"] == {"disable": True}
@@ -70,7 +80,7 @@ def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:
 
 @every_service
 def test_no_service_has_a_fixed_name_or_an_engine_socket(name: str) -> None:
-    service = SERVICES[name]
+    service = EVERY_SERVICE[name]
     assert "container_name" not in service
     assert not [mount for mount in service.get("volumes", []) if ".sock" in mount or "docker" in mount]
     assert all(mount.startswith(("./", "${", *COMPOSE["volumes"])) for mount in service.get("volumes", []))
@@ -78,13 +88,13 @@ def test_no_service_has_a_fixed_name_or_an_engine_socket(name: str) -> None:
 
 @every_service
 def test_configuration_is_mounted_read_only(name: str) -> None:
-    for mount in SERVICES[name].get("volumes", []):
+    for mount in EVERY_SERVICE[name].get("volumes", []):
         assert mount.endswith(":ro") or mount.split(":")[0] in COMPOSE["volumes"], mount
 
 
 @every_service
 def test_every_service_runs_without_root(name: str) -> None:
-    service = SERVICES[name]
+    service = EVERY_SERVICE[name]
     user = str(service.get("user") or dockerfile_user(service["image"]))
     assert user.split(":", maxsplit=1)[0] not in {"", "0", "root"}
 
@@ -101,20 +111,21 @@ def dockerfile_user(image: str) -> str:
 
 @every_service
 def test_every_image_names_a_version(name: str) -> None:
-    image = SERVICES[name]["image"]
+    image = EVERY_SERVICE[name]["image"]
     base = re.match(r"\$\{([A-Z]+)_IMAGE:\?", image)
     full = OFFICIAL[base[1].lower()] if base else defaulted(image)
     assert re.fullmatch(r"[a-z][a-z0-9/-]*:[a-z0-9][\w.-]*", full)
     assert not full.endswith(":latest")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_only_nginx_publishes_ports(file: str) -> None:
-    assert {name for name, service in load(file)["services"].items() if "ports" in service} == {"nginx"}
+def test_only_nginx_publishes_ports_and_for_a_developer_the_sink() -> None:
+    publishers = [{name for name, s in load(file)["services"].items() if "ports" in s} for file in FILES]
+    assert publishers == [{"nginx"}, {"nginx"}, {"sink"}]
 
 
-def test_ports_are_published_on_an_address_and_on_this_machine_alone_by_default() -> None:
-    assert [defaulted(port).split(":")[0] for port in SERVICES["nginx"]["ports"]] == ["127.0.0.1", "127.0.0.1"]
+@pytest.mark.parametrize("name", ["nginx", "sink"])
+def test_ports_are_published_on_an_address_and_on_this_machine_alone_by_default(name: str) -> None:
+    assert {defaulted(port).split(":")[0] for port in EVERY_SERVICE[name]["ports"]} == {"127.0.0.1"}
 
 
 def test_networks_keep_the_data_away_from_the_edge() -> None:
@@ -162,7 +173,7 @@ def test_the_sockets_are_shared_with_nginx_by_the_group_of_the_images() -> None:
 
 @every_service
 def test_every_secret_and_volume_and_network_that_is_used_is_declared(name: str) -> None:
-    service = SERVICES[name]
+    service = EVERY_SERVICE[name]
     assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
     assert set(service["networks"]) <= set(COMPOSE["networks"])
 
@@ -184,7 +195,7 @@ def test_the_grace_period_is_above_the_drain(part: str, drain: float) -> None:
 
 @every_service
 def test_every_service_has_time_to_stop(name: str) -> None:
-    assert seconds(SERVICES[name]["stop_grace_period"]) >= 10
+    assert seconds(EVERY_SERVICE[name]["stop_grace_period"]) >= 10
 
 
 def test_a_stack_with_one_slot_fits_a_host_of_one_gigabyte() -> None:

@@ -39,7 +39,7 @@ def test_the_worker_imports_the_api_and_never_the_reverse() -> None:
     assert importers("api", "worker/**/*.py") != set()
 
 
-@pytest.mark.parametrize("other", ["tests", "scripts", "stack"])
+@pytest.mark.parametrize("other", ["tests", "scripts", "stack", "sink"])
 def test_what_is_in_the_image_imports_nothing_that_is_not(other: str) -> None:
     assert importers(other, "api/**/*.py", "worker/**/*.py") == set()
 

@@ -43,6 +43,8 @@ def bare(tmp_path: Path) -> Path:
             path.chmod(mode)  # whatever the umask of whoever runs this
     revision = 'revision = "2026_01_01_0000"\ndown_revision = None\n'
     (root / "api/migrations/versions/2026_01_01_0000_pre_first.py").write_text(revision, encoding="utf-8")
+    for path in (root / "api", *(root / "api").rglob("*")):
+        path.chmod(0o755)
     return root
 
 

@@ -78,6 +78,11 @@ class Project:
         return "compose.prod.yaml" in self.values.get("COMPOSE_FILE", "")
 
     @property
+    def is_development(self) -> bool:
+        """Whether the file for a developer's machine, which runs the checkout and no release, is in use."""
+        return "compose.dev.yaml" in self.values.get("COMPOSE_FILE", "")
+
+    @property
     def url(self) -> str:
         """The address of the front door."""
         return f"https://{self.host}" + ("" if self.https_port == 443 else f":{self.https_port}")
@@ -142,6 +147,19 @@ def load(root: Path) -> Project:
     return project
 
 
+def refuse_development(project: Project) -> None:
+    """Refuse a stack whose compose files run the checkout itself: there is no release to make live or to go back to."""
+    if project.is_development:
+        raise Failure(
+            "COMPOSE_FILE names compose.dev.yaml, which runs the checkout itself and no release",
+            hints=[
+                "nothing was touched",
+                "for a server: take it out of COMPOSE_FILE in .env, then ./scripts/up.sh",
+            ],
+            runbook="boot-refused-by-the-configuration",
+        )
+
+
 def _check_values(project: Project) -> None:
     faults = []
     if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", project.host):
@@ -151,6 +169,8 @@ def _check_values(project: Project) -> None:
             ip_address(project.values.get(key) or "127.0.0.1")
         except ValueError:
             faults.append(f"{key} is not an IP address")
+    if project.is_public and project.is_development:
+        faults.append("COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml, of which it may name one")
     cores = os.cpu_count() or 1
     for key in CPU_KEYS:
         if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "1"):
@@ -159,7 +179,7 @@ def _check_values(project: Project) -> None:
             faults.append(f"{key} is more than the {cores} cores of this machine")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", project.name):
         faults.append("COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only")
-    for key in ("HTTP_PORT", "HTTPS_PORT"):
+    for key in ("HTTP_PORT", "HTTPS_PORT", "SINK_PORT"):
         value = project.values.get(key) or "1"
         if not value.isdecimal() or not 0 < int(value) < 65536:
             faults.append(f"{key} is not a port")

@@ -12,6 +12,7 @@ from stack.runner import Runner
 
 SECRET_BYTES = 32
 MOUNTED = ("nginx", "postgres", "redis")
+MOUNTED_IN_DEVELOPMENT = ("api", "worker", "sink")
 CERTIFICATE_DAYS = 365
 # Given on the first start, so that a stack beside another one can be made without a hand in .env.
 FIRST_KEYS = (
@@ -21,14 +22,16 @@ FIRST_KEYS = (
     "SLIPWAY_HOST",
     "HTTP_PORT",
     "HTTPS_PORT",
+    "SINK_PORT",
     "RATE_LIMIT_PER_SECOND",
     "STATE_DIR",
 )
 
 
-def check_mounted_folders(root: Path, tls: Path) -> None:
+def check_mounted_folders(project: Project) -> None:
     """Refuse files that are mounted and that the containers' users cannot read, as those made under umask 077."""
-    for folder in [*(root / name for name in MOUNTED), *([tls] if tls.is_dir() else [])]:
+    names = (*MOUNTED, *(MOUNTED_IN_DEVELOPMENT if project.is_development else ()))
+    for folder in filter(Path.is_dir, [*(project.root / name for name in names), project.certificate.parent]):
         for path in [folder, *folder.rglob("*")]:
             needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
             if path.stat().st_mode & needed != needed:

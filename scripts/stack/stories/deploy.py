@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack.commands import engine
-from stack.config.project import Project, load
+from stack.config.project import Project, load, refuse_development
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
 from stack.runner import Runner
 from stack.stories import (
+    configuration,
     edge,
     hooks,
     images,
@@ -40,6 +41,7 @@ class Options:
 
 def run(runner: Runner, root: Path, options: Options) -> None:
     """Deploy the checkout, or an image; on a host where nothing is live yet, bring everything up instead."""
+    refuse_development(configuration.intended(root))
     if not (root / ".env").exists() or not _stands(runner, load(root)):
         is_first = not (root / ".env").exists() or not observation.slot_release(runner, load(root), "blue")
         up.run(runner, root)

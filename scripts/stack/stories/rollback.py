@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config import environment
-from stack.config.project import Project, load
+from stack.config.project import Project, load, refuse_development
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
 from stack.runner import Runner
 from stack.stories import hooks, ledger, migrations, observation, retire, slots
@@ -23,6 +23,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
         Failure: where there is no such release, its image is gone, or the schema is past it.
     """
     project = load(root)
+    refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
         steps = Steps(runner, runner.clock())
         was = slots.look(runner, project)

@@ -51,12 +51,12 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
             project = configuration.ensure_environment(runner, root)
             made = configuration.ensure_secrets(runner, project)
             runner.make_directory(project.state, 0o750)
-            configuration.check_mounted_folders(root, project.certificate.parent)
+            configuration.check_mounted_folders(project)
             done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
         slot = _bring_up(runner, steps, project, is_refresh=is_refresh)
         credentials = _first_credentials(runner, project, slot)
         release = observation.slot_release(runner, project, slot)
-        if (ledger.last(project) or {}).get("to") != release:
+        if not project.is_development and (ledger.last(project) or {}).get("to") != release:
             head = migrations.head(root)
             facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
             ledger.keep_settings(runner, project, release)
@@ -79,11 +79,8 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         done(_install_nginx(runner, project))
     with steps.step("release") as done:
         slot = observation.live_slot(runner, project)
-        placed = observation.slot_release(runner, project, slot)
-        release = placed or images.build_release(runner, project)
-        if not placed:
-            runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
-        done(f"{release} is in slot {slot}" + _difference(runner, project, placed))
+        release, difference = _place(runner, project, slot)
+        done(f"{release} is in slot {slot}" + difference)
     with steps.step("settings") as done:
         done(settings.accept(runner, project, slot))
     with steps.step("data"):
@@ -100,10 +97,14 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         done(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as done:
         _check_ports(runner, project)
-        _start(runner, project, [*engine.slot_services(slot), "nginx"], SLOT_SECONDS)
+        _start(runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS)
         _mend(runner, project, slot)
         done(_await_release(runner, project, release))
     return slot
+
+
+def _sink(project: Project) -> list[str]:
+    return ["sink"] if project.is_development else []
 
 
 def _install_nginx(runner: Runner, project: Project) -> str:
@@ -151,15 +152,24 @@ def _mend(runner: Runner, project: Project, slot: str) -> None:
         slots.stop(runner, [f"worker-{idle}"])
 
 
-def _difference(runner: Runner, project: Project, placed: str) -> str:
-    if not placed:
-        return ""
-    checkout, _ = images.release_name(runner, project.root)
-    return "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh"
+def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
+    """Place a release in the slot where there is none; return its name, and how the checkout differs from it."""
+    placed = observation.slot_release(runner, project, slot)
+    if project.is_development:
+        release = images.build_development(runner, project)
+    elif placed and placed != images.DEVELOPMENT:
+        checkout, _ = images.release_name(runner, project.root)
+        return placed, "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh"
+    else:
+        release = images.build_release(runner, project)
+    runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
+    return release, ""
 
 
 def _deploy_next(runner: Runner, project: Project) -> str:
     """Say that the checkout is not what is live: the engine may hold a release from before the clone was made."""
+    if project.is_development:
+        return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
     checkout, _ = images.release_name(runner, project.root)
     return "" if checkout == placed else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"

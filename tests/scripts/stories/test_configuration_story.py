@@ -144,21 +144,23 @@ def test_a_first_certificate_is_made_without_a_network_for_the_host(runner: Reco
     [
         ("nginx", 0o750),
         ("redis/redis.conf", 0o640),
+        ("api/main.py", 0o640),
         ("postgres/entrypoint.sh", 0o744),
         ("tls", 0o750),
         ("tls/privkey.pem", 0o600),
     ],
 )
 def test_a_mounted_file_that_containers_cannot_read_is_refused(bare: Path, path: str, mode: int) -> None:
+    project = Project(bare, {"SECRETS_DIR": ".", "COMPOSE_FILE": "compose.yaml:compose.dev.yaml"})
     tls = bare / "tls"
-    check_mounted_folders(bare, tls)  # none yet
+    check_mounted_folders(project)  # none yet
     for file in (tls, tls / "privkey.pem"):
         file.mkdir() if file == tls else file.touch()
         file.chmod(0o755)
-    check_mounted_folders(bare, tls)
+    check_mounted_folders(project)
     (bare / path).chmod(mode)
     with pytest.raises(Failure, match=f"{path} is closed to the containers") as raised:
-        check_mounted_folders(bare, tls)
+        check_mounted_folders(project)
     assert raised.value.hints == [f"chmod -R o+rX {bare / path.partition('/')[0]}"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.runner import Result
-from stack.stories import ledger, retire, up
+from stack.stories import ledger, retire, rollback, up
 
 from tests.scripts.conftest import ROOT
 from tests.scripts.imitation import (
@@ -19,6 +19,7 @@ from tests.scripts.imitation import (
     Host,
     deploy_on,
     failed_deploy,
+    failure_of,
     hook,
     release_of,
 )
@@ -165,6 +166,17 @@ def test_a_first_deploy_is_the_bringing_up_alone(host: Host, project: Project, m
     monkeypatch.setattr(up, "run", lambda *_: None)
     deploy_on(host, project)
     assert host.ran == []
+
+
+@pytest.mark.parametrize("command", ["deploy", "rollback"])
+def test_what_runs_the_checkout_itself_has_no_deploy_and_no_rollback(
+    command: str, host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
+    run = {"deploy": lambda: deploy_on(host, project), "rollback": lambda: rollback.run(host, project.root, "", 0)}
+    failed = failure_of(run[command])
+    assert "compose.dev.yaml" in failed.observation
+    assert (failed.code, host.ran, host.written) == (1, [], [])
 
 
 def test_a_dry_run_tells_the_same_commands_and_changes_nothing(checkout: Path, project: Project) -> None:

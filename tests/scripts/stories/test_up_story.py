@@ -111,6 +111,29 @@ def test_a_placed_release_stays_and_the_newer_checkout_is_named(runner: Recordin
     assert "release r-0 in slot blue" in runner.said[-1]
 
 
+def test_for_a_developer_the_image_for_development_is_placed_and_nothing_is_recorded(
+    runner: RecordingRunner, machine: Machine, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
+    for _ in range(2):  # a changed lock file is built in, so it is built each time
+        up.run(runner, checkout)
+    builds = [command for command in runner.ran if "--target development" in command]
+    assert len(builds) == 2
+    assert "--tag slipway/app:development" in builds[0]
+    assert not runner.has_run("--target production")
+    assert runner.has_run("docker tag slipway/app:development slipway/app:blue")
+    assert runner.has_run("api-blue worker-blue nginx sink")
+    assert ledger(checkout) == []
+    assert "deploy.sh" not in "\n".join(runner.said)
+
+
+def test_a_server_places_a_release_over_the_image_for_development(runner: RecordingRunner, checkout: Path) -> None:
+    machine = Machine(runner, placed="development")
+    up.run(runner, checkout)
+    assert runner.has_run("--target production")
+    assert machine.release.startswith("src-")
+
+
 def test_the_slot_that_the_link_names_is_the_one_that_starts(runner: RecordingRunner, checkout: Path) -> None:
     Machine(runner, placed="r-0")
     runner.reply("readlink", Result(0, "green.sock\n"))
