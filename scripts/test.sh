@@ -10,6 +10,7 @@ stack) shift && set -- pytest -m '(docker or stack or drill) and not soak' "$@" 
 soak) shift && set -- pytest -m soak "$@" ;;
 # Needs the network. --strict: what could not be looked up is a failure, never a pass.
 audit) set -- pip_audit --strict --disable-pip --require-hashes -r requirements.lock ;;
+bench) shift && set -- tests.bench "$@" ;; # scripts/bench.sh
 *) set -- pytest -m 'not soak' "$@" ;;
 esac
 

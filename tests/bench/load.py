@@ -1,0 +1,54 @@
+"""One burst of load: wrk with keep-alive connections on a container's own address, and what it counted."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+# Below nginx's limit of connections per client (64); measured: from 16 on the requests per second stay the same.
+CONNECTIONS = 32
+SCRIPT = Path(__file__).with_name("load.lua")
+
+
+class LoadFailed(Exception):
+    """A burst that counts nothing: wrk could not run it, or not every answer was 200."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the same item is read: under a host name, at a container's address."""
+
+    name: str
+    url: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one burst came to."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def burst(target: Target, token: str, seconds: int) -> Count:
+    """Load one target for some seconds; an answer that is not 200 is an error, for it would be a quicker one."""
+    done = subprocess.run(
+        [
+            *("wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"),
+            *("--timeout", "10s", "--script", str(SCRIPT), "--header", f"Authorization: Bearer {token}", target.url),
+        ],
+        env={**os.environ, "BENCH_ADDRESS": target.address},
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LoadFailed(f"wrk ended with {done.returncode} on {target.name}: {done.stderr or done.stdout}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["failed"] or not found["requests"]:
+        raise LoadFailed(f"{target.name}: {found['failed']} of {found['requests']} requests failed")
+    return Count(found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"])
