@@ -3,18 +3,21 @@
 import asyncio
 import select
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import psycopg
 from prometheus_client import Gauge, Histogram
 from psycopg import waiting
-from sqlalchemy import URL, MetaData, event
+from psycopg.rows import dict_row
+from sqlalchemy import URL, MetaData, Select, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.util import greenlet_spawn
 
 from api.settings import ProcessSettings
 from api.timeouts import (
@@ -145,6 +148,27 @@ class Database:
         """Lend a connection on which every statement stands for itself."""
         return self._lend(self.engine)
 
+    async def fetch_one(self, statement: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the row of a statement made by `sql_text`, or None; each call stands for itself, as in `read`.
+
+        For what is asked for most: SQLAlchemy's own execution takes longer than the round trip to Postgres, and all of
+        it is the process' time (0.35 ms for a row by its key, 0.15 ms so). Raises psycopg's errors.
+        """
+        async with self._place() as limit:
+            lent = await greenlet_spawn(self.engine.sync_engine.raw_connection)
+            limit.reschedule(None)
+            raw: Any = lent.driver_connection
+            try:
+                async with raw.cursor(row_factory=dict_row) as cursor:
+                    await cursor.execute(statement, values)
+                    row: dict[str, Any] | None = await cursor.fetchone()
+            except BaseException:
+                # A cancelled request too: an answer that is still on its way would be taken for the next one's.
+                await greenlet_spawn(lent.invalidate)
+                raise
+            await greenlet_spawn(lent.close)
+            return row
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Lend a connection in one transaction: committed at the end, rolled back on any error."""
@@ -153,11 +177,19 @@ class Database:
 
     @asynccontextmanager
     async def _lend(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
-        """Lend a connection that is free, or a new one, within POOL_SECONDS: name server and handshake included."""
+        async with self._place() as limit, engine.connect() as connection:
+            limit.reschedule(None)
+            yield connection
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[asyncio.Timeout]:
+        """Wait for a place in the pool; who has it ends the limit once the connection is there.
+
+        A connection that is free, or a new one, is there within POOL_SECONDS: name server and handshake included.
+        """
         try:
-            async with asyncio.timeout(POOL_SECONDS) as limit, self._turn(), engine.connect() as connection:
-                limit.reschedule(None)
-                yield connection
+            async with asyncio.timeout(POOL_SECONDS) as limit, self._turn():
+                yield limit
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -179,6 +211,11 @@ class Database:
         finally:
             POOL_IN_USE.dec()
             self._turns.release()
+
+
+def sql_text(statement: Select[*tuple[Any, ...]]) -> str:
+    """Return a statement as `fetch_one` takes it, to be made once; its values are bound by name."""
+    return str(statement.compile(dialect=PGDialectAsync_psycopg()))  # type: ignore[no-untyped-call]
 
 
 def _refuse_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:

@@ -146,6 +146,8 @@ def is_database_unavailable(error: BaseException) -> bool:
     """Tell an outage (no connection, none free, taken away, time over) from a mistake in a statement."""
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True
+    if isinstance(error, psycopg.Error):  # of Database.fetch_one
+        return isinstance(error, psycopg.OperationalError)
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
     return False
@@ -155,3 +157,4 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(sqlalchemy.exc.SQLAlchemyError, _database_error)
+    app.add_exception_handler(psycopg.Error, _database_error)

@@ -8,7 +8,7 @@ from sqlalchemy import ARRAY, DateTime, Select, any_, bindparam, delete, func, i
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.cursors import decode_cursor, encode_cursor
-from api.database import Database
+from api.database import Database, sql_text
 from api.errors import ApiError
 from api.identifiers import new_id
 from api.items.etags import etag
@@ -20,7 +20,7 @@ from api.webhooks.models import EventType
 PUBLIC = (Item.id, Item.name, Item.description, Item.price_cents, Item.created_at, Item.updated_at)
 # Built once: building it in each request took a third of the request's time.
 MINE = Item.id == bindparam("this_id"), Item.owner_id == bindparam("owner", type_=Item.owner_id.type)
-ONE_ITEM = select(*PUBLIC).where(*MINE)
+ONE_ITEM = sql_text(select(*PUBLIC).where(*MINE))
 # Parameters may not have a column's name in a change.
 GIVEN = {field: bindparam(f"given_{field}", type_=getattr(Item, field).type) for field in ItemIn.model_fields}
 NEW = insert(Item).values(id=bindparam("this_id"), owner_id=bindparam("owner", type_=Item.owner_id.type), **GIVEN)
@@ -57,12 +57,10 @@ async def create_item(connection: AsyncConnection, owner_id: UUID, item: ItemIn)
 
 
 async def read_item(database: Database, owner_id: UUID, item_id: UUID) -> dict[str, Any]:
-    async with database.read() as connection:
-        result = await connection.execute(ONE_ITEM, {"this_id": item_id, "owner": owner_id})
-        row = result.mappings().one_or_none()
+    row = await database.fetch_one(ONE_ITEM, {"this_id": item_id, "owner": owner_id})
     if row is None:
         raise not_found()
-    return dict(row)
+    return row
 
 
 async def list_items(database: Database, owner_id: UUID, cursor: str | None, limit: int) -> dict[str, Any]:

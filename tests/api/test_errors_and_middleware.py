@@ -27,6 +27,8 @@ async def fail_at_the_database(kind: str) -> None:
     raise {
         "pool": sqlalchemy.exc.TimeoutError("no free connection"),
         "gone": sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg.OperationalError("gone")),
+        "cut-off": psycopg.errors.AdminShutdown("terminating connection"),
+        "own-mistake": psycopg.errors.SyntaxError("row-secret"),
         "mistake": sqlalchemy.exc.ProgrammingError("SELEC", {}, psycopg.errors.SyntaxError("row-secret")),
     }[kind]
 
@@ -159,15 +161,16 @@ def test_a_stream_that_breaks_is_broken_off_and_not_ended_as_if_whole(app: FastA
         call(app, "GET", "/test/broken-stream")
 
 
-@pytest.mark.parametrize("kind", ["pool", "gone"])
+@pytest.mark.parametrize("kind", ["pool", "gone", "cut-off"])
 def test_an_unavailable_database_is_503_with_retry_after(app: FastAPI, kind: str) -> None:
     answer = call(app, "GET", f"/test/database/{kind}")
     assert_error(answer, 503, "database_unavailable")
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_mistake_in_a_statement_is_500_and_not_an_outage(app: FastAPI) -> None:
-    answer = call(app, "GET", "/test/database/mistake")
+@pytest.mark.parametrize("kind", ["mistake", "own-mistake"])
+def test_a_mistake_in_a_statement_is_500_and_not_an_outage(app: FastAPI, kind: str) -> None:
+    answer = call(app, "GET", f"/test/database/{kind}")
     assert_error(answer, 500, "internal_error")
     assert "row-secret" not in answer.text
 
@@ -175,6 +178,8 @@ def test_a_mistake_in_a_statement_is_500_and_not_an_outage(app: FastAPI) -> None
 def test_a_database_that_refuses_connections_is_503(app: FastAPI) -> None:
     login = {"email": "a@example.org", "password": "x"}
     assert_error(call(app, "POST", "/v1/users/login", json=login), 503, "database_unavailable")
+    owner = {"Authorization": f"Bearer {app.state.tokens.issue(uuid4())}"}
+    assert_error(call(app, "GET", f"/v1/items/{uuid4()}", headers=owner), 503, "database_unavailable")
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(app: FastAPI) -> None:

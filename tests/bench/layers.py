@@ -3,8 +3,6 @@
 /0 is the whole service, without nginx. Each further number leaves out one thing more.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -37,17 +35,7 @@ class Silent(RequestMiddleware):
 class OneRow:
     """A database that has the same row at once for every question."""
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator["OneRow"]:
-        yield self
-
-    async def execute(self, _statement: Any, _values: Any) -> "OneRow":
-        return self
-
-    def mappings(self) -> "OneRow":
-        return self
-
-    def one_or_none(self) -> dict[str, Any]:
+    async def fetch_one(self, _statement: str, _values: Any) -> dict[str, Any]:
         return ROW
 
 

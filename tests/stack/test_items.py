@@ -118,3 +118,35 @@ def test_pages_hold_still_while_items_come_and_go(client: httpx2.Client) -> None
     assert len(seen) == len(set(seen)), "an item came twice"
     stayed = [item for item in reversed(made) if item not in gone]
     assert [item for item in seen if item in stayed] == stayed, "an item that was there all the time is missing"
+
+
+READS = """
+import asyncio
+import psycopg
+from sqlalchemy import text
+from api.database import Database
+from api.settings import load_settings
+
+async def read(statement):
+    return (await database.fetch_one(statement, {}) or {}).get("seen")
+
+async def main():
+    for broken in ("SELECT 1 AS seen FROM pg_sleep(5)", "SELECT pg_terminate_backend(pg_backend_pid())", "nonsense"):
+        try:
+            async with asyncio.timeout(0.2):
+                await read(broken)
+        except (TimeoutError, psycopg.Error) as error:
+            print(type(error).__name__, await read("SELECT 'own' AS seen"))
+    async with database.transaction() as connection:
+        await connection.execute(text("SELECT 1"))
+    print(await read("SELECT now() AS seen") != await read("SELECT now() AS seen"))
+
+database = Database(load_settings(), pool_size=1)
+asyncio.run(main())
+"""
+
+
+def test_a_read_that_was_cancelled_or_cut_off_leaves_nothing_to_the_next_on_its_connection(stack: Stack) -> None:
+    said = stack.compose("exec", "--no-TTY", "api-blue", "python", "-c", READS).splitlines()
+    assert said[:3] == ["TimeoutError own", "AdminShutdown own", "SyntaxError own"]
+    assert said[3] == "True", "after a transaction each read stands for itself again"
