@@ -40,6 +40,28 @@ def test_a_token_is_over_after_its_lifetime_and_the_leeway(tokens: Tokens) -> No
     assert tokens.user_id(tokens.issue(USER, over - LEEWAY_SECONDS + 5)) == USER
 
 
+def test_a_token_that_is_remembered_is_over_in_time_too(tokens: Tokens) -> None:
+    over = time.time() - tokens.lifetime_seconds
+    token = tokens.issue(USER, over - LEEWAY_SECONDS + 1)
+    assert tokens.user_id(token) == USER
+    deadline = time.monotonic() + 3
+    while tokens.user_id(token) is not None:
+        assert time.monotonic() < deadline, "it is remembered past its end"
+        time.sleep(0.01)
+
+
+def test_a_verified_token_is_not_verified_again_and_few_are_remembered(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.tokens.MOST_KNOWN", 2)
+    users = [uuid4() for _ in range(3)]
+    issued = [tokens.issue(user) for user in users]
+    assert [tokens.user_id(token) for token in issued] == users
+    tokens.key = OTHER_KEY  # so that a second verification would fail
+    assert [tokens.user_id(token) for token in issued] == [None, *users[1:]]
+    assert tokens.user_id(issued[1][:-1] + "A") is None, "one that was altered is not the one that is remembered"
+
+
 @pytest.mark.parametrize(
     "other",
     [
