@@ -1,14 +1,18 @@
 """Routes under /ops; api/app.py leaves them out where no password is set. Without Redis they answer 503."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from api.dependencies import SESSION_COOKIE, OperatorDep, SessionId, SessionsDep
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
+
+from api.dependencies import SESSION_COOKIE, DatabaseDep, OperatorDep, SessionId, SessionsDep
 from api.errors import error_responses
 from api.limits import Asked, LimitsDep, RuleName, address_of
 from api.ops import service
-from api.ops.schemas import OpsLogin, OpsSession
+from api.ops.schemas import FailedJobList, OpsLogin, OpsSession
 
 router = APIRouter(prefix="/ops", tags=["ops"], responses=error_responses(401, 503))
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # Postgres bigint
 
 
 @router.post("/session", status_code=201)
@@ -46,3 +50,25 @@ async def log_out_operator(
     """Log out of the operations console."""
     await service.log_out(sessions, session_id or "", operator)
     response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+
+
+@router.get("/failed-jobs")
+async def list_failed_jobs(
+    _: OperatorDep,
+    database: DatabaseDep,
+    task: Annotated[str | SkipJsonSchema[None], Query(max_length=128, pattern=r"^[\w.]+$")] = None,
+) -> FailedJobList:
+    """Return the jobs that used up their attempts, of all tasks or of one, the newest first, at most 100."""
+    return await service.list_failed_jobs(database, task)
+
+
+@router.post("/failed-jobs/{job_id}/retry", status_code=204, responses=error_responses(403, 404, 409))
+async def retry_failed_job(job_id: JobId, operator: OperatorDep, database: DatabaseDep) -> None:
+    """Give a failed job back to the workers, with all its attempts."""
+    await service.retry_failed_job(database, operator, job_id)
+
+
+@router.delete("/failed-jobs/{job_id}", status_code=204, responses=error_responses(403, 404))
+async def discard_failed_job(job_id: JobId, operator: OperatorDep, database: DatabaseDep) -> None:
+    """Delete a failed job."""
+    await service.discard_failed_job(database, operator, job_id)

@@ -1,12 +1,17 @@
-"""Login to the operations console, which one user shares."""
+"""The operations console, which one user shares: logins, and the jobs that wait for a person."""
 
 import hashlib
 import hmac
 import logging
+from dataclasses import asdict
 from datetime import UTC, datetime
 
+from sqlalchemy.exc import IntegrityError
+
+from api import jobs
+from api.database import Database
 from api.errors import ApiError
-from api.ops.schemas import OpsLogin, OpsSession
+from api.ops.schemas import FailedJobList, FailedJobOut, OpsLogin, OpsSession
 from api.ops.sessions import Session, Sessions
 from api.settings import Settings
 
@@ -48,3 +53,35 @@ def describe(sessions: Sessions, session: Session) -> OpsSession:
         ends_at=datetime.fromtimestamp(session.ends_at, UTC),
         idle_seconds=sessions.idle_seconds,
     )
+
+
+def not_failed() -> ApiError:
+    return ApiError(404, "job_not_failed", "There is no failed job of this number.")
+
+
+async def list_failed_jobs(database: Database, task: str | None) -> FailedJobList:
+    async with database.read() as connection:
+        found = await jobs.list_failed(connection, task)
+    return FailedJobList(jobs=[FailedJobOut(**asdict(job)) for job in found])
+
+
+async def retry_failed_job(database: Database, operator: Session, job_id: int) -> None:
+    try:
+        async with database.transaction() as connection:
+            is_back = await jobs.retry_failed(connection, [job_id])
+    except jobs.JobNotFailed:
+        raise not_failed() from None
+    except IntegrityError:  # one like it was enqueued at the same moment
+        is_back = []
+    if not is_back:
+        raise ApiError(409, "job_waits_already", "A job like this one waits already; it will do the work.")
+    logger.info("job retried", extra={"action": "ops_job_retried", "operator": operator.user, "job_id": job_id})
+
+
+async def discard_failed_job(database: Database, operator: Session, job_id: int) -> None:
+    try:
+        async with database.transaction() as connection:
+            await jobs.discard_failed(connection, [job_id])
+    except jobs.JobNotFailed:
+        raise not_failed() from None
+    logger.info("job discarded", extra={"action": "ops_job_discarded", "operator": operator.user, "job_id": job_id})

@@ -46,6 +46,9 @@ def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> Non
         ("post", "/ops/session"),
         ("get", "/ops/session"),
         ("delete", "/ops/session"),
+        ("get", "/ops/failed-jobs"),
+        ("post", "/ops/failed-jobs/{job_id}/retry"),
+        ("delete", "/ops/failed-jobs/{job_id}"),
     }
 
 

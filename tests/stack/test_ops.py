@@ -139,3 +139,34 @@ def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
     finally:
         stack.switch("blue")
         stack.compose("rm", "--stop", "--force", "api-green")
+
+
+def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stack) -> None:
+    """A job of a task that no worker knows stands for one that failed: none can take it in the meantime."""
+    made = (
+        "insert into procrastinate_jobs (queue_name, task_name, args, status, attempts) values"
+        " ('drill', 'drill.fail', '{\"request_id\": \"r1\", \"export_id\": \"e1\"}', 'failed', 5) returning id"
+    )
+    one, two = stack.sql(made), stack.sql(made)
+    state = f"select status, attempts from procrastinate_jobs where id = {one}"
+    try:
+        with operator(stack) as browser:
+            listed = browser.get("/ops/failed-jobs", params={"task": "drill.fail"}).json()["jobs"]
+            assert [(str(job["id"]), job["attempts"], job["request_id"]) for job in listed] == [
+                (two, 5, "r1"),
+                (one, 5, "r1"),
+            ]
+            assert listed[0]["arguments"] == {"export_id": "e1"}
+            forged = browser.post(f"/ops/failed-jobs/{one}/retry", headers={"X-CSRF-Token": "wrong"})
+            assert forged.json()["error"] == "csrf_failed"
+            assert stack.sql(state) == "failed|5"
+            assert browser.post(f"/ops/failed-jobs/{one}/retry").status_code == 204
+            assert stack.sql(state) == "todo|0"
+            assert browser.post(f"/ops/failed-jobs/{one}/retry").json()["error"] == "job_not_failed"
+            assert browser.delete(f"/ops/failed-jobs/{two}").status_code == 204
+            assert browser.delete(f"/ops/failed-jobs/{two}").status_code == 404
+            assert browser.get("/ops/failed-jobs", params={"task": "drill.fail"}).json() == {"jobs": []}
+        with stack.client() as stranger:
+            assert stranger.get("/ops/failed-jobs").status_code == 401
+    finally:
+        stack.sql("delete from procrastinate_jobs where task_name = 'drill.fail'")

@@ -120,7 +120,7 @@ class _Deploy:
             done(self._migrate())
         with step("start") as done:
             self.is_started = True
-            slots.start(runner, project, f"api-{self.idle}")
+            slots.start(runner, project, f"api-{self.idle}", anew=True)
             done(f"slot {self.idle} is ready")
         with step("smoke test") as done:
             done("skipped" if runner.is_dry else slots.smoke(runner, project, self.idle, self.release))

@@ -40,14 +40,18 @@ def place(runner: Runner, project: Project, release: str, slot: str) -> None:
     runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
 
 
-def start(runner: Runner, project: Project, service: str) -> None:
+def start(runner: Runner, project: Project, service: str, *, anew: bool = False) -> None:
     """Start one service of a slot and wait until the engine calls it healthy.
+
+    `anew` replaces one that runs already: a process reads its secrets once, and Compose sees no change in them.
 
     Raises:
         Failure: with the service's last log lines.
     """
     seconds = int(project.values.get("READY_SECONDS") or READY_SECONDS)
-    argv = engine.compose_argv("up", "--detach", "--no-deps", "--wait", "--wait-timeout", str(seconds), service)
+    recreate = ["--force-recreate"] if anew else []
+    options = ["--detach", "--no-deps", *recreate, "--wait", "--wait-timeout", str(seconds)]
+    argv = engine.compose_argv("up", *options, service)
     result = runner.run(argv, timeout=seconds + 60, check=False)
     if runner.is_dry or result.code == 0:
         return

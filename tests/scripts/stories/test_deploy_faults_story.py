@@ -12,6 +12,7 @@ from stack.stories import edge, ledger
 from tests.scripts.imitation import (
     MIGRATE,
     RENAME,
+    START,
     WAIT,
     Host,
     Injection,
@@ -40,7 +41,7 @@ def stop_by_hand(host: Host, project: Project) -> None:
     def interrupt() -> Result:
         raise KeyboardInterrupt("SIGTERM")
 
-    host.reply(WAIT.format("api-green"), interrupt)
+    host.reply(START.format("api-green"), interrupt)
 
 
 def refuse_the_reload(host: Host, project: Project) -> None:
@@ -69,7 +70,7 @@ BEFORE: dict[str, tuple[Injection, str, str]] = {
     "order of migrations": (order_badly, "stands behind", "migration-failed"),
     "migrate": (fail(MIGRATE), "migrate exited with 1", "migration-failed"),
     "place": (fail("docker tag slipway/app:src-"), "docker tag", ""),
-    "start": (fail(WAIT.format("api-green")), "did not become healthy", "deploy-waits-for-health"),
+    "start": (fail(START.format("api-green")), "did not become healthy", "deploy-waits-for-health"),
     "smoke test": (smoke_badly, "answered 500 from release 'r'", "deploy-failed-before-the-switch"),
     "hook before the switch": (fail_hook("pre-switch"), "exited with 7", "deploy-failed-before-the-switch"),
     "reload": (refuse_the_reload, "reload", ""),
@@ -232,7 +233,7 @@ def test_a_disk_that_fills_up_before_the_switch_leaves_nothing_of_the_new_releas
         fill_the_disk(monkeypatch)
         return Result(1)
 
-    host.reply(WAIT.format("api-green"), fill)
+    host.reply(START.format("api-green"), fill)
     assert failed_deploy(host, project).runbook == "deploy-waits-for-health"
     assert "api-green" not in host.running
     assert host.tags["green"] == "older"
