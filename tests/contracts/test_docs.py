@@ -14,6 +14,7 @@ from tests.contracts.compose_files import SERVICES
 from tests.contracts.tree import ROOT, files, lines, nodes, text
 
 RUNBOOK = Path("docs/runbook.md")
+CHECKLIST = "docs/production-checklist.md"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
 DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
 WITH_COMMANDS = (Path("README.md"), RUNBOOK)
@@ -233,3 +234,29 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
 
 def test_the_changelog_tells_operators_what_to_do() -> None:
     assert re.search(r"^#+ Operator action$", text("CHANGELOG.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", ["docs/configuration.md", CHECKLIST])
+def test_every_test_that_a_document_names_exists(document: str) -> None:
+    known = {node.name for _, node in nodes("tests/**/*.py") if isinstance(node, ast.FunctionDef)}
+    named = set(re.findall(r"`(?:[\w/.]+::)?(test_\w+)`", text(document)))
+    assert len(named) > 8
+    assert named - known == set()
+    paths = {Path(name) for name in re.findall(r"`(tests/[\w/]+\.py)", text(document))}
+    assert paths - set(files("tests/**/*.py")) == set()
+
+
+def test_the_checklist_counts_its_lines_and_every_line_has_a_proof_or_says_that_it_has_none() -> None:
+    rows = [line.split("|")[1:-1] for line in lines(Path(CHECKLIST)) if line.startswith("| ")]
+    rows = [row for row in rows if row[0].strip() != "requirement"]
+    proved = [row for row in rows if re.search(r"`(test_\w+|\./scripts/[\w -]+\.sh[\w ]*)`", row[1])]
+    missing = [row for row in rows if row[1].strip() == "not yet"]
+    assert len(proved) + len(missing) == len(rows)
+    tests = set(re.findall(r"`(test_\w+)`", text(CHECKLIST)))
+    counted = re.search(
+        r"^(\d+) lines: (\d+) with a proof, by (\d+) different tests; (\d+) not yet", text(CHECKLIST), re.M
+    )
+    assert counted
+    assert [int(number) for number in counted.groups()] == [len(rows), len(proved), len(tests), len(missing)]
+    for part in ("Configuration", "API runtime", "Worker"):
+        assert "not yet" not in text(CHECKLIST).partition(f"\n## {part}\n")[2].partition("\n## ")[0]

@@ -138,3 +138,9 @@ def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share
     assert "slipway.migrate.none" in most
     assert set(most) - OWN_OF_THE_SERVER <= set(budget), "a connection that does not say who it is"
     assert {name: count for name, count in most.items() if count > budget.get(name, 3)} == {}
+
+
+def test_every_time_is_utc(stack: Stack) -> None:
+    for service in ("nginx", "api-blue", "worker-blue", "postgres", "redis"):
+        assert stack.compose("exec", "--no-TTY", service, "date", "+%z").strip() == "+0000", service
+    assert {stack.sql(f"show {name}") for name in ("timezone", "log_timezone")} <= {"UTC", "Etc/UTC"}
