@@ -17,7 +17,7 @@ ROOM_SECONDS = 0.7  # above a promise: two cores, shared with the load and with 
 
 def probing_load(stack: Stack, rate: int = 15) -> Load:
     """A load whose client never waits for a connection of its own, so that each time is the server's."""
-    return Load(stack, rate=rate, connections=MOST_AT_ONCE)
+    return Load(stack, rate=rate, connections=MOST_AT_ONCE, reads_rows=True)
 
 
 def in_network_of(stack: Stack, service: str, *argv: str) -> str:

@@ -20,6 +20,7 @@ REQUEST_SECONDS = 30.0
 # Below nginx's limit of connections per client (64), where each stream of HTTP/2 counts as one.
 MOST_AT_ONCE = 40
 H2_TURN = 8000
+NOBODYS_ITEM = uuid.UUID(int=0)
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Load:
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS
+    reads_rows: bool = False  # every sixth request asks for an item by its key, which has a way of its own to Postgres
     report: Report = field(default_factory=Report)
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -123,6 +125,8 @@ class Load:
             return "POST", "/v1/items", {"name": key, "padding": "x" * 1_000_000}, 201, key
         if number % 3 == 0:
             return "POST", "/v1/items", {"name": key}, 201, key
+        if self.reads_rows and number % 6 == 4:
+            return "GET", f"/v1/items/{NOBODYS_ITEM}", {}, 404, ""
         return "GET", "/v1/items?limit=5", {}, 200, ""
 
     async def _send(self, client: httpx2.AsyncClient, number: int) -> None:

@@ -110,6 +110,7 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
     assert livez[1] < 1
     assert after < 3 * before
     assert_nothing_is_leaked(stack)
+    wait_until(lambda: health(stack) == "healthy", 20, "the engine has noticed, for status.sh")
 
 
 def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure: Figure) -> None:
@@ -134,6 +135,10 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
     worked = wait_until(lambda: stack.sql(over) == "succeeded", 15, "the worker works")
     figure(f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job done {worked:.1f} s later")
     assert [stack.host_pid(service) for service in ours] == pids, "nobody had to start again"
+
+
+def health(stack: Stack) -> str:
+    return str(stack.inspect("postgres")["State"]["Health"]["Status"])
 
 
 def is_answering(stack: Stack) -> bool:
