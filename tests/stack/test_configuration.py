@@ -19,7 +19,8 @@ SESSIONS = (
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
 HELD = "select count(*) from pg_locks where locktype = 'advisory'"
-FULL = ("slipway.api.blue", "slipway.worker.blue")
+# How many of its share a service does not use here: the worker's last connection is there while Prometheus asks.
+UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 1}
 OWN_OF_THE_SERVER = {"slipway.postgres.none", "slipway.scripts.none"}  # health check and scripts, as superuser
 
 
@@ -123,7 +124,7 @@ def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share
         return is_full() and "slipway.migrate.none" in most
 
     def is_full() -> bool:
-        return all(most.get(name) == budget[name] for name in FULL)
+        return all(most.get(name, 0) >= budget[name] - unused for name, unused in UNUSED.items())
 
     with load(stack, clients=24), ThreadPoolExecutor() as others:
         # While somebody else holds its lock, migrate waits and can be seen.
