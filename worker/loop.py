@@ -59,6 +59,7 @@ class WorkerLoop:
         self.memory_bytes = share_bytes(memory_limit_bytes(), settings.worker_processes)
         self.worker: Worker | None = None
         self.stopping = asyncio.Event()
+        self.is_signalled = False  # a drain for memory is none: the first signal after it lets the jobs end, too
         sender = Sender(Rules.of(settings), Circuits())
         self.deliveries = webhooks.Deliveries(self.database, sender, self.stopping)
 
@@ -85,6 +86,9 @@ class WorkerLoop:
             while not self.stopping.is_set():
                 if await self._wait_for_database():
                     await self._run_once()
+                # Where Postgres answers and refuses, this goes round again and again; at the end it costs nothing.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), FIRST_WAIT_SECONDS)
         finally:
             for task in tasks:
                 task.cancel()
@@ -117,13 +121,15 @@ class WorkerLoop:
             self.memory_bytes = None
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.stopping.is_set():
+        if self.is_signalled:
             # The first process of a container has no default action to fall back on.
             # Another worker brings the jobs in flight back.
             logger.warning("second signal, stopping now", extra={"action": "worker_killed"})
             logging.shutdown()
             os._exit(128 + number)
-        self._drain(number.name)
+        self.is_signalled = True
+        if not self.stopping.is_set():
+            self._drain(number.name)
 
     def _drain(self, reason: str) -> None:
         logger.info(
@@ -147,7 +153,7 @@ class WorkerLoop:
                     extra={
                         "action": "waiting_for_database",
                         "waited_s": round(time.monotonic() - started, 1),
-                        "reason": str(error).splitlines()[0],
+                        "reason": (str(error) or type(error).__name__).splitlines()[0],
                     },
                 )
             else:

@@ -277,15 +277,6 @@ class DryRunner(RealRunner):
         self.say(f"    would run: {_as_typed(argv, env)}")
         return Result(0)
 
-    def _end(self, process: subprocess.Popen[str]) -> None:
-        """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):  # it ended meanwhile
-                os.killpg(process.pid, sign)
-            with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=STOP_SECONDS)
-                return
-
     def start(self, argv: Sequence[str], log: Path) -> None:
         self.say(f"    would start: {shlex.join(argv)} >{log} 2>&1 &")
 

@@ -22,7 +22,8 @@ SWITCH = "docker compose exec --no-TTY nginx sh -ec"
 RENAME = "ln -sfn {0}.sock"
 UP = "docker compose up --detach --no-deps --wait --wait-timeout 60"
 WAIT = f"{UP} {{0}}"
-START = WAIT.replace("--no-deps", "--no-deps --force-recreate")  # in a deploy, of the API
+ANEW = UP.replace("--no-deps", "--no-deps --force-recreate")
+START = f"{ANEW} {{0}}"  # in a deploy, of the API
 MIGRATE = "run --rm --no-deps --no-TTY migrate"
 
 

@@ -1,9 +1,11 @@
 """A deploy loses no job and does none twice: none that waits, and none in hand, however long it takes."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from api.timeouts import WORKER_DRAIN_SECONDS
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.job_ledger import Exports, ledger_kept
@@ -59,3 +61,23 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(stack: Stack
         for exports in (finishing, returning, stream):
             assert exports.failures == []
             assert exports.lost_and_doubled() == ([], [])
+
+
+def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(stack: Stack, figure: Figure) -> None:
+    """It is told to stop with a job in hand, and called back: it must not end after that, or nobody takes jobs."""
+    slow, after = Exports(stack), Exports(stack)
+    first = stack.live()
+    with ledger_kept(stack):
+        begin_slowly(slow)
+        stack.vary()
+        stack.deploy(WATCH_SECONDS="1")
+        stack.run("./scripts/rollback.sh")
+        assert stack.live() == first
+        time.sleep(WORKER_DRAIN_SECONDS + 2)  # by then a drain that nobody called off is over
+        with stack.client(timeout=30) as client:
+            export = after.ask(client)
+        took = wait_until(lambda: after.events(export, "succeeded") == 1, 20, "somebody takes jobs")
+        figure(f"rollback in the drain: an export after it was done in {took:.1f} s")
+        speed_up(slow)
+        slow.wait_until_done(60)
+        assert [*slow.lost_and_doubled(), *after.lost_and_doubled()] == [[], [], [], []]

@@ -5,6 +5,7 @@ import csv
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,13 +15,15 @@ from pathlib import Path
 import psycopg
 import pytest
 from procrastinate.jobs import Job
+from pydantic import SecretStr
 
 from api.container import used_bytes
 from api.jobs import WRITE_EXPORT, queue
+from api.settings import WorkerSettings
 from worker import health, stalled
 from worker.execution import MAX_ATTEMPTS, Backoff
 from worker.exports import csv_lines, guard_cell
-from worker.loop import every, share_bytes
+from worker.loop import WorkerLoop, every, share_bytes
 from worker.tasks import OWN_QUEUES
 
 
@@ -153,3 +156,15 @@ def test_the_api_never_imports_the_worker() -> None:
     for path in root.rglob("*.py"):
         lines = path.read_text().splitlines()
         assert not [text for text in lines if text.startswith(("import worker", "from worker"))], path
+
+
+def test_the_first_signal_in_a_drain_for_memory_lets_the_jobs_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    loop = WorkerLoop(WorkerSettings(database_password=SecretStr("7fKq-mW2z-Rt9x-Lp4v")), 0)
+    loop._drain("memory")
+    loop._signal(signal.SIGTERM)
+    assert ended == []
+    loop._signal(signal.SIGTERM)
+    assert ended == [128 + signal.SIGTERM]

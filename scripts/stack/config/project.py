@@ -141,8 +141,15 @@ def load(root: Path) -> Project:
     environment.check_keys(lines, known)
     environment.check_missing(lines, root / ".env.example")
     values = {line.key: line.value for line in lines}
+    is_public = Project(root, values).is_public
     values.update({key: value for key, value in os.environ.items() if key in known})
     project = Project(root, values)
+    if is_public and project.is_development:
+        raise Failure(
+            ".env is that of a public host, and COMPOSE_FILE in the environment names compose.dev.yaml",
+            hints=["nothing was touched", "a developer's stack has a checkout and an .env of its own"],
+            runbook="boot-refused-by-the-configuration",
+        )
     _check_values(project)
     return project
 

@@ -67,6 +67,7 @@ class _Deploy:
         self.steps = Steps(runner, runner.clock())
         self.release = ""
         self.is_placed = self.is_started = False
+        self.is_worker_told = False  # the old one, to take no new job
         self.former_nginx = ""  # set once a deploy has installed another configuration
         self.earlier = watch.Traffic(0, 0.0, 0.0)
         self.was: Slots = slots.look(runner, project)
@@ -189,6 +190,7 @@ class _Deploy:
             done(f"the front door answers with release {self.release} from slot {self.idle}")
         with self.steps.step("workers"):
             slots.start(runner, project, f"worker-{self.idle}")
+            self.is_worker_told = True
             slots.release_worker(runner, self.was.live)
         hooks.run(runner, project, "post-switch", **self.facts)
         with self.steps.step("watch") as done:
@@ -246,7 +248,8 @@ class _Deploy:
             self._tell(failure, "failed")
             return
         failure.code = ROLLED_BACK
-        self._try(failure, lambda: slots.start(runner, project, f"worker-{self.was.live}"))
+        # Anew where it drains already: it is healthy until it ends, and then nobody would take jobs.
+        self._try(failure, lambda: slots.start(runner, project, f"worker-{self.was.live}", anew=self.is_worker_told))
         self._try(failure, lambda: self._keep(failure, services))
         self._try(failure, lambda: slots.stop(runner, services))
         self._try(failure, self._place_back)

@@ -27,10 +27,11 @@ def run(runner: Runner, project: Project, action: str, ids: list[int], *, is_all
     done = runner.read(argv) if action == "list" else runner.run(argv, check=False)
     if done.code != 0:
         observed = [line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")]
-        hints = ["./scripts/jobs.sh list shows the failed jobs"] if observed else ["./scripts/status.sh"]
+        hints = ["./scripts/jobs.sh list shows the failed jobs"]
+        hints += ["nothing was changed"] if observed else ["./scripts/status.sh"]
         raise Failure(
             observed[0] if observed else f"the release in slot {slot} cannot be asked: {done.err.strip()[-200:]}",
-            hints=[*hints, "nothing was changed"],
+            hints=hints,
             runbook=RUNBOOK,
         )
     runner.say(done.out.rstrip())

@@ -114,7 +114,8 @@ def _go_back(runner: Runner, project: Project, steps: Steps, was: Slots, target:
         done(f"the front door answers with release {target} from slot {was.idle}")
     with steps.step("workers"):
         _restore_configuration(runner, project, target)
-        slots.start(runner, project, f"worker-{was.idle}")
+        # Anew: after a deploy it may still drain. It is healthy until it ends, and then nobody would take jobs.
+        slots.start(runner, project, f"worker-{was.idle}", anew=True)
         slots.release_worker(runner, was.live)
 
 
@@ -154,7 +155,7 @@ def _stay(runner: Runner, project: Project, was: Slots, failure: Failure, facts:
             f"logs and health records: {ledger.keep_evidence(runner, project, 'rollback', services)}"
         ),
         lambda: _put_settings_back(runner, project),
-        lambda: slots.start(runner, project, f"worker-{was.live}"),
+        lambda: slots.start(runner, project, f"worker-{was.live}", anew=True),
         lambda: slots.remove(runner, services),
     ]
     if was.idle_release:

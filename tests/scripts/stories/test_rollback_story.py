@@ -9,7 +9,7 @@ from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
 from stack.runner import Result
 from stack.stories import ledger, rollback
 
-from tests.scripts.imitation import HEAD, RENAME, UP, Host, failure_of, furnish
+from tests.scripts.imitation import ANEW, HEAD, RENAME, UP, Host, failure_of, furnish
 from tests.scripts.recording import RecordingRunner
 
 ADDED, DROPPED = "2026_02_01_0000", "2026_03_01_0000"
@@ -224,7 +224,7 @@ def test_a_cold_start_that_fails_leaves_what_is_live(host: Host, project: Projec
 
 
 def test_a_failure_after_the_rename_goes_back_to_what_was_live(host: Host, project: Project) -> None:
-    host.reply(f"{UP} worker-green", Result(1, err="the reason"))
+    host.reply(f"{ANEW} worker-green", Result(1, err="the reason"))
     failed = failure(host, project)
     assert failed.code == ROLLED_BACK
     assert host.live == "blue"
@@ -232,7 +232,7 @@ def test_a_failure_after_the_rename_goes_back_to_what_was_live(host: Host, proje
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt("SIGTERM"), OSError(errno.ENOSPC, "No space left on device")])
-@pytest.mark.parametrize("command", [f"{UP} api-green", f"{UP} worker-green"])
+@pytest.mark.parametrize("command", [f"{UP} api-green", f"{ANEW} worker-green"])
 def test_stopped_by_hand_or_by_a_full_disk_it_stays_at_what_was_live(
     host: Host, project: Project, command: str, stopped: BaseException
 ) -> None:
@@ -247,7 +247,7 @@ def test_stopped_by_hand_or_by_a_full_disk_it_stays_at_what_was_live(
 
 
 def test_staying_that_fails_too_needs_a_person(host: Host, project: Project) -> None:
-    host.reply(f"{UP} worker-green", Result(1, err="the reason"))
+    host.reply(f"{ANEW} worker-green", Result(1, err="the reason"))
     host.reply(RENAME.format("blue"), Result(1, err="the reason"))
     failed = failure(host, project)
     assert failed.code == NEEDS_A_PERSON
