@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 from api import metrics
 from api.cache import Cache
@@ -86,15 +87,27 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+class CORSOutsideOfTheConsole(CORSMiddleware):
+    """The console's cookie is the only one there is, and no other site's page is to read what it opens."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/ops/"):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def _allow_origins(app: FastAPI, settings: Settings) -> None:
-    """Let pages of other sites call this API. nginx's own answers carry no such header: a page sees them as failed."""
+    """Let pages of other sites call this API. nginx's own answers, and those of
+    RequestMiddleware, carry no such header: a page sees them as failed.
+    """
     app.add_middleware(
-        CORSMiddleware,
+        CORSOutsideOfTheConsole,
         allow_origins=settings.cors_origins,
         allow_credentials=settings.cors_credentials,
         # Only what the routes take and answer: an allowed method that no route has is a door that nobody watches.
         allow_methods=("GET", "POST", "PUT", "DELETE"),
         allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"),
-        expose_headers=("ETag", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"),
+        expose_headers=("ETag", "Idempotency-Replayed", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"),
         max_age=600,  # seconds; what browsers keep a preflight for at least, and Chromium two hours at most
     )

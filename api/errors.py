@@ -134,12 +134,27 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
 
 
 async def _database_error(_: Request, error: Exception) -> Response:
+    if is_user_gone(error):
+        return error_response(
+            401,
+            "not_authenticated",
+            "The user of this token does not exist any more.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     if not is_database_unavailable(error):
         logger.error("request failed", exc_info=error, extra={"action": "request_failed"})
         return internal_error_response()
     logger.warning("database unavailable", extra={"action": "database_unavailable", "reason": type(error).__name__})
     message = "The database does not answer at the moment; try again."
     return error_response(503, "database_unavailable", message, headers=RETRY_AFTER)
+
+
+def is_user_gone(error: BaseException) -> bool:
+    """Tell whether a row was refused because its user is gone: deleted, or lost by a restore to an earlier time."""
+    origin = getattr(error, "orig", error)
+    if not isinstance(origin, psycopg.errors.ForeignKeyViolation):
+        return False
+    return str(origin.diag.constraint_name).endswith("_users")
 
 
 def is_database_unavailable(error: BaseException) -> bool:

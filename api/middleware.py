@@ -76,7 +76,8 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if is_timed:
+                # Past its end a handler may still answer: one that turned its own cancellation into an error.
+                if is_timed and not limit.expired():
                     limit.reschedule(None)
                 given = [*message.get("headers", ()), *scope.get(HEADERS_KEY, ())]
                 message["headers"] = self._complete(given, request_id, started)

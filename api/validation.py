@@ -32,8 +32,8 @@ LONGEST_SESSION_MINUTES = 120  # chosen: a browser that was left open is the ope
 
 # What other stacks read from the environment. Somebody who sets one believes that it holds.
 NOT_READ = {
-    "DATABASE_URL": "set DATABASE_HOST, _PORT, _NAME and _USER, and the secret database_password",
-    "REDIS_URL": "set REDIS_HOST and REDIS_PORT, and the secret redis_password",
+    "DATABASE_URL": "set DATABASE_HOST, _PORT, _NAME, _USER in a compose file of yours, the secret database_password",
+    "REDIS_URL": "set REDIS_HOST and REDIS_PORT in a compose file of yours, and the secret redis_password",
     "CREATE_TABLES": "remove it: tables are made by migrations alone (python -m api.migrate)",
 }
 FIXES = {

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from api.dependencies import DatabaseDep, UserId
 from api.errors import error_responses
+from api.limits import RuleName, per_user
 from api.webhooks import service
 from api.webhooks.schemas import (
     DeliveryOut,
@@ -21,7 +22,9 @@ from api.webhooks.schemas import (
 )
 from api.webhooks.targets import Rules
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=error_responses(401))
+router = APIRouter(
+    prefix="/webhooks", tags=["webhooks"], responses=error_responses(401), dependencies=[per_user(RuleName.USER)]
+)
 
 
 async def get_rules(request: Request) -> Rules:

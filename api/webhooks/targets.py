@@ -26,6 +26,7 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 NOT_PUBLIC = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
 GLOBAL_UNICAST = ip_network("2000::/3")  # leaves out IPv4-mapped, NAT64 (64:ff9b::/96) and all that is local
 NO_ADDRESS = "the host has no public address"
+NOT_IN_TIME = "no name server answered for the host; try again later"
 
 
 class TargetRefused(Exception):
@@ -113,8 +114,9 @@ async def resolve(target: Target, rules: Rules) -> list[str]:
     lookup = loop.run_in_executor(RESOLVERS, _look_up, target.host.encode("ascii"), target.port)
     try:
         found = await asyncio.wait_for(lookup, RESOLVE_SECONDS)
-    except (OSError, UnicodeError):  # asyncio's TimeoutError is an OSError
-        raise TargetRefused(NO_ADDRESS) from None
+    except (OSError, UnicodeError) as error:
+        is_silent = isinstance(error, TimeoutError) or getattr(error, "errno", None) == socket.EAI_AGAIN
+        raise TargetRefused(NOT_IN_TIME if is_silent else NO_ADDRESS) from None
     # One that is not allowed spoils all: who owns the name could choose between them by timing.
     if not found or not all(is_allowed(ip_address(address), rules) for address in found):
         raise TargetRefused(NO_ADDRESS)

@@ -3,9 +3,10 @@
 import httpx2
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from api.app import create_app
-from tests.api.settings_for_tests import make_settings
+from tests.api.settings_for_tests import OPS_PASSWORD, make_settings
 from tests.api.test_errors_and_middleware import call
 
 SITE = "https://app.example.org"
@@ -50,3 +51,11 @@ def test_without_a_list_no_site_may() -> None:
     app = create_app(make_settings())
     assert preflight(app, SITE).status_code == 405
     assert "access-control-allow-origin" not in call(app, "GET", "/v1/items", headers={"Origin": SITE}).headers
+
+
+def test_the_console_is_for_no_site_of_the_list() -> None:
+    app = create_app(make_settings(cors_origins=(SITE,), cors_credentials=True, ops_password=SecretStr(OPS_PASSWORD)))
+    for path, status in (("/ops/session", 401), ("/v1/items", 401)):
+        answer = call(app, "GET", path, headers={"Origin": SITE})
+        assert answer.status_code == status
+        assert ("access-control-allow-origin" in answer.headers) is (path == "/v1/items")

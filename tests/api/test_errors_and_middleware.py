@@ -33,6 +33,13 @@ async def fail_at_the_database(kind: str) -> None:
     }[kind]
 
 
+async def be_cut_off() -> None:
+    try:
+        await asyncio.sleep(30)
+    finally:
+        raise psycopg.OperationalError("the connection was closed when the time was over")
+
+
 def make_app() -> FastAPI:
     app = create_app(make_settings(max_body_bytes=LIMIT_BYTES))
 
@@ -62,6 +69,7 @@ def make_app() -> FastAPI:
         return StreamingResponse(pieces())
 
     app.get("/test/database/{kind}")(fail_at_the_database)
+    app.get("/test/cut-off")(be_cut_off)
 
     @app.post("/test/body")
     async def body(request: Request) -> int:
@@ -207,6 +215,12 @@ def test_a_request_over_its_time_is_answered_504(app: FastAPI) -> None:
     assert answer.status_code == 504
     assert answer.json()["error"] == "request_timeout"
     assert "0.05 s" in answer.json()["message"]
+
+
+def test_who_answers_its_own_cancellation_answers_in_the_one_form(app: FastAPI) -> None:
+    limited = RequestMiddleware(app, make_settings(), request_seconds=0.05)
+    answer = call(limited, "GET", "/test/cut-off")
+    assert (answer.status_code, answer.json()["error"]) == (503, "database_unavailable")
 
 
 def test_the_time_limit_ends_when_the_answer_starts(app: FastAPI) -> None:

@@ -75,6 +75,11 @@ REFUSED = {
         "headers_too_large",
     ),
     "a body over the limit": (POST + b"Content-Length: 1048577\r\n", 413, "body_too_large"),
+    "a body over that of a login": (
+        POST.replace(b"/v1/items", b"/v1/users/login") + b"Content-Length: 8193\r\n",
+        413,
+        "body_too_large",
+    ),
     "two hosts": (b"GET / HTTP/1.1\r\n" + HOST + HOST, 400, "bad_request"),
     "an unknown method": (b"FOO /v1/items HTTP/1.1\r\n" + HOST, 405, "method_not_allowed"),
     "TRACE": (b"TRACE /v1/items HTTP/1.1\r\n" + HOST, 405, "method_not_allowed"),

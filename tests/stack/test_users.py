@@ -205,3 +205,13 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
     entries = logged_until(stack, answer, "login_failed", since)
     assert [entry["user_id"] is None for entry in entries] == [False, True] * 15
     assert not [word for word in (known, unknown, "typed-wrongly") if word in json.dumps(entries)]
+
+
+def test_who_is_gone_is_told_to_log_in_again(stack: Stack, client: httpx2.Client, user: dict[str, str]) -> None:
+    """As after a restore to a time before the registration: the token is still good."""
+    token = client.post("/v1/users/login", json=user).json()["access_token"]
+    stack.sql(f"delete from users where email = '{user['email']}'")
+    for path, body in (("/v1/items", {"name": "a"}), ("/v1/exports", None)):
+        answer = client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
+        assert (answer.status_code, answer.json()["error"]) == (401, "not_authenticated"), answer.text
+        assert answer.headers["www-authenticate"].startswith("Bearer")
