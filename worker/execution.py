@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 2.0  # then 4, 8, 16: half a minute in all, longer than a restart of Postgres
 # A job that shutdowns interrupt is not at fault, and has more: chosen above any day's deploys. One that takes longer
-# than each drain, or so much memory that its worker is replaced each time, must end as well.
+# than each drain, or so much memory that its worker is replaced each time, must end as well. Both count in `attempts`:
+# after four interruptions the first failure is the last.
 MOST_DELIVERIES = 20
 
 

@@ -75,7 +75,9 @@ async def prune_webhooks(context: JobContext, timestamp: int) -> None:
 @queue.periodic(cron="17 * * * *")
 @job(PRUNE_JOBS, limit_seconds=300, priority=HOUSEKEEPING, queueing_lock=PRUNE_JOBS)
 async def prune_jobs(context: JobContext, timestamp: int) -> None:
-    await queue.job_manager.delete_old_jobs(nb_hours=KEEP_FINISHED_JOBS_HOURS)
+    await queue.job_manager.delete_old_jobs(
+        nb_hours=KEEP_FINISHED_JOBS_HOURS, include_cancelled=True, include_aborted=True
+    )
 
 
 @queue.periodic(cron="27 * * * *")

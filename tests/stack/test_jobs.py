@@ -228,3 +228,34 @@ def test_jobs_need_no_redis(stack: Stack) -> None:
             assert exports.lost_and_doubled() == ([], [])
     finally:
         stack.compose("up", "--detach", "--no-deps", "--wait", "redis")
+
+
+EXPIRE = """
+import asyncio
+from api.database import Database
+from api.settings import WorkerSettings, load_settings
+from worker.exports import expire_exports
+asyncio.run(expire_exports(Database(load_settings(WorkerSettings))))
+"""
+
+
+def test_exports_that_are_over_are_deleted_however_many_there_are(stack: Stack) -> None:
+    owner = "(select id from users limit 1)"
+    columns = "insert into exports (id, owner_id, status, created_at, expires_at)"
+    over = "generate_series(1, 45) returning id"
+    past = "now() - interval '2 hours'"
+    made = f"{columns} select gen_random_uuid(), {owner}, 'finished', {past}, now() - interval '1 minute' from {over}"
+    stack.sql(f"with made as ({made}) insert into export_chunks (export_id, seq, content) select id, 0, 'a' from made")
+    fresh, stuck = (
+        stack.sql(f"{columns} values (gen_random_uuid(), {owner}, '{status}', {past}, {ends}) returning id")
+        for status, ends in (("finished", "now() + interval '1 hour'"), ("pending", "null"))
+    )
+    stack.sql(f"insert into export_chunks (export_id, seq, content) values ('{fresh}', 0, 'a')")
+    stack.compose("exec", "--no-TTY", "worker-blue", "python", "-c", EXPIRE)
+    assert stack.sql("select count(*) from exports where status = 'finished' and expires_at < now()") == "0"
+    assert stack.sql("select count(*) from exports where status = 'expired'") >= "45"
+    left = "select count(*) from export_chunks c join exports e on e.id = c.export_id where e.status = 'expired'"
+    assert stack.sql(left) == "0"
+    assert stack.sql(f"select status from exports where id = '{stuck}'") == "failed"
+    assert stack.sql(f"select count(*) from export_chunks where export_id = '{fresh}'") == "1"
+    stack.sql(f"delete from exports where id in ('{fresh}', '{stuck}') or status = 'expired'")
