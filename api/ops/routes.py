@@ -56,10 +56,10 @@ async def log_out_operator(
 async def list_failed_jobs(
     _: OperatorDep,
     database: DatabaseDep,
-    task: Annotated[str | SkipJsonSchema[None], Query(max_length=128, pattern=r"^[\w.]+$")] = None,
+    task: Annotated[str | SkipJsonSchema[None], Query(pattern="^[a-z_.]{0,128}$")] = None,
 ) -> FailedJobList:
     """Return the jobs that used up their attempts, of all tasks or of one, the newest first, at most 100."""
-    return await service.list_failed_jobs(database, task)
+    return await service.list_failed_jobs(database, task or None)
 
 
 @router.post("/failed-jobs/{job_id}/retry", status_code=204, responses=error_responses(403, 404, 409))

@@ -19,8 +19,9 @@ SESSIONS = (
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
 HELD = "select count(*) from pg_locks where locktype = 'advisory'"
-# How many of its share a service does not use here: the worker's last connection is there while Prometheus asks.
-UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 1}
+# How many of its share a service may leave unused here. The worker's: one is there while Prometheus asks, and of the
+# three for its queue all are in use for moments only.
+UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
 OWN_OF_THE_SERVER = {"slipway.postgres.none", "slipway.scripts.none"}  # health check and scripts, as superuser
 
 
