@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic.json_schema import SkipJsonSchema
 
 from api.dependencies import SESSION_COOKIE, DatabaseDep, OperatorDep, SessionId, SessionsDep
 from api.errors import error_responses
@@ -56,7 +55,7 @@ async def log_out_operator(
 async def list_failed_jobs(
     _: OperatorDep,
     database: DatabaseDep,
-    task: Annotated[str | SkipJsonSchema[None], Query(pattern="^[a-z_.]{0,128}$")] = None,
+    task: Annotated[str, Query(pattern="^[a-z_.]{0,128}$")] = "",
 ) -> FailedJobList:
     """Return the jobs that used up their attempts, of all tasks or of one, the newest first, at most 100."""
     return await service.list_failed_jobs(database, task or None)
