@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Makes the data directory on the first start, then becomes the server. Runs as postgres on any image that has
-# initdb and postgres on PATH.
+# Makes the data directory on the first start, then becomes the server; with arguments, becomes that program instead,
+# which then finds pgBackRest configured. Runs as postgres on any image that has initdb and postgres on PATH.
 set -Eeuo pipefail
 
 readonly root=/var/lib/postgresql/data
 # One directory per major version: an upgrade or a restore stands beside the old one until it is proven.
 readonly data=$root/17
+# What the first backup makes (repo1-path in pgbackrest.conf).
+readonly archive=/var/lib/pgbackrest/repository/archive/main/archive.info
 
 fail() {
 	printf 'error: %s\n' "$1" >&2
@@ -18,6 +20,18 @@ literal() {
 	local value
 	value=$(<"$1")
 	printf "'%s'" "${value//\'/\'\'}"
+}
+
+# The part of pgBackRest's configuration that is of this installation; in memory, closed to others.
+configure_archive() {
+	local secret=/run/secrets/backup_key
+	[[ -s $secret ]] || fail "no key for the backups in $secret" "scripts/up.sh creates secrets/backup_key"
+	(
+		umask 077
+		mkdir -p /tmp/pgbackrest.d
+		printf '[global]\nrepo1-cipher-pass=%s\n\n[main]\npg1-path=%s\n' "$(<"$secret")" "$data" \
+			>/tmp/pgbackrest.d/installation.conf
+	)
 }
 
 create() {
@@ -37,8 +51,16 @@ create() {
 }
 
 _main() {
+	configure_archive
+	if (($#)); then
+		exec "$@"
+	fi
 	[[ -w $root ]] || fail "$(id -un) cannot write to $root" "the volume must belong to the user postgres"
 	if [[ ! -s $data/PG_VERSION ]]; then
+		# (!) An empty database in the place of a lost one would be served as if nothing had happened.
+		[[ ! -e $archive ]] || fail "the volume holds no database, but there are backups of one" \
+			"./scripts/restore.sh --latest --replace brings it back: docs/runbook.md#restore-all" \
+			"only for a new database without them: docker volume rm, of the volume backups"
 		create
 	fi
 	exec postgres -D "$data" -c config_file=/etc/slipway/postgresql.conf

@@ -9,7 +9,7 @@ from pathlib import Path
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
-from stack.stories import deploy, jobs, logs, observation, plan, retire, rollback, settings, status, up
+from stack.stories import backup, deploy, jobs, logs, observation, plan, retire, rollback, settings, status, up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
 def _add_looking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands that need a running stack, and no lock."""
     commands.add_parser("check-config", prog="scripts/check-config.sh", help="what is wrong or unwise in the settings")
+
+    one = commands.add_parser("backup", prog="scripts/backup.sh", help="take a backup of the database now")
+    one.add_argument("--full", action="store_true", help="of everything, not only of what changed since the last one")
 
     one = commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
     one.add_argument("--history", action="store_true", help="what was done to the stack, the newest last")
@@ -100,6 +103,9 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
         # Not among the logs, which are often piped into something.
         sys.stderr.write(_what_serves(runner) + "\n")
+    elif command == "backup":
+        backup.run(runner, is_full=arguments.full)
+        runner.say(_what_serves(runner))
     elif command == "check-config":
         return 0 if settings.run(runner, loaded) else 1
     elif command == "jobs":

@@ -1,25 +1,25 @@
-"""The one place where commands run, files are written and the front door is asked; it decides nothing."""
+"""The one place where commands run and files are written, and that asks the front door; it decides nothing."""
 
-import http.client
 import os
 import re
 import shlex
 import signal
-import socket
-import ssl
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stack import front_door
 from stack.failure import Failure
+from stack.front_door import Answer, Question
 
 EVIDENCE_LINES = 25
-ANSWER_SECONDS = 5.0
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
 # Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
@@ -34,30 +34,6 @@ class Result:
     out: str = ""
     err: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Question:
-    """One HTTPS request to the front door: `address:port` is dialled, `host` is asked for and verified."""
-
-    host: str
-    port: int
-    path: str
-    trust: Path
-    address: str = "127.0.0.1"
-    method: str = "GET"
-    body: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer, or `status` 0 and the reason in `error`; `expires` is the certificate's end as OpenSSL prints it."""
-
-    status: int
-    body: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    expires: str = ""
-    error: str = ""
 
 
 class Runner(Protocol):
@@ -81,6 +57,9 @@ class Runner(Protocol):
         check: bool = True,
     ) -> Result:
         """Run a command that changes something, after printing it; raise Failure with evidence if it fails."""
+
+    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+        """Run a command that takes long and tell each line of its output as it comes; a failure is a Result."""
 
     def start(self, argv: Sequence[str], log: Path) -> None:
         """Start a program that outlives this one, in a session of its own."""
@@ -172,6 +151,36 @@ class RealRunner:
         seconds = time.monotonic() - started
         return Result(process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds)
 
+    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+        self.say(f"    $ {_as_typed(argv, None)}")
+        started, lines = time.monotonic(), []
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
+                env={**os.environ, RUN_MARK: str(os.getpid())},
+                start_new_session=True,
+            )
+            limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
+            limit.start()
+            try:
+                for line in process.stdout or ():
+                    lines.append(line)
+                    self.say(f"    {form(line.rstrip())}")
+                code = process.wait()
+            except BaseException:
+                self._end(process)
+                raise
+            finally:
+                limit.cancel()
+            errors.seek(0)
+            said = errors.read()
+        return Result(code, "".join(lines), _TERMINAL_CODE.sub("", said), time.monotonic() - started)
+
     def _end(self, process: subprocess.Popen[str]) -> None:
         """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
         for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -211,24 +220,7 @@ class RealRunner:
             path.chmod(mode)  # mkdir's own mode is cut by the umask
 
     def ask(self, question: Question) -> Answer:
-        context = ssl.create_default_context()
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        try:
-            if question.trust.exists():
-                context.load_verify_locations(question.trust)
-        except OSError as error:
-            return Answer(0, error=f"the certificate in {question.trust} cannot be read: {error}")
-        connection = _Connection(question, context)
-        try:
-            headers = {"Content-Type": "application/json"} if question.body else {}
-            connection.request(question.method, question.path, question.body or None, headers)
-            response = connection.getresponse()
-            body = response.read().decode("utf-8", "replace")
-            return Answer(response.status, body, dict(response.getheaders()), connection.expires)
-        except (OSError, http.client.HTTPException) as error:
-            return Answer(0, error=str(error) or type(error).__name__)
-        finally:
-            connection.close()
+        return front_door.ask(question)
 
     def clock(self) -> float:
         return time.monotonic()
@@ -242,22 +234,6 @@ class RealRunner:
             sys.stdout.flush()
         except OSError:  # the reader went away, as with a dropped connection: what was begun is brought to its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Connection(http.client.HTTPSConnection):
-    """Dials the address and asks for the host, as a client whose DNS already points here would."""
-
-    def __init__(self, question: Question, context: ssl.SSLContext) -> None:
-        super().__init__(question.host, question.port, timeout=ANSWER_SECONDS, context=context)
-        self.question = question
-        self.tls = context
-        self.expires = ""
-
-    def connect(self) -> None:
-        plain = socket.create_connection((self.question.address, self.question.port), ANSWER_SECONDS)
-        secure = self.tls.wrap_socket(plain, server_hostname=self.question.host)
-        self.expires = str((secure.getpeercert() or {}).get("notAfter", ""))
-        self.sock = secure
 
 
 class DryRunner(RealRunner):
@@ -275,6 +251,10 @@ class DryRunner(RealRunner):
         check: bool = True,
     ) -> Result:
         self.say(f"    would run: {_as_typed(argv, env)}")
+        return Result(0)
+
+    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+        self.say(f"    would run: {_as_typed(argv, None)}")
         return Result(0)
 
     def start(self, argv: Sequence[str], log: Path) -> None:

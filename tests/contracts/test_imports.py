@@ -11,7 +11,7 @@ from tests.contracts.tree import ROOT, files, nodes, text
 
 # A health check runs every 10 s in each container: it loads nothing that takes long.
 LIGHT = {"os", "socket", "sys", "time", "pathlib"}
-PROBES = ("api/health/probe.py", "worker/health.py")
+PROBES = ("api/health/probe.py", "worker/health.py", "backup/health.py")
 DOMAINS = sorted(path.parent for path in files("api/*/routes.py"))
 
 
@@ -39,7 +39,7 @@ def test_the_worker_imports_the_api_and_never_the_reverse() -> None:
     assert importers("api", "worker/**/*.py") != set()
 
 
-@pytest.mark.parametrize("other", ["tests", "scripts", "stack", "sink"])
+@pytest.mark.parametrize("other", ["tests", "scripts", "stack", "sink", "backup"])
 def test_what_is_in_the_image_imports_nothing_that_is_not(other: str) -> None:
     assert importers(other, "api/**/*.py", "worker/**/*.py") == set()
 
@@ -61,8 +61,14 @@ def test_the_scripts_run_programs_in_one_module() -> None:
     assert calls & running == set()
 
 
+def test_the_backup_service_needs_what_its_image_has_and_runs_programs_in_one_module() -> None:
+    foreign = {package(name) for _, name in imports("backup/**/*.py")} - set(sys.stdlib_module_names)
+    assert foreign == {"backup", "prometheus_client"}
+    assert importers("subprocess", "backup/**/*.py") == {"backup/commands.py"}
+
+
 def test_no_program_is_run_through_a_shell() -> None:
-    for path, node in nodes("api/**/*.py", "worker/**/*.py", "scripts/**/*.py"):
+    for path, node in nodes("api/**/*.py", "worker/**/*.py", "backup/**/*.py", "scripts/**/*.py"):
         assert not (isinstance(node, ast.keyword) and node.arg == "shell"), path
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
-from stack.runner import Answer, Question, Result
+from stack.front_door import Answer, Question
+from stack.runner import Result
 from stack.stories import deploy, edge, ledger
 from stack.stories.deploy import Options
 

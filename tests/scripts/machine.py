@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from stack.config.project import load
-from stack.runner import Answer, Question, Result
+from stack.front_door import Answer, Question
+from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner
 
@@ -29,6 +30,7 @@ class Machine:
         runner.reply("docker image inspect", Result(0, "sha256:1\n"))
         runner.reply("docker image inspect --format '{{.Id}}' slipway/app:src-", Result(1))
         runner.reply("image.version", lambda: Result(0, self.release + "\n") if self.release else Result(1))
+        runner.reply("apt-config", Result(0))
         runner.reply("entrypoint.sh", Result(0))
         runner.reply("readlink", Result(0, "blue.sock\n"))
         runner.reply("docker compose config", Result(0))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack.failure import Failure
-from stack.runner import Answer, Question, RealRunner, Result
+from stack.front_door import Answer, Question
+from stack.runner import RealRunner, Result
 
 Reply = Result | Callable[[], Result]
 # They work on a test's own files, as a story's writing does.
@@ -64,6 +65,11 @@ class RecordingRunner:
         result = Result(0) if self.is_dry else self._find(command) or self._work_on_files(argv)
         if check and result.code != 0:
             raise Failure(f"`{command}` exited with {result.code} after 0.0 s", evidence=result.err)
+        return result
+
+    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+        result = self.run(argv, timeout=timeout, check=False)
+        self.said += [form(line) for line in result.out.splitlines()]
         return result
 
     def _work_on_files(self, argv: Sequence[str]) -> Result:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from stack.failure import Failure
-from stack.runner import EVIDENCE_LINES, RUN_MARK, DryRunner, Question, RealRunner
+from stack.front_door import Question
+from stack.runner import EVIDENCE_LINES, RUN_MARK, DryRunner, RealRunner
 
 PYTHON = [sys.executable, "-c"]
 

@@ -11,7 +11,7 @@ from stack.config import environment
 from stack.failure import Failure
 
 BASES = ("python", "nginx", "postgres", "redis")
-CPU_KEYS = ("API_CPUS", "WORKER_CPUS", "POSTGRES_CPUS", "REDIS_CPUS", "NGINX_CPUS")
+CPU_KEYS = ("API_CPUS", "WORKER_CPUS", "POSTGRES_CPUS", "BACKUP_CPUS", "REDIS_CPUS", "NGINX_CPUS")
 NUMBER_KEYS = (
     "READY_SECONDS",
     "WATCH_SECONDS",
@@ -23,8 +23,12 @@ NUMBER_KEYS = (
     "DATABASE_POOL_SIZE",
     "WORKER_PROCESSES",
     "WORKER_CONCURRENCY",
+    "BACKUP_HOURS",
+    "BACKUP_FULL_HOURS",
+    "BACKUP_KEEP_FULL",
+    "DRILL_HOURS",
 )
-SECRETS = ("database_password", "redis_password", "token_key", "ops_password")
+SECRETS = ("database_password", "redis_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")
 # May be emptied: an empty one turns the console off.
@@ -57,6 +61,11 @@ class Project:
     def nginx_image(self) -> str:
         """The image nginx runs from; `nginx/Dockerfile`."""
         return f"{self.image}-nginx:current"
+
+    @property
+    def postgres_image(self) -> str:
+        """The image Postgres and the backup service run from; `postgres/Dockerfile`."""
+        return f"{self.image}-postgres:current"
 
     def base(self, service: str) -> str:
         """The base image of python, nginx, postgres or redis; empty where none was chosen yet."""

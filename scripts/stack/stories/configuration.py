@@ -11,7 +11,7 @@ from stack.failure import Failure
 from stack.runner import Runner
 
 SECRET_BYTES = 32
-MOUNTED = ("nginx", "postgres", "redis")
+MOUNTED = ("nginx", "postgres", "backup", "redis")
 MOUNTED_IN_DEVELOPMENT = ("api", "worker", "sink")
 CERTIFICATE_DAYS = 365
 # Given on the first start, so that a stack beside another one can be made without a hand in .env.

@@ -240,3 +240,14 @@ def build_nginx(runner: Runner, project: Project) -> None:
     """Build nginx's image; quick, and a no-op where nothing changed."""
     arguments = {"NGINX_IMAGE": project.base("nginx")}
     runner.run(engine.build_argv(Path("nginx"), [project.nginx_image], arguments, {}), timeout=BUILD_SECONDS)
+
+
+def build_postgres(runner: Runner, project: Project, *, is_fresh: bool = False) -> None:
+    """Build the image of Postgres with pgBackRest; a no-op where nothing changed."""
+    arguments = {"POSTGRES_IMAGE": project.base("postgres")}
+    with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
+        used = {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]}
+        argv = engine.build_argv(
+            Path("postgres"), [project.postgres_image], arguments, used, pass_on=_proxies(), is_fresh=is_fresh
+        )
+        runner.run(argv, timeout=BUILD_SECONDS)

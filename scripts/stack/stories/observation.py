@@ -7,7 +7,8 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.runner import Answer, Question, Result, Runner
+from stack.front_door import Answer, Question
+from stack.runner import Result, Runner
 
 SLOTS = ("blue", "green")
 LINK = "/run/slots/live.sock"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.runner import Answer, Runner
+from stack.front_door import Answer
+from stack.runner import Runner
 from stack.stories import observation
 
 # An API that is not ready after this long never will be; measured: 1 s on an idle machine.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config.project import Project
-from stack.runner import Answer, Runner
-from stack.stories import ledger, migrations, observation
+from stack.front_door import Answer
+from stack.runner import Runner
+from stack.stories import backup, ledger, migrations, observation
 
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
@@ -37,6 +38,7 @@ def run(runner: Runner, project: Project) -> bool:
         _live(runner, project),
         *_services(runner, project),
         *_database(runner, project),
+        *backup.rows(runner),
         *_disks(runner, project),
         _certificate(observation.ask(runner, project, "/livez")),
         _deploy(project),
@@ -71,7 +73,7 @@ def _services(runner: Runner, project: Project) -> list[Row]:
     if not found:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
     live = observation.live_slot(runner, project)
-    wanted = {"nginx", "postgres", "redis", *engine.slot_services(live)}
+    wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
     rows = [_service(service, wanted) for service in found]
     missing = wanted - {service.name for service in found}
     return rows + [(False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)]

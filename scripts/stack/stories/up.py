@@ -34,7 +34,7 @@ PLAN = (
     "base images: from the registry, or from Debian packages",
     "certificate: a self-signed one where there is none",
     "release: build the checkout, unless a release is live",
-    "data: start Postgres and Redis",
+    "data: start Postgres with its backups, and Redis",
     "migrate: bring the database to the release's head",
     "slot and front door: start, and ask over HTTPS for the release",
 )
@@ -71,6 +71,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
     with steps.step("base images") as done:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
+        images.build_postgres(runner, project, is_fresh=is_refresh)
         done(", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis")))
     with steps.step("certificate") as done:
         made = configuration.ensure_certificate(runner, project)
@@ -84,7 +85,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
     with steps.step("settings") as done:
         done(settings.accept(runner, project, slot))
     with steps.step("data"):
-        _start(runner, project, ["postgres", "redis"], DATA_SECONDS)
+        _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
     with steps.step("migrate") as done:
         # What contracts the schema ends the rollback window (stories/retire.py); on an empty database there is none.
         head = observation.sql(runner, "select version_num from alembic_version")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK
-from stack.runner import Answer, Result
+from stack.front_door import Answer
+from stack.runner import Result
 from stack.stories import edge, ledger
 
 from tests.scripts.imitation import (

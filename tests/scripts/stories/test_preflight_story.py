@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.runner import Answer, Result
+from stack.front_door import Answer
+from stack.runner import Result
 from stack.stories import preflight
 
 from tests.scripts.imitation import Host, furnish

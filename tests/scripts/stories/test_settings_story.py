@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.runner import Answer, Result
+from stack.front_door import Answer
+from stack.runner import Result
 from stack.stories import settings
 
 from tests.scripts.conftest import Typed

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.runner import Answer, Question, Result
+from stack.front_door import Answer, Question
+from stack.runner import Result
 from stack.stories import ledger, observation, status
 
 from tests.scripts.recording import RecordingRunner
 
 LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
-HEALTHY = ("api-blue", "nginx", "postgres", "redis", "worker-blue")
+HEALTHY = ("api-blue", "backup", "nginx", "postgres", "redis", "worker-blue")
 
 
 def containers(**changed: str) -> Result:
@@ -25,6 +26,10 @@ def containers(**changed: str) -> Result:
         if state != "absent"
     ]
     return Result(0, "\n".join(lines))
+
+
+def backup_rows(**well: bool) -> Result:
+    return Result(0, json.dumps([{"name": name, "is_well": ok, "text": "3 s ago"} for name, ok in well.items()]))
 
 
 def expiry(days: int) -> str:
@@ -55,6 +60,7 @@ def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
     runner.reply("slipway.migrations", Result(0, LABEL + "\n"))
     runner.reply("docker compose ps", containers())
     runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
+    runner.reply("python3 -m backup status", backup_rows(archive=True))
     runner.reply("docker info", Result(0, "/\n"))
     runner.door = door
     return runner
@@ -290,3 +296,20 @@ def test_a_ledger_that_lies_ahead_of_the_clock_is_not_well(
     shown = rows(well, loaded)["clock"]
     assert shown[0] == is_well
     assert ("docs/runbook.md#clock-wrong" in shown[1]) != is_well
+
+
+def test_what_the_backup_service_says_is_shown(well: RecordingRunner, loaded: Project) -> None:
+    well.reply("python3 -m backup status", backup_rows(archive=False, drill=True))
+    shown = rows(well, loaded)
+    assert shown["archive"] == (False, "3 s ago")
+    assert shown["drill"] == (True, "3 s ago")
+
+
+@pytest.mark.parametrize(
+    "answer", [Result(1, err='service "backup" is not running\n'), Result(0, ""), Result(0, '{"a": 1}')]
+)
+def test_a_backup_service_that_says_nothing_is_not_ok(well: RecordingRunner, loaded: Project, answer: Result) -> None:
+    well.reply("python3 -m backup status", answer)
+    shown = rows(well, loaded)["last backup"]
+    assert not shown[0]
+    assert "does not answer" in shown[1]

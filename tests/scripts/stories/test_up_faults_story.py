@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import LOCKED, Failure
-from stack.runner import Answer, Result
+from stack.front_door import Answer
+from stack.runner import Result
 from stack.stories import up
 from stack.stories.lock import exclusive
 

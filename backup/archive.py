@@ -1,0 +1,73 @@
+"""Which segments of WAL a repository holds, and which are missing; segments are files of 16 MB, numbered."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from backup import pgbackrest
+from backup.commands import Failed
+
+SEGMENTS_PER_LOG = 256  # of 16 MB each, the size that initdb chose
+# As 000000010000000000000002-<SHA-1>.zst: timeline, log, segment.
+NAME = re.compile(r"(?P<segment>[0-9A-F]{24})-(?P<checksum>[0-9a-f]{40})(?:\.\w+)?")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment in a repository: its name, the SHA-1 of its content, and its path in the repository."""
+
+    name: str
+    checksum: str
+    path: str
+    archived: float  # seconds since 1970
+
+    @property
+    def number(self) -> int:
+        """Its place in the stream of WAL, whatever the timeline."""
+        return number(self.name)
+
+
+def number(name: str) -> int:
+    """Return a segment's place in the stream of WAL: 00000001 00000002 00000003 is 2 * 256 + 3."""
+    return int(name[8:16], 16) * SEGMENTS_PER_LOG + int(name[16:24], 16)
+
+
+def listing(repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
+    """Return every file of the archive by its path under the stanza's folder, with its size and time.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    folder = f"archive/{pgbackrest.STANZA}"
+    done = pgbackrest.call("repo-ls", "--recurse", "--output=json", folder, repository=repository)
+    if done.code != 0:
+        raise Failed(f"the archive cannot be listed: {done.reason}")
+    return {path: entry for path, entry in json.loads(done.out).items() if entry["type"] == "file"}
+
+
+def segments(repository: int = pgbackrest.LOCAL) -> list[Segment]:
+    """Return the segments of a repository in the order of the stream, of all timelines.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    found = []
+    for path, entry in listing(repository).items():
+        name = NAME.fullmatch(path.rpartition("/")[2])
+        if name:
+            time = entry.get("time")
+            archived = float(time) if isinstance(time, int | float) else 0.0
+            found.append(Segment(name["segment"], name["checksum"], path, archived))
+    return sorted(found, key=lambda segment: (segment.number, segment.name))
+
+
+def gaps(held: list[Segment], first: str) -> list[tuple[int, int]]:
+    """Return the ranges of numbers that are missing between a segment and the newest, both ends among the missing."""
+    numbers = sorted({segment.number for segment in held if segment.number >= number(first)})
+    missing = []
+    expected = number(first)
+    for found in numbers:
+        if found > expected:
+            missing.append((expected, found - 1))
+        expected = found + 1
+    return missing

@@ -1,0 +1,61 @@
+"""The one place where the backup service runs programs: Postgres' and pgBackRest's; it decides nothing."""
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+LAST_LINES = 12
+
+
+@dataclass
+class Failed(Exception):
+    """What went wrong, with values, in lower case; and what can be done about it, one sentence each."""
+
+    observation: str
+    hints: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return self.observation
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a program did: its exit code, its output and how long it took in seconds."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def reason(self) -> str:
+        """The lines that say why it failed: those marked so, or the last ones."""
+        lines = (self.out + "\n" + self.err).strip().splitlines()
+        marked = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line or "error:" in line]
+        return "; ".join((marked or lines)[-LAST_LINES:]) or f"exit {self.code}, no output"
+
+
+def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None, env: dict[str, str] | None = None) -> Done:
+    """Run a program to its end; after `timeout` seconds it is killed and the code is 124."""
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, env=env
+        )
+    except subprocess.TimeoutExpired:
+        return Done(124, "", f"{argv[0]} was stopped after {timeout:.0f} s", timeout)
+    return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+
+def follow(argv: Sequence[str], say: Callable[[str], None]) -> Done:
+    """Run a program and pass each line on as it comes, standard error among them."""
+    started = time.monotonic()
+    lines = []
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            say(line.rstrip())
+    return Done(process.returncode, "".join(lines), "", time.monotonic() - started)

@@ -1,0 +1,25 @@
+"""The container's health check: does the service answer itself? Standard library only."""
+
+import socket
+import sys
+
+PORT = 9101  # partner: backup/server.py
+ANSWER_SECONDS = 2.0
+
+
+def main() -> int:
+    try:
+        with socket.create_connection(("127.0.0.1", PORT), ANSWER_SECONDS) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            with connection.makefile("rb") as answer:
+                status = answer.readline()
+                answer.read()  # to its end: closed before, the server would log a broken connection
+    except OSError as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    return 0 if b" 200 " in status else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

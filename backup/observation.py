@@ -1,0 +1,126 @@
+"""What is known of the archive, the backups and the drills at one moment, and what of it is wrong."""
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup import postgres, records, tasks
+from backup.commands import Failed
+from backup.settings import Settings
+
+# Chosen: four times archive_timeout (postgres/postgresql.conf); an alert is due within two minutes.
+ARCHIVE_LAG_SECONDS = 120.0
+# A task that is late by half its interval did not run; the schedule itself retries a failed one much sooner.
+LATE = 1.5
+# A new stack has time for its first backup, and for its first drill.
+FIRST_SECONDS = 3600.0
+DISK_PERCENT_LOW = 15  # partner: scripts/stack/stories/status.py
+ARCHIVER = (
+    "select coalesce(last_archived_wal, ''), coalesce(extract(epoch from last_archived_time), 0),"
+    " coalesce(extract(epoch from last_failed_time), 0), coalesce(extract(epoch from stats_reset), 0),"
+    " (select count(*) from pg_ls_archive_statusdir() where name like '%.ready'),"
+    " (select sum(size) from pg_ls_waldir()) from pg_stat_archiver"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of `scripts/status.sh`."""
+
+    name: str
+    is_well: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Archiver:
+    """Postgres' own account of its archiving; times in seconds since 1970, 0 for never."""
+
+    last_segment: str = ""
+    archived: float = 0.0
+    failed: float = 0.0
+    since: float = 0.0
+    waiting: int = 0
+    wal_bytes: int = 0
+
+    def lag_seconds(self, now: float) -> float:
+        """How old the newest segment in the archive is: what was written since then is on the data volume alone."""
+        return now - (self.archived or self.since or now)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was seen at `at`; `faults` names what could not be seen."""
+
+    at: float = 0.0
+    archiver: Archiver = field(default_factory=Archiver)
+    gap: str = ""
+    backups_free: float = 1.0
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def observe() -> Snapshot:
+    """Ask Postgres and the repository; what fails is a fault in the snapshot."""
+    faults = {}
+    archiver, gap = Archiver(), ""
+    try:
+        name, archived, failed, since, waiting, size = postgres.ask(ARCHIVER)[0]
+        archiver = Archiver(name, float(archived), float(failed), float(since), int(waiting), int(size))
+    except Failed as error:
+        faults["archiver"] = str(error)
+    try:
+        gap = tasks.open_gap()
+    except Failed as error:
+        faults["repository"] = str(error)
+    usage = shutil.disk_usage(records.FOLDER if records.FOLDER.exists() else Path("/"))
+    return Snapshot(time.time(), archiver, gap, usage.free / usage.total, faults)
+
+
+def rows(settings: Settings, seen: Snapshot, now: float) -> list[Row]:
+    """Return the lines for people; a thing of which nothing is known is not well."""
+    return [_backup(settings, seen, now), _archive(seen, now), _disk(seen)]
+
+
+def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
+    full, incremental = records.read("full"), records.read("incremental")
+    newest = max(full, incremental, key=lambda record: record.last_success)
+    latest = max(full, incremental, key=lambda record: record.ended)
+    if "repository" in seen.faults:
+        return Row("last backup", False, seen.faults["repository"])
+    if not newest.last_success:
+        is_early = bool(seen.archiver.since) and now - seen.archiver.since < FIRST_SECONDS and not latest.ended
+        return Row("last backup", is_early, f"none yet{': ' + latest.text if latest.ended else ', the first is on its way'}")
+    text = f"{newest.text if newest.is_well else 'the last good one'}, {age(now - newest.last_success)} ago"
+    text += f"; full {age(now - full.last_success)} ago"
+    if not latest.is_well:
+        return Row("last backup", False, f"{text}; {latest.task} failed {age(now - latest.ended)} ago: {latest.text}")
+    is_late = now - newest.last_success > LATE * settings.backup_hours * tasks.HOUR
+    is_late = is_late or now - full.last_success > LATE * settings.full_hours * tasks.HOUR
+    return Row("last backup", not is_late, text)
+
+
+def _archive(seen: Snapshot, now: float) -> Row:
+    if "archiver" in seen.faults:
+        return Row("archive", False, seen.faults["archiver"])
+    one, lag = seen.archiver, seen.archiver.lag_seconds(now)
+    text = f"{one.last_segment or 'no segment'} {lag:.0f} s ago, {one.waiting} waiting"
+    text += f", {one.wal_bytes / 1e6:.0f} MB of WAL"
+    if one.failed > one.archived and lag > ARCHIVE_LAG_SECONDS / 4:
+        return Row("archive", False, f"archiving fails since {age(now - one.archived)}; {text}")
+    if seen.gap:
+        return Row("archive", False, f"missing: {seen.gap}; times in between cannot be restored; {text}")
+    return Row("archive", lag < ARCHIVE_LAG_SECONDS, text)
+
+
+def _disk(seen: Snapshot) -> Row:
+    percent = 100 * seen.backups_free
+    return Row("disk backups", percent >= DISK_PERCENT_LOW, f"{percent:.0f} % free on the volume of the backups")
+
+
+def age(seconds: float) -> str:
+    """Return a length of time in one unit, as `3 h`."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

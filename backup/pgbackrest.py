@@ -1,0 +1,108 @@
+"""Calls of pgBackRest and what it knows of its repositories; the entry point has configured it (postgres/)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from backup.commands import Done, Failed, follow, run
+
+STANZA = "main"
+LOCAL = 1
+SHORT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup of one repository. Times are those of its begin and end; `wal_*` the segments it needs at least."""
+
+    label: str
+    kind: str  # full, diff or incr
+    repository: int
+    started: datetime
+    stopped: datetime
+    wal_start: str
+    wal_stop: str
+    database_bytes: int
+    repository_bytes: int
+    archive: str  # the folder of its WAL, as 17-1
+    has_error: bool
+
+
+def call(command: str, *words: str, repository: int = 0, seconds: float = SHORT_SECONDS) -> Done:
+    """Run a command of pgBackRest with options and arguments; repository 0 means every one, or the first."""
+    return run(argv(command, *words, repository=repository), timeout=seconds)
+
+
+def argv(command: str, *words: str, repository: int = 0) -> list[str]:
+    """Return the argument list of a command of pgBackRest."""
+    which = [f"--repo={repository}"] if repository else []
+    return ["pgbackrest", f"--stanza={STANZA}", *which, command, *words]
+
+
+def create_stanza() -> None:
+    """Make the archive known to the repository; does nothing where it is.
+
+    Raises:
+        Failed: where the repository cannot be written, or belongs to another database.
+    """
+    done = call("stanza-create")
+    if done.code != 0:
+        raise Failed(f"pgbackrest stanza-create: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
+
+
+def take(kind: str, say: Callable[[str], None], *, keep_full: int, repository: int = LOCAL) -> None:
+    """Take a `full` or `incr` backup, then delete what is older than `keep_full` full ones.
+
+    Raises:
+        Failed: with what pgBackRest said.
+    """
+    options = [f"--type={kind}", f"--repo{repository}-retention-full={keep_full}", "--log-level-console=info"]
+    done = follow(argv("backup", *options, repository=repository), say)
+    if done.code != 0:
+        raise Failed(f"pgbackrest backup: {done.reason}")
+
+
+def stanza(repository: int = LOCAL) -> dict[str, Any]:
+    """Return what `pgbackrest info` knows of one repository, as it stands.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    done = call("info", "--output=json", repository=repository)
+    found = json.loads(done.out) if done.code == 0 and done.out.strip() else []
+    if done.code != 0 or not found:
+        raise Failed(f"pgbackrest info: {done.reason}")
+    status = found[0]["status"]
+    # 0: well; 2: no backup yet. All else, as a missing or broken archive.info, is a fault.
+    if status["code"] not in {0, 2}:
+        raise Failed(f"the repository {repository} is not well: {status['message']}")
+    return dict(found[0])
+
+
+def backups(repository: int = LOCAL) -> list[Backup]:
+    """Return the backups of a repository, the oldest first.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    return [_backup(entry, repository) for entry in stanza(repository)["backup"]]
+
+
+def _backup(entry: dict[str, Any], repository: int) -> Backup:
+    database, info = entry["database"], entry["info"]
+    # The archive's folder is named by version and history; only the newest of a database that was upgraded differs.
+    return Backup(
+        label=entry["label"],
+        kind=entry["type"],
+        repository=repository,
+        started=datetime.fromtimestamp(entry["timestamp"]["start"], UTC),
+        stopped=datetime.fromtimestamp(entry["timestamp"]["stop"], UTC),
+        wal_start=entry["archive"]["start"],
+        wal_stop=entry["archive"]["stop"],
+        database_bytes=info["size"],
+        repository_bytes=info["repository"].get("size", info["repository"]["delta"]),
+        archive=str(database["id"]),
+        has_error=bool(entry.get("error")),
+    )

@@ -1,0 +1,41 @@
+"""What the operator wrote about backups, read once from the environment (`.env.example` explains each key)."""
+
+import os
+from dataclasses import dataclass
+
+from backup.commands import Failed
+
+
+def _number(key: str, default: float) -> float:
+    text = os.environ.get(key) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if value <= 0:
+        raise Failed(f"{key} is not a number above 0", ["correct .env, then ./scripts/up.sh"])
+    return value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How often what is done, in hours, and how many full backups are kept."""
+
+    full_hours: float
+    backup_hours: float
+    drill_hours: float
+    keep_full: int
+
+
+def load() -> Settings:
+    """Return the settings.
+
+    Raises:
+        Failed: where one is not a number above 0.
+    """
+    return Settings(
+        full_hours=_number("BACKUP_FULL_HOURS", 168),
+        backup_hours=_number("BACKUP_HOURS", 24),
+        drill_hours=_number("DRILL_HOURS", 24),
+        keep_full=int(_number("BACKUP_KEEP_FULL", 2)),
+    )

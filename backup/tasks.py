@@ -1,0 +1,118 @@
+"""The tasks of the backup service: what each does, when it is due, and that its end is recorded, good or bad."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backup import archive, pgbackrest, records
+from backup.commands import Failed
+from backup.records import Record
+from backup.settings import Settings
+
+HOUR = 3600.0
+# A task that failed is tried again after so long; chosen: soon enough to be done before somebody has to look.
+RETRY_SECONDS = 300.0
+Result = tuple[str, dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: `run` returns a line for people and facts for metrics, or raises Failed."""
+
+    name: str
+    run: Callable[[Settings], Result]
+    is_due: Callable[[Settings, float], bool]
+
+
+def perform(task: Task, settings: Settings, *, wait_seconds: float = 0) -> Record:
+    """Run a task under the lock and record how it ended.
+
+    Raises:
+        Failed: where another task is running; then nothing is recorded.
+    """
+    with records.running(task.name, wait_seconds=wait_seconds):
+        started = time.time()
+        before = records.read(task.name)
+        log(f"{task.name} begins", action="backup_task_started", task=task.name)
+        try:
+            text, facts = task.run(settings)
+            is_well = True
+        except Failed as failed:
+            text, facts, is_well = str(failed), {}, False
+        except (OSError, ValueError, KeyError) as error:  # unexpected; a schedule must outlive it and tell of it
+            text, facts, is_well = f"{type(error).__name__}: {error}", {}, False
+        now = time.time()
+        last = now if is_well else before.last_success
+        record = Record(task.name, now, round(now - started, 2), is_well, text, last, facts)
+        records.write(record)
+    action = "backup_task_done" if is_well else "backup_task_failed"
+    level = "INFO" if is_well else "ERROR"
+    log(f"{task.name}: {text}", action=action, level=level, task=task.name, seconds=record.seconds)
+    return record
+
+
+def log(message: str, *, action: str, level: str = "INFO", **fields: object) -> None:
+    """Write one line of JSON, as every service of the stack does."""
+    line = {"timestamp": datetime.now(UTC).isoformat(), "level": level, "service": "backup", "message": message}
+    sys.stdout.write(json.dumps({**line, "action": action, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    """Pass a line of pgBackRest on, but for those that repeat its options."""
+    if " command begin " not in line:
+        log(re.sub(r"^P\d+ +(INFO: )?", "", line), action="backup_progress")
+
+
+def _back_up(kind: str, repository: int = pgbackrest.LOCAL) -> Callable[[Settings], Result]:
+    def run(settings: Settings) -> Result:
+        pgbackrest.create_stanza()
+        pgbackrest.take(kind, _say, keep_full=settings.keep_full, repository=repository)
+        made = pgbackrest.backups(repository)[-1]
+        seconds = (made.stopped - made.started).total_seconds()
+        text = f"{made.kind} {made.label}, {made.database_bytes / 1e6:.0f} MB in {seconds:.0f} s"
+        return text, {"label": made.label, "bytes": made.database_bytes, "repository_bytes": made.repository_bytes}
+
+    return run
+
+
+def _is_over(task: str, hours: float, now: float) -> bool:
+    """Whether the last success is longer ago than that, and the last try not just now."""
+    record = records.read(task)
+    if not record.is_well and now - record.ended < RETRY_SECONDS:
+        return False
+    return now - record.last_success >= hours * HOUR
+
+
+def _is_full_due(settings: Settings, now: float) -> bool:
+    return _is_over("full", settings.full_hours, now)
+
+
+def _is_incremental_due(settings: Settings, now: float) -> bool:
+    """A full one counts, too; and after a gap in the WAL no time can be restored until the next backup."""
+    newest = max(records.read(name).last_success for name in ("full", "incremental"))
+    if not newest or not _is_over("incremental", 0, now):
+        return False
+    return now - newest >= settings.backup_hours * HOUR or bool(open_gap())
+
+
+def open_gap() -> str:
+    """Return which segments after the newest backup's begin are missing from the archive, or nothing.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    made = pgbackrest.backups()
+    if not made:
+        return ""
+    missing = archive.gaps(archive.segments(), made[-1].wal_start)
+    return ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
+
+
+FULL = Task("full", _back_up("full"), _is_full_due)
+INCREMENTAL = Task("incremental", _back_up("incr"), _is_incremental_due)
+TASKS = [FULL, INCREMENTAL]

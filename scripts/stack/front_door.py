@@ -1,0 +1,71 @@
+"""Asks the front door one question over HTTPS, as a client would; it decides nothing."""
+
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """One HTTPS request to the front door: `address:port` is dialled, `host` is asked for and verified."""
+
+    host: str
+    port: int
+    path: str
+    trust: Path
+    address: str = "127.0.0.1"
+    method: str = "GET"
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer, or `status` 0 and the reason in `error`; `expires` is the certificate's end as OpenSSL prints it."""
+
+    status: int
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    expires: str = ""
+    error: str = ""
+
+
+def ask(question: Question) -> Answer:
+    """Ask once; what goes wrong is in the answer, with status 0."""
+    context = ssl.create_default_context()
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        if question.trust.exists():
+            context.load_verify_locations(question.trust)
+    except OSError as error:
+        return Answer(0, error=f"the certificate in {question.trust} cannot be read: {error}")
+    connection = _Connection(question, context)
+    try:
+        headers = {"Content-Type": "application/json"} if question.body else {}
+        connection.request(question.method, question.path, question.body or None, headers)
+        response = connection.getresponse()
+        body = response.read().decode("utf-8", "replace")
+        return Answer(response.status, body, dict(response.getheaders()), connection.expires)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(0, error=str(error) or type(error).__name__)
+    finally:
+        connection.close()
+
+
+class _Connection(http.client.HTTPSConnection):
+    """Dials the address and asks for the host, as a client whose DNS already points here would."""
+
+    def __init__(self, question: Question, context: ssl.SSLContext) -> None:
+        super().__init__(question.host, question.port, timeout=ANSWER_SECONDS, context=context)
+        self.question = question
+        self.tls = context
+        self.expires = ""
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.question.address, self.question.port), ANSWER_SECONDS)
+        secure = self.tls.wrap_socket(plain, server_hostname=self.question.host)
+        self.expires = str((secure.getpeercert() or {}).get("notAfter", ""))
+        self.sock = secure
