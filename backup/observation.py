@@ -90,7 +90,7 @@ def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
         return Row("last backup", False, seen.faults["repository"])
     if not newest.last_success:
         is_early = bool(seen.archiver.since) and now - seen.archiver.since < FIRST_SECONDS and not latest.ended
-        return Row("last backup", is_early, f"none yet{': ' + latest.text if latest.ended else ', the first is on its way'}")
+        return Row("last backup", is_early, f"none yet: {latest.text or 'the first is on its way'}")
     text = f"{newest.text if newest.is_well else 'the last good one'}, {age(now - newest.last_success)} ago"
     text += f"; full {age(now - full.last_success)} ago"
     if not latest.is_well:

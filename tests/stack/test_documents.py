@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.backup_incidents import BACKUP_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
@@ -132,6 +133,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     **DEPLOY_INCIDENTS,
     **JOB_INCIDENTS,
     **FAULT_INCIDENTS,
+    **BACKUP_INCIDENTS,
 }
 
 

@@ -296,20 +296,3 @@ def test_a_ledger_that_lies_ahead_of_the_clock_is_not_well(
     shown = rows(well, loaded)["clock"]
     assert shown[0] == is_well
     assert ("docs/runbook.md#clock-wrong" in shown[1]) != is_well
-
-
-def test_what_the_backup_service_says_is_shown(well: RecordingRunner, loaded: Project) -> None:
-    well.reply("python3 -m backup status", backup_rows(archive=False, drill=True))
-    shown = rows(well, loaded)
-    assert shown["archive"] == (False, "3 s ago")
-    assert shown["drill"] == (True, "3 s ago")
-
-
-@pytest.mark.parametrize(
-    "answer", [Result(1, err='service "backup" is not running\n'), Result(0, ""), Result(0, '{"a": 1}')]
-)
-def test_a_backup_service_that_says_nothing_is_not_ok(well: RecordingRunner, loaded: Project, answer: Result) -> None:
-    well.reply("python3 -m backup status", answer)
-    shown = rows(well, loaded)["last backup"]
-    assert not shown[0]
-    assert "does not answer" in shown[1]

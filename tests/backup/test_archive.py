@@ -1,0 +1,52 @@
+"""Segments are counted along the stream of WAL, whatever their timeline, and a missing one is seen."""
+
+import pytest
+
+from backup import archive
+from backup.archive import NAME, Segment
+
+
+def segments(*names: str) -> list[Segment]:
+    return [Segment(name, "0" * 40, name, 0.0) for name in names]
+
+
+def name(number: int, timeline: int = 1) -> str:
+    return f"{timeline:08X}{number // 256:08X}{number % 256:08X}"
+
+
+@pytest.mark.parametrize("number", [0, 1, 255, 256, 65_535, 2**32])
+def test_a_segments_number_is_its_place_in_the_stream(number: int) -> None:
+    assert archive.number(name(number, timeline=7)) == number
+
+
+def test_nothing_is_missing_where_each_follows_the_one_before() -> None:
+    assert archive.gaps(segments(*map(name, range(250, 260))), name(250)) == []
+
+
+def test_what_lies_before_the_backup_is_not_missed() -> None:
+    assert archive.gaps(segments(name(3), name(9), name(10)), name(9)) == []
+
+
+def test_missing_segments_are_named_by_their_ends() -> None:
+    held = segments(*map(name, [9, 10, 13, 14, 16]))
+    assert archive.gaps(held, name(9)) == [(11, 12), (15, 15)]
+    assert archive.gaps(held, name(8))[0] == (8, 8), "the first is missed, too"
+
+
+def test_a_new_timeline_goes_on_where_the_old_one_ended() -> None:
+    held = segments(name(9), name(10), name(10, timeline=2), name(11, timeline=2))
+    assert archive.gaps(held, name(9)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "is_segment"),
+    [
+        ("000000010000000000000002-" + "a" * 40 + ".zst", True),
+        ("000000010000000000000002-" + "a" * 40, True),
+        ("00000002.history", False),
+        ("000000010000000000000002.00000028.backup", False),
+        ("000000010000000000000002.partial-" + "a" * 40 + ".zst", False),
+    ],
+)
+def test_only_whole_segments_count(file: str, is_segment: bool) -> None:
+    assert bool(NAME.fullmatch(file)) == is_segment

@@ -1,0 +1,39 @@
+"""A task's record outlives a restart, missing evidence reads as never, and two tasks do not run at once."""
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from backup import records
+from backup.commands import Failed
+from backup.records import Record
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = Record("full", 5.0, 1.5, True, "full X, 32 MB in 1 s", 5.0, {"label": "X"})
+    records.write(record, tmp_path)
+    assert records.read("full", tmp_path) == record
+    assert records.read("drill", tmp_path) == Record("drill")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"task": "full", "unknown": 1}'])
+def test_a_record_that_cannot_be_read_counts_as_never(tmp_path: Path, content: str) -> None:
+    (tmp_path / "full.json").write_text(content, encoding="utf-8")
+    assert records.read("full", tmp_path).last_success == 0
+    assert not records.read("full", tmp_path).is_well
+
+
+def test_a_second_task_is_refused_with_the_name_of_the_first_and_the_lock_is_free_afterwards(tmp_path: Path) -> None:
+    with records.running("drill", tmp_path), pytest.raises(Failed, match="drill is running"):  # noqa: SIM117
+        with records.running("full", tmp_path):
+            pytest.fail("both ran")
+    with records.running("full", tmp_path):
+        pass
+
+
+def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:
+    with (tmp_path / "running.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Failed, match="another task is running"), records.running("full", tmp_path):
+            pytest.fail("both ran")

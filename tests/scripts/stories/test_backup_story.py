@@ -1,0 +1,57 @@
+"""`backup.sh` shows the service's progress and its reason, and status.sh never takes silence for health."""
+
+import json
+
+import pytest
+from stack.failure import Failure
+from stack.runner import Result
+from stack.stories import backup
+
+from tests.scripts.recording import RecordingRunner
+
+
+def line(message: str, level: str = "INFO") -> str:
+    return json.dumps({"level": level, "message": message, "action": "backup_progress"})
+
+
+def test_the_progress_is_told_as_text_and_the_kind_is_passed_on(runner: RecordingRunner) -> None:
+    runner.reply("backup full", Result(0, f"{line('full begins')}\nno JSON\n"))
+    backup.run(runner, is_full=True)
+    assert runner.said == ["full begins", "no JSON"]
+    backup.run(runner, is_full=False)
+    assert runner.ran[-1].endswith("python3 -m backup incremental")
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (Result(1, f"{line('begins')}\n{line('incremental: ERROR: [041]: no room', 'ERROR')}\n"), r"\[041\]: no room"),
+        (Result(1, "", '{"error": "drill is running", "hints": []}\n'), "drill is running"),
+        (Result(1, "", 'service "backup" is not running\n'), "is not running"),
+        (Result(137), "gave no answer"),
+    ],
+)
+def test_a_backup_that_fails_says_why_and_that_the_others_are_kept(
+    runner: RecordingRunner, result: Result, reason: str
+) -> None:
+    runner.reply("backup incremental", result)
+    with pytest.raises(Failure, match=reason) as failed:
+        backup.run(runner, is_full=False)
+    assert "the backups from before are kept" in failed.value.hints
+    assert failed.value.runbook == "backup-failed-or-too-old"
+
+
+def test_the_lines_of_the_service_are_shown(runner: RecordingRunner) -> None:
+    told = [{"name": "archive", "is_well": False, "text": "3 s ago"}, {"name": "drill", "is_well": True, "text": "-"}]
+    runner.reply("backup status", Result(0, json.dumps(told)))
+    assert backup.rows(runner) == [(False, "archive", "3 s ago"), (True, "drill", "-")]
+
+
+@pytest.mark.parametrize(
+    "answer", [Result(1, err='service "backup" is not running\n'), Result(0, ""), Result(0, '{"a": 1}')]
+)
+def test_a_service_that_says_nothing_is_not_well(runner: RecordingRunner, answer: Result) -> None:
+    runner.reply("backup status", answer)
+    ((is_well, name, text),) = backup.rows(runner)
+    assert (is_well, name) == (False, "last backup")
+    assert "does not answer" in text

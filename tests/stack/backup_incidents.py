@@ -1,0 +1,35 @@
+"""Brings about the runbook's incidents of backups; their entries must end them."""
+
+from collections.abc import Callable
+
+from tests.stack.harness import Stack, wait_until
+
+REPOSITORY = "/var/lib/pgbackrest/repository"
+
+
+def backup_row(stack: Stack, name: str) -> tuple[bool, str]:
+    """Return one line of status.sh, whether it is well and what it says; ill and empty where there is none."""
+    shown = stack.run("./scripts/status.sh", check=False).stdout
+    for line in shown.splitlines():
+        if line[4:20].strip() == name:
+            return line.startswith("ok"), line[21:]
+    return False, ""
+
+
+def no_backup_service(stack: Stack) -> None:
+    """The service that takes the backups does not run."""
+    stack.compose("stop", "backup")
+    assert not backup_row(stack, "last backup")[0]
+
+
+def closed_repository(stack: Stack) -> None:
+    """A repository that nobody may write to."""
+    stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u-w", f"{REPOSITORY}/archive")
+    stack.sql("select pg_switch_wal()")
+    wait_until(lambda: int(stack.sql("select failed_count from pg_stat_archiver")) > 0, 60, "archiving fails")
+
+
+BACKUP_INCIDENTS: dict[str, Callable[[Stack], None]] = {
+    "backup-failed-or-too-old": no_backup_service,
+    "archive-not-progressing": closed_repository,
+}
