@@ -1,0 +1,125 @@
+"""Backups come by the schedule, WAL reaches the archive in time, and what stands still is shown and bounded."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.backup_incidents import REPOSITORY, backup_row
+from tests.stack.harness import Stack, wait_until
+
+pytestmark = pytest.mark.drill
+
+ARCHIVED_SECONDS = 60  # the promise; archive_timeout is 30 s (postgres/postgresql.conf)
+QUEUE_BYTES = 64 * 1024**2
+SEGMENT_BYTES = 16 * 1024**2
+DROP_FILE = "compose.queue.yaml"
+
+
+def pgbackrest(stack: Stack, *words: str) -> str:
+    return stack.compose("exec", "--no-TTY", "backup", "pgbackrest", *words)
+
+
+def labels(stack: Stack) -> list[str]:
+    return [backup["label"] for backup in json.loads(pgbackrest(stack, "info", "--output=json"))[0]["backup"]]
+
+
+def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> None:
+    wait_until(lambda: "F" in "".join(labels(stack)), 60, "the first backup is there without a command")
+    before = labels(stack)
+    done = stack.run("./scripts/backup.sh")
+    assert done.stdout.splitlines()[-1].startswith("live: release")
+    assert labels(stack)[:-1] == before
+    assert labels(stack)[-1].endswith("I")
+    stack.run("./scripts/backup.sh", "--full")
+    assert labels(stack)[-1].endswith("F")
+    assert backup_row(stack, "last backup")[0]
+    assert backup_row(stack, "archive")[0]
+
+
+def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
+    """Nothing asks for it here: the server ends a segment by itself, so that a lost volume loses at most so much."""
+    written = stack.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
+    question = f"select last_archived_wal >= '{written}' from pg_stat_archiver"
+    waited = wait_until(lambda: stack.sql(question) == "t", ARCHIVED_SECONDS, "its segment is archived", every=1)
+    print(f"measured: a row was in the archive after {waited:.0f} s")
+
+
+def test_the_backups_tell_nothing_without_their_key(stack: Stack) -> None:
+    stack.sql("create table canary as select 'the-canary-of-the-backup'::text as word from generate_series(1, 9)")
+    stack.run("./scripts/backup.sh", "--full")
+    stack.sql("drop table canary")
+    search = (
+        f"find {REPOSITORY} -type f -exec cat {{}} + | grep -c the-canary; head -c 8 {REPOSITORY}/archive/main/*/*/*"
+    )
+    found = stack.compose("exec", "--no-TTY", "backup", "sh", "-c", search)
+    assert found.splitlines()[0] == "0"
+    assert "Salted__" in found, "OpenSSL's mark of an encrypted file"
+    key = (stack.root / "secrets/backup_key").read_text(encoding="utf-8").strip()
+    shown = stack.run("docker", "inspect", stack.container("backup"), stack.container("postgres")).stdout
+    assert key not in shown + stack.compose("logs", "backup", "postgres")
+
+
+def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9101/metrics').read().decode())"
+    lines = stack.compose("exec", "--no-TTY", "backup", "python3", "-c", ask).splitlines()
+    found = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line and line[0] != "#")}
+    assert found['slipway_task_well{task="full"}'] == 1
+    assert time.time() - found['slipway_task_last_success_timestamp_seconds{task="full"}'] < 3600
+    assert 0 <= found["slipway_archive_lag_seconds"] < 120
+    assert found["slipway_wal_bytes"] >= SEGMENT_BYTES
+
+
+def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups(stack: Stack) -> None:
+    command = ["run", "--rm", "--no-deps", "--no-TTY", "--volume", "/var/lib/postgresql/data", "postgres"]
+    done = stack.run("docker", "compose", *command, check=False)
+    assert done.returncode == 1
+    assert "the volume holds no database, but there are backups of one" in done.stderr
+    assert "docs/runbook.md" in done.stderr
+
+
+@pytest.fixture
+def small_queue(stack: Stack) -> Iterator[None]:
+    """Postgres with a queue of 64 MB instead of 1 GiB; afterwards as it was."""
+    file: Path = stack.root / DROP_FILE
+    file.write_text(
+        f"services: {{postgres: {{environment: {{PGBACKREST_ARCHIVE_PUSH_QUEUE_MAX: '{QUEUE_BYTES}'}}}}}}\n"
+    )
+    up = ["up", "--detach", "--no-deps", "--wait", "postgres"]
+    stack.compose("--file", "compose.yaml", "--file", DROP_FILE, *up)
+    yield
+    stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u+rwX", REPOSITORY)
+    stack.compose(*up)
+    file.unlink()
+
+
+def wal_bytes(stack: Stack) -> int:
+    return int(stack.sql("select sum(size) from pg_ls_waldir()"))
+
+
+@pytest.mark.usefixtures("small_queue")
+def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: Stack) -> None:
+    """Fault 29: alert within 2 minutes, WAL growth bounded, lag shown truthfully."""
+    wait_until(stack.is_serving, 30, "Postgres is back")
+    stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u-w", f"{REPOSITORY}/archive")
+    stack.sql("select pg_switch_wal()")
+    broken = time.monotonic()
+    wait_until(lambda: not backup_row(stack, "archive")[0], 120, "status.sh shows it", every=2)
+    alerted = time.monotonic() - broken
+    fails = backup_row(stack, "archive")[1]
+    assert "archiving fails since" in fails
+    peak = 0
+    for _ in range(16):  # 256 MB
+        stack.sql("select pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()")
+        peak = max(peak, wal_bytes(stack))
+    wait_until(lambda: wal_bytes(stack) <= QUEUE_BYTES + 256 * 1024**2, 60, "what is too much is dropped")
+    dropped = stack.compose("logs", "--no-color", "--since", "3m", "postgres")
+    assert re.search(r"dropped WAL file .* because archive queue exceeded", dropped)
+    newest = labels(stack)[-1]
+    stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u+w", f"{REPOSITORY}/archive")
+    wait_until(lambda: labels(stack)[-1] != newest, 120, "a backup is taken by itself", every=1)
+    wait_until(lambda: backup_row(stack, "archive")[0], 60, "status.sh is well again", every=1)
+    print(f"measured: archiving broken: shown after {alerted:.0f} s, pg_wal {peak / 1e6:.0f} MB at most, gap ended")
