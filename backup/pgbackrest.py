@@ -24,6 +24,7 @@ class Backup:
     stopped: datetime
     wal_start: str
     wal_stop: str
+    lsn_stop: str
     database_bytes: int
     repository_bytes: int
     archive: str  # the folder of its WAL, as 17-1
@@ -101,6 +102,7 @@ def _backup(entry: dict[str, Any], repository: int) -> Backup:
         stopped=datetime.fromtimestamp(entry["timestamp"]["stop"], UTC),
         wal_start=entry["archive"]["start"],
         wal_stop=entry["archive"]["stop"],
+        lsn_stop=entry["lsn"]["stop"],
         database_bytes=info["size"],
         repository_bytes=info["repository"].get("size", info["repository"]["delta"]),
         archive=str(database["id"]),
