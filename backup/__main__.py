@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 
-from backup import health, ledger, observation, pgbackrest, server, settings, tasks
+from backup import drill, health, ledger, observation, pgbackrest, server, settings, tasks
 from backup.commands import Failed
 from backup.observation import Snapshot
 from backup.settings import Settings
@@ -49,6 +49,7 @@ class Service:
                     pgbackrest.create_stanza()
                     is_known = True
                     tasks.log("the archive takes segments", action="backup_started")
+                drill.reap()
                 for task in tasks.TASKS:
                     if not self.ending.is_set() and task.is_due(self.settings, time.time()):
                         tasks.perform(task, self.settings)

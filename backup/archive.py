@@ -2,11 +2,14 @@
 
 import json
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from backup import pgbackrest
+from backup import pgbackrest, postgres
 from backup.commands import Failed
 
+ARCHIVED_SECONDS = 30.0
 SEGMENTS_PER_LOG = 256  # of 16 MB each, the size that initdb chose
 # As 000000010000000000000002-<SHA-1>.zst: timeline, log, segment.
 NAME = re.compile(r"(?P<segment>[0-9A-F]{24})-(?P<checksum>[0-9a-f]{40})(?:\.\w+)?")
@@ -71,3 +74,20 @@ def gaps(held: list[Segment], first: str) -> list[tuple[int, int]]:
             missing.append((expected, found - 1))
         expected = found + 1
     return missing
+
+
+def reach_now(say: Callable[[str], None]) -> None:
+    """Have the running server archive what it has: the second before a mistake is as a rule not in the archive yet."""
+    try:
+        # A number of its own gives this transaction a record with its time, so that the archive reaches until now.
+        postgres.ask("select pg_current_xact_id()")
+        [[name]] = postgres.ask("select pg_walfile_name(pg_switch_wal())")
+    except Failed as failed:
+        say(f"only what is archived can be restored, because the server does not answer: {failed}")
+        return
+    deadline = time.monotonic() + ARCHIVED_SECONDS
+    while time.monotonic() < deadline:
+        if postgres.ask("select last_archived_wal from pg_stat_archiver")[0][0] >= name:
+            return
+        time.sleep(0.2)
+    say(f"(!) the server does not archive: {name} waits; only what is archived can be restored")

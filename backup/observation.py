@@ -79,7 +79,7 @@ def observe() -> Snapshot:
 
 def rows(settings: Settings, seen: Snapshot, now: float) -> list[Row]:
     """Return the lines for people; a thing of which nothing is known is not well."""
-    return [_backup(settings, seen, now), _archive(seen, now), _disk(seen)]
+    return [_backup(settings, seen, now), _archive(seen, now), _drill(settings, now), _disk(seen)]
 
 
 def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
@@ -111,6 +111,19 @@ def _archive(seen: Snapshot, now: float) -> Row:
     if seen.gap:
         return Row("archive", False, f"missing: {seen.gap}; times in between cannot be restored; {text}")
     return Row("archive", lag < ARCHIVE_LAG_SECONDS, text)
+
+
+def _drill(settings: Settings, now: float) -> Row:
+    record = records.read("drill")
+    first = records.read("full").last_success
+    if not record.ended:
+        is_early = bool(first) and now - first < FIRST_SECONDS
+        return Row("drill", is_early or not first, "none yet: the first comes 15 min after the first backup")
+    passed = f"the last one passed {age(now - record.last_success)} ago" if record.last_success else "none ever passed"
+    if not record.is_well:
+        return Row("drill", False, f"failed {age(now - record.ended)} ago: {record.text}; {passed}")
+    is_late = now - record.last_success > LATE * settings.drill_hours * tasks.HOUR
+    return Row("drill", not is_late, f"{age(now - record.ended)} ago, {record.text}")
 
 
 def _disk(seen: Snapshot) -> Row:

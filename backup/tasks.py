@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from backup import archive, pgbackrest, records
+from backup import archive, drill, pgbackrest, records
 from backup.commands import Failed
 from backup.records import Record
 from backup.settings import Settings
@@ -16,6 +16,7 @@ from backup.settings import Settings
 HOUR = 3600.0
 # A task that failed is tried again after so long; chosen: soon enough to be done before somebody has to look.
 RETRY_SECONDS = 300.0
+FIRST_DRILL_SECONDS = 900.0
 Result = tuple[str, dict[str, object]]
 
 
@@ -113,6 +114,19 @@ def open_gap() -> str:
     return ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
 
 
+def _is_drill_due(settings: Settings, now: float) -> bool:
+    """The first one comes a while after the first backup: there is something to restore to by then."""
+    if not records.read("drill").ended:
+        first = records.read("full").last_success
+        return bool(first) and now - first >= FIRST_DRILL_SECONDS
+    return _is_over("drill", settings.drill_hours, now)
+
+
+def _drill(_: Settings) -> Result:
+    return drill.run()
+
+
 FULL = Task("full", _back_up("full"), _is_full_due)
 INCREMENTAL = Task("incremental", _back_up("incr"), _is_incremental_due)
-TASKS = [FULL, INCREMENTAL]
+DRILL = Task("drill", _drill, _is_drill_due)
+TASKS = [FULL, INCREMENTAL, DRILL]

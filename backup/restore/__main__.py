@@ -8,14 +8,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import postgres, records
+from backup import archive, records
 from backup.commands import Failed
 from backup.restore import choice, directories, recovery, verification
 from backup.restore.choice import Repository, Wish, choose, told
 
 # The schedule's task in hand, a backup as a rule: deleting old backups and reading them must not meet.
 TASK_SECONDS = 600.0
-ARCHIVED_SECONDS = 30.0
 Facts = dict[str, object]
 
 
@@ -23,23 +22,6 @@ def say(text: str) -> None:
     """Tell the person at the terminal; at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _archive_now() -> None:
-    """Have the running server archive what it has: the second before a mistake is as a rule not in the archive yet."""
-    try:
-        # A number of its own gives this transaction a record with its time, so that the archive reaches until now.
-        postgres.ask("select pg_current_xact_id()")
-        [[name]] = postgres.ask("select pg_walfile_name(pg_switch_wal())")
-    except Failed as failed:
-        say(f"only what is archived can be restored, because the server does not answer: {failed}")
-        return
-    deadline = time.monotonic() + ARCHIVED_SECONDS
-    while time.monotonic() < deadline:
-        if postgres.ask("select last_archived_wal from pg_stat_archiver")[0][0] >= name:
-            return
-        time.sleep(0.2)
-    say(f"(!) the server does not archive: {name} waits; only what is archived can be restored")
 
 
 def _list(arguments: argparse.Namespace) -> Facts:
@@ -73,7 +55,7 @@ def _make(arguments: argparse.Namespace) -> Facts:
 
     with records.running("restore", wait_seconds=TASK_SECONDS):
         if arguments.repo == 1:
-            _archive_now()
+            archive.reach_now(say)
         step("look for the backup, and check the WAL")
         chosen = choose(Wish(moment, arguments.set, arguments.repo), say)
         say(f"{chosen.backup.label} and {chosen.checked_segments} segments of WAL, all as they were written")

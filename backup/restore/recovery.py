@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from backup.restore.choice import Choice
 
 SOCKET = Path("/tmp/recovery")  # noqa: S108  a tmpfs of this container alone
 LOG = SOCKET / "postgres.log"
-RECOVERY_SECONDS = 86400
+RECOVERY_SECONDS = 86400.0
+START_SECONDS = 60
+LOOK_SECONDS = 0.2
 STOP_SECONDS = 300
 CHECK_SECONDS = 7200
 # WAL that recovery keeps (max_wal_size in postgres/postgresql.conf), and room to work.
@@ -100,11 +103,12 @@ def recover(folder: Path) -> str:
         "hot_standby": "off",  # so that it can be connected to when it has reached its target, and not before
     }
     words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
-    start = ["pg_ctl", "start", f"--pgdata={folder}", f"--log={LOG}", "--wait", f"--timeout={RECOVERY_SECONDS}"]
-    done = run([*start, f"--options={words}"], timeout=RECOVERY_SECONDS + 60)
+    start = ["pg_ctl", "start", f"--pgdata={folder}", f"--log={LOG}", "--wait", f"--options={words}"]
+    done = run(start, timeout=2 * START_SECONDS)
+    is_up = done.code == 0 and _comes_up(folder)
     log = LOG.read_text(encoding="utf-8", errors="replace") if LOG.exists() else ""
     reached = re.search(r"(recovery stopping .*|consistent recovery state reached .*)", log)
-    if done.code != 0 or not reached:
+    if not is_up or not reached:
         stop(folder)
         fatal = re.findall(r"(?:FATAL|PANIC): +(.*)", log)
         raise Failed(f"recovery failed: {'; '.join(fatal[-2:]) or done.reason}", log.splitlines()[-3:])
@@ -112,8 +116,22 @@ def recover(folder: Path) -> str:
     return found[0] if found else reached[0]
 
 
+def _comes_up(folder: Path) -> bool:
+    """Wait until the server takes writes; without a hot standby, pg_ctl's own wait ends with recovery's begin."""
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if postgres.ask("select pg_is_in_recovery()", socket=str(SOCKET)) == [["f"]]:
+                return True
+        except Failed:  # not yet, or not any more
+            if run(["pg_ctl", "status", f"--pgdata={folder}"], timeout=START_SECONDS).code != 0:
+                return False
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
 def check(folder: Path) -> str:
-    """Check every table and index of the recovered database, take over the present password, and stop the server.
+    """Check the recovered database, take over the present password, and stop the server.
 
     Raises:
         Failed: with the first lines of what is corrupt.
@@ -124,18 +142,25 @@ def check(folder: Path) -> str:
         text = PASSWORD.read_text(encoding="utf-8").rstrip("\n").replace("'", "''")
         # Without `log_statement` it is in no log; the secret may be newer than the backup.
         postgres.ask(f"alter role slipway password '{text}'", socket=str(SOCKET))
-        names = [
-            row[0] for row in postgres.ask("select datname from pg_database where datallowconn", socket=str(SOCKET))
-        ]
-        lacking = [name for name in names if not _has_amcheck(name)]
-        place = [f"--host={SOCKET}", "--username=postgres"]
-        done = run(["pg_amcheck", *place, "--all", "--install-missing", "--jobs=2"], timeout=CHECK_SECONDS)
-        if done.code != 0:
-            raise Failed(f"the restored database is corrupt: {done.reason}")
-        for name in lacking:
-            postgres.ask("set client_min_messages = error; drop extension amcheck", database=name, socket=str(SOCKET))
+        return check_tables()
     finally:
         stop(folder)
+
+
+def check_tables() -> str:
+    """Check every table and index of the recovered database with amcheck.
+
+    Raises:
+        Failed: with the first lines of what is corrupt.
+    """
+    names = [row[0] for row in postgres.ask("select datname from pg_database where datallowconn", socket=str(SOCKET))]
+    lacking = [name for name in names if not _has_amcheck(name)]
+    place = [f"--host={SOCKET}", "--username=postgres"]
+    done = run(["pg_amcheck", *place, "--all", "--install-missing", "--jobs=2"], timeout=CHECK_SECONDS)
+    if done.code != 0:
+        raise Failed(f"the restored database is corrupt: {done.reason}")
+    for name in lacking:
+        postgres.ask("set client_min_messages = error; drop extension amcheck", database=name, socket=str(SOCKET))
     return f"{len(names)} databases are sound"
 
 

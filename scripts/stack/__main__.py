@@ -51,6 +51,9 @@ def _add_looking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     one = commands.add_parser("backup", prog="scripts/backup.sh", help="take a backup of the database now")
     one.add_argument("--full", action="store_true", help="of everything, not only of what changed since the last one")
 
+    one = commands.add_parser("drill", prog="scripts/drill.sh", help="try now what is tried every day")
+    one.add_argument("what", choices=["restore"], help="the newest backup, to a random time, into a scratch directory")
+
     one = commands.add_parser("status", prog="scripts/status.sh", help="what is live and how it is; exit 1 if not well")
     one.add_argument("--history", action="store_true", help="what was done to the stack, the newest last")
 
@@ -105,6 +108,9 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         sys.stderr.write(_what_serves(runner) + "\n")
     elif command == "backup":
         backup.run(runner, is_full=arguments.full)
+        runner.say(_what_serves(runner))
+    elif command == "drill":
+        backup.drill(runner)
         runner.say(_what_serves(runner))
     elif command == "check-config":
         return 0 if settings.run(runner, loaded) else 1

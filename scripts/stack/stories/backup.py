@@ -1,4 +1,4 @@
-"""The story of `backup.sh`: takes a backup now, with its progress, and asks the backup service how things are."""
+"""The stories of `backup.sh` and `drill.sh`: what the schedule does, now and with its progress; and how things are."""
 
 import json
 
@@ -18,14 +18,23 @@ def run(runner: Runner, *, is_full: bool) -> None:
     Raises:
         Failure: with what pgBackRest said.
     """
-    argv = engine.compose_argv(*SERVICE, "full" if is_full else "incremental")
-    done = runner.follow(argv, timeout=BACKUP_SECONDS, form=message)
+    _perform(runner, "full" if is_full else "incremental", "the backups from before are kept")
+
+
+def drill(runner: Runner) -> None:
+    """Restore the newest backup to a random time into a scratch directory, and compare it with what serves.
+
+    Raises:
+        Failure: with what differs, or could not be looked at.
+    """
+    _perform(runner, "drill", "nothing that serves was touched; what a drill finds damaged a restore refuses, too")
+
+
+def _perform(runner: Runner, task: str, consolation: str) -> None:
+    done = runner.follow(engine.compose_argv(*SERVICE, task), timeout=BACKUP_SECONDS, form=message)
     if done.code != 0:
-        raise Failure(
-            observed(done.out, done.err),
-            hints=["the backups from before are kept", "./scripts/status.sh", "./scripts/logs.sh backup"],
-            runbook=RUNBOOK,
-        )
+        hints = [consolation, "./scripts/status.sh", "./scripts/logs.sh backup"]
+        raise Failure(observed(done.out, done.err), hints=hints, runbook=RUNBOOK)
 
 
 def message(line: str) -> str:

@@ -41,6 +41,13 @@ def test_a_backup_that_fails_says_why_and_that_the_others_are_kept(
     assert failed.value.runbook == "backup-failed-or-too-old"
 
 
+def test_a_drill_says_that_nothing_was_touched(runner: RecordingRunner) -> None:
+    runner.reply("backup drill", Result(1, f"{line('drill: 1 rows too many', 'ERROR')}\n"))
+    with pytest.raises(Failure, match="1 rows too many") as failed:
+        backup.drill(runner)
+    assert "nothing that serves was touched" in failed.value.hints[0]
+
+
 def test_the_lines_of_the_service_are_shown(runner: RecordingRunner) -> None:
     told = [{"name": "archive", "is_well": False, "text": "3 s ago"}, {"name": "drill", "is_well": True, "text": "-"}]
     runner.reply("backup status", Result(0, json.dumps(told)))
