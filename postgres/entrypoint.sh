@@ -52,6 +52,7 @@ create() {
 
 _main() {
 	configure_archive
+	/etc/slipway/memory.sh >/tmp/memory.conf # postgresql.conf includes it
 	if (($#)); then
 		exec "$@"
 	fi

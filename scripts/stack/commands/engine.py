@@ -82,6 +82,14 @@ def migrate_argv(*, is_pre_only: bool = False) -> list[str]:
     return compose_argv("run", "--rm", "--no-deps", "--no-TTY", "migrate", *pre)
 
 
+def psql_argv(statement: str, database: str = "slipway") -> list[str]:
+    """Ask Postgres as its superuser, inside its container; columns are separated by |."""
+    # connect_timeout, in seconds: a server that hangs must not hold up who looks for the reason.
+    target = f"dbname={database} application_name=slipway.scripts.none connect_timeout=5"
+    psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres", f"--dbname={target}"]
+    return compose_argv("exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", statement)
+
+
 def slot_services(slot: str) -> list[str]:
     """Return the services of a slot."""
     return [f"api-{slot}", f"worker-{slot}"]

@@ -81,10 +81,7 @@ def services(runner: Runner, project: Project) -> list[Service]:
 
 def sql(runner: Runner, query: str) -> Result:
     """Ask Postgres as its superuser, inside its container; columns are separated by |."""
-    # connect_timeout, in seconds: a server that hangs must not hold up who looks for the reason.
-    database = "dbname=slipway application_name=slipway.scripts.none connect_timeout=5"
-    psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres", f"--dbname={database}"]
-    return runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", query))
+    return runner.read(engine.psql_argv(query))
 
 
 def slot_release(runner: Runner, project: Project, slot: str) -> str:

@@ -86,6 +86,8 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         done(settings.accept(runner, project, slot))
     with steps.step("data"):
         _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
+        # Here and not at Postgres' first start: hosts that are older get it, too.
+        runner.run(engine.psql_argv("create extension if not exists pg_stat_statements", database="postgres"))
     with steps.step("migrate") as done:
         # What contracts the schema ends the rollback window (stories/retire.py); on an empty database there is none.
         head = observation.sql(runner, "select version_num from alembic_version")

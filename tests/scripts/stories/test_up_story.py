@@ -27,6 +27,7 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
         "--tag slipway/app:",
         PLACE,
         "postgres redis",
+        "create extension if not exists pg_stat_statements",
         "--no-TTY migrate",
         f"{WAIT} --wait-timeout 90 api-blue",
     ]
