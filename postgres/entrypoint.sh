@@ -64,6 +64,8 @@ _main() {
 			"only for a new database without them: docker volume rm, of the volume backups"
 		create
 	fi
+	# It says why it cannot; without it a full volume is harder to mend, and Postgres serves as well.
+	/etc/slipway/ballast.sh || :
 	exec postgres -D "$data" -c config_file=/etc/slipway/postgresql.conf
 }
 

@@ -16,12 +16,21 @@ from tests.stack.backup_incidents import BACKUP_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
-from tests.stack.harness import IMAGE, Stack, copy_checkout, wait_until
+from tests.stack.harness import IMAGE, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
 
 pytestmark = pytest.mark.drill
 # Compose's options with a value, as the runbook uses them.
-OPTIONS_WITH_A_VALUE = {"--profile", "--tail", "--since", "--wait-timeout", "--format", "--filter", "--signal"}
+OPTIONS_WITH_A_VALUE = {
+    "--profile",
+    "--entrypoint",
+    "--tail",
+    "--since",
+    "--wait-timeout",
+    "--format",
+    "--filter",
+    "--signal",
+}
 ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
@@ -137,8 +146,14 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
 }
 
 
+# Entries whose commands are followed by a drill of their own, under load.
+DRILLED = {"postgres-volume-full": "tests/stack/test_postgres_volume.py"}
+
+
 def test_every_incident_of_the_runbook_is_injected() -> None:
-    assert set(incidents()) == set(INJECTIONS)
+    assert set(incidents()) == {*INJECTIONS, *DRILLED}
+    for name, file in DRILLED.items():
+        assert f'ENTRY = "{name}"' in (ROOT / file).read_text(encoding="utf-8")
     assert all(tuple(parts) == PARTS for parts in incidents().values())
 
 

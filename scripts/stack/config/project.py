@@ -27,6 +27,7 @@ NUMBER_KEYS = (
     "BACKUP_FULL_HOURS",
     "BACKUP_KEEP_FULL",
     "DRILL_HOURS",
+    "POSTGRES_BALLAST_MB",
 )
 SECRETS = ("database_password", "redis_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.

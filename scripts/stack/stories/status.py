@@ -16,6 +16,11 @@ CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
 # Chosen: above the longest time limit of a task (worker/tasks.py), so that a job in front is no alarm.
 OLDEST_JOB_SECONDS = 900
+# Free and all bytes of Postgres' volume, and those of its ballast (postgres/ballast.sh).
+POSTGRES_DISK = (
+    "df --block-size=1 --output=avail,size /var/lib/postgresql/data | tail -n 1;"
+    " du --block-size=1 /var/lib/postgresql/data/ballast || echo 0"
+)
 HISTORY_LINES = 40
 CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/tokens.py): from there on somebody notices
 # adjtimex(2) without a mode only reads: a struct of at most so many bytes, and this where nothing keeps the clock.
@@ -40,6 +45,7 @@ def run(runner: Runner, project: Project) -> bool:
         *_database(runner, project),
         *backup.rows(runner),
         *_disks(runner, project),
+        postgres_disk(runner, project),
         _certificate(observation.ask(runner, project, "/livez")),
         _deploy(project),
         _clock(project),
@@ -119,6 +125,28 @@ def _disks(runner: Runner, project: Project) -> list[Row]:
         free = 100 * usage.free / usage.total
         rows.append((free >= DISK_PERCENT_LOW, name, f"{usage.free / 1e9:.1f} GB free ({free:.0f} %) at {there}"))
     return rows
+
+
+def postgres_disk(runner: Runner, project: Project) -> Row:
+    """Return the row of Postgres' volume, which may be a file system of its own, also where Postgres does not run."""
+    question = ["sh", "-c", POSTGRES_DISK]
+    answer = runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *question))
+    if answer.code != 0:
+        mount = f"{project.name}_postgres:/var/lib/postgresql/data:ro"
+        image = project.base("postgres")
+        argv = engine.throwaway_argv(image, question, mounts=[mount], user="postgres", environment={})
+        answer = runner.read(argv)
+    numbers = [int(word) for word in answer.out.split() if word.isdecimal()]
+    if answer.code != 0 or len(numbers) != 3:
+        return False, "disk postgres", (answer.err.strip().splitlines() or ["no answer"])[-1]
+    free, total, ballast = numbers
+    percent = 100 * free / total
+    is_held = ballast > 0 or project.values.get("POSTGRES_BALLAST_MB") == "0"
+    text = f"{free / 1e9:.1f} GB free ({percent:.0f} %) in the volume"
+    text += f", and {ballast / 1e6:.0f} MB of ballast" if ballast else ", no ballast"
+    if percent < DISK_PERCENT_LOW or not is_held:
+        text += ": docs/runbook.md#postgres-volume-full"
+    return percent >= DISK_PERCENT_LOW and is_held, "disk postgres", text
 
 
 def _certificate(answer: Answer) -> Row:

@@ -11,6 +11,7 @@ from stack.failure import Failure
 from stack.runner import Runner
 from stack.stories import (
     configuration,
+    database,
     edge,
     images,
     ledger,
@@ -84,10 +85,9 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         done(f"{release} is in slot {slot}" + difference)
     with steps.step("settings") as done:
         done(settings.accept(runner, project, slot))
-    with steps.step("data"):
+    with steps.step("data") as done:
         _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
-        # Here and not at Postgres' first start: hosts that are older get it, too.
-        runner.run(engine.psql_argv("create extension if not exists pg_stat_statements", database="postgres"))
+        done(database.furnish(runner))
     with steps.step("migrate") as done:
         # What contracts the schema ends the rollback window (stories/retire.py); on an empty database there is none.
         head = observation.sql(runner, "select version_num from alembic_version")

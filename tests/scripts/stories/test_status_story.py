@@ -13,6 +13,7 @@ from stack.stories import ledger, observation, status
 from tests.scripts.recording import RecordingRunner
 
 LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
+VOLUME = "/var/lib/postgresql/data/ballast"
 HEALTHY = ("api-blue", "backup", "nginx", "postgres", "redis", "worker-blue")
 
 
@@ -62,6 +63,7 @@ def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
     runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
     runner.reply("python3 -m backup status", backup_rows(archive=True))
     runner.reply("docker info", Result(0, "/\n"))
+    runner.reply(VOLUME, Result(0, "40000000000 100000000000\n268435456\n"))
     runner.door = door
     return runner
 

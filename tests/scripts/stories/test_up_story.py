@@ -28,6 +28,7 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
         PLACE,
         "postgres redis",
         "create extension if not exists pg_stat_statements",
+        "exec --no-TTY postgres /etc/slipway/ballast.sh",
         "--no-TTY migrate",
         f"{WAIT} --wait-timeout 90 api-blue",
     ]

@@ -1,0 +1,98 @@
+"""A full volume of Postgres: the alert before it, nothing acknowledged lost, and writable again by the runbook."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Figure
+from tests.stack.documents import blocks, incidents
+from tests.stack.faults import heal, kinds, probing_load, unexpected
+from tests.stack.harness import Stack, wait_until
+from tests.stack.test_documents import execute, is_misused
+from tests.stack.volumes import small_volume
+
+pytestmark = pytest.mark.drill
+
+ENTRY = "postgres-volume-full"
+WRITABLE_SECONDS = 120
+BALLAST_BYTES = 256 * 1024**2
+# Keeps the log from here on, as one does that its reader forgot.
+SLOT = "select pg_create_physical_replication_slot('forgotten', true)"
+SEGMENT = "select pg_logical_emit_message(true, 'fill', 'x'); select pg_switch_wal();"
+SEGMENTS_AT_ONCE = 4  # of 16 MB: well below the 15 % of the alert, which must not be jumped over
+
+
+def free_percent(stack: Stack) -> float:
+    """Return the free share of Postgres' volume, asked for also where Postgres does not run."""
+    argv = ("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "df", "postgres", "--output=avail,size")
+    avail, size = stack.compose(*argv, "/var/lib/postgresql/data").splitlines()[-1].split()
+    return 100 * int(avail) / int(size)
+
+
+def write_segments(stack: Stack) -> bool:
+    """Have Postgres write some segments of its log, and tell whether it could."""
+    script = 'printf "%s\\n" "$1" | psql -v ON_ERROR_STOP=1 -qtAX --username=postgres --dbname=slipway --host=/tmp'
+    argv = ["docker", "compose", "exec", "--no-TTY", "postgres", "sh", "-ec", script, "sh", SEGMENT * SEGMENTS_AT_ONCE]
+    return stack.run(*argv, check=False).returncode == 0
+
+
+def disk_row(stack: Stack) -> str:
+    shown = stack.run("./scripts/status.sh", check=False).stdout
+    found = re.search(r"^(ok|!!) +disk postgres .*$", shown, re.MULTILINE)
+    assert found, shown
+    return found[0]
+
+
+def is_writable(stack: Stack) -> bool:
+    psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command"]
+    statement = "begin; create table written as select 1; rollback"
+    argv = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql, statement]
+    return stack.run(*argv, check=False).returncode == 0
+
+
+def fill(stack: Stack, ballast: Path) -> None:
+    """Fill the volume with Postgres' log, past the alert, until Postgres cannot run any more."""
+    stack.sql(SLOT)
+    assert disk_row(stack).startswith("ok")
+    wait_until(lambda: write_segments(stack) and free_percent(stack) < 15, 60, "less than 15 % are free")
+    assert stack.is_serving()
+    assert disk_row(stack).startswith("!!")
+    wait_until(lambda: not write_segments(stack), 60, "the volume is full")
+    wait_until(lambda: stack.inspect("postgres")["RestartCount"] > 1, 60, "Postgres starts again and again")
+    assert ballast.stat().st_size == BALLAST_BYTES, "what was made for this case is there"
+
+
+def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(stack: Stack, figure: Figure) -> None:
+    parts = incidents()[ENTRY]
+    load = probing_load(stack, rate=20)
+    with small_volume(stack) as mountpoint:
+        ballast = mountpoint / "ballast"
+        with load.running() as report:
+            wait_until(lambda: len(report.acknowledged) > 10, 30, "the load is under way")
+            fill(stack, ballast)
+            known = len(report.failures)
+            wait_until(lambda: len(report.failures) > known + 20, 20, "requests fail")
+            for line in "\n".join(blocks(parts["Diagnosis"])).splitlines():
+                assert not is_misused(stack, line), line
+            begun = time.monotonic()
+            make_room, mend = blocks(parts["Mitigation"])
+            execute(stack, make_room)
+            wait_until(lambda: is_writable(stack), WRITABLE_SECONDS, "writable again")
+            writable = time.monotonic() - begun
+            assert not ballast.exists(), "made again at once, it would have filled the volume again"
+            execute(stack, mend)
+            healed = heal(stack, load, 20)
+        for block in blocks(parts["Verification"]):
+            execute(stack, block)
+        assert ballast.stat().st_size == BALLAST_BYTES
+        lost, doubled = load.lost_and_doubled()
+    figure(
+        f"Postgres' volume full: writable {writable:.1f} s after the first command of the runbook, sent {report.sent}, "
+        f"failed {kinds(report)}, slowest {report.slowest:.1f} s, last failure {healed:.1f} s after the last command, "
+        f"lost {lost}, doubled {doubled}"
+    )
+    assert (lost, doubled) == (0, 0)
+    assert unexpected(report) == []
+    assert writable < WRITABLE_SECONDS
