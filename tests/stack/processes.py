@@ -5,7 +5,11 @@ from pathlib import Path
 from tests.stack.harness import Stack
 
 
+def children(pid: int) -> set[int]:
+    """Return the ids of a process' children."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()}
+
+
 def api_processes(stack: Stack) -> set[int]:
     """Return the ids of the API's processes: one that was killed or crashed is replaced by another."""
-    master = stack.host_pid("api-blue")
-    return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()}
+    return children(stack.host_pid("api-blue"))

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -20,9 +21,11 @@ from tests.stack.faults import (
     unexpected,
 )
 from tests.stack.harness import Stack, wait_until
+from tests.stack.processes import children
 
 pytestmark = pytest.mark.drill
 
+FSYNC_SECONDS = 15
 LATE_SECONDS = 15  # how long the API waits for Postgres in the test of a slow start
 
 
@@ -81,6 +84,40 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(stac
     assert load.lost_and_doubled() == (0, 0)
     assert healed < 5
     assert_nothing_is_leaked(stack)
+
+
+def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowledged(
+    stack: Stack, figure: Figure
+) -> None:
+    """One fdatasync of WAL ends with EIO: Postgres must not try again, as the kernel may have dropped the pages."""
+    load = probing_load(stack, rate=30)
+    before = stack.host_pid("postgres")
+    with load.running() as report:
+        wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
+        sessions = children(before)
+        # Only processes that are there: those that recover are left alone, as after a fault that has passed.
+        attach = [word for pid in sessions for word in ("--attach", str(pid))]
+        inject = ["strace", "--quiet=all", "--trace=fdatasync", "--inject=fdatasync:error=EIO:when=1", *attach]
+        with subprocess.Popen(inject, stderr=subprocess.PIPE, text=True) as injection:
+            begun = time.monotonic()
+            wait_until(lambda: not sessions & children(before), FSYNC_SECONDS, "Postgres has ended them", every=0.02)
+            wait_until(stack.is_serving, FSYNC_SECONDS, "serving again", every=0.02)
+            back = time.monotonic() - begun
+            traced = injection.communicate(timeout=10)[1]
+        healed = heal(stack, load, 5)
+    lost, doubled = load.lost_and_doubled()
+    figure(
+        f"fsync error on WAL: serving {back:.1f} s after the injection, last failure {healed:.1f} s later, sent "
+        f"{report.sent}, failed {kinds(report)}, slowest {report.slowest:.2f} s, lost {lost}, doubled {doubled}"
+    )
+    assert "EIO (Input/output error) (INJECTED)" in traced
+    logs = stack.compose("logs", "--no-color", "--since", "1m", "postgres")
+    assert re.search(r'PANIC: +could not fdatasync file "0000', logs)
+    assert "database system was not properly shut down; automatic recovery in progress" in logs
+    assert stack.host_pid("postgres") == before, "no start of the container was needed"
+    assert (lost, doubled) == (0, 0)
+    assert unexpected(report) == []
+    assert back < FSYNC_SECONDS
 
 
 def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figure) -> None:

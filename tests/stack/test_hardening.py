@@ -169,3 +169,29 @@ def test_a_second_build_reuses_every_layer(stack: Stack) -> None:
     numbers = {line.split()[0] for line in steps}
     cached = {line.split()[0] for line in done.stderr.splitlines() if line.endswith(" CACHED")}
     assert numbers <= cached
+
+
+LOG_CAP_BYTES = 3 * 10 * 1024**2  # max-size times max-file in compose.yaml
+LINES = 900_000  # in the engine's own form above twice the cap
+
+
+def test_a_flood_of_log_lines_stays_under_its_cap(stack: Stack) -> None:
+    """The engine turns the files while they are written, so that none waits for a task of the host."""
+    flood = f"yes 'a line that somebody logs again and again' | head -n {LINES}"
+    argv = ["docker", "compose", "run", "--detach", "--no-deps", "--no-TTY", "--entrypoint", "sh", "migrate"]
+    container = stack.run(*argv, "-c", flood, MIGRATE_TAG="blue").stdout.strip()
+    try:
+        log = Path(stack.run("docker", "inspect", "--format", "{{.LogPath}}", container).stdout.strip())
+        sizes = [0]
+
+        def has_ended() -> bool:
+            sizes.append(sum(file.stat().st_size for file in log.parent.glob(f"{log.name}*")))
+            return stack.run("docker", "inspect", "--format", "{{.State.Running}}", container).stdout == "false\n"
+
+        wait_until(has_ended, 60, "all lines are written")
+        assert stack.run("docker", "wait", container).stdout == "0\n"
+        assert stack.is_serving()
+        assert max(sizes) <= LOG_CAP_BYTES * 1.01  # a file is turned after the line that reaches its size
+        assert max(sizes) > LOG_CAP_BYTES / 3, "less than one file was written, which shows nothing"
+    finally:
+        stack.run("docker", "rm", "--force", "--volumes", container)

@@ -5,6 +5,8 @@ import re
 import signal
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -28,6 +30,7 @@ KILLS = [
 # What a client may see of an outage: nobody listens, the connection breaks, or one of two answers. No timeout, no 500.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
 REDELIVERY_SECONDS = 30
+CUT_SECONDS = 60
 ROWS = 20_000  # an export of so many takes most of a second, long enough to be killed in it
 
 
@@ -61,6 +64,53 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
     assert [what for when, what in report.failures if not begun - 2 < when < begun + back] == []
     if service in {"worker-blue", "redis"}:
         assert report.failures == [], "the API does not need it"
+
+
+@contextmanager
+def green_alone(stack: Stack) -> Iterator[None]:
+    """Green is live, and blue was stopped at the end of a window; afterwards it is the other way round."""
+    stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
+    stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
+    try:
+        stack.switch("green")
+        stack.compose("stop", "api-blue", "worker-blue")
+        yield
+    finally:
+        stack.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
+        stack.switch("blue")
+        stack.compose("rm", "--stop", "--force", "api-green", "worker-green")
+
+
+def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
+    return all(stack.host_pid(service) not in {0, pid} for service, pid in before.items())
+
+
+def test_after_a_power_cut_the_live_slot_serves_again_unattended(stack: Stack, figure: Figure) -> None:
+    """Every process is gone at once; the engine starts them, in whatever order, as it does at a boot."""
+    services = ("nginx", "api-green", "worker-green", "postgres", "redis")
+    with green_alone(stack):
+        load = Load(stack, rate=50)
+        with load.running() as report:
+            wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
+            before = {service: stack.host_pid(service) for service in services}
+            for pid in before.values():
+                os.kill(pid, signal.SIGKILL)
+            cut = time.monotonic()
+            wait_until(lambda: all_run_again(stack, before), CUT_SECONDS, "every process runs again", every=0.05)
+            wait_until(stack.is_serving, CUT_SECONDS, "the front door is ready again", every=0.05)
+            back = time.monotonic() - cut
+            good = len(report.latencies)
+            wait_until(lambda: len(report.latencies) > good + 50, 30, "requests succeed again")
+        lost, doubled = load.lost_and_doubled()
+        figure(
+            f"power cut: serving after {back:.1f} s, sent {report.sent}, failed {len(report.failures)}, "
+            f"lost {lost}, doubled {doubled}"
+        )
+        assert stack.live()[1] == "green"
+        assert stack.host_pid("api-blue") == 0, "what was stopped by a command stays so"
+        assert (lost, doubled) == (0, 0)
+        assert [what for _, what in report.failures if not OUTAGE.match(what)] == []
+        assert back < CUT_SECONDS
 
 
 def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(stack: Stack, figure: Figure) -> None:
