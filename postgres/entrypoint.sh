@@ -3,9 +3,8 @@
 # which then finds pgBackRest configured. Runs as postgres on any image that has initdb and postgres on PATH.
 set -Eeuo pipefail
 
-readonly root=/var/lib/postgresql/data
-# One directory per major version: an upgrade or a restore stands beside the old one until it is proven.
-readonly data=$root/17
+# shellcheck source=postgres/cluster.sh
+. /etc/slipway/cluster.sh
 # What the first backup makes (repo1-path in pgbackrest.conf).
 readonly archive=/var/lib/pgbackrest/repository/archive/main/archive.info
 
@@ -37,10 +36,7 @@ configure_archive() {
 create() {
 	local secret=/run/secrets/database_password
 	[[ -s $secret ]] || fail "no database password in $secret" "scripts/up.sh creates secrets/database_password"
-	# Under another name until it is whole: a start that is killed here leaves nothing that looks like a database.
-	rm -rf "$data.new"
-	initdb --pgdata="$data.new" --username=postgres --encoding=UTF8 --locale=C.UTF-8 \
-		--data-checksums --auth-local=peer --auth-host=scram-sha-256
+	make_directory
 	# pg_read_all_stats: a migration that waits names the session that blocks it, whoever owns that.
 	printf '%s\n' \
 		"CREATE ROLE slipway LOGIN PASSWORD $(literal "$secret");" \
@@ -50,6 +46,23 @@ create() {
 	mv "$data.new" "$data"
 }
 
+# (!) Neither an empty database in the place of one of an older version, nor the state from before an upgrade, may be
+# served as if nothing had happened. An older directory beside one's own is what an upgrade keeps.
+refuse_other_versions() {
+	local file other
+	for file in "$root"/*/PG_VERSION; do
+		[[ $file =~ /([0-9]+)/PG_VERSION$ ]] || continue
+		other=${BASH_REMATCH[1]}
+		if ((other > major)) || [[ $other != "$major" && ! -s $data/PG_VERSION ]]; then
+			printf 'error: the volume holds a database of Postgres %d, and this image is Postgres %d\n' "$other" "$major" >&2
+			printf 'HINT: put POSTGRES_IMAGE in .env back and run ./scripts/up.sh; to bring the database over, %s\n' \
+				"./scripts/upgrade-postgres.sh" >&2
+			printf 'RUNBOOK: docs/runbook.md#postgres-major-upgrade\n' >&2
+			exit 1
+		fi
+	done
+}
+
 _main() {
 	configure_archive
 	/etc/slipway/memory.sh >/tmp/memory.conf # postgresql.conf includes it
@@ -57,6 +70,7 @@ _main() {
 		exec "$@"
 	fi
 	[[ -w $root ]] || fail "$(id -un) cannot write to $root" "the volume must belong to the user postgres"
+	refuse_other_versions
 	if [[ ! -s $data/PG_VERSION ]]; then
 		# (!) An empty database in the place of a lost one would be served as if nothing had happened.
 		[[ ! -e $archive ]] || fail "the volume holds no database, but there are backups of one" \

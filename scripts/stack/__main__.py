@@ -9,7 +9,7 @@ from pathlib import Path
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
-from stack.stories import backup, deploy, jobs, logs, observation, plan, retire, rollback, settings, status, up
+from stack.stories import backup, deploy, jobs, logs, observation, plan, retire, rollback, settings, status, up, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "release", nargs="?", default="", metavar="RELEASE", help="default: the good one before the live one"
     )
+
+    one = commands.add_parser(
+        "upgrade-postgres", prog="scripts/upgrade-postgres.sh", help="bring the database to the next major version"
+    )
+    one.add_argument("--image", default="", metavar="REF", help="default: the base image that up.sh would choose")
 
     one = commands.add_parser("retire", help="end the rollback window; deploy and rollback start this themselves")
     one.add_argument("slot", choices=observation.SLOTS)
@@ -89,6 +94,8 @@ def _run(arguments: argparse.Namespace, runner: Runner) -> int:
         deploy.run(runner, ROOT, deploy.Options(arguments.image, arguments.wait_lock))
     elif command == "rollback":
         rollback.run(runner, ROOT, arguments.release, arguments.wait_lock)
+    elif command == "upgrade-postgres":
+        upgrade.run(runner, ROOT, arguments.image)
     else:
         return _run_loaded(arguments, runner, project.load(ROOT))
     return 0

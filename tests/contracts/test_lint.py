@@ -31,7 +31,7 @@ TARGETS: dict[str, Callable[[], Sequence[str | Path]]] = {
     "ruff check": lambda: files("**/*.py"),
     "ruff format --check": lambda: files("**/*.py"),
     "mypy": list,  # it reads the list of folders from pyproject.toml
-    "shellcheck": shell_files,
+    "shellcheck -x": shell_files,
     "shfmt -d": shell_files,
     "yamllint --strict": lambda: files("**/*.yaml", "**/*.yml"),
     "hadolint": lambda: files("**/Dockerfile"),

@@ -234,7 +234,7 @@ class Stack:
                 self.run("docker", *removal, *found, timeout=120)
             left = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
             assert not left, f"a {kind} of {self.project} is left: {left}"
-        for repository in (self.image, f"{self.image}-nginx"):
+        for repository in (self.image, f"{self.image}-nginx", f"{self.image}-postgres"):
             tags = self.run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository).stdout.split()
             if tags:
                 self.run("docker", "rmi", "--force", *tags)

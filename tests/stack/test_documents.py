@@ -147,7 +147,10 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
 
 
 # Entries whose commands are followed by a drill of their own, under load.
-DRILLED = {"postgres-volume-full": "tests/stack/test_postgres_volume.py"}
+DRILLED = {
+    "postgres-volume-full": "tests/stack/test_postgres_volume.py",
+    "postgres-major-upgrade": "tests/stack/test_upgrade.py",
+}
 
 
 def test_every_incident_of_the_runbook_is_injected() -> None:

@@ -61,7 +61,7 @@ def engine_pin() -> str:
     )
 
 
-def bootstrap_argv(archive: str) -> list[str]:
+def bootstrap_argv(archive: str, release: str = RELEASE) -> list[str]:
     """Make a minimal Debian root file system as a tar file; its sources come on standard input."""
     excluded = ["doc", "info", "locale", "man"]
     options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in excluded]
@@ -72,17 +72,17 @@ def bootstrap_argv(archive: str) -> list[str]:
         "--format=tar",
         "--include=passwd",
         *options,
-        RELEASE,
+        release,
         archive,
         "-",
     ]
 
 
-def bootstrap_sources(source: Mirrors) -> str:
+def bootstrap_sources(source: Mirrors, release: str = RELEASE) -> str:
     """Return the apt sources of the base images: stable, its updates and its security suite."""
-    lines = [f"deb {source.archive} {RELEASE} main", f"deb {source.archive} {RELEASE}-updates main"]
+    lines = [f"deb {source.archive} {release} main", f"deb {source.archive} {release}-updates main"]
     if source.security:
-        lines.append(f"deb {source.security} {RELEASE}-security main")
+        lines.append(f"deb {source.security} {release}-security main")
     return "\n".join(lines) + "\n"
 
 

@@ -242,12 +242,30 @@ def build_nginx(runner: Runner, project: Project) -> None:
     runner.run(engine.build_argv(Path("nginx"), [project.nginx_image], arguments, {}), timeout=BUILD_SECONDS)
 
 
-def build_postgres(runner: Runner, project: Project, *, is_fresh: bool = False) -> None:
+def build_postgres(runner: Runner, project: Project, *, is_fresh: bool = False, tag: str = "") -> None:
     """Build the image of Postgres with pgBackRest; a no-op where nothing changed."""
     arguments = {"POSTGRES_IMAGE": project.base("postgres")}
+    image = f"{project.postgres_image.rpartition(':')[0]}:{tag}" if tag else project.postgres_image
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
         used = {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]}
-        argv = engine.build_argv(
-            Path("postgres"), [project.postgres_image], arguments, used, pass_on=_proxies(), is_fresh=is_fresh
-        )
+        argv = engine.build_argv(Path("postgres"), [image], arguments, used, pass_on=_proxies(), is_fresh=is_fresh)
         runner.run(argv, timeout=BUILD_SECONDS)
+
+
+def with_base(project: Project, image: str) -> Project:
+    """Return the project with another base image of Postgres; `.env` stays as it is."""
+    return Project(project.root, {**project.values, "POSTGRES_IMAGE": image})
+
+
+def choose_postgres(runner: Runner, project: Project, image: str) -> str:
+    """Return a base image of Postgres that is here: the one that is asked for, or the one that up.sh would take."""
+    if image and _has_image(runner, image):
+        return image
+    own = debian_name("postgres")
+    has_registry = bool(image) or not project.base("postgres").startswith("slipway-base/")
+    found = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
+    if image and not found:
+        raise Failure(f"{image} is neither here nor to be had from its registry")
+    if not found and not _has_image(runner, own):
+        _build_base(runner, "postgres", is_fresh=False)
+    return found or own

@@ -1,0 +1,234 @@
+"""The story of `upgrade-postgres.sh`: the database goes to the next major version, and the old directory is kept."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.commands import engine
+from stack.config.project import Project, load
+from stack.failure import NEEDS_A_PERSON, Failure
+from stack.runner import Runner
+from stack.stories import backup, images, observation
+from stack.stories.configuration import set_values
+from stack.stories.lock import exclusive
+from stack.stories.steps import STOPPED, Steps, as_failure
+
+RUNBOOK = "postgres-major-upgrade"
+ROOT = "/var/lib/postgresql/data"
+COPY_SECONDS = 4 * 3600  # 100 GB at 10 MB/s, and the indexes of it
+START_SECONDS = 120
+FRONT_DOOR_SECONDS = 60
+# A copy has no dead rows; the log of its making and the indexes' sorting need some room besides.
+ROOM_FACTOR = 1.3
+# The old server is reached by the new one's container alone, and writes neither rows nor into the archive.
+CLOSED = (
+    "listen_addresses=",
+    "unix_socket_directories=/run/postgresql",
+    "archive_mode=off",
+    "default_transaction_read_only=on",
+)
+
+
+@dataclass
+class Upgrade:
+    """What is known at the beginning, and how far it has come."""
+
+    runner: Runner
+    project: Project
+    base: str
+    old: int
+    new: int
+    stopped: list[str] = field(default_factory=list)
+    is_switched: bool = False
+
+    @property
+    def server(self) -> str:
+        """The name of the old server's container, so that one that a killed run left is found."""
+        return f"{self.project.name}-postgres-old"
+
+    @property
+    def directory(self) -> str:
+        """Where the new version has its data."""
+        return f"{ROOT}/{self.new}"
+
+
+def run(runner: Runner, root: Path, image: str) -> None:
+    """Bring the database to the major version of a base image, or of the one that up.sh would choose.
+
+    Raises:
+        Failure: with everything as before, unless its code says that a person is needed.
+    """
+    project = load(root)
+    with exclusive(runner, project, "upgrade-postgres"):
+        steps = Steps(runner, runner.clock())
+        with steps.step("check") as done:
+            upgrade = _check(runner, project, image)
+            is_needed = upgrade.new > upgrade.old
+            done(f"from Postgres {upgrade.old} to {upgrade.base}" if is_needed else "it is that version already")
+        if is_needed:
+            with steps.step("image"):
+                images.build_postgres(runner, images.with_base(project, upgrade.base), tag="next")
+            with steps.step("backup"):
+                backup.run(runner, is_full=False)
+            _move(upgrade, steps)
+            with steps.step("full backup"):  # those from before are of the old version, and only that can restore them
+                backup.run(runner, is_full=True)
+            runner.say(
+                f"\nPostgres {upgrade.new} after {runner.clock() - steps.started:.0f} s; {ROOT}/{upgrade.old} is kept"
+            )
+        runner.say(observation.what_serves(runner, project))
+
+
+def _check(runner: Runner, project: Project, image: str) -> Upgrade:
+    asked = observation.sql(
+        runner, "select current_setting('server_version_num')::int / 10000, sum(pg_database_size(oid)) from pg_database"
+    )
+    if asked.code != 0:
+        raise Failure(
+            f"Postgres does not answer: {asked.err.strip()[-200:]}",
+            hints=["an upgrade begins with a Postgres that is well: ./scripts/up.sh"],
+            runbook=RUNBOOK,
+        )
+    old, size = (int(word) for word in asked.out.strip().split("|"))
+    base = images.choose_postgres(runner, project, image)
+    argv = engine.throwaway_argv(base, ["postgres", "--version"], mounts=[], user="postgres", environment={})
+    told = re.search(r"\d+", runner.read(argv).out)
+    new = int(told[0]) if told else 0
+    if new < old:
+        raise Failure(f"{base} is Postgres {new}, and the database is of {old}", runbook=RUNBOOK)
+    df = ["df", "--block-size=1", "--output=avail", ROOT]
+    free = int(runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *df)).out.split()[-1])
+    if new > old and free < size * ROOM_FACTOR:
+        raise Failure(
+            f"{free / 1e9:.1f} GB are free in Postgres' volume, and a copy may need {size * ROOM_FACTOR / 1e9:.1f} GB",
+            hints=["make room first; nothing was touched"],
+            runbook="postgres-volume-full",
+        )
+    return Upgrade(runner, project, base, old, new)
+
+
+def _move(upgrade: Upgrade, steps: Steps) -> None:
+    """Copy and switch; until the new server runs, any failure brings back what was."""
+    runner = upgrade.runner
+    try:
+        with steps.step("stop what writes") as done:
+            _stop(upgrade)
+            done("nginx answers 503 from here on")
+        with steps.step(f"copy from {upgrade.old} to {upgrade.new}"):
+            _copy(upgrade)
+        with steps.step("switch"):
+            _switch(upgrade)
+    except STOPPED as stopped:
+        failure = as_failure(stopped, RUNBOOK)
+        _go_back(upgrade, failure)
+        raise failure from None
+    with steps.step("serve") as done:
+        try:
+            # The archive is that of the old database until it is told.
+            runner.run(_one_shot("backup", "pgbackrest", "stanza-upgrade"))
+            _start(upgrade, "backup", *upgrade.stopped)
+            done(_await_front_door(upgrade))
+        except STOPPED as stopped:
+            failure = as_failure(stopped, RUNBOOK)
+            failure.code = NEEDS_A_PERSON
+            failure.hints = [
+                f"Postgres {upgrade.new} runs, with all rows; ./scripts/up.sh starts the rest",
+                *failure.hints,
+            ]
+            raise failure from None
+
+
+def _stop(upgrade: Upgrade) -> None:
+    found = observation.services(upgrade.runner, upgrade.project)
+    running = [service.name for service in found if service.state == "running"]
+    upgrade.stopped = [name for name in running if name.startswith(("api-", "worker-"))]
+    upgrade.runner.run(engine.compose_argv("stop", *upgrade.stopped, "backup", "postgres"))
+    _end_server(upgrade)
+
+
+def _end_server(upgrade: Upgrade) -> None:
+    """End the old server's container, where there is one."""
+    upgrade.runner.run(["docker", "rm", "--force", upgrade.server], check=False)
+
+
+def _copy(upgrade: Upgrade) -> None:
+    runner = upgrade.runner
+    options = [word for setting in CLOSED for word in ("-c", setting)]
+    serve = ["postgres", "-D", f"{ROOT}/{upgrade.old}", *options]
+    runner.run(_one_shot("--detach", "--name", upgrade.server, "postgres", *serve))
+    ready = ["exec", upgrade.server, "pg_isready", "--quiet", "--host=/run/postgresql"]
+    _wait(runner, lambda: runner.read(["docker", *ready]).code == 0, START_SECONDS, "the old server does not start")
+    copied = runner.follow(_with_tag("next", _one_shot("postgres", "/etc/slipway/upgrade.sh")), timeout=COPY_SECONDS)
+    if copied.code != 0:
+        raise Failure("the copy failed", runbook=RUNBOOK, evidence=copied.err[-3000:])
+    runner.run(["docker", "stop", "--time", str(START_SECONDS), upgrade.server])
+
+
+def _switch(upgrade: Upgrade) -> None:
+    """Name the new image, then the new directory: in between, no server would start at all."""
+    runner, project = upgrade.runner, upgrade.project
+    upgrade.is_switched = True
+    set_values(runner, project, {"POSTGRES_IMAGE": upgrade.base})
+    runner.run(engine.tag_argv(project.postgres_image, _tagged(project, "before")))
+    runner.run(engine.tag_argv(_tagged(project, "next"), project.postgres_image))
+    runner.run(_one_shot("postgres", "mv", "--no-target-directory", f"{upgrade.directory}.new", upgrade.directory))
+    _start(upgrade, "postgres")
+
+
+def _go_back(upgrade: Upgrade, failure: Failure) -> None:
+    """Start what was stopped, as it was; add to the failure what became of it."""
+    runner, project = upgrade.runner, upgrade.project
+    try:
+        _end_server(upgrade)
+        made = [f"{upgrade.directory}.new"]
+        if upgrade.is_switched:
+            runner.run(engine.compose_argv("rm", "--stop", "--force", "postgres"))
+            set_values(runner, project, {"POSTGRES_IMAGE": project.base("postgres")})
+            runner.run(engine.tag_argv(_tagged(project, "before"), project.postgres_image))
+            made.append(upgrade.directory)  # nothing was written into it but the copy
+        runner.run(_one_shot("postgres", "rm", "--recursive", "--force", *made))
+        _start(upgrade, "postgres", "backup", *upgrade.stopped)
+        _await_front_door(upgrade)
+        failure.hints.append(f"Postgres {upgrade.old} serves again, as before")
+    except STOPPED as stopped:
+        failure.code = NEEDS_A_PERSON
+        failure.hints.append(f"going back failed too: {stopped}")
+        failure.hints.append(f"the rows are in {ROOT}/{upgrade.old}; ./scripts/up.sh starts what it can")
+
+
+def _tagged(project: Project, tag: str) -> str:
+    return f"{project.postgres_image.rpartition(':')[0]}:{tag}"
+
+
+def _one_shot(*words: str) -> list[str]:
+    """Run a service's container for one command."""
+    return engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", *words)
+
+
+def _with_tag(tag: str, argv: list[str]) -> list[str]:
+    return ["env", f"POSTGRES_TAG={tag}", *argv]
+
+
+def _start(upgrade: Upgrade, *services: str) -> None:
+    options = ["--detach", "--no-deps", "--wait", "--wait-timeout", str(START_SECONDS)]
+    upgrade.runner.run(engine.compose_argv("up", *options, *services), timeout=START_SECONDS + 60)
+
+
+def _await_front_door(upgrade: Upgrade) -> str:
+    runner, project = upgrade.runner, upgrade.project
+    if upgrade.stopped:
+
+        def is_ready() -> bool:
+            return observation.ask(runner, project, "/readyz").status == 200
+
+        _wait(runner, is_ready, FRONT_DOOR_SECONDS, "the front door is not ready")
+    return f"{project.url} is ready"
+
+
+def _wait(runner: Runner, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    deadline = runner.clock() + seconds
+    while not condition():
+        if runner.clock() > deadline:
+            raise Failure(f"{otherwise} within {seconds:.0f} s", runbook=RUNBOOK)
+        runner.sleep(0.2)

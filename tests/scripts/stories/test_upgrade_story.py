@@ -1,0 +1,125 @@
+"""The order of an upgrade of Postgres, what it refuses before any effect, and what a failed step brings back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stack.config.project import load
+from stack.failure import FAILED_UNCHANGED, NEEDS_A_PERSON, Failure
+from stack.front_door import Answer
+from stack.runner import Result
+from stack.stories import upgrade
+
+from tests.scripts.machine import container
+from tests.scripts.recording import RecordingRunner
+
+HEADERS = {"x-slipway-release": "r-1", "x-slipway-slot": "green"}
+WELL = "".join(container(name) for name in ("api-green", "backup", "nginx", "postgres", "worker-green"))
+START = "docker compose up --detach --no-deps --wait --wait-timeout 120"
+COPY = "env POSTGRES_TAG=next docker compose run --rm --no-deps --no-TTY postgres /etc/slipway/upgrade.sh"
+REMOVE = "postgres rm --recursive --force"
+
+
+@pytest.fixture
+def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
+    """A host on Postgres 15 with green live, and a base image of 17."""
+    runner.reply("apt-config", Result(0))
+    runner.reply("docker image inspect", Result(0, "sha256:1\n"))
+    runner.reply("server_version_num", Result(0, "15|1000000\n"))
+    runner.reply("postgres --entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6\n"))
+    runner.reply("df --block-size=1", Result(0, "Avail\n5000000\n"))
+    runner.reply("docker compose ps", Result(0, WELL))
+    runner.reply("docker pull", Result(1, err="no route"))
+    runner.reply("pg_isready", Result(0))
+    runner.door = lambda _: Answer(200, "{}", HEADERS)
+    return runner
+
+
+def failure_of(run: Callable[[], None]) -> Failure:
+    with pytest.raises(Failure) as raised:
+        run()
+    return raised.value
+
+
+def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_directory(
+    host: RecordingRunner, checkout: Path
+) -> None:
+    upgrade.run(host, checkout, "")
+    parts = [
+        "docker build",
+        "python3 -m backup incremental",
+        "docker compose stop api-green worker-green backup postgres",
+        "default_transaction_read_only=on",
+        COPY,
+        "docker stop",
+        "docker tag slipway/app-postgres:current slipway/app-postgres:before",
+        "docker tag slipway/app-postgres:next slipway/app-postgres:current",
+        "mv --no-target-directory /var/lib/postgresql/data/17.new /var/lib/postgresql/data/17",
+        f"{START} postgres",
+        "pgbackrest stanza-upgrade",
+        f"{START} backup api-green worker-green",
+        "python3 -m backup full",
+    ]
+    order = [host.position(part) for part in parts]
+    assert order == sorted(order)
+    assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
+    assert not host.has_run(REMOVE)
+
+
+def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path) -> None:
+    host.reply("server_version_num", Result(0, "17|1000000\n"))
+    upgrade.run(host, checkout, "")
+    assert host.ran == ["docker pull --quiet postgres:17-trixie"]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said"),
+    [
+        ("server_version_num", Result(0, "18|1000000\n"), "is Postgres 17, and the database is of 18"),
+        ("server_version_num", Result(1, err="refused"), "Postgres does not answer: refused"),
+        ("df --block-size=1", Result(0, "Avail\n1000000\n"), "0.0 GB are free"),
+    ],
+)
+def test_what_cannot_go_well_is_refused_before_any_effect(
+    host: RecordingRunner, checkout: Path, question: str, answer: Result, said: str
+) -> None:
+    host.reply(question, answer)
+    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    assert said in failed.observation
+    assert failed.code == FAILED_UNCHANGED
+    assert not host.has_run("docker build")
+    assert not host.has_run("docker compose")
+
+
+@pytest.mark.parametrize("step", ["docker compose stop", COPY, "docker stop", "docker tag", "mv --no-target-directory"])
+def test_a_step_that_fails_brings_back_what_was(host: RecordingRunner, checkout: Path, step: str) -> None:
+    host.reply(step, Result(1, err="the reason"))
+    if step == "docker tag":  # and back
+        host.reply("docker tag slipway/app-postgres:before", Result(0))
+    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    assert failed.code == FAILED_UNCHANGED
+    assert failed.hints[-1] == "Postgres 15 serves again, as before"
+    assert load(checkout).base("postgres") == "g:1"
+    last = [command for command in host.ran if command.startswith(START)][-1]
+    assert last.startswith(f"{START} postgres backup")
+    is_switched = step in {"docker tag", "mv --no-target-directory"}
+    removed = next(command for command in host.ran if REMOVE in command)
+    assert removed.endswith("17.new /var/lib/postgresql/data/17" if is_switched else "17.new")
+
+
+def test_what_fails_once_the_new_version_runs_needs_a_person_and_goes_forward(
+    host: RecordingRunner, checkout: Path
+) -> None:
+    host.reply("stanza-upgrade", Result(1, err="the reason"))
+    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    assert failed.code == NEEDS_A_PERSON
+    assert "./scripts/up.sh starts the rest" in failed.hints[0]
+    assert not host.has_run(REMOVE)
+
+
+def test_going_back_that_fails_says_where_the_rows_are(host: RecordingRunner, checkout: Path) -> None:
+    host.reply(COPY, Result(1, err="the reason"))
+    host.reply(START, Result(1, err="no engine"))
+    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    assert failed.code == NEEDS_A_PERSON
+    assert failed.hints[-1].startswith("the rows are in /var/lib/postgresql/data/15")

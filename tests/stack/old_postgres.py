@@ -1,0 +1,37 @@
+"""A base image with an older major version of Postgres, of the Debian release before; kept, as the other bases are."""
+
+import tempfile
+from pathlib import Path
+
+from stack.commands import engine, host
+from stack.runner import RealRunner
+from stack.stories import images
+
+from tests.stack.harness import ROOT
+
+RELEASE, MAJOR = "bookworm", 15
+IMAGE = f"slipway-base/postgres:debian-{RELEASE}"
+
+
+def ensure_image() -> str:
+    """Build the image where it is not here yet, as scripts/up.sh builds bases from packages; return its name."""
+    runner = RealRunner()
+    if runner.read(engine.inspect_argv(IMAGE)).code == 0:
+        return IMAGE
+    root = f"slipway-base/debian:debian-{RELEASE}"
+    with tempfile.TemporaryDirectory() as directory:
+        archive = Path(directory) / "root.tar"
+        sources = host.bootstrap_sources(images._debian_mirrors(runner), RELEASE)
+        runner.run(host.bootstrap_argv(str(archive), RELEASE), timeout=images.BUILD_SECONDS, stdin=sources)
+        runner.run(engine.import_argv(archive, root))
+    with images.build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
+        argv = engine.build_argv(
+            ROOT / "scripts/base-images",
+            [IMAGE],
+            {"DEBIAN": root, "POSTGRES_MAJOR": str(MAJOR)},
+            {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]},
+            target="postgres",
+            pass_on=images._proxies(),
+        )
+        runner.run(argv, timeout=images.BUILD_SECONDS)
+    return IMAGE
