@@ -64,6 +64,14 @@ def segments(repository: int = pgbackrest.LOCAL) -> list[Segment]:
     return sorted(found, key=lambda segment: (segment.number, segment.name))
 
 
+def of_database(held: list[Segment], identifier: str) -> list[Segment]:
+    """Keep the segments of one database, `identifier` being the last part of its folder, as 1 of 17-1.
+
+    An upgrade of Postgres begins another database under the same stanza, and its numbers begin anew.
+    """
+    return [segment for segment in held if segment.path.split("/")[0].endswith(f"-{identifier}")]
+
+
 def gaps(held: list[Segment], first: str) -> list[tuple[int, int]]:
     """Return the ranges of numbers that are missing between a segment and the newest, both ends among the missing."""
     numbers = sorted({segment.number for segment in held if segment.number >= number(first)})

@@ -110,7 +110,8 @@ def open_gap() -> str:
     made = pgbackrest.backups()
     if not made:
         return ""
-    missing = archive.gaps(archive.segments(), made[-1].wal_start)
+    held = archive.of_database(archive.segments(), made[-1].archive)
+    missing = archive.gaps(held, made[-1].wal_start)
     return ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
 
 

@@ -5,6 +5,7 @@ readonly root=/var/lib/postgresql/data
 version=$(postgres --version)
 [[ $version =~ ([0-9]+) ]]
 readonly major=${BASH_REMATCH[1]}
+export POSTGRES_MAJOR=$major # for backup/restore
 # One directory per major version: an upgrade or a restore stands beside the old one until it is proven.
 readonly data=$root/$major
 

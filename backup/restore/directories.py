@@ -1,7 +1,8 @@
 """The directories beside the database's: those that a restore makes, those it keeps, and the exchange of two.
 
-`17` is the database. `17.restored-TIME` is ready to take its place: its mark holds its own TIME, which is how it is
-told from an old database that has got that name in an exchange which was cut off. `17.before-TIME` is what was there.
+`17`, the major version, is the database. `17.restored-TIME` is ready to take its place: its mark holds its own TIME,
+which is how it is told from an old database that has got that name in an exchange which was cut off. `17.before-TIME`
+is what was there.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ from backup.commands import Failed
 
 DATA = Path("/var/lib/postgresql/data")
 BESIDE = Path("/var/lib/postgresql/beside")
-NAME = "17"  # partner: postgres/entrypoint.sh
+NAME = os.environ.get("POSTGRES_MAJOR", "17")  # postgres/cluster.sh says which version the image is of
 MARK = "slipway-restored"
 AT_FDCWD = -100
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)

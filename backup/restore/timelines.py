@@ -112,7 +112,7 @@ def read(identifier: str, repository: int) -> Archive:
         Failed: where the repository cannot be read, or holds no segment.
     """
     listing = archive.listing(repository)
-    segments = [one for one in archive.segments(repository) if one.path.split("/")[0].endswith(f"-{identifier}")]
+    segments = archive.of_database(archive.segments(repository), identifier)
     if not segments:
         raise Failed("the archive holds no WAL", ["./scripts/status.sh", "docs/runbook.md#archive-not-progressing"])
     timelines = {}
