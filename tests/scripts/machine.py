@@ -36,6 +36,7 @@ class Machine:
         runner.reply("docker compose config", Result(0))
         runner.reply("api.check_config", lambda: Result(0) if self.release else Result(1, err="No such image"))
         runner.reply("docker compose ps", lambda: Result(0, self.containers))
+        runner.reply("server_version_num", Result(1, err="service postgres is not running\n"))
         runner.reply("from alembic_version", Result(1, err='ERROR:  relation "alembic_version" does not exist\n'))
         runner.reply("docker compose logs", Result(0, "worker-blue-1  | the reason\n"))
         runner.reply("run --rm --no-deps --no-TTY migrate", Result(0, "migrated: empty -> 2026_01_01_0000\n"))

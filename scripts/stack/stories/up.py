@@ -72,6 +72,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
     with steps.step("base images") as done:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
+        database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
         done(", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis")))
     with steps.step("certificate") as done:

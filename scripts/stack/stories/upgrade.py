@@ -1,6 +1,5 @@
 """The story of `upgrade-postgres.sh`: the database goes to the next major version, and the old directory is kept."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,11 @@ from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
 from stack.runner import Runner
-from stack.stories import backup, images, observation
+from stack.stories import backup, database, images, observation
 from stack.stories.configuration import set_values
 from stack.stories.lock import exclusive
 from stack.stories.steps import STOPPED, Steps, as_failure
 
-RUNBOOK = "postgres-major-upgrade"
 ROOT = "/var/lib/postgresql/data"
 COPY_SECONDS = 4 * 3600  # 100 GB at 10 MB/s, and the indexes of it
 START_SECONDS = 120
@@ -88,15 +86,13 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
         raise Failure(
             f"Postgres does not answer: {asked.err.strip()[-200:]}",
             hints=["an upgrade begins with a Postgres that is well: ./scripts/up.sh"],
-            runbook=RUNBOOK,
+            runbook=database.UPGRADE,
         )
     old, size = (int(word) for word in asked.out.strip().split("|"))
     base = images.choose_postgres(runner, project, image)
-    argv = engine.throwaway_argv(base, ["postgres", "--version"], mounts=[], user="postgres", environment={})
-    told = re.search(r"\d+", runner.read(argv).out)
-    new = int(told[0]) if told else 0
+    new = database.image_version(runner, base)
     if new < old:
-        raise Failure(f"{base} is Postgres {new}, and the database is of {old}", runbook=RUNBOOK)
+        raise Failure(f"{base} is Postgres {new}, and the database is of {old}", runbook=database.UPGRADE)
     df = ["df", "--block-size=1", "--output=avail", ROOT]
     free = int(runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *df)).out.split()[-1])
     if new > old and free < size * ROOM_FACTOR:
@@ -120,7 +116,7 @@ def _move(upgrade: Upgrade, steps: Steps) -> None:
         with steps.step("switch"):
             _switch(upgrade)
     except STOPPED as stopped:
-        failure = as_failure(stopped, RUNBOOK)
+        failure = as_failure(stopped, database.UPGRADE)
         _go_back(upgrade, failure)
         raise failure from None
     with steps.step("serve") as done:
@@ -130,7 +126,7 @@ def _move(upgrade: Upgrade, steps: Steps) -> None:
             _start(upgrade, "backup", *upgrade.stopped)
             done(_await_front_door(upgrade))
         except STOPPED as stopped:
-            failure = as_failure(stopped, RUNBOOK)
+            failure = as_failure(stopped, database.UPGRADE)
             failure.code = NEEDS_A_PERSON
             failure.hints = [
                 f"Postgres {upgrade.new} runs, with all rows; ./scripts/up.sh starts the rest",
@@ -161,7 +157,7 @@ def _copy(upgrade: Upgrade) -> None:
     _wait(runner, lambda: runner.read(["docker", *ready]).code == 0, START_SECONDS, "the old server does not start")
     copied = runner.follow(_with_tag("next", _one_shot("postgres", "/etc/slipway/upgrade.sh")), timeout=COPY_SECONDS)
     if copied.code != 0:
-        raise Failure("the copy failed", runbook=RUNBOOK, evidence=copied.err[-3000:])
+        raise Failure("the copy failed", runbook=database.UPGRADE, evidence=copied.err[-3000:])
     runner.run(["docker", "stop", "--time", str(START_SECONDS), upgrade.server])
 
 
@@ -230,5 +226,5 @@ def _wait(runner: Runner, condition: Callable[[], bool], seconds: float, otherwi
     deadline = runner.clock() + seconds
     while not condition():
         if runner.clock() > deadline:
-            raise Failure(f"{otherwise} within {seconds:.0f} s", runbook=RUNBOOK)
+            raise Failure(f"{otherwise} within {seconds:.0f} s", runbook=database.UPGRADE)
         runner.sleep(0.2)

@@ -2,6 +2,7 @@
 
 import pytest
 from stack.config.project import Project
+from stack.failure import Failure
 from stack.runner import Result
 from stack.stories import database, status
 
@@ -40,6 +41,24 @@ def test_the_volume_of_a_postgres_that_does_not_run_is_looked_at_all_the_same(
     assert f"--volume {loaded.name}_postgres:/var/lib/postgresql/data:ro" in runner.asked[-1]
     runner.reply("docker run", Result(125, err="no such volume\n"))
     assert status.postgres_disk(runner, loaded) == (False, "disk postgres", "no such volume")
+
+
+def test_a_base_image_of_another_major_version_is_refused_before_the_running_one_is_replaced(
+    runner: RecordingRunner, loaded: Project
+) -> None:
+    runner.reply("server_version_num", Result(0, "17\n"))
+    runner.reply("--entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6 (Debian 17.6-0+deb13u1)\n"))
+    database.check_version(runner, loaded)
+    runner.reply("--entrypoint postgres", Result(0, "postgres (PostgreSQL) 18.1\n"))
+    with pytest.raises(Failure, match="is Postgres 18, and the database is of 17") as raised:
+        database.check_version(runner, loaded)
+    assert raised.value.runbook == "postgres-major-upgrade"
+    assert runner.ran == []
+
+
+def test_where_no_postgres_runs_its_entry_point_is_left_to_refuse(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("server_version_num", Result(1, err="not running"))
+    database.check_version(runner, loaded)
 
 
 @pytest.mark.parametrize(("ballast", "said"), [(Result(0), "done"), (Result(1, err="no room\nHINT: x\n"), "no room")])
