@@ -1,6 +1,7 @@
 """Answers /healthz, /status and /metrics on port 9101; the first and the last from what the watch saw, at once."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from backup import health, observation, records, tasks
 from backup.observation import Snapshot
+from backup.restore import directories
 from backup.settings import Settings
 
 # The watch looks every 10 s; a program it runs may take a minute before it is given up.
@@ -52,6 +54,9 @@ class Metrics:
             row_well.add_metric([row.name], float(row.is_well))
         yield row_well
         yield GaugeMetricFamily("slipway_backups_free_ratio", "Free part of the backups' volume", seen.backups_free)
+        usage = shutil.disk_usage(directories.DATA)
+        free = usage.free / usage.total
+        yield GaugeMetricFamily("slipway_postgres_free_ratio", "Free part of Postgres' volume", free)
 
 
 def serve(settings: Settings, newest: Callable[[], Snapshot]) -> ThreadingHTTPServer:
