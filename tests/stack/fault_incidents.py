@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from api.limits import Asked, RuleName
-from tests.stack.faults import status, take_all_connections
+from tests.stack.faults import fail_one_fsync, status, take_all_connections
 from tests.stack.harness import Stack, wait_until
 
 TAKE_SECONDS = 5
@@ -70,6 +70,11 @@ def clock_set_back(stack: Stack) -> None:
     assert "3600 s ahead" in stack.run("./scripts/status.sh", check=False).stdout.replace("3599 s", "3600 s")
 
 
+def failing_disk(stack: Stack) -> None:
+    """The disk fails to keep a piece of Postgres' log, once."""
+    assert "(INJECTED)" in fail_one_fsync(stack, 15)
+
+
 FAULT_INCIDENTS: dict[str, Callable[[Stack], None]] = {
     "502-and-504": hanging_postgres,
     "too-many-database-connections": a_program_that_takes_all_connections,
@@ -77,4 +82,5 @@ FAULT_INCIDENTS: dict[str, Callable[[Stack], None]] = {
     "cache-unavailable-under-load": hanging_redis,
     "a-burst-of-429": used_up_quota,
     "clock-wrong": clock_set_back,
+    "disk-errors-under-postgres": failing_disk,
 }

@@ -1,13 +1,19 @@
 """Brings faults about around the live API, from the host, and takes them back."""
 
 import collections
+import contextlib
 import re
+import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2
+
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import MOST_AT_ONCE, Load, Report
+from tests.stack.processes import children
 
 API_SESSIONS = "from pg_stat_activity where application_name = 'slipway.api.blue'"
 TAKEN = "from pg_stat_activity where usename = 'slipway' and application_name = ''"
@@ -98,6 +104,26 @@ def all_connections_taken(stack: Stack) -> Iterator[None]:
         yield
     finally:
         stack.run("docker", "rm", "--force", taker)
+
+
+def fail_one_fsync(stack: Stack, seconds: float) -> str:
+    """Have the next fdatasync of each process of Postgres end with EIO, until one met it; return what was traced.
+
+    Only processes that are there: those that recover are left alone, as after a fault that has passed.
+    """
+    postmaster = stack.host_pid("postgres")
+    sessions = children(postmaster)
+    attach = [word for pid in sessions for word in ("--attach", str(pid))]
+    inject = ["strace", "--quiet=all", "--trace=fdatasync", "--inject=fdatasync:error=EIO:when=1", *attach]
+    with subprocess.Popen(inject, stderr=subprocess.PIPE, text=True) as injection:
+
+        def have_ended() -> bool:
+            with contextlib.suppress(httpx2.HTTPError), stack.client(timeout=5) as client:
+                client.post("/v1/users", json={"email": f"{uuid.uuid4().hex}@example.com", "password": "long enough 1"})
+            return not sessions & children(postmaster)
+
+        wait_until(have_ended, seconds, "Postgres has ended its processes", every=0.02)
+        return injection.communicate(timeout=10)[1]
 
 
 def heal(stack: Stack, load: Load, seconds: float) -> float:

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from tests.stack.faults import (
     ROOM_SECONDS,
     all_connections_taken,
     assert_nothing_is_leaked,
+    fail_one_fsync,
     heal,
     kinds,
     probing_load,
@@ -21,7 +21,6 @@ from tests.stack.faults import (
     unexpected,
 )
 from tests.stack.harness import Stack, wait_until
-from tests.stack.processes import children
 
 pytestmark = pytest.mark.drill
 
@@ -94,16 +93,10 @@ def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowle
     before = stack.host_pid("postgres")
     with load.running() as report:
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
-        sessions = children(before)
-        # Only processes that are there: those that recover are left alone, as after a fault that has passed.
-        attach = [word for pid in sessions for word in ("--attach", str(pid))]
-        inject = ["strace", "--quiet=all", "--trace=fdatasync", "--inject=fdatasync:error=EIO:when=1", *attach]
-        with subprocess.Popen(inject, stderr=subprocess.PIPE, text=True) as injection:
-            begun = time.monotonic()
-            wait_until(lambda: not sessions & children(before), FSYNC_SECONDS, "Postgres has ended them", every=0.02)
-            wait_until(stack.is_serving, FSYNC_SECONDS, "serving again", every=0.02)
-            back = time.monotonic() - begun
-            traced = injection.communicate(timeout=10)[1]
+        begun = time.monotonic()
+        traced = fail_one_fsync(stack, FSYNC_SECONDS)
+        wait_until(stack.is_serving, FSYNC_SECONDS, "serving again", every=0.02)
+        back = time.monotonic() - begun
         healed = heal(stack, load, 5)
     lost, doubled = load.lost_and_doubled()
     figure(
