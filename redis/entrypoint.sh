@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Hands the password to Redis through a file in memory, then becomes the server.
+# Hands the users and their passwords' digests to Redis through a file in memory, then becomes the server.
 set -Eeuo pipefail
 
-readonly secret=/run/secrets/redis_password
-if [[ ! -s $secret ]]; then
-	printf 'error: no Redis password in %s\nHINT: scripts/up.sh creates secrets/redis_password\n' "$secret" >&2
-	exit 1
-fi
+users=$(</etc/slipway/users.conf)
+for name in redis_password redis_admin_password; do
+	secret=/run/secrets/$name
+	if [[ ! -s $secret ]]; then
+		printf 'error: no password in %s\nHINT: ./scripts/up.sh creates the secret %s\n' "$secret" "$name" >&2
+		printf 'RUNBOOK: docs/runbook.md#a-service-keeps-restarting\n' >&2
+		exit 1
+	fi
+	digest=$(printf '%s' "$(<"$secret")" | sha256sum)
+	users=${users//#${name^^}/#${digest%% *}}
+done
 umask 077
-printf 'requirepass %s\n' "$(<"$secret")" >/tmp/password.conf
+printf '%s\n' "$users" >/tmp/users.conf
 exec redis-server /etc/slipway/redis.conf

@@ -91,9 +91,8 @@ class Stack:
         return self.compose("exec", "--no-TTY", "postgres", *psql).strip()
 
     def redis(self, *command: str) -> str:
-        """Give Redis a command."""
-        script = 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli "$@"'
-        return self.compose("exec", "--no-TTY", "redis", "sh", "-ec", script, "sh", *command).strip()
+        """Give Redis a command, as its operator."""
+        return self.compose("exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", *command).strip()
 
     def metrics(self, port: int = 8083) -> dict[str, float]:
         """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own server."""

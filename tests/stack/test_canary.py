@@ -13,7 +13,7 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
 SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
-SECRETS = ("database_password", "redis_password", "token_key", "ops_password")
+SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password")
 SENT = ("query", "header", "cookie", "password", "bearer", "basic", "unknown", "refresh", "console")
 PSQL = (
     *("docker", "compose", "exec", "--no-TTY", "postgres", "psql", "-qtAX", "--username=postgres"),

@@ -84,7 +84,7 @@ def test_only_the_group_of_nginx_may_open_the_sockets(stack: Stack) -> None:
 
 
 def test_no_secret_is_in_an_environment_or_an_image_layer(stack: Stack) -> None:
-    names = ("database_password", "redis_password", "token_key", "ops_password")
+    names = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password")
     values = [(stack.root / "secrets" / name).read_text(encoding="utf-8").strip() for name in names]
     seen = "".join(json.dumps(stack.inspect(service)) for service in SERVICES)
     seen += stack.run("docker", "history", "--no-trunc", f"{IMAGE}:blue").stdout

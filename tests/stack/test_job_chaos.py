@@ -39,7 +39,6 @@ async def main(owner, count):
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
-FLUSH = "REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli flushall"
 
 
 def enqueue(exports: Exports, count: int) -> None:
@@ -89,7 +88,7 @@ def chaos(stack: Stack, jobs: int, kills: int, figure: Figure) -> None:
                     if number % (kills // batches) == 0:
                         enqueue(exports, jobs // batches)
                     if number == kills // 2:
-                        stack.compose("exec", "--no-TTY", "redis", "sh", "-c", FLUSH)
+                        stack.redis("flushall")
                     killer.kill()
                 wait_until(stack.is_serving, 60, "the stack serves")
             while (left := jobs - asked_for(exports)) > 0:

@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from api.cache import Cache
 from api.errors import ApiError
 from api.limits import HEADERS_KEY, Asked, Away, Limits, Rule, RuleName
 from api.redis_client import GuardedRedis, create_redis
+from redis import Redis as BlockingRedis
 from tests.api.settings_for_tests import make_settings
 from tests.conftest import Figure
 from tests.stack.harness import Stack
@@ -23,12 +25,19 @@ pytestmark = pytest.mark.stack
 Clients = Callable[[], Redis]
 
 
+def address(stack: Stack) -> str:
+    (network,) = stack.inspect("redis")["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
+def secret(stack: Stack, name: str) -> str:
+    return (stack.root / "secrets" / name).read_text(encoding="utf-8").strip()
+
+
 def run(stack: Stack, test: Callable[[Clients], Awaitable[None]]) -> None:
     """Run a test that makes clients of the stack's Redis, as the API's processes do."""
-    networks = stack.inspect("redis")["NetworkSettings"]["Networks"]
-    password = SecretStr((stack.root / "secrets/redis_password").read_text(encoding="utf-8").strip())
-    (address,) = (network["IPAddress"] for network in networks.values())
-    settings = make_settings(redis_host=address, redis_port=6379, redis_password=password)
+    password = SecretStr(secret(stack, "redis_password"))
+    settings = make_settings(redis_host=address(stack), redis_port=6379, redis_password=password)
 
     async def main() -> None:
         async with contextlib.AsyncExitStack() as opened:
@@ -82,7 +91,7 @@ def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(s
             b"ratelimit": b'"login";r=0;t=2',
         }
         # The key lives as long as it says something, to the millisecond.
-        assert 1000 < await client.pttl(someone.key) <= 2000
+        assert 1000 < int(stack.redis("pttl", someone.key)) <= 2000
         await asyncio.sleep(0.6)
         await limits.check(scope, someone)
         with pytest.raises(ApiError):
@@ -109,7 +118,7 @@ def test_a_flushed_redis_gets_the_script_again(stack: Stack) -> None:
         limits = Limits(GuardedRedis(connect()), {RuleName.LOGIN: Rule(1, 60, Away.OPEN)})
         someone = asked()
         await limits.check({}, someone)
-        await connect().script_flush()
+        stack.redis("script", "flush")
         with pytest.raises(ApiError):
             await limits.check({}, someone)
 
@@ -131,7 +140,7 @@ def test_a_value_is_made_once_and_again_after_it_was_forgotten(stack: Stack) -> 
         assert await two.get(key, make) == b'{"made":1}'
         await two.forget(key)
         assert await one.get(key, make) == b'{"made":2}'
-        lifetime = await connect().pttl(f"cache:test:{key}")
+        lifetime = int(stack.redis("pttl", f"cache:test:{key}"))
         assert 23_000 < lifetime <= 36_000
 
     run(stack, test)
@@ -191,3 +200,82 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
             seconds.append(float(answer.headers["server-timing"].removeprefix("app;dur=")))
         assert answer.json()["count"] == 20_008
     figure(f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} ms from Redis")
+
+
+# What api/ uses (redis/users.conf says where), and what a connection may say before it has logged in.
+USED = {
+    "client|setinfo",
+    "client|setname",
+    "del",
+    "evalsha",
+    "get",
+    "getex",
+    "hget",
+    "hmget",
+    "hset",
+    "pexpire",
+    "ping",
+    "script|load",
+    "set",
+    "time",
+}
+BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
+REFUSED = (
+    "flushall",
+    "flushdb",
+    "config get maxmemory",
+    "config set maxmemory 0",
+    "keys *",
+    "script flush",
+    "shutdown nosave",
+    "acl list",
+    "client list",
+    "monitor",
+    "bgrewriteaof",
+    "eval return 0",
+    "get drill:kept",
+    "set drill:kept 1",
+    "publish limit:news 1",
+)
+
+
+def test_the_application_may_give_the_commands_that_it_uses_and_no_other(stack: Stack) -> None:
+    with BlockingRedis(
+        address(stack), username="operator", password=secret(stack, "redis_admin_password"), decode_responses=True
+    ) as operator:
+        names = sorted({name for category in operator.acl_cat() for name in operator.acl_cat(category)})
+        allowed = set()
+        for name, facts in operator.execute_command("COMMAND", "INFO", *names).items():
+            if facts["subcommands"]:
+                continue
+            words = name.split("|")
+            words += ["1"] * (abs(facts["arity"]) - len(words))
+            verdict = operator.execute_command("ACL", "DRYRUN", "default", *words)
+            if "to run the" not in verdict:
+                allowed.add(name)
+        dangerous = {name for category in ("dangerous", "admin") for name in operator.acl_cat(category)}
+    assert len(names) > 300
+    assert allowed == USED | BEFORE_LOGIN
+    assert not allowed & dangerous
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_the_application_is_refused_what_is_not_its_own(stack: Stack, command: str) -> None:
+    with BlockingRedis(address(stack), password=secret(stack, "redis_password")) as application:
+        assert application.ping()
+        with pytest.raises(NoPermissionError):
+            application.execute_command(*command.split())
+
+
+def test_nobody_gets_in_without_a_password_or_with_the_other_user_s(stack: Stack) -> None:
+    for username, password in (
+        (None, None),
+        (None, secret(stack, "redis_admin_password")),
+        ("operator", secret(stack, "redis_password")),
+        ("slipway", secret(stack, "redis_password")),
+    ):
+        with (
+            BlockingRedis(address(stack), username=username, password=password) as stranger,
+            pytest.raises(AuthenticationError),
+        ):
+            stranger.ping()

@@ -29,7 +29,7 @@ NUMBER_KEYS = (
     "DRILL_HOURS",
     "POSTGRES_BALLAST_MB",
 )
-SECRETS = ("database_password", "redis_password", "token_key", "ops_password", "backup_key")
+SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")
 # May be emptied: an empty one turns the console off.
