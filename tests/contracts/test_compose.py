@@ -209,7 +209,7 @@ def test_redis_evicts_and_postgres_caches_within_their_containers() -> None:
     postgres = re.search(r"^shared_buffers = '(\S+)'", text("postgres/postgresql.conf"), re.MULTILINE)
     assert redis
     assert postgres
-    assert size_bytes(redis[1]) <= 0.75 * size_bytes(defaulted(SERVICES["redis"]["mem_limit"]))
+    assert size_bytes(redis[1]) <= 0.25 * size_bytes(defaulted(SERVICES["redis"]["mem_limit"]))
     assert size_bytes(postgres[1]) <= 0.4 * size_bytes(defaulted(SERVICES["postgres"]["mem_limit"]))
 
 

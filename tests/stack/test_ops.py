@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from api.redis_client import AWAY_SECONDS
+from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
@@ -170,3 +171,35 @@ def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stac
             assert stranger.get("/ops/failed-jobs").status_code == 401
     finally:
         stack.sql("delete from procrastinate_jobs where task_name = 'drill.fail'")
+
+
+# 200,000 cached answers of 250 bytes, four times what Redis may hold; they live far longer than a real one, so that the
+# test may take its time, and shorter than a session.
+FILL = """
+keys="for i = 1, 1000 do
+    redis.call('set', 'cache:drill:' .. ARGV[1] .. ':' .. i, string.rep('x', 250), 'ex', 600)
+end"
+for n in $(seq 200); do /etc/slipway/cli.sh -e eval "$keys" 0 "$n" >/dev/null; done
+"""
+
+
+def test_a_redis_that_is_full_drops_caches_and_keeps_sessions_and_used_up_quotas(stack: Stack, figure: Figure) -> None:
+    def facts() -> dict[str, str]:
+        return dict(line.split(":", 1) for line in stack.redis("info").splitlines() if ":" in line)
+
+    with operator(stack) as browser:
+        stack.redis("set", "limit:registration:drill", "1", "ex", "3600")
+        before = facts()
+        stack.compose("exec", "--no-TTY", "redis", "bash", "-euc", FILL)
+        after = facts()
+        kept = session_status(browser), stack.redis("exists", "limit:registration:drill")
+        seen = stack.run("./scripts/status.sh", check=False).stdout
+        stack.redis("flushall")
+    count = int(after["evicted_keys"]) - int(before["evicted_keys"])
+    figure(
+        f"full Redis: {count} keys evicted at {after['used_memory_human']}, {after['used_memory_rss_human']} resident"
+    )
+    assert count > 50_000
+    assert kept == (200, "1")
+    assert after["run_id"] == before["run_id"], "it was not killed for its memory"
+    assert "!!  redis data" in seen
