@@ -9,7 +9,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.front_door import Answer
 from stack.runner import Runner
-from stack.stories import backup, ledger, migrations, observation
+from stack.stories import backup, ledger, migrations, observation, redis
 
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
@@ -44,6 +44,7 @@ def run(runner: Runner, project: Project) -> bool:
         *_services(runner, project),
         *_database(runner, project),
         *backup.rows(runner),
+        redis.row(runner),
         *_disks(runner, project),
         postgres_disk(runner, project),
         _certificate(observation.ask(runner, project, "/livez")),

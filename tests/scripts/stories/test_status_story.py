@@ -11,6 +11,7 @@ from stack.runner import Result
 from stack.stories import ledger, observation, status
 
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.stories.test_redis_story import info
 
 LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
 VOLUME = "/var/lib/postgresql/data/ballast"
@@ -62,6 +63,7 @@ def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
     runner.reply("docker compose ps", containers())
     runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
     runner.reply("python3 -m backup status", backup_rows(archive=True))
+    runner.reply("cli.sh info", info())
     runner.reply("docker info", Result(0, "/\n"))
     runner.reply(VOLUME, Result(0, "40000000000 100000000000\n268435456\n"))
     runner.door = door
@@ -82,7 +84,7 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(well: RecordingRunner, load
     shown = rows(well, loaded)
     ill = {name for name, (is_well, _) in shown.items() if not is_well}
     assert ill <= {"disk engine", "disk state"}  # the disk is the test machine's own
-    assert set(shown) >= {"live", *HEALTHY, "migrations", "queue", "certificate", "last deploy", "clock"}
+    assert set(shown) >= {"live", *HEALTHY, "migrations", "queue", "redis data", "certificate", "last deploy", "clock"}
     assert shown["live"][1] == "slot blue, release r-1"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
     assert len(well.said) <= 24
