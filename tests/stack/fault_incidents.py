@@ -47,6 +47,26 @@ def full_redis(stack: Stack) -> None:
     stack.compose("stop", "redis")
 
 
+def change_redis_file(stack: Stack, script: str) -> None:
+    """Run a script in the folder of Redis' append-only file, while Redis is stopped."""
+    stack.compose("stop", "redis")
+    folder = "cd /data/appendonlydir; file=$(ls *.incr.aof | tail -n 1); "
+    run = ["run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "sh", "redis", "-ec"]
+    stack.compose(*run, folder + script)
+
+
+def corrupted_redis(stack: Stack) -> None:
+    """A block in the middle of Redis' file is not what was written; Redis does not start."""
+    # 200 keys make 10 kB, so that what is damaged, 512 bytes 5 kB before the end, is the middle of whole commands.
+    keys = "for i = 1, 200 do redis.call('set', 'drill:' .. i, i, 'ex', 600) end"
+    stack.redis("eval", keys, "0")
+    place = "seek=$(($(stat --format=%s $file) - 5000))"
+    change_redis_file(stack, f"head -c 512 /dev/zero | tr '\\0' x | dd of=$file bs=1 {place} conv=notrunc status=none")
+    stack.compose("start", "redis")
+    wait_until(lambda: stack.inspect("redis")["RestartCount"] > 1, 30, "Redis refuses to start")
+    assert "Bad file format" in stack.compose("logs", "--no-color", "--tail", "20", "redis")
+
+
 def asked_for_items(stack: Stack) -> int:
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         return client.get("/v1/items").status_code
@@ -79,6 +99,7 @@ FAULT_INCIDENTS: dict[str, Callable[[Stack], None]] = {
     "502-and-504": hanging_postgres,
     "too-many-database-connections": a_program_that_takes_all_connections,
     "redis-down-or-full": full_redis,
+    "redis-file-corrupted": corrupted_redis,
     "cache-unavailable-under-load": hanging_redis,
     "a-burst-of-429": used_up_quota,
     "clock-wrong": clock_set_back,

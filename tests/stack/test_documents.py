@@ -22,14 +22,14 @@ from tests.stack.poison import JOB_INCIDENTS
 pytestmark = pytest.mark.drill
 # Compose's options with a value, as the runbook uses them.
 OPTIONS_WITH_A_VALUE = {
-    "--profile",
     "--entrypoint",
-    "--tail",
-    "--since",
-    "--wait-timeout",
-    "--format",
     "--filter",
+    "--format",
+    "--profile",
     "--signal",
+    "--since",
+    "--tail",
+    "--wait-timeout",
 }
 ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 

@@ -1,6 +1,8 @@
 """The API through every fault of Redis: it answers by its stated policy, loses nothing, and is whole again soon."""
 
 import contextlib
+import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -8,13 +10,22 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Figure
+from tests.stack.documents import blocks, incidents
+from tests.stack.fault_incidents import change_redis_file, corrupted_redis
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
 pytestmark = pytest.mark.drill
 
 BACK_SECONDS = 5  # the promise: so soon after the fault's end everything is as before
+RUNBOOK_SECONDS = 120  # the promise where a person has to follow the runbook
 PASSWORD = "a long enough password"
+
+
+@contextlib.contextmanager
+def killed(stack: Stack) -> Iterator[None]:
+    os.kill(stack.host_pid("redis"), signal.SIGKILL)
+    yield
 
 
 @contextlib.contextmanager
@@ -50,7 +61,7 @@ def out_of_memory(stack: Stack) -> Iterator[None]:
     try:
         yield
     finally:
-        stack.redis("config", "set", "maxmemory-policy", "volatile-lru", "maxmemory", "40mb")
+        stack.redis("config", "set", "maxmemory-policy", "volatile-ttl", "maxmemory", "16mb")
 
 
 @contextlib.contextmanager
@@ -63,12 +74,40 @@ def without_its_volume(stack: Stack) -> Iterator[None]:
         stack.compose("up", "--detach", "--no-deps", "redis")
 
 
+@contextlib.contextmanager
+def its_file_cut_off(stack: Stack) -> Iterator[None]:
+    """The end of the file is missing, and with it one command; what stands before it is not."""
+    assert stack.redis("set", "drill:kept", "1", "ex", "600") == "OK"
+    change_redis_file(stack, "truncate --size=-3 $file")
+    try:
+        yield
+    finally:
+        stack.compose("start", "redis")
+    is_kept = ["exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", "get", "drill:kept"]
+    wait_until(lambda: stack.compose(*is_kept, check=False).strip() == "1", BACK_SECONDS, "what was whole is there")
+    assert "aof-load-truncated is enabled" in stack.compose("logs", "--no-color", "--tail", "50", "redis")
+
+
+@contextlib.contextmanager
+def its_file_corrupted(stack: Stack) -> Iterator[None]:
+    """A damage in the middle, which ends by the commands of the runbook's entry."""
+    corrupted_redis(stack)
+    yield
+    begun = time.monotonic()
+    for block in blocks(incidents()["redis-file-corrupted"]["Mitigation"]):
+        stack.run("bash", "-euo", "pipefail", "-c", block)
+    assert time.monotonic() - begun < RUNBOOK_SECONDS
+
+
 FAULTS = {
+    "killed": (killed, "ready"),
     "stopped": (stopped, "degraded"),
     "frozen": (frozen, "degraded"),
     "flushed": (flushed, "ready"),
     "out of memory": (out_of_memory, "ready"),
     "its volume gone": (without_its_volume, "degraded"),
+    "its file cut off": (its_file_cut_off, "degraded"),
+    "its file corrupted": (its_file_corrupted, "degraded"),
 }
 
 
