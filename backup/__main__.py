@@ -14,6 +14,7 @@ from backup.observation import Snapshot
 from backup.settings import Settings
 
 WATCH_SECONDS = 10.0
+RETRY_SECONDS = 2.0
 SCHEDULE_SECONDS = 5.0
 
 
@@ -38,7 +39,7 @@ class Service:
             else:
                 was_well = True
             self.seen = observation.observe()
-            self.ending.wait(WATCH_SECONDS)
+            self.ending.wait(WATCH_SECONDS if was_well else RETRY_SECONDS)
 
     def schedule(self) -> None:
         """Make the archive known, then run what is due."""

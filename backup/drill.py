@@ -63,7 +63,10 @@ def _moment() -> datetime:
     """Return a random time between the newest backup and the last transaction in the archive."""
     held = Repository(1)
     since = held.backups[-1].stopped + BACKUP_ENDS
-    until = max((one.until for one in held.ranges()), default=since)
+    newest = max(held.ranges(), key=lambda one: one.until, default=None)
+    if newest and newest.missing:
+        raise Failed(f"the archive's segment {newest.missing} is missing")
+    until = newest.until if newest else since
     if until <= since:
         raise Failed(f"the archive ends before {told(since)}, the end of the newest backup")
     return since + (until - since) * random.random()  # noqa: S311  no secret

@@ -32,8 +32,10 @@ def ledger(stack: Stack, query: str) -> str:
 def backed_up(stack: Stack) -> Iterator[None]:
     """A backup, and rows of the ledger after it; whatever a test breaks, a new full one stands at the end."""
     stack.run("./scripts/backup.sh", "--full")
-    newest = int(ledger(stack, "select max(id) from slipway_ledger"))
-    wait_until(lambda: int(ledger(stack, "select max(id) from slipway_ledger")) > newest, 60, "a row after it", every=1)
+    present = "select coalesce(max(id), 0) from slipway_ledger"
+    wait_until(lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "", 60, "the ledger is there", every=1)
+    newest = int(ledger(stack, present))
+    wait_until(lambda: int(ledger(stack, present)) > newest, 60, "a row after the backup", every=1)
     yield
     stack.run("./scripts/backup.sh", "--full")
 
@@ -76,7 +78,9 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
     ],
 )
 def test_a_drill_fails_where_the_repository_is_damaged(stack: Stack, damage: str, reason: str) -> None:
-    stack.sql("select pg_switch_wal()")
+    for number in range(4):
+        stack.sql(f"create temporary table a as select {number}")
+        stack.sql("select pg_switch_wal()")
     sh(stack, f"cd {REPOSITORY}; {damage} 2>/dev/null")
     record = drill(stack)
     assert not record["is_well"], record["text"]
