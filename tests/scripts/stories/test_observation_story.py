@@ -1,0 +1,61 @@
+"""What is live is read from the link, and never guessed where the link cannot be read."""
+
+import pytest
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.runner import Result
+from stack.stories import observation
+
+from tests.scripts.machine import container
+from tests.scripts.recording import RecordingRunner
+
+
+@pytest.fixture
+def without_nginx(runner: RecordingRunner) -> RecordingRunner:
+    """A stack whose nginx does not run, and whose other containers may."""
+    runner.reply("docker compose exec", Result(1, err='service "nginx" is not running'))
+    runner.reply("docker volume inspect", Result(0))
+    runner.reply("docker run", Result(0, "green.sock\n"))
+    runner.reply("docker compose ps", Result(0, ""))
+    return runner
+
+
+def test_the_live_link_is_read_from_the_volume_where_nginx_does_not_run(
+    without_nginx: RecordingRunner, loaded: Project
+) -> None:
+    assert observation.live_link(without_nginx, loaded) == "green"
+    assert observation.live_slot(without_nginx, loaded) == "green"
+    (question, *_) = [command for command in without_nginx.asked if command.startswith("docker run")]
+    assert "--volume slipway_slots:/run/slots:ro" in question
+    assert "--network none" in question
+
+
+@pytest.mark.parametrize(("part", "reply"), [("docker volume", Result(1)), ("docker run", Result(0, "none.sock\n"))])
+def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
+    without_nginx: RecordingRunner, loaded: Project, part: str, reply: Result
+) -> None:
+    without_nginx.reply(part, reply)
+    assert observation.live_link(without_nginx, loaded) == ""
+    assert observation.live_slot(without_nginx, loaded) == "blue"
+    states = {"api-green": "running", "worker-blue": "exited", "worker-green": "running"}
+    without_nginx.reply("docker compose ps", Result(0, "".join(container(*one) for one in states.items())))
+    assert observation.live_slot(without_nginx, loaded) == "green", "only the live slot's worker runs"
+
+
+@pytest.mark.parametrize("link", ["purple.sock\n", "", "/tmp/blue.sock\n", "blue.sock\ngreen.sock\n"])
+@pytest.mark.parametrize("part", ["docker compose exec", "docker run"])
+def test_a_link_that_names_no_slot_is_refused_and_not_guessed(
+    without_nginx: RecordingRunner, loaded: Project, part: str, link: str
+) -> None:
+    without_nginx.reply(part, Result(0, link))
+    with pytest.raises(Failure, match="the live link cannot be read") as raised:
+        observation.live_slot(without_nginx, loaded)
+    assert raised.value.runbook == "lost-live-link"
+
+
+def test_a_volume_that_cannot_be_asked_is_refused_and_not_guessed(
+    without_nginx: RecordingRunner, loaded: Project
+) -> None:
+    without_nginx.reply("docker run", Result(125, "none.sock\n", "cannot connect to the engine\n"))
+    with pytest.raises(Failure, match="the live link cannot be read: cannot connect to the engine"):
+        observation.live_slot(without_nginx, loaded)
