@@ -55,7 +55,7 @@ def make_app() -> FastAPI:
     async def stream() -> StreamingResponse:
         async def pieces() -> AsyncGenerator[bytes]:
             yield b"first"
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.2)
             yield b"second"
 
         return StreamingResponse(pieces())
@@ -211,20 +211,21 @@ def test_a_request_over_its_time_is_answered_504(app: FastAPI) -> None:
     limited = RequestMiddleware(app, make_settings(), request_seconds=0.05)
     started = time.monotonic()
     answer = call(limited, "GET", "/test/slow")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25, "it waited for the route"
     assert answer.status_code == 504
     assert answer.json()["error"] == "request_timeout"
     assert "0.05 s" in answer.json()["message"]
 
 
 def test_who_answers_its_own_cancellation_answers_in_the_one_form(app: FastAPI) -> None:
-    limited = RequestMiddleware(app, make_settings(), request_seconds=0.05)
+    # Enough to get to the route on a busy machine: what is cancelled before it is answered 504.
+    limited = RequestMiddleware(app, make_settings(), request_seconds=1)
     answer = call(limited, "GET", "/test/cut-off")
     assert (answer.status_code, answer.json()["error"]) == (503, "database_unavailable")
 
 
 def test_the_time_limit_ends_when_the_answer_starts(app: FastAPI) -> None:
-    limited = RequestMiddleware(app, make_settings(), request_seconds=0.1)
+    limited = RequestMiddleware(app, make_settings(), request_seconds=1)
     assert call(limited, "GET", "/test/stream").text == "firstsecond"
 
 
@@ -236,7 +237,7 @@ def test_what_waited_too_long_for_a_process_is_refused_and_probes_are_not(app: F
     assert call(app, "GET", "/livez", headers=sent).status_code == 200
 
 
-@pytest.mark.parametrize("age", [QUEUE_SECONDS - 1, -3600])
+@pytest.mark.parametrize("age", [QUEUE_SECONDS / 4, -3600])
 def test_what_is_fresh_is_served_whatever_the_clocks_say(app: FastAPI, age: float) -> None:
     assert call(app, "GET", "/nothing", headers={"x-request-start": f"{time.time() - age:.3f}"}).status_code == 404
     assert call(app, "GET", "/nothing", headers={"x-request-start": "soon"}).status_code == 404

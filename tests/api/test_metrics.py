@@ -1,5 +1,7 @@
 """What /metrics shows of requests, and the files that several processes count in."""
 
+import time
+
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
@@ -71,9 +73,11 @@ def test_the_metrics_are_in_prometheus_form_and_need_no_known_host(app: FastAPI)
 
 
 def test_every_answer_tells_how_long_it_took(app: FastAPI) -> None:
+    started = time.monotonic()
     timing = call(app, "GET", "/livez").headers["server-timing"]
+    took = time.monotonic() - started
     assert timing.startswith("app;dur=")
-    assert 0 <= float(timing.removeprefix("app;dur=")) < 1000
+    assert 0 <= float(timing.removeprefix("app;dur=")) <= took * 1000
 
 
 @pytest.mark.parametrize(("taken", "free"), [((), 1), ((1, 2), 3), ((1, 3), 2), ((2,), 1)])

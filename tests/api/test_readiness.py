@@ -86,7 +86,7 @@ def test_a_hanging_database_is_given_up_in_time() -> None:
     seam.delay = 30
     answer = seam.check()
     assert answer.checks["database"].error == "timeout"
-    assert answer.checks["database"].ms < READY_SECONDS * 2000
+    assert READY_SECONDS * 1000 * 0.9 < answer.checks["database"].ms < READY_SECONDS * 10_000
 
 
 def test_many_probes_at_once_ask_once_and_the_answer_is_kept_briefly() -> None:

@@ -73,7 +73,7 @@ def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
     started = time.monotonic()
     result = RealRunner().read(["sleep", "30"], timeout=0.3)
     assert (result.code, result.err) == (124, "stopped after 0 s")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25, "it was waited for"
 
 
 def is_running(pid: int) -> bool:
@@ -87,23 +87,24 @@ def is_running(pid: int) -> bool:
 
 def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> None:
     file, started = tmp_path / "pid", time.monotonic()
-    RealRunner().read(["sh", "-c", f"sleep 30 & echo $! >{file}; wait"], timeout=0.5)
+    # Time enough for the shell to write on a busy machine.
+    RealRunner().read(["sh", "-c", f"sleep 60 & echo $! >{file}; wait"], timeout=2)
     pid = int(file.read_text(encoding="ascii"))
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 20
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     survived = is_running(pid)
     if survived:
         os.kill(pid, 9)
     assert not survived
-    assert time.monotonic() - started < 10  # it was stopped, not waited for
+    assert time.monotonic() - started < 50  # it was stopped, not waited for
 
 
 def test_a_started_program_outlives_its_session_and_writes_its_log(tmp_path: Path) -> None:
     log, session = tmp_path / "log", tmp_path / "session"
     code = f"import os; print('up', flush=True); open({str(session)!r}, 'w').write(f'{{os.getsid(0)}} {{os.getpid()}}')"
     RealRunner().start([*PYTHON, code], log)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (session.exists() and session.read_text(encoding="ascii")):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -131,7 +131,7 @@ def drip(listener: socket.socket) -> None:
     connection, _ = listener.accept()
     with connection, suppress(OSError):
         connection.sendall(b"HTTP/1.1 500 x\r\nX: ")
-        for _ in range(100):
+        for _ in range(1200):  # a minute
             connection.sendall(b"x")
             time.sleep(0.05)
 
@@ -143,7 +143,7 @@ def test_an_attempt_has_a_time_limit_however_slowly_the_receiver_answers(monkeyp
         port = listener.getsockname()[1]
         started = time.monotonic()
         outcome = send(sender(port), f"http://127.0.0.1:{port}/")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert outcome.error is not None
     assert outcome.error.startswith("no answer: not within")
 

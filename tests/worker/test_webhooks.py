@@ -1,6 +1,7 @@
 """The schedule of attempts, and that a run sends many at once and misses no call."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -38,8 +39,9 @@ class Rehearsal(Deliveries):
         self.waiting: list[UUID] = []
         self.sent: list[UUID] = []
         self.most_at_once = self.at_once = 0
-        self.pause = 0.01
         self.full = asyncio.Event()
+        self.held: dict[UUID, asyncio.Event] = {}
+        self.may_end = asyncio.Event()
 
     async def _claim(self, under_way: dict[asyncio.Task[None], UUID]) -> list[Claimed]:
         await asyncio.sleep(0)
@@ -54,9 +56,15 @@ class Rehearsal(Deliveries):
         self.most_at_once = max(self.most_at_once, self.at_once)
         if self.at_once >= webhooks.AT_ONCE:
             self.full.set()
-        await asyncio.sleep(self.pause)
+        await self.held.get(delivery.owner_id, self.may_end).wait()
         self.at_once -= 1
         self.sent.append(delivery.owner_id)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 def claimed(owner: UUID) -> Claimed:
@@ -85,7 +93,10 @@ def test_many_are_sent_at_once_and_the_places_are_bounded() -> None:
     async def run() -> Rehearsal:
         one = Rehearsal(asyncio.Event())
         one.waiting = [uuid4() for _ in range(100)]
-        await one.run()
+        running = asyncio.create_task(one.run())
+        await asyncio.wait_for(one.full.wait(), 30)
+        one.may_end.set()
+        await running
         return one
 
     done = asyncio.run(run())
@@ -97,11 +108,15 @@ def test_what_comes_while_a_slow_attempt_is_under_way_does_not_wait_for_it() -> 
     async def run() -> tuple[Rehearsal, list[UUID]]:
         slow, quick = uuid4(), uuid4()
         one = Rehearsal(asyncio.Event())
-        one.waiting, one.pause = [slow], 1.0
+        one.held[slow] = asyncio.Event()
+        one.may_end.set()
+        one.waiting = [slow]
         first = asyncio.create_task(one.run())
-        await asyncio.sleep(0.05)
-        one.waiting, one.pause = [quick], 0.01
-        await asyncio.wait_for(one.run(), 0.01)  # a second run would last as long as its attempt
+        await until(lambda: one.at_once == 1)
+        one.waiting = [quick]
+        await asyncio.wait_for(one.run(), 30)  # a second run would last as long as the attempt under way
+        await until(lambda: one.sent == [quick])
+        one.held[slow].set()
         await first
         return one, [quick, slow]
 
@@ -113,11 +128,11 @@ def test_a_shutdown_lets_attempts_end_and_begins_none() -> None:
     async def run() -> Rehearsal:
         stopping = asyncio.Event()
         one = Rehearsal(stopping)
-        one.pause = 0.05
         one.waiting = [uuid4() for _ in range(100)]
         run = asyncio.create_task(one.run())
-        await asyncio.wait_for(one.full.wait(), 5)
+        await asyncio.wait_for(one.full.wait(), 30)
         stopping.set()
+        one.may_end.set()
         await run
         return one
 
