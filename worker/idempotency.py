@@ -6,10 +6,10 @@ from sqlalchemy import delete, func, select, text, tuple_
 
 from api.database import Database
 from api.idempotency.models import KEEP_HOURS, IdempotencyKey
+from worker.pruning import BATCH_ROWS, delete_in_batches
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS = 5000  # chosen: about 50 ms of locks at a time, and far below the statement timeout
 OVER = (
     select(IdempotencyKey.user_id, IdempotencyKey.route, IdempotencyKey.key)
     .where(IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOURS} hours'"))
@@ -20,11 +20,5 @@ PRUNE = delete(IdempotencyKey).where(tuple_(IdempotencyKey.user_id, IdempotencyK
 
 
 async def prune_keys(database: Database) -> None:
-    pruned = 0
-    while True:
-        async with database.transaction() as connection:
-            deleted = (await connection.execute(PRUNE)).rowcount
-        pruned += deleted
-        if deleted < BATCH_ROWS:
-            break
+    pruned = await delete_in_batches(database, PRUNE)
     logger.info("idempotency keys pruned", extra={"action": "idempotency_keys_pruned", "pruned": pruned})

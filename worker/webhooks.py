@@ -23,6 +23,7 @@ from api.database import Database
 from api.jobs import DELIVER_WEBHOOKS, queue
 from api.webhooks.events import SET_ASIDE_ALL
 from api.webhooks.models import Delivery, Status, Subscription
+from worker.pruning import BATCH_ROWS, delete_in_batches
 from worker.sending import Outcome, Sender, message
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ RUN_SECONDS = 60.0  # one job's share, so that none runs for ever; what is left 
 AT_ONCE = 16  # attempts under way per process: slow receivers fill these places, and not those of the jobs
 CLAIM_AT_ONCE = 4  # also the number under way from which one user's deliveries wait for others'
 KEEP_DAYS = 30
-PRUNE_ROWS = 5000  # per statement: far below its time limit
 
 # 2 s, 6 s, 18 s and so on to six hours: 13 attempts, the last about 23.5 hours after the first.
 MAX_ATTEMPTS = 13
@@ -72,7 +72,7 @@ CLAIM = text(f"""
 PRUNE = text(f"""
     DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM webhook_deliveries
-         WHERE created_at < now() - make_interval(days => {KEEP_DAYS}) LIMIT {PRUNE_ROWS}
+         WHERE created_at < now() - make_interval(days => {KEEP_DAYS}) LIMIT {BATCH_ROWS}
     ))
 """)  # noqa: S608  numbers of this module only
 
@@ -261,11 +261,5 @@ async def call_if_due(pool: AsyncConnectionPool) -> None:
 
 async def prune(database: Database) -> None:
     """Forget deliveries after KEEP_DAYS, delivered or not."""
-    total = 0
-    while True:
-        async with database.transaction() as connection:
-            deleted = (await connection.execute(PRUNE)).rowcount
-        total += deleted
-        if deleted < PRUNE_ROWS:
-            break
-    logger.info("webhook deliveries pruned", extra={"action": "webhooks_pruned", "deleted": total})
+    deleted = await delete_in_batches(database, PRUNE)
+    logger.info("webhook deliveries pruned", extra={"action": "webhooks_pruned", "deleted": deleted})
