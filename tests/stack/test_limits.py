@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -52,10 +52,15 @@ def fresh(strict: Stack) -> Stack:
 
 @contextmanager
 def signed_in(stack: Stack, user: dict[str, str]) -> Iterator[httpx2.Client]:
-    with stack.client(timeout=10) as client:
+    with stack.client() as client:
         token = client.post("/v1/users/login", json=user).json()["access_token"]
         client.headers["Authorization"] = f"Bearer {token}"
         yield client
+
+
+def until_refused(ask: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """Ask until it is refused: one more may have come back meanwhile, by how long it took to use the quota up."""
+    return next(answer for answer in (ask() for _ in range(10)) if answer.status_code == 429)
 
 
 def check_refusal(answer: httpx2.Response, most_seconds: int) -> int:
@@ -82,7 +87,7 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         assert LOGINS <= len(passed) <= LOGINS + came_back
         assert set(passed) == {401}
         assert given[0].headers["ratelimit-policy"] == '"login";q=20;w=60, "login-address";q=60;w=60'
-        refused = client.post("/v1/users/login", json=user)
+        refused = until_refused(lambda: client.post("/v1/users/login", json=user))
         told = time.monotonic()
         seconds = check_refusal(refused, 3)
         # Nobody's account is told from one that exists, and one account's guesses do not lock the others out.
@@ -92,7 +97,7 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         assert 429 in statuses[LOGINS:]
         time.sleep(max(0.0, told + seconds - time.monotonic()))  # what the header promises, and no longer
         assert client.post("/v1/users/login", json=user).status_code == 200
-        check_refusal(client.post("/v1/users/login", json=user), 3)
+        check_refusal(until_refused(lambda: client.post("/v1/users/login", json=user)), 3)
 
 
 def test_one_address_is_limited_whatever_accounts_it_tries(fresh: Stack) -> None:
@@ -122,10 +127,10 @@ def test_refreshes_from_one_address_are_limited_and_a_refused_one_uses_no_token_
         assert {answer.status_code for answer in answers} == {401, 429}
         assert answers[0].headers["ratelimit-policy"] == '"refresh";q=120;w=60'
         told = time.monotonic()
-        refused = next((answer for answer in (refresh(mine) for _ in range(10)) if answer.status_code != 200), None)
-        seconds = check_refusal(refused, 1) if refused else 0
+        refused = until_refused(lambda: refresh(mine))
+        seconds = check_refusal(refused, 1)
         time.sleep(max(0.0, told + seconds - time.monotonic()))
-    assert refused, "the tenth exchange of a second was not refused"
+        assert refresh(mine).status_code == 200, "the token was not used up by the exchange that was refused"
 
 
 def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> None:
@@ -137,7 +142,7 @@ def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> Non
 
         guesses = [log_in("operator" if i % 2 else "root", "wrong").status_code for i in range(LOGINS)]
         assert guesses == [401] * LOGINS
-        refused = log_in("operator", password)
+        refused = until_refused(lambda: log_in("operator", password))
         told = time.monotonic()
         seconds = check_refusal(refused, 3)
         assert "set-cookie" not in refused.headers
@@ -148,12 +153,14 @@ def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> Non
 def test_a_users_writes_are_limited_and_reads_by_key_are_not(fresh: Stack, user: dict[str, str]) -> None:
     with signed_in(fresh, user) as client:
         item = client.post("/v1/items", json={"name": "one"}).json()["id"]
+        started = time.monotonic()
         with ThreadPoolExecutor(8) as threads:
             written = list(threads.map(lambda _: client.post("/v1/items", json={"name": "more"}), range(40)))
+            seconds = time.monotonic() - started
             read = list(threads.map(lambda _: client.get(f"/v1/items/{item}"), range(40)))
     refused = [answer for answer in written if answer.status_code == 429]
     assert {answer.status_code for answer in written} == {201, 429}
-    assert len(refused) >= 20
+    assert len(written) - len(refused) <= 10 + 5 * seconds
     for answer in refused:
         check_refusal(answer, 1)
     assert {answer.status_code for answer in read} == {200}
@@ -165,7 +172,7 @@ def test_an_export_too_many_is_no_job(fresh: Stack, user: dict[str, str]) -> Non
         assert [client.post("/v1/exports").status_code for _ in range(2)] == [202, 202]
         jobs = fresh.sql("select count(*) from procrastinate_jobs where task_name = 'exports.write'")
         refused = client.post("/v1/exports")
-        assert check_refusal(refused, 1800) > 1790
+        assert check_refusal(refused, 1800) > 1700
         assert refused.headers["ratelimit-policy"] == '"user";q=10;w=2, "export";q=2;w=3600'
     assert fresh.sql("select count(*) from procrastinate_jobs where task_name = 'exports.write'") == jobs
 
@@ -177,14 +184,16 @@ def test_registrations_from_one_address_are_limited_and_bad_ones_do_not_count(fr
     with fresh.client() as client:
         assert [register("short").status_code for _ in range(5)] == [422] * 5
         assert [register().status_code for _ in range(2)] == [201, 201]
-        assert check_refusal(register(), 1800) > 1790
+        assert check_refusal(register(), 1800) > 1700
 
 
 def test_without_redis_each_rule_keeps_its_policy(fresh: Stack, user: dict[str, str], figure: Figure) -> None:
     with signed_in(fresh, user) as client:
         fresh.compose("stop", "redis")
         try:
-            logins = [client.post("/v1/users/login", json=user) for _ in range(PROCESSES * LOGINS + 10)]
+            started = time.monotonic()
+            logins = [client.post("/v1/users/login", json=user) for _ in range(PROCESSES * LOGINS + 30)]
+            came_back = (time.monotonic() - started) // 3
             writes = [client.post("/v1/items", json={"name": "open"}).status_code for _ in range(40)]
             exports = [client.post("/v1/exports").status_code for _ in range(2 * PROCESSES + 2)]
         finally:
@@ -192,7 +201,7 @@ def test_without_redis_each_rule_keeps_its_policy(fresh: Stack, user: dict[str, 
     passed = [answer.status_code for answer in logins if answer.status_code != 429]
     slowest = max(answer.elapsed.total_seconds() for answer in logins)
     figure(f"Redis away: {len(passed)} of {len(logins)} logins passed, quota {LOGINS}; slowest {slowest * 1000:.0f} ms")
-    assert LOGINS <= len(passed) <= PROCESSES * LOGINS + 3
+    assert LOGINS <= len(passed) <= PROCESSES * (LOGINS + came_back)
     assert set(passed) == {200}
     check_refusal(next(answer for answer in logins if answer.status_code == 429), 3)
     assert writes == [201] * 40, "the user's rule is open"

@@ -88,12 +88,12 @@ def test_a_login_gives_a_new_id_and_takes_over_none(stack: Stack) -> None:
 def test_a_session_ends_when_it_idles_and_when_its_time_is_over(stack: Stack) -> None:
     with operator(stack) as browser:
         key = key_of(stack, browser.headers["X-CSRF-Token"])
-        assert 1790 <= int(stack.redis("TTL", key)) <= 1800
+        assert 1700 <= int(stack.redis("TTL", key)) <= 1800
         stack.redis("EXPIRE", key, "60")
         assert session_status(browser) == 200
-        assert 1790 <= int(stack.redis("TTL", key)) <= 1800, "a request begins the idle time anew"
+        assert 1700 <= int(stack.redis("TTL", key)) <= 1800, "a request begins the idle time anew"
         stored = json.loads(stack.redis("GET", key))
-        assert 7190 <= stored["ends_at"] - time.time() <= 7200
+        assert 7100 <= stored["ends_at"] - time.time() <= 7200
         stack.redis("SET", key, json.dumps({**stored, "ends_at": int(time.time()) - 1}), "KEEPTTL")
         assert session_status(browser) == 401
 
@@ -113,8 +113,8 @@ def test_without_redis_the_console_alone_is_closed(stack: Stack, away: str, back
             assert (answer.status_code, answer.json()["error"]) == (503, "console_unavailable")
             assert answer.headers["retry-after"] == "1"
             assert answer.elapsed.total_seconds() < 2
-        wait_until(lambda: time.monotonic() > every_process_asks, 2 * AWAY_SECONDS, "every process asks again")
-        wait_until(lambda: session_status(browser) == 200, 20, "the session is there again")
+        wait_until(lambda: time.monotonic() > every_process_asks, 60, "every process asks again")
+        wait_until(lambda: session_status(browser) == 200, 60, "the session is there again")
 
 
 def test_a_flush_logs_operators_out_and_nobody_else(stack: Stack) -> None:
@@ -133,7 +133,7 @@ def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
             token = refresh_token(stack, browser)
             stack.compose("up", "--detach", "--no-deps", "--wait", "api-green")
             stack.switch("green")
-            wait_until(lambda: browser.get("/version").json()["slot"] == "green", 10, "green answers")
+            wait_until(lambda: browser.get("/version").json()["slot"] == "green", 60, "green answers")
             assert session_status(browser) == 200
             assert refresh_status(browser, token) == 200
             assert browser.delete("/ops/session").status_code == 204
