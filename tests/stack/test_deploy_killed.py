@@ -29,7 +29,7 @@ def kill_at(stack: Stack, command: list[str], number: int) -> str:
     process = subprocess.Popen(
         command,
         cwd=stack.root,
-        env={**stack.environment, "WATCH_SECONDS": "1"},
+        env={**stack.environment, "WATCH_SECONDS": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -55,7 +55,7 @@ def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, fi
     # Two: a kill before the switch has the release deployed into both slots, and there must be one to go back to then.
     for _ in range(2):
         stack.vary()
-        stack.deploy(WATCH_SECONDS="1")
+        stack.deploy(WATCH_SECONDS="0")
     with load.running() as report:
         number, head = 0, HEAD
         while True:
@@ -68,7 +68,7 @@ def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, fi
             killed_at = kill_at(stack, command, number)
             if not killed_at:
                 break
-            follow = stack.deploy(check=False, WATCH_SECONDS="1")
+            follow = stack.deploy(check=False, WATCH_SECONDS="0")
             table.append((number, killed_at[:90], follow.returncode, stack.live()[1]))
             assert follow.returncode == 0, f"after a kill at {killed_at}: {follow.stdout}\n{follow.stderr}"
             release, slot = stack.live()
