@@ -9,7 +9,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,26 @@ PROJECT = os.environ.get("SLIPWAY_TEST_PROJECT", "slipway-test")  # another name
 IMAGE = f"{PROJECT}/app"
 
 
-def free_port() -> int:
-    """Return a loopback port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Return different loopback ports that nothing listens on."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:  # all at once: one that is free again may be given a second time
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> float:
-    """Wait until the condition holds and return how many seconds that took; fail at the deadline."""
-    started = time.monotonic()
+    """Wait until the condition holds; return how many seconds there were until the look that found it began.
+
+    Fail when a look that began after the deadline found nothing: one may take half a second itself.
+    """
+    started = looked = time.monotonic()
     while not condition():
-        waited = time.monotonic() - started
-        assert waited < seconds, f"not within {seconds} s: {what}"
+        assert looked - started < seconds, f"not within {seconds} s: {what}"
         time.sleep(every)
-    return time.monotonic() - started
+        looked = time.monotonic()
+    return looked - started
 
 
 class Stack:
@@ -45,14 +50,15 @@ class Stack:
         self.project = project
         self.image = f"{project}/app"
         self.host = host
-        https_port = https_port or free_port()
+        free = free_ports(3)
         self.environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": project,
             "SLIPWAY_IMAGE": self.image,
             "SLIPWAY_HOST": self.host,
-            "HTTP_PORT": str(free_port()),
-            "HTTPS_PORT": str(https_port),
+            "HTTP_PORT": str(free[0]),
+            "HTTPS_PORT": str(https_port or free[1]),
+            "SINK_PORT": str(free[2]),
             "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
             # Out of the way of every test but those of the limits (test_limits.py), which start an API of their own.
             "USER_LIMIT_PER_SECOND": "5000",
@@ -90,6 +96,31 @@ class Stack:
         psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command", query]
         return self.compose("exec", "--no-TTY", "postgres", *psql).strip()
 
+    @contextmanager
+    def holding(self, statement: str, name: str = "drill") -> Iterator[str]:
+        """Hold what a statement locks, in a transaction that then does nothing; yield its session's process id."""
+        psql = [
+            "psql",
+            "-qtAX",
+            "--username=postgres",
+            "--host=/tmp",
+            f"--dbname=dbname=slipway application_name={name}",
+        ]
+        argv, pipe = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql], subprocess.PIPE
+        session = subprocess.Popen(
+            argv, cwd=self.root, env=self.environment, stdin=pipe, stdout=pipe, text=True, bufsize=1
+        )
+        assert session.stdin
+        assert session.stdout
+        try:
+            session.stdin.write(f"begin; select pg_backend_pid();\n{statement};\n\\echo held\n")
+            pid = session.stdout.readline().strip()
+            assert "held\n" in session.stdout, f"not held: {statement}"
+            yield pid
+        finally:
+            session.stdin.close()  # psql ends, and its transaction with it
+            session.wait(30)
+
     def redis(self, *command: str) -> str:
         """Give Redis a command, as its operator."""
         return self.compose("exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", *command).strip()
@@ -123,7 +154,8 @@ class Stack:
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx2.Client]:
-        """Yield a client of the front door."""
+        """Yield a client of the front door; it has patience, for how quick an answer is is asked where it matters."""
+        options.setdefault("timeout", 30)
         with httpx2.Client(base_url=self.url, verify=self.tls, trust_env=False, **options) as client:
             yield client
 
@@ -207,12 +239,12 @@ class Stack:
         found: dict[str, str] = {}
 
         def is_answering() -> bool:
-            with self.client(timeout=5) as client:
+            with self.client() as client:
                 answer = client.get("/version")
             found.update(answer.headers)
             return answer.headers.get("x-slipway-slot") == slot
 
-        wait_until(is_answering, 10, f"slot {slot} answers")
+        wait_until(is_answering, 30, f"slot {slot} answers")
         return found["x-slipway-release"], slot
 
     def ledger(self) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ SESSIONS = (
     "select application_name, count(*) from pg_stat_activity"
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
-HELD = "select count(*) from pg_locks where locktype = 'advisory'"
 # How many of its share a service may leave unused here. The worker's: one is there while Prometheus asks, and of the
 # three for its queue all are in use for moments only.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
@@ -127,14 +126,12 @@ def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share
     def is_full() -> bool:
         return all(most.get(name, 0) >= budget[name] - unused for name, unused in UNUSED.items())
 
-    with load(stack, clients=24), ThreadPoolExecutor() as others:
-        # While somebody else holds its lock, migrate waits and can be seen.
-        held = f"set application_name = 'operator'; select pg_advisory_lock({ADVISORY_KEY}), pg_sleep(4)"
-        others.submit(stack.sql, held)
-        wait_until(lambda: stack.sql(HELD) == "1", 5, "the lock is held")
+    lock = f"select pg_advisory_lock({ADVISORY_KEY})"
+    # While somebody else holds its lock, migrate waits and can be seen.
+    with load(stack, clients=24), ThreadPoolExecutor() as others, stack.holding(lock, "operator"):
         others.submit(stack.run, *MIGRATE, MIGRATE_TAG="blue", MIGRATE_CONFIRM="yes")
         with suppress(AssertionError):  # told below, with what was seen
-            wait_until(look, 15, "all pools of the live slot are full")
+            wait_until(look, 45, "all pools of the live slot are full")
     figure(f"connections under load {most}, of {budget}")
     assert is_full(), f"{most}, computed {budget}"
     assert "slipway.migrate.none" in most
