@@ -69,11 +69,12 @@ def end_sessions(stack: Stack) -> None:
 
 
 TAKER = """
-import sys, time, psycopg
+import signal, time, psycopg
 password = open("/run/secrets/database_password").read().strip()
-held, until = [], time.monotonic() + float(sys.argv[1])
-# For a while: what others give back is taken too.
-while time.monotonic() < until:
+held, told = [], []
+signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
+# Until it is told to stop: what others give back is taken too.
+while not told:
     try:
         held.append(psycopg.connect(host="postgres", dbname="slipway", user="slipway", password=password))
     except psycopg.OperationalError:
@@ -83,23 +84,23 @@ time.sleep(120)
 """
 
 
-def take_all_connections(stack: Stack, take_seconds: float) -> str:
-    """Start a throw-away container that takes every connection for so long, and then holds them; return its id."""
-    argv = ["run", "--detach", "--rm", "--no-deps", "migrate", "python", "-c", TAKER, str(take_seconds)]
+def take_all_connections(stack: Stack) -> str:
+    """Start a throw-away container that takes every connection until SIGUSR1, and then holds them; return its id."""
+    argv = ["run", "--detach", "--rm", "--no-deps", "migrate", "python", "-c", TAKER]
     taker = stack.run("docker", "compose", *argv, MIGRATE_TAG="blue").stdout.strip()
 
     def is_taken() -> bool:
         stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
         return int(stack.sql(f"select count(*) {TAKEN}")) > 40 and stack.sql(f"select count(*) {API_SESSIONS}") == "0"
 
-    wait_until(is_taken, 20, "every connection is taken, the API's own too", every=0.3)
+    wait_until(is_taken, 60, "every connection is taken, the API's own too", every=0.3)
     return taker
 
 
 @contextmanager
 def all_connections_taken(stack: Stack) -> Iterator[None]:
     """Leave the application no connection while the block runs."""
-    taker = take_all_connections(stack, 60)
+    taker = take_all_connections(stack)
     try:
         yield
     finally:
@@ -137,7 +138,7 @@ def heal(stack: Stack, load: Load, seconds: float) -> float:
     wait_until(stack.is_serving, seconds, "the front door is ready again", every=0.05)
     wait_until(lambda: time.monotonic() - load._started > last() + 1, seconds, "nothing fails for a second")
     good, known = len(load.report.latencies), len(failures)
-    wait_until(lambda: len(load.report.latencies) > good + 20, 10, "requests succeed again")
+    wait_until(lambda: len(load.report.latencies) > good + 20, 30, "requests succeed again")
     assert len(failures) == known, f"not whole yet: {failures[known:]}"
     return last() - ended
 
@@ -161,10 +162,10 @@ def kinds(report: Report) -> dict[str, int]:
 
 def assert_nothing_is_leaked(stack: Stack) -> None:
     """See that every place of the pools is free, and that Postgres has no session that nobody uses any more."""
-    wait_until(lambda: stack.metrics()["slipway_database_pool_in_use"] == 0, 5, "every place is given back")
+    wait_until(lambda: stack.metrics()["slipway_database_pool_in_use"] == 0, 30, "every place is given back")
     left = f"select count(*), count(*) filter (where state <> 'idle') {API_SESSIONS}"
     size = int(stack.metrics()["slipway_database_pool_size"])
-    wait_until(lambda: sessions_fit(stack.sql(left), size), 15, "Postgres has let go of what was broken off")
+    wait_until(lambda: sessions_fit(stack.sql(left), size), 60, "Postgres has let go of what was broken off")
 
 
 def sessions_fit(row: str, most: int) -> bool:

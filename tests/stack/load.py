@@ -20,6 +20,7 @@ REQUEST_SECONDS = 30.0
 # Below nginx's limit of connections per client (64), where each stream of HTTP/2 counts as one.
 MOST_AT_ONCE = 40
 H2_TURN = 8000
+TICK_SECONDS = 0.01
 NOBODYS_ITEM = uuid.UUID(int=0)
 
 
@@ -35,6 +36,8 @@ class Report:
     last_failure: float = 0.0  # when it ended, in seconds since the start
     slots: set[str] = field(default_factory=set)
     longest_gap: float = 0.0
+    # How long at most the load itself was kept from running, by its own work or by a busy machine: no answer's fault.
+    stall: float = 0.0
 
     def p99_ms(self, start: int = 0, end: int | None = None) -> float:
         """Return the 99th percentile of the successful requests' seconds, or of a part of them, in milliseconds."""
@@ -79,8 +82,15 @@ class Load:
         async with self._client(token) as one, contextlib.AsyncExitStack() as second:
             self._started = self._last_success = time.monotonic()
             idlers = [asyncio.create_task(self._idle(token, pause)) for pause in ((2, 7, 15) if self.is_mixed else ())]
+            ticking = asyncio.create_task(self._tick())
             await self._send_all(token, one, second)
-            await asyncio.gather(*idlers)
+            await asyncio.gather(*idlers, ticking)
+
+    async def _tick(self) -> None:
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            await asyncio.sleep(TICK_SECONDS)
+            self.report.stall = max(self.report.stall, time.monotonic() - begun - TICK_SECONDS)
 
     async def _send_all(self, token: str, one: httpx2.AsyncClient, second: contextlib.AsyncExitStack) -> None:
         started = time.monotonic()

@@ -45,7 +45,9 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(st
         f"last failure {healed:.1f} s after, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
-    assert len(report.failures) <= 5, "more than what was in flight"
+    # In flight, or given within moments to the connections of the process that was killed.
+    at = killed - load._started
+    assert [(when - at, what) for when, what in report.failures if not -2 < when - at < 0.5] == []
     assert victim not in api_processes(stack)
     assert stack.host_pid("postgres") == postgres
     assert stack.host_pid("api-blue") == master
@@ -73,7 +75,7 @@ def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(stack: Stack, fig
     pid = stack.host_pid("nginx")
     arguments = ["8443", stack.host, token, str(FLOOD_SECONDS), str(stack.root / "secrets/tls/fullchain.pem")]
     argv = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, str(Path(flood.__file__)), *arguments]
-    stack.run("docker", "update", "--cpus", "0.05", container)
+    stack.run("docker", "update", "--cpus", "0.1", container)
     try:
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as many:
             begun = time.monotonic()
@@ -83,10 +85,10 @@ def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(stack: Stack, fig
             seen: dict[str, tuple[int, float]] = json.loads(many.communicate(timeout=60)[0])
     finally:
         stack.run("docker", "update", "--cpus", str(cpus), container)
-    healed = wait_until(stack.is_serving, 10, "ready again")
+    healed = wait_until(stack.is_serving, 30, "ready again")
     livez = max(seconds for _, seconds in probes)
     figure(
-        f"a twentieth of a core, {flood.CLIENTS * flood.CONNECTIONS} requests at once for {FLOOD_SECONDS} s: {seen} "
+        f"a tenth of a core, {flood.CLIENTS * flood.CONNECTIONS} requests at once for {FLOOD_SECONDS} s: {seen} "
         f"(count, slowest in s), /livez {livez:.1f} s at most, ready {healed:.1f} s after"
     )
     assert {"200", "503 overloaded"} <= set(seen)

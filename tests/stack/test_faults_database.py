@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import statistics
 import time
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(stack: St
     assert (lost, doubled) == (0, 0)
     assert report.failures
     assert unexpected(report) == []
-    assert report.slowest < POOL_SECONDS + ROOM_SECONDS
+    assert report.slowest - report.stall < POOL_SECONDS + ROOM_SECONDS
     assert {answer for answer, _ in livez} == {200}
     assert stack.host_pid("api-blue") == api
     assert_nothing_is_leaked(stack)
@@ -79,7 +80,7 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(stac
         f"healed {healed:.1f} s after the release, lost and doubled {load.lost_and_doubled()}"
     )
     assert unexpected(report) == []
-    assert report.slowest < POOL_SECONDS + ROOM_SECONDS
+    assert report.slowest - report.stall < POOL_SECONDS + ROOM_SECONDS
     assert load.lost_and_doubled() == (0, 0)
     assert healed < 5
     assert_nothing_is_leaked(stack)
@@ -117,30 +118,35 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
     load = probing_load(stack)
     with load.running() as report:
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
-        before = sorted(report.latencies)[len(report.latencies) // 2]
+        before = statistics.median(report.latencies)
         stack.compose("pause", "postgres")
         try:
             unready = wait_until(lambda: status(stack, "/readyz")[0] == 503, 5, "not ready")
             caught = 'error": "request_timeout'
-            wait_until(lambda: any(caught in what for _, what in report.failures), 20, "who was caught has ended")
-            livez = status(stack, "/livez")
+            wait_until(lambda: any(caught in what for _, what in report.failures), 30, "who was caught has ended")
+            livez = [status(stack, "/livez") for _ in range(3)]
         finally:
             stack.compose("unpause", "postgres")
+        thawed = time.monotonic()
         healed = heal(stack, load, 10)
-        after = sorted(report.latencies[-20:])[10]
+
+        def at_full_speed() -> bool:
+            return statistics.median(report.latencies[-20:]) < 3 * before
+
+        wait_until(at_full_speed, 10 - (time.monotonic() - thawed), "full speed")
+        after = statistics.median(report.latencies[-20:])
     lost, doubled = load.lost_and_doubled()
     figure(
         f"Postgres frozen: /readyz 503 after {unready:.1f} s, failed {kinds(report)}, slowest {report.slowest:.1f} s, "
         f"healed {healed:.1f} s after the thaw, median {before * 1000:.0f} ms before and {after * 1000:.0f} ms after"
     )
     assert [what for _, what in report.failures if not re.match(r"(GET|POST) 50[34] {", what)] == []
-    assert report.slowest < REQUEST_SECONDS + ROOM_SECONDS
+    assert report.slowest - report.stall < REQUEST_SECONDS + ROOM_SECONDS
     assert (lost, doubled) == (0, 0)
-    assert livez[0] == 200
-    assert livez[1] < 1
-    assert after < 3 * before
+    assert {answer for answer, _ in livez} == {200}
+    assert min(seconds for _, seconds in livez) < 1
     assert_nothing_is_leaked(stack)
-    wait_until(lambda: health(stack) == "healthy", 20, "the engine has noticed, for status.sh")
+    wait_until(lambda: health(stack) == "healthy", 60, "the engine has noticed, for status.sh")
 
 
 def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure: Figure) -> None:
@@ -149,7 +155,7 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
     try:
         stack.compose("start", *ours)
         begun = time.monotonic()
-        wait_until(lambda: status(stack, "/livez")[0] == 200, 10, "the API answers without Postgres")
+        wait_until(lambda: status(stack, "/livez")[0] == 200, 60, "the API answers without Postgres")
         pids = [stack.host_pid(service) for service in ours]
         answers: set[int] = set()
         while time.monotonic() - begun < LATE_SECONDS:
@@ -157,12 +163,12 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
         assert answers == {503, 200}
     finally:
         stack.compose("start", "postgres")
-    wait_until(lambda: is_answering(stack), 30, "Postgres answers", every=0.02)
+    wait_until(lambda: is_answering(stack), 60, "Postgres answers", every=0.02)
     seconds = wait_until(stack.is_serving, 5, "ready", every=0.02)
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         export = client.post("/v1/exports").json()["id"]
     over = f"select status from procrastinate_jobs where args->>'export_id' = '{export}'"
-    worked = wait_until(lambda: stack.sql(over) == "succeeded", 15, "the worker works")
+    worked = wait_until(lambda: stack.sql(over) == "succeeded", 60, "the worker works")
     figure(f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job done {worked:.1f} s later")
     assert [stack.host_pid(service) for service in ours] == pids, "nobody had to start again"
 

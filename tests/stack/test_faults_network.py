@@ -58,7 +58,7 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
         wait_until(lambda: len(report.acknowledged) > 10, 30, "the load is under way")
         with fault(stack):
             sent = report.sent
-            wait_until(lambda: report.sent > sent + 75, 20, "the fault lasts for five seconds of load")
+            wait_until(lambda: report.sent > sent + 75, 60, "the fault lasts for five seconds of load")
             assert status(stack, "/livez")[0] == 200
         healed = heal(stack, load, HEAL_SECONDS)
     lost, doubled = load.lost_and_doubled()
@@ -68,7 +68,7 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
     )
     assert (lost, doubled) == (0, 0)
     assert unexpected(report) == []
-    assert report.slowest < POOL_SECONDS + PEER_SECONDS + ROOM_SECONDS
+    assert report.slowest - report.stall < POOL_SECONDS + PEER_SECONDS + ROOM_SECONDS
     assert healed < HEAL_SECONDS
     if is_cut is not None:
         assert bool(report.failures) is is_cut
