@@ -79,7 +79,7 @@ def failed_job(stack: Stack) -> None:
         export = client.post("/v1/exports").json()["id"]
     job = f"args->>'export_id' = '{export}'"
     done = f"select count(*) from procrastinate_jobs where {job} and status = 'succeeded'"
-    wait_until(lambda: stack.sql(done) == "1", 30, "the export's job is done")
+    wait_until(lambda: stack.sql(done) == "1", 60, "the export's job is done")
     stack.sql(f"update procrastinate_jobs set status = 'failed' where {job}")
     assert stack.run("./scripts/status.sh", check=False).returncode == 1
 
@@ -95,7 +95,7 @@ def token_key_replaced(stack: Stack) -> None:
     file.write_text(secrets.token_urlsafe(32) + "\n", encoding="utf-8")
     file.chmod(0o444)
     stack.compose("up", "--detach", "--no-deps", "--force-recreate", "--wait", "api-blue")
-    wait_until(stack.is_serving, 20, "the new key serves")
+    wait_until(stack.is_serving, 60, "the new key serves")
     assert not accepts_the_earlier_token(stack)
 
 

@@ -97,7 +97,7 @@ def poison_job(stack: Stack) -> None:
     values = "'exports.write', 'exports.write', '{\"export_id\": \"no export has this id\"}'"
     job = stack.sql(f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) returning id")
     tried = f"select attempts >= 2 from procrastinate_jobs where id = {job}"
-    wait_until(lambda: stack.sql(tried) == "t", 30, "the job has failed twice")
+    wait_until(lambda: stack.sql(tried) == "t", 60, "the job has failed twice")
 
 
 JOB_INCIDENTS: dict[str, Callable[[Stack], None]] = {

@@ -20,6 +20,15 @@ PSQL = (
     *("--dbname=slipway", "--host=/tmp", "--command"),
 )
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+# Until somebody waits for this transaction, and then for longer than log_min_duration_statement (0.5 s) and shorter
+# than the API's lock timeout (2 s).
+WAIT_FOR_THE_OTHER = """do $$ begin
+    for look in 1..3000 loop
+        exit when exists (select from pg_locks where not granted and transactionid = pg_current_xact_id()::xid);
+        perform pg_sleep(0.02);
+    end loop;
+    perform pg_sleep(0.8);
+end $$"""
 CHUNK_BYTES = 4 * 1024**2
 DSN = "https://canarydsn7913586@sentry.invalid/1"
 
@@ -86,16 +95,16 @@ def slow_insert_of_a_user(stack: Stack, canaries: dict[str, str]) -> None:
     """Have Postgres log a registration as slow: the same address is being inserted by somebody else, who gives up."""
     row = "insert into users (id, email, password_hash) values (gen_random_uuid(), 'slow@example.com', 'x')"
     other = subprocess.Popen(
-        [*PSQL, f"begin; {row}; select pg_sleep(1.2); rollback"],
+        [*PSQL, f"begin; {row}; {WAIT_FOR_THE_OTHER}; rollback"],
         cwd=stack.root,
         env=stack.environment,
         stdout=subprocess.DEVNULL,
     )
-    wait_until(lambda: stack.sql(SLEEPING) != "0", 10, "the other one has inserted its row")
+    wait_until(lambda: stack.sql(SLEEPING) != "0", 30, "the other one has inserted its row")
     user = {"email": "slow@example.com", "password": canaries["password"]}
-    with stack.client(timeout=10) as client:
+    with stack.client() as client:
         assert client.post("/v1/users", json=user).status_code == 201
-    assert other.wait(10) == 0
+    assert other.wait(60) == 0
 
 
 def leaks(text: str, canaries: dict[str, str]) -> list[str]:

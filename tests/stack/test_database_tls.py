@@ -59,7 +59,7 @@ def port(stack: Stack, folder: Path) -> Iterator[int]:
     try:
         listing = stack.run("docker", "port", NAME, "5432/tcp").stdout
         published = int(listing.splitlines()[0].rpartition(":")[2])
-        wait_until(lambda: is_answering(published), 30, "Postgres answers")
+        wait_until(lambda: is_answering(published), 120, "Postgres answers")
         yield published
     finally:
         stack.run("docker", "rm", "--force", NAME, check=False)

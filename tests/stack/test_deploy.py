@@ -153,7 +153,7 @@ def test_two_deploys_at_once_one_wins_and_the_other_names_it(stack: Stack) -> No
     assert re.search(r"error: another command holds the lock: deploy by \w+, process \d+, since 2", second.stderr)
     assert f"process {first.pid}" in second.stderr
     assert seconds < 5
-    waiting = stack.run("./scripts/rollback.sh", "--wait-lock", "60")
+    waiting = stack.run("./scripts/rollback.sh", "--wait-lock", "300")
     assert waiting.returncode == 0
     first.stdout.read()
     assert first.wait(60) == 0

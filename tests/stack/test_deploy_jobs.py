@@ -28,7 +28,7 @@ def begin_slowly(exports: Exports) -> str:
     exports.stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     with exports.stack.client(timeout=30) as client:
         export = exports.ask(client)
-    wait_until(lambda: exports.events(export, "started") == 1, 15, "the worker has it in hand")
+    wait_until(lambda: exports.events(export, "started") == 1, 60, "the worker has it in hand")
     return export
 
 
@@ -50,11 +50,11 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(stack: Stack
             assert [finishing.events(in_drain, kind) for kind in ("started", "succeeded")] == [1, 0]
             speed_up(finishing)
             wait_until(lambda: finishing.events(in_drain, "succeeded") == 1, 20, "what ends in the drain is finished")
-            back = wait_until(lambda: returning.events(given_back, "started") == 2, 40, "what does not is given back")
+            back = wait_until(lambda: returning.events(given_back, "started") == 2, 90, "what does not is given back")
             speed_up(returning)
             stack.vary()
             stack.deploy()
-        stream.wait_until_done(60)
+        stream.wait_until_done(180)
         assert stack.live()[0] != first[0]
         assert finishing.events(in_drain, "started") == 1, "the former worker finished it"
         figure(f"two deploys under {len(stream.acknowledged)} exports, {back:.0f} s until a long one was given back")
@@ -76,8 +76,8 @@ def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(stack: Stack,
         time.sleep(WORKER_DRAIN_SECONDS + 2)  # by then a drain that nobody called off is over
         with stack.client(timeout=30) as client:
             export = after.ask(client)
-        took = wait_until(lambda: after.events(export, "succeeded") == 1, 20, "somebody takes jobs")
+        took = wait_until(lambda: after.events(export, "succeeded") == 1, 60, "somebody takes jobs")
         figure(f"rollback in the drain: an export after it was done in {took:.1f} s")
         speed_up(slow)
-        slow.wait_until_done(60)
+        slow.wait_until_done(180)
         assert [*slow.lost_and_doubled(), *after.lost_and_doubled()] == [[], [], [], []]

@@ -91,7 +91,7 @@ def break_redis(stack: Stack) -> None:
     file = stack.root / "redis/redis.conf"
     file.write_text(file.read_text(encoding="utf-8") + "no-such-directive yes\n", encoding="utf-8")
     stack.compose("restart", "redis")
-    wait_until(lambda: stack.inspect("redis")["RestartCount"] > 2, 30, "redis restarts again and again")
+    wait_until(lambda: stack.inspect("redis")["RestartCount"] > 2, 60, "redis restarts again and again")
 
 
 def kill_everything(stack: Stack) -> None:
@@ -127,7 +127,7 @@ def hold_the_migration_lock(stack: Stack) -> None:
     session.stdin.write(f"begin; select pg_advisory_lock({ADVISORY_KEY});\n")
     session.stdin.flush()
     aged = "select count(*) from pg_stat_activity where state = 'idle in transaction' and now() - xact_start > '11 s'"
-    wait_until(lambda: stack.sql(aged) == "1", 40, "the transaction is old enough")
+    wait_until(lambda: stack.sql(aged) == "1", 60, "the transaction is old enough")
 
 
 INJECTIONS: dict[str, Callable[[Stack], None]] = {
@@ -224,7 +224,7 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
         for line in block.splitlines():
             assert not is_misused(stack, line), line
     execute(stack, "\n".join(blocks(parts["Mitigation"])))
-    wait_until(stack.is_serving, 20, f"the mitigation of {name} ended it")
+    wait_until(stack.is_serving, 60, f"the mitigation of {name} ended it")
     for block in blocks(parts["Verification"]):
         execute(stack, block)
     if name == "a-job-fails-again-and-again":

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.stack
 HOST = b"Host: localhost\r\n"
 POST = b"POST /v1/items HTTP/1.1\r\n" + HOST
 BODY_BYTES = 1024 * 1024
+KEPT_BACK_BYTES = 1024
 STALL_SECONDS = 10  # client_header_timeout and client_body_timeout in nginx/conf.d/20-limits.conf
 
 
@@ -210,13 +211,19 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
     head = POST + b"Content-Length: %d\r\n\r\n" % BODY_BYTES
     started = time.monotonic()
     with contextlib.ExitStack() as held:
-        # The last byte never comes: each body is held, as long as it may stall.
+        # The last bytes never come: each body is held, as long as it may stall.
         stalled = [held.enter_context(connected(stack)) for _ in range(most)]
         for connection in stalled:
-            connection.sendall(head + b"x" * (BODY_BYTES - 1))
+            connection.sendall(head + b"x" * (BODY_BYTES - KEPT_BACK_BYTES))
         used = ["exec", "--no-TTY", "nginx", "df", "--output=used", "/tmp"]
-        # In kilobytes; the last piece of each body is in its buffer (client_body_buffer_size).
-        wait_until(lambda: int(stack.compose(*used).split()[1]) >= most * (1024 - 64), 5, "nginx holds all bodies")
+
+        def are_held() -> bool:
+            for connection in stalled:
+                connection.sendall(b"x")  # however long all this takes, none has stalled for long
+            # In kilobytes; the last piece of each body is in its buffer (client_body_buffer_size).
+            return int(stack.compose(*used).split()[1]) >= most * (1024 - 64)
+
+        wait_until(are_held, 30, "nginx holds all bodies")
         over = held.enter_context(connected(stack))
         over.sendall(head)
         got = answer(over)
@@ -225,6 +232,7 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
         # Another address: nginx's own. The body is above client_body_buffer_size, so that it needs the tmpfs.
         ask = "head -c 500000 /dev/zero | curl -sk -o /dev/null -w '%{http_code}' --max-time 5 --data-binary @-"
         url = f"--resolve {stack.host}:8443:127.0.0.1 https://{stack.host}:8443/v1/items"
+        assert are_held()
         assert stack.compose("exec", "--no-TTY", "nginx", "sh", "-c", f"{ask} {url}") == "401"
         for connection in stalled:
             connection.setblocking(False)

@@ -133,7 +133,7 @@ async def read(statement):
 async def main():
     for broken in ("SELECT 1 AS seen FROM pg_sleep(5)", "SELECT pg_terminate_backend(pg_backend_pid())", "nonsense"):
         try:
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(2):
                 await read(broken)
         except (TimeoutError, psycopg.Error) as error:
             print(type(error).__name__, await read("SELECT 'own' AS seen"))

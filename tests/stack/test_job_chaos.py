@@ -6,6 +6,7 @@ import re
 import signal
 import statistics
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -66,12 +67,13 @@ class Killer:
         def ready() -> list[str]:
             return [name for name, at in self.killed_at.items() if time.monotonic() - at > LEAST_LIFE_SECONDS]
 
-        wait_until(ready, LEAST_LIFE_SECONDS + 1, "a service that may be killed")
+        wait_until(ready, LEAST_LIFE_SECONDS + 30, "a service that may be killed")
         service = self.random.choice(ready())
+        wait_until(lambda: self.stack.host_pid(service), 60, f"{service} runs")
         pid = self.stack.host_pid(service)
-        if pid:
+        with suppress(ProcessLookupError):  # it has just ended by itself, as a worker does without Postgres
             os.kill(pid, signal.SIGKILL)
-            self.count += 1
+        self.count += 1
         wait_until(lambda: self.stack.host_pid(service) not in {0, pid}, 60, f"{service} runs again")
         self.killed_at[service] = time.monotonic()
 

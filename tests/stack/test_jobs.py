@@ -69,8 +69,8 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
             poison.poison(stack, export, kind, attempts_left=left)
         ask(healthy, 30)
         poison.start(stack, "WORKER_MEMORY=256m")
-        wait_until(lambda: is_over(stack, raises, takes_long, grows), 30, "the harmful jobs have ended")
-        healthy.wait_until_done(30)
+        wait_until(lambda: is_over(stack, raises, takes_long, grows), 120, "the harmful jobs have ended")
+        healthy.wait_until_done(120)
         assert healthy.lost_and_doubled() == ([], [])
     assert [job(stack, export)["status"] for export in (raises, takes_long, grows)] == ["failed", "failed", "succeeded"]
     failed = f"select count(*) from exports where status = 'failed' and id in ('{raises}', '{takes_long}')"
@@ -79,9 +79,11 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
     def is_replaced() -> bool:
         return int(stack.inspect("worker-green")["RestartCount"]) >= 1
 
-    wait_until(is_replaced, 20, "the process that took too much memory is replaced")
+    wait_until(is_replaced, 90, "the process that took too much memory is replaced")
     seen = actions(stack, "worker-green")
-    (late,) = [line for line in seen if line["action"] == "job_timed_out"]
+    # Of the others one may have been too slow for its two seconds, on a busy machine; it was tried again.
+    took_long = job(stack, takes_long)["id"]
+    (late,) = [line for line in seen if line["action"] == "job_timed_out" and str(line["job_id"]) == took_long]
     assert (late["task"], late["limit_s"], late["attempts"]) == ("exports.write", 2, 5)
     assert late["request_id"]
     assert [line for line in seen if line["action"] == "worker_over_memory"]
@@ -98,10 +100,10 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(stack
         for export in beside:
             poison.poison(stack, export, "slow")  # in hand while the loop is blocked
         poison.start(stack)
-        seconds = wait_until(lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 30, "the worker ends itself")
+        seconds = wait_until(lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 90, "the worker ends itself")
         ask(healthy, 20)
-        wait_until(lambda: is_over(stack, blocks), 30, "the job is set aside")
-        healthy.wait_until_done(60)
+        wait_until(lambda: is_over(stack, blocks), 120, "the job is set aside")
+        healthy.wait_until_done(180)
         assert healthy.lost_and_doubled() == ([], [])
     assert job(stack, blocks)["status"] == "failed"
     logs = stack.compose("logs", "--no-color", "worker-green")
@@ -123,7 +125,7 @@ def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stac
     finally:
         stack.compose("up", "--detach", "--no-deps", "--wait", "worker-blue")
     try:
-        exports.wait_until_done(15)
+        exports.wait_until_done(60)
         assert job(stack, known)["status"] == "succeeded"
         assert stack.sql(f"select status from procrastinate_jobs where id = {foreign}") == "todo"
     finally:
@@ -141,18 +143,18 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(stack: Stack, f
     ).stdout.strip()
     ticks = f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
     try:
-        wait_until(lambda: int(stack.sql(ticks)) >= 3, 30, "several ticks")
+        wait_until(lambda: int(stack.sql(ticks)) >= 3, 90, "several ticks")
         children = set(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split())
         assert len(children) == 2
         os.kill(int(min(children)), signal.SIGKILL)
         now = int(stack.sql(ticks))
-        wait_until(lambda: int(stack.sql(ticks)) >= now + 2, 30, "the ticks go on")
+        wait_until(lambda: int(stack.sql(ticks)) >= now + 2, 90, "the ticks go on")
 
         def is_replaced() -> bool:
             left = set(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split())
             return len(left) == 2 and left != children
 
-        wait_until(is_replaced, 20, "another process takes its place")
+        wait_until(is_replaced, 90, "another process takes its place")
     finally:
         stack.run("docker", "rm", "--force", other)
     assert metrics(stack, "worker-green", 9101), "each process tells of its own jobs"
@@ -164,9 +166,10 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(stack: Stack, f
 
 
 def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
+    stack.sql("delete from procrastinate_jobs where status = 'failed'")  # of whichever test before
     exports = Exports(stack)
     one, two, three = ask(exports, 3)
-    exports.wait_until_done(30)
+    exports.wait_until_done(120)
     ids = {export: job(stack, export)["id"] for export in (one, two, three)}
     for export in (one, two):
         stack.sql(f"update procrastinate_jobs set status = 'failed', attempts = 5 where id = {ids[export]}")
@@ -183,7 +186,7 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     assert stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "no.such", check=False).returncode == 1
     done = stack.run("./scripts/jobs.sh", "retry", ids[one])
     assert f"1 given back to the worker: {ids[one]}" in done.stdout
-    wait_until(lambda: job(stack, one)["status"] == "succeeded", 15, "the worker has done it")
+    wait_until(lambda: job(stack, one)["status"] == "succeeded", 60, "the worker has done it")
     done = stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "exports.write")
     assert f"1 discarded: {ids[two]}" in done.stdout
     assert stack.run("./scripts/jobs.sh", "list").stdout.splitlines() == ["no job has failed"]
@@ -199,12 +202,12 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
     exports = Exports(stack)
     before = told()
     ask(exports, 5)
-    exports.wait_until_done(30)
+    exports.wait_until_done(120)
     # Of a queue that nobody takes: one waits, and one has failed.
     one_of_each = "('no.such', 'waits', 'todo'), ('no.such', 'fails', 'failed')"
     stack.sql(f"insert into procrastinate_jobs (queue_name, task_name, status) values {one_of_each}")
     try:
-        wait_until(lambda: told().get(oldest, 0) > 0, 20, "the queue is shown")
+        wait_until(lambda: told().get(oldest, 0) > 0, 60, "the queue is shown")
         shown = told()
     finally:
         stack.sql("delete from procrastinate_jobs where queue_name = 'no.such'")
@@ -223,7 +226,7 @@ def test_jobs_need_no_redis(stack: Stack) -> None:
         with ledger_kept(stack):
             exports = Exports(stack)
             ask(exports, 5)
-            exports.wait_until_done(30)
+            exports.wait_until_done(120)
             assert exports.failures == []
             assert exports.lost_and_doubled() == ([], [])
     finally:
@@ -253,7 +256,7 @@ def test_exports_that_are_over_are_deleted_however_many_there_are(stack: Stack) 
     stack.sql(f"insert into export_chunks (export_id, seq, content) values ('{fresh}', 0, 'a')")
     stack.compose("exec", "--no-TTY", "worker-blue", "python", "-c", EXPIRE)
     assert stack.sql("select count(*) from exports where status = 'finished' and expires_at < now()") == "0"
-    assert stack.sql("select count(*) from exports where status = 'expired'") >= "45"
+    assert int(stack.sql("select count(*) from exports where status = 'expired'")) >= 45
     left = "select count(*) from export_chunks c join exports e on e.id = c.export_id where e.status = 'expired'"
     assert stack.sql(left) == "0"
     assert stack.sql(f"select status from exports where id = '{stuck}'") == "failed"

@@ -55,7 +55,7 @@ def run_schemathesis(stack: Stack, folder: Path, token: str, session: str) -> su
     argv += ["--checks", "all", "--continue-on-failure", "--request-timeout", "20", "--report-json-path", "report.json"]
     argv += ["--seed", str(SEED), "--max-examples", str(EXAMPLES), "--generation-database", "none"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": stack.host}  # for the hooks; never by a proxy
-    return subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_every_operation_does_what_its_description_says(

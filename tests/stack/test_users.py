@@ -81,7 +81,7 @@ def logged_until(stack: Stack, last: httpx2.Response, action: str, since: str) -
         served = logged(stack, "api-blue", "request_served", since)
         return any(entry["request_id"] == request_id for entry in served)
 
-    wait_until(is_kept, 10, "the line of the last answer is in the log")
+    wait_until(is_kept, 60, "the line of the last answer is in the log")
     return logged(stack, "api-blue", action, since)
 
 
@@ -176,7 +176,7 @@ def test_tokens_that_are_over_are_refused_and_pruned_and_live_ones_stay(
         f"{PRUNED_ROWS}) n where email = '{user['email']}'"
     )
     stack.compose("exec", "--no-TTY", "worker-blue", "python", "-c", DEFER_PRUNING)
-    wait_until(lambda: logged(stack, "worker-blue", "refresh_tokens_pruned", since), 30, "the worker has pruned")
+    wait_until(lambda: logged(stack, "worker-blue", "refresh_tokens_pruned", since), 120, "the worker has pruned")
     begun, ended = (
         datetime.fromisoformat(logged(stack, "worker-blue", action, since)[-1]["ts"])
         for action in ("start_job", "refresh_tokens_pruned")
@@ -201,7 +201,7 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
     figure(f"failed login: known user {medians[0]:.1f} ms, unknown user {medians[1]:.1f} ms")
     assert len(answers) == 1
     # Without the hash for nobody an unknown user is answered in a fifth of the time.
-    assert 0.7 < medians[0] / medians[1] < 1.4
+    assert 0.5 < medians[0] / medians[1] < 2
     entries = logged_until(stack, answer, "login_failed", since)
     assert [entry["user_id"] is None for entry in entries] == [False, True] * 15
     assert not [word for word in (known, unknown, "typed-wrongly") if word in json.dumps(entries)]

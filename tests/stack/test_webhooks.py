@@ -85,11 +85,11 @@ def user(stack: Stack, receiver: Receiver) -> Iterator[User]:
 
 def test_the_changes_of_an_item_arrive_signed_and_in_order(user: User, receiver: Receiver, figure: Figure) -> None:
     item = user.create("rope")
-    seconds = wait_until(lambda: receiver.delivered(user.id), 10, "the first event arrives", every=0.01)
+    seconds = wait_until(lambda: receiver.delivered(user.id), 60, "the first event arrives", every=0.01)
     figure(f"webhook: {seconds * 1000:.0f} ms from the answer of the change to its event")
     user.rename(item, "line")
     assert user.client.delete(f"/v1/items/{item}").status_code == 204
-    wait_until(lambda: len(receiver.delivered(user.id)) == 3, 10, "all events arrive")
+    wait_until(lambda: len(receiver.delivered(user.id)) == 3, 60, "all events arrive")
     got = receiver.delivered(user.id)
     assert [one.event["type"] for one in got] == ALL
     assert [one.event["data"]["name"] for one in got] == ["rope", "line", "line"]
@@ -97,7 +97,7 @@ def test_the_changes_of_an_item_arrive_signed_and_in_order(user: User, receiver:
     assert [one.event["timestamp"] for one in got] == sorted(one.event["timestamp"] for one in got)
     assert all(one.is_signed_by(user.secret) for one in got)
     assert not any(one.is_signed_by("whsec_" + "A" * 43 + "=") for one in got)
-    wait_until(lambda: len(user.deliveries("delivered")) == 3, 5, "the log says so")
+    wait_until(lambda: len(user.deliveries("delivered")) == 3, 60, "the log says so")
     log = user.deliveries()
     assert [one["id"] for one in log] == [one.id for one in got]
     assert {(one["attempts"], one["last_status_code"], one["next_attempt_at"]) for one in log} == {(1, 204, None)}
@@ -107,7 +107,7 @@ def test_a_secret_is_rotated_without_an_event_that_either_side_refuses(user: Use
     new = user.client.post(f"{user.path}/secret").json()
     assert new["previous_secret_until"]
     user.create("rope")
-    wait_until(lambda: receiver.delivered(user.id), 10, "the event arrives")
+    wait_until(lambda: receiver.delivered(user.id), 60, "the event arrives")
     (got,) = receiver.delivered(user.id)
     assert got.is_signed_by(user.secret)
     assert got.is_signed_by(new["secret"])
@@ -137,7 +137,7 @@ def test_an_event_its_item_and_its_job_are_of_one_transaction(stack: Stack, user
         assert len({stack.sql(question) for question in [*ids, newest]}) == 1
     finally:
         stack.compose("start", "worker-blue")
-    wait_until(lambda: user.deliveries("delivered"), 20, "the event is delivered")
+    wait_until(lambda: user.deliveries("delivered"), 60, "the event is delivered")
 
 
 def test_order_holds_under_errors_and_a_killed_worker(
@@ -154,7 +154,7 @@ def test_order_holds_under_errors_and_a_killed_worker(
             return 500
         if number == 1 and not free.is_set():
             held.set()
-            free.wait(8)  # in hand while its worker is killed
+            free.wait(60)  # in hand while its worker is killed
         return 200
 
     receiver.answer = answer
@@ -162,12 +162,12 @@ def test_order_holds_under_errors_and_a_killed_worker(
     for number in range(1, 5):
         for item in items:
             user.rename(item, str(number))
-    assert held.wait(10)
+    assert held.wait(60)
     pid = stack.host_pid("worker-blue")
     os.kill(pid, signal.SIGKILL)
     free.set()
-    wait_until(lambda: stack.host_pid("worker-blue") not in {0, pid}, 30, "the worker runs again")
-    seconds = wait_until(lambda: len(user.deliveries("delivered")) == 15, 60, "every event is delivered")
+    wait_until(lambda: stack.host_pid("worker-blue") not in {0, pid}, 60, "the worker runs again")
+    seconds = wait_until(lambda: len(user.deliveries("delivered")) == 15, 180, "every event is delivered")
     figure(f"webhooks: 15 events, 3 refused once, worker killed: all delivered {seconds:.1f} s after it was back")
     for item in items:
         names = [int(one.event["data"]["name"]) for one in receiver.received if one.item == item]
@@ -181,13 +181,13 @@ def test_order_holds_under_errors_and_a_killed_worker(
 def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(stack: Stack, user: User, receiver: Receiver) -> None:
     receiver.answer = lambda one: 503 if one.event["data"]["name"] == "bad" else 200
     item = user.create("bad")
-    wait_until(lambda: user.deliveries() and user.deliveries()[0]["last_status_code"] == 503, 10, "it is refused")
+    wait_until(lambda: user.deliveries() and user.deliveries()[0]["last_status_code"] == 503, 60, "it is refused")
     user.rename(item, "good")
     assert user.client.post(f"{user.path}/deliveries/{user.deliveries()[0]['id']}/replay").status_code == 409
     assert receiver.delivered(user.id) == [], "the second waits for the first"
     stack.sql(f"update webhook_deliveries set attempts = 12 where item_id = '{item}' and last_status_code = 503")
-    wait_until(lambda: user.deliveries("failed"), 20, "it is set aside after its last attempt")
-    wait_until(lambda: receiver.delivered(user.id), 10, "the next one passes")
+    wait_until(lambda: user.deliveries("failed"), 60, "it is set aside after its last attempt")
+    wait_until(lambda: receiver.delivered(user.id), 60, "the next one passes")
     (failed,) = user.deliveries("failed")
     assert (failed["attempts"], failed["last_error"], failed["next_attempt_at"]) == (13, "status 503", None)
 
@@ -196,21 +196,21 @@ def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(stack: Stack, use
     assert user.client.post(f"{user.path}/replay", json=later).json() == {"replayed": 0}
     replayed = user.client.post(f"{user.path}/replay", json={"since": failed["created_at"]})
     assert (replayed.status_code, replayed.json()) == (202, {"replayed": 1})
-    wait_until(lambda: len(receiver.delivered(user.id)) == 2, 10, "it arrives")
-    wait_until(lambda: len(user.deliveries("delivered")) == 2, 5, "the log says so")
+    wait_until(lambda: len(receiver.delivered(user.id)) == 2, 60, "it arrives")
+    wait_until(lambda: len(user.deliveries("delivered")) == 2, 60, "the log says so")
     again = user.client.post(f"{user.path}/deliveries/{failed['id']}/replay")
     assert (again.status_code, again.json()["status"]) == (202, "pending")
-    wait_until(lambda: len(receiver.delivered(user.id)) == 3, 10, "one that was delivered is sent again too")
+    wait_until(lambda: len(receiver.delivered(user.id)) == 3, 60, "one that was delivered is sent again too")
     assert [one.id for one in receiver.delivered(user.id)][1:] == [failed["id"]] * 2, "under its old id"
 
 
 def test_410_disables_and_a_redirect_is_not_followed(user: User, receiver: Receiver) -> None:
     receiver.answer = lambda one: 307 if one.event["data"]["name"] == "redirect" else 410
     user.create("redirect")
-    wait_until(lambda: user.deliveries()[0]["last_status_code"] == 307, 10, "it is refused")
+    wait_until(lambda: user.deliveries()[0]["last_status_code"] == 307, 60, "it is refused")
     assert user.deliveries()[0]["status"] == "pending"
     user.create("gone")
-    wait_until(lambda: not user.client.get(user.path).json()["is_enabled"], 10, "the webhook is disabled")
+    wait_until(lambda: not user.client.get(user.path).json()["is_enabled"], 60, "the webhook is disabled")
     assert [one["status"] for one in user.deliveries()] == ["failed", "failed"], "nothing is left waiting"
     assert not [one for one in receiver.received if one.headers[":path"] == "/redirected"]
     refused = user.client.post(f"{user.path}/replay", json={"since": "2020-01-01T00:00:00Z"})
@@ -222,9 +222,9 @@ def test_a_dead_host_opens_its_circuit(stack: Stack, user: User, receiver: Recei
     assert user.client.put(user.path, json={"url": dead, "event_types": ALL}).status_code == 200
     for _ in range(6):
         user.create("rope")
-    wait_until(lambda: len([d for d in user.deliveries() if d["last_error"]]) == 6, 20, "each was tried")
-    wait_until(lambda: any("left alone" in (d["last_error"] or "") for d in user.deliveries()), 20, "circuit is open")
-    assert "circuit_opened" in stack.compose("logs", "--no-color", "--since", "2m", "worker-blue")
+    wait_until(lambda: len([d for d in user.deliveries() if d["last_error"]]) == 6, 60, "each was tried")
+    wait_until(lambda: any("left alone" in (d["last_error"] or "") for d in user.deliveries()), 60, "circuit is open")
+    assert "circuit_opened" in stack.compose("logs", "--no-color", "--since", "10m", "worker-blue")
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://postgres/", "https://169.254.169.254/latest"])
@@ -239,13 +239,13 @@ def test_a_name_that_came_to_lead_inside_is_refused_when_sending(stack: Stack, u
     inside = user.url.partition(":")[0] + "s://redis/"
     stack.sql(f"update webhook_subscriptions set url = '{inside}' where owner_id = '{user.id}'")
     user.create("rope")
-    wait_until(lambda: user.deliveries()[0]["last_error"], 10, "it was tried")
+    wait_until(lambda: user.deliveries()[0]["last_error"], 60, "it was tried")
     assert user.deliveries()[0]["last_error"] == "refused: the host has no public address"
 
 
 def test_what_belongs_to_a_user_goes_with_the_user(stack: Stack, user: User) -> None:
     user.create("rope")
-    wait_until(lambda: user.deliveries("delivered"), 10, "the event is delivered")
+    wait_until(lambda: user.deliveries("delivered"), 60, "the event is delivered")
     stack.sql(f"delete from users where id = '{user.id}'")
     subscription = user.path.rpartition("/")[2]
     assert stack.sql(f"select count(*) from webhook_deliveries where subscription_id = '{subscription}'") == "0"
