@@ -136,7 +136,7 @@ def test_the_log_names_what_was_asked_for_and_no_query(stack: Stack, line: bytes
         found[:] = stack.run("./scripts/logs.sh", "nginx", "--request", request, check=False).stdout.splitlines()
         return bool(found)
 
-    wait_until(logged, 10, "nginx's line")
+    wait_until(logged, 60, "nginx's line")
     entry = json.loads(found[0].partition("| ")[2])
     assert (entry["method"], entry["path"]) == (method, path)
     assert "hidden" not in found[0]
