@@ -9,8 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -94,6 +94,22 @@ def _as_typed(argv: Sequence[str], env: dict[str, str] | None) -> str:
     return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()), shlex.join(argv)])
 
 
+@contextmanager
+def _signals_held(held: list[int]) -> Iterator[None]:
+    """Put what would stop this program off while a command starts: until its process is known nobody could end it."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is stopped by signals
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in former:
+        signal.signal(number, lambda received, _: held.append(received))
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
 class RealRunner:
     """Does it."""
 
@@ -122,24 +138,28 @@ class RealRunner:
 
     def _run(self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None) -> Result:
         started = time.monotonic()
+        held: list[int] = []
         try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                # The mark lets a later command find what this one left running, if it is killed (stories/lock.py).
-                env={**os.environ, RUN_MARK: str(os.getpid()), **(env or {})},
-                # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
-                start_new_session=True,
-            )
+            with _signals_held(held):
+                process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    # The mark lets a later command find what this one left running, if it is killed (stories/lock.py).
+                    env={**os.environ, RUN_MARK: str(os.getpid()), **(env or {})},
+                    # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
+                    start_new_session=True,
+                )
         except FileNotFoundError:
             return Result(127, err=f"{argv[0]} is not installed")
         except PermissionError:
             return Result(126, err=f"{argv[0]} may not be run by this user")
         try:
+            for number in held:
+                signal.raise_signal(number)
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started

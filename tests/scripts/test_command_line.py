@@ -150,7 +150,7 @@ def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(copy: 
         running.send_signal(number)
         out, errors = running.communicate(timeout=30)
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    assert (running.returncode, out) == (130, "")
+    assert (running.returncode, out) == (130, ""), errors
     assert errors.splitlines() == [
         f"error: stopped by {name}",
         "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); running: no container",

@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stack.failure import Failure
@@ -98,6 +100,25 @@ def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> No
         os.kill(pid, 9)
     assert not survived
     assert time.monotonic() - started < 50  # it was stopped, not waited for
+
+
+def test_a_signal_that_comes_while_a_command_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            begun.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        RealRunner().read(["sleep", "60"])
+    (pid,) = begun
+    survived = is_running(pid)
+    if survived:
+        os.kill(pid, signal.SIGKILL)
+    assert not survived
 
 
 def test_a_started_program_outlives_its_session_and_writes_its_log(tmp_path: Path) -> None:
