@@ -3,6 +3,7 @@
 import asyncio
 import select
 import time
+import traceback
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -97,6 +98,16 @@ class _Connection(psycopg.AsyncConnection[Any]):
     psycopg asks the server to cancel and waits up to 10 s for that, which a server that hangs does not do. Here the
     connection is closed at once; the server notices within client_connection_check_interval.
     """
+
+    @classmethod
+    async def connect(cls, *arguments: Any, **options: Any) -> "_Connection":
+        try:
+            return await super().connect(*arguments, **options)
+        except asyncio.CancelledError as error:
+            # What has begun is known to these frames alone, and would hold one of Postgres' places until Python
+            # collects its garbage.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     async def wait(
         self,

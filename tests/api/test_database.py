@@ -1,0 +1,39 @@
+"""Connections to a database that does not answer; what one that answers does is tested on the stack."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy.exc
+
+from api.database import Database
+from tests.api.settings_for_tests import make_settings
+
+
+@pytest.fixture
+def _no_garbage_collection() -> Iterator[None]:
+    """A process that is idle afterwards collects nothing for long."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_garbage_collection")
+def test_a_connection_that_came_too_late_is_closed_and_not_left_to_chance() -> None:
+    async def scenario() -> None:
+        gone = asyncio.Event()
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(1024):  # as a server that hangs, until the client lets go
+                pass
+            gone.set()
+            writer.close()
+
+        async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+            database = Database(make_settings(database_port=server.sockets[0].getsockname()[1]))
+            with pytest.raises(sqlalchemy.exc.TimeoutError):
+                await database.fetch_one("select 1", {})
+            await asyncio.wait_for(gone.wait(), 20)
+
+    asyncio.run(scenario())
