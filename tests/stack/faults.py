@@ -165,7 +165,11 @@ def assert_nothing_is_leaked(stack: Stack) -> None:
     wait_until(lambda: stack.metrics()["slipway_database_pool_in_use"] == 0, 30, "every place is given back")
     left = f"select count(*), count(*) filter (where state <> 'idle') {API_SESSIONS}"
     size = int(stack.metrics()["slipway_database_pool_size"])
-    wait_until(lambda: sessions_fit(stack.sql(left), size), 60, "Postgres has let go of what was broken off")
+    try:
+        wait_until(lambda: sessions_fit(stack.sql(left), size), 60, "Postgres has let go of what was broken off")
+    except AssertionError:
+        print(stack.sql(f"select pid, state, wait_event, backend_start, state_change, query {API_SESSIONS}"), size)
+        raise
 
 
 def sessions_fit(row: str, most: int) -> bool:

@@ -30,7 +30,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> float:
-    """Wait until the condition holds; return how many seconds there were until the look that found it began.
+    """Wait until the condition holds and return how many seconds that took.
 
     Fail when a look that began after the deadline found nothing: one may take half a second itself.
     """
@@ -39,7 +39,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: f
         assert looked - started < seconds, f"not within {seconds} s: {what}"
         time.sleep(every)
         looked = time.monotonic()
-    return looked - started
+    return time.monotonic() - started
 
 
 class Stack:
