@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # Sourced by entrypoint.sh and upgrade.sh: where the database is, and how a new directory for one is made.
 
 readonly root=/var/lib/postgresql/data
