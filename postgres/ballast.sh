@@ -14,7 +14,7 @@ held=0
 [[ ! -e $file ]] || held=$(du --block-size=1 "$file" | cut --fields=1)
 ((held < size || held > size + 1024 * 1024)) || exit 0
 
-rm -f "$file"
+rm -f "$file" "$file.new" # the second of a start that was cut off
 read -r total free < <(df --block-size=1 --output=size,avail "$root" | tail -n 1)
 if ((size == 0)); then
 	exit 0

@@ -25,10 +25,9 @@ NUMBER_KEYS = (
     "WORKER_CONCURRENCY",
     "BACKUP_HOURS",
     "BACKUP_FULL_HOURS",
-    "BACKUP_KEEP_FULL",
     "DRILL_HOURS",
-    "POSTGRES_BALLAST_MB",
 )
+WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_FULL")
 SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")
@@ -204,6 +203,11 @@ def _check_values(project: Project) -> None:
         f"{key} is not a number"
         for key in NUMBER_KEYS
         if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "0")
+    ]
+    faults += [
+        f"{key} is not a whole number"
+        for key in WHOLE_KEYS
+        if not re.fullmatch(r"0|[1-9]\d*", project.values.get(key) or "0")
     ]
     rate = project.values.get("RATE_LIMIT_PER_SECOND") or "1"
     if not rate.isdecimal() or int(rate) < 1:

@@ -133,7 +133,10 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
     question = ["sh", "-c", POSTGRES_DISK]
     answer = runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *question))
     if answer.code != 0:
-        mount = f"{project.name}_postgres:/var/lib/postgresql/data:ro"
+        volume = f"{project.name}_postgres"
+        if runner.read(["docker", "volume", "inspect", volume]).code != 0:  # to mount it would make it
+            return False, "disk postgres", f"there is no volume {volume}"
+        mount = f"{volume}:/var/lib/postgresql/data:ro"
         image = project.base("postgres")
         argv = engine.throwaway_argv(image, question, mounts=[mount], user="postgres", environment={})
         answer = runner.read(argv)

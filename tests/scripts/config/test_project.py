@@ -127,3 +127,13 @@ def test_an_env_that_is_not_text_is_a_failure_and_no_traceback(checkout: Path) -
     (checkout / ".env").write_bytes(b"SLIPWAY_HOST=\xff\n")
     with pytest.raises(Failure):
         load(checkout)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_FULL", "1.5")]
+)
+def test_a_number_that_must_be_whole_is_refused_otherwise(checkout: Path, key: str, value: str) -> None:
+    file = checkout / ".env"
+    file.write_text(file.read_text(encoding="utf-8").replace(f"{key}=\n", f"{key}={value}\n"), encoding="utf-8")
+    with pytest.raises(Failure, match=f"{key} is not a whole number"):
+        load(checkout)

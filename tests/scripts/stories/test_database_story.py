@@ -34,6 +34,7 @@ def test_a_volume_without_ballast_is_not_ok_unless_none_is_wanted(runner: Record
 def test_the_volume_of_a_postgres_that_does_not_run_is_looked_at_all_the_same(
     runner: RecordingRunner, loaded: Project
 ) -> None:
+    runner.reply("docker volume inspect", Result(0))
     runner.reply("docker run", Result(0, "800000000 1000000000\n1\n"))
     runner.reply("docker compose exec", Result(1, err="service postgres is not running\n"))
     assert status.postgres_disk(runner, loaded)[0]
@@ -41,6 +42,13 @@ def test_the_volume_of_a_postgres_that_does_not_run_is_looked_at_all_the_same(
     assert f"--volume {loaded.name}_postgres:/var/lib/postgresql/data:ro" in runner.asked[-1]
     runner.reply("docker run", Result(125, err="no such volume\n"))
     assert status.postgres_disk(runner, loaded) == (False, "disk postgres", "no such volume")
+
+
+def test_a_volume_that_is_gone_is_told_and_not_made_by_looking(runner: RecordingRunner, loaded: Project) -> None:
+    runner.reply("docker compose exec", Result(1, err="service postgres is not running\n"))
+    runner.reply("docker volume inspect", Result(1))
+    assert status.postgres_disk(runner, loaded) == (False, "disk postgres", "there is no volume slipway_postgres")
+    assert not any(command.startswith("docker run") for command in runner.asked)
 
 
 def test_a_base_image_of_another_major_version_is_refused_before_the_running_one_is_replaced(
