@@ -74,7 +74,7 @@ _main() {
 	if [[ ! -s $data/PG_VERSION ]]; then
 		# (!) An empty database in the place of a lost one would be served as if nothing had happened.
 		[[ ! -e $archive ]] || fail "the volume holds no database, but there are backups of one" \
-			"./scripts/restore.sh --latest --replace brings it back: docs/runbook.md" \
+			"./scripts/restore.sh --latest --replace brings it back: docs/runbook.md#restore-all" \
 			"only for a new database without them: docker volume rm, of the volume backups"
 		create
 	fi

@@ -5,10 +5,11 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import archive, records
+from backup import archive, pgbackrest, records
 from backup.commands import Failed
 from backup.restore import choice, directories, recovery, verification
 from backup.restore.choice import Repository, Wish, choose, told
@@ -45,7 +46,6 @@ def _list(arguments: argparse.Namespace) -> Facts:
 def _make(arguments: argparse.Namespace) -> Facts:
     """Restore, recover and check in a new directory; the database that serves is not touched."""
     root = Path(arguments.root)
-    moment = datetime.fromisoformat(arguments.to) if arguments.to else None
     begun = time.monotonic()
     seconds: dict[str, float] = {}
 
@@ -54,13 +54,7 @@ def _make(arguments: argparse.Namespace) -> Facts:
         say(f"{name} [{seconds[name]:.1f} s]")
 
     with records.running("restore", wait_seconds=TASK_SECONDS):
-        if arguments.repo == 1:
-            archive.reach_now(say)
-        step("look for the backup, and check the WAL")
-        chosen = choose(Wish(moment, arguments.set, arguments.repo), say)
-        say(f"{chosen.backup.label} and {chosen.checked_segments} segments of WAL, all as they were written")
-        step("check the backup")
-        _check_backup(chosen, arguments)
+        chosen = _prove(arguments, step)
         say(f"room: {recovery.check_space(chosen, root)}")
         folder = root / f"{directories.NAME}.restoring-{arguments.stamp}"
         try:
@@ -82,6 +76,26 @@ def _make(arguments: argparse.Namespace) -> Facts:
         "bytes": chosen.backup.database_bytes,
         "seconds": seconds["done"],
     }
+
+
+def _prove(arguments: argparse.Namespace, step: Callable[[str], None]) -> choice.Choice:
+    """Choose what to restore, and compare all that recovery will read with its checksums."""
+    if arguments.repo == pgbackrest.LOCAL:
+        archive.reach_now(say)
+    step("look for the backup, and check the WAL")
+    moment = datetime.fromisoformat(arguments.to) if arguments.to else None
+    chosen = choose(Wish(moment, arguments.set, arguments.repo), say)
+    say(f"{chosen.backup.label} and {chosen.checked_segments} segments of WAL, all as they were written")
+    step("check the backup")
+    _check_backup(chosen, arguments)
+    return chosen
+
+
+def _check(arguments: argparse.Namespace) -> Facts:
+    """Prove that a restore would find everything as it was written, and make none."""
+    with records.running("check", wait_seconds=TASK_SECONDS):
+        chosen = _prove(arguments, say)
+    return {"label": chosen.backup.label, "text": chosen.text, "segments": chosen.checked_segments}
 
 
 def _check_backup(chosen: choice.Choice, arguments: argparse.Namespace) -> None:
@@ -107,7 +121,7 @@ def _older(chosen: choice.Choice, arguments: argparse.Namespace) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python3 -m backup.restore")
-    main.add_argument("command", choices=["list", "make", "tidy", "swap", "swap-back", "discard"])
+    main.add_argument("command", choices=["list", "check", "make", "tidy", "swap", "swap-back", "discard"])
     main.add_argument("names", nargs="*")
     main.add_argument("--root", default=str(directories.DATA))
     main.add_argument("--repo", type=int, default=1)
@@ -121,6 +135,8 @@ def _perform(arguments: argparse.Namespace) -> Facts:
     root = Path(arguments.root)
     if arguments.command == "list":
         return _list(arguments)
+    if arguments.command == "check":
+        return _check(arguments)
     if arguments.command == "make":
         return _make(arguments)
     if arguments.command == "tidy":

@@ -107,13 +107,12 @@ def recover(folder: Path) -> str:
     done = run(start, timeout=2 * START_SECONDS)
     is_up = done.code == 0 and _comes_up(folder)
     log = LOG.read_text(encoding="utf-8", errors="replace") if LOG.exists() else ""
-    reached = re.search(r"(recovery stopping .*|consistent recovery state reached .*)", log)
+    reached = re.findall(r"recovery stopping .*|consistent recovery state reached .*", log)
     if not is_up or not reached:
         stop(folder)
         fatal = re.findall(r"(?:FATAL|PANIC): +(.*)", log)
         raise Failed(f"recovery failed: {'; '.join(fatal[-2:]) or done.reason}", log.splitlines()[-3:])
-    found = re.search(r"recovery stopping .*", log)
-    return found[0] if found else reached[0]
+    return str(reached[-1])
 
 
 def _comes_up(folder: Path) -> bool:

@@ -9,7 +9,21 @@ from pathlib import Path
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
-from stack.stories import backup, deploy, jobs, logs, observation, plan, retire, rollback, settings, status, up, upgrade
+from stack.stories import (
+    backup,
+    deploy,
+    jobs,
+    logs,
+    observation,
+    plan,
+    restore,
+    retire,
+    rollback,
+    settings,
+    status,
+    up,
+    upgrade,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +58,27 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--after", type=float, default=0, metavar="SECONDS")
     one.add_argument("--entry", type=int, required=True, metavar="N", help="entries in the ledger when it was started")
 
+    _add_restore(commands)
     _add_looking(commands)
     _complete(commands.choices)
     return main
+
+
+def _add_restore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    one = commands.add_parser("restore", prog="scripts/restore.sh", help="the database as it was at a time")
+    what = one.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="which backups there are, and which times can be restored")
+    what.add_argument("--to", metavar="TIME", help="as 2026-11-21T12:30:00Z; UTC where no zone is named")
+    what.add_argument("--latest", action="store_true", help="everything that is in the archive")
+    what.add_argument("--remove-beside", action="store_true", help="remove the copy that --beside made")
+    what.add_argument("--discard-old", action="store_true", help="delete the databases that --replace kept")
+    where = one.add_mutually_exclusive_group()
+    where.add_argument("--beside", action="store_true", help="into a server of its own, beside the present one")
+    where.add_argument("--replace", action="store_true", help="in the place of the present one, which is kept")
+    one.add_argument(
+        "--set", default="", metavar="LABEL", help="begin with this backup instead of the newest that fits"
+    )
+    one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def _add_looking(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -119,6 +151,8 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
     elif command == "drill":
         backup.drill(runner)
         runner.say(_what_serves(runner))
+    elif command == "restore":
+        _restore(arguments, runner, loaded)
     elif command == "check-config":
         return 0 if settings.run(runner, loaded) else 1
     elif command == "jobs":
@@ -129,6 +163,29 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
     else:
         return 0 if status.run(runner, loaded) else 1
     return 0
+
+
+def _restore(arguments: argparse.Namespace, runner: Runner, loaded: project.Project) -> None:
+    try:
+        moment = restore.moment(arguments.to) if arguments.to is not None else ""
+    except ValueError:
+        arguments.usage_error(f"argument --to: '{arguments.to}' is not a time as 2026-11-21T12:30:00Z")
+    options = restore.Options(moment, arguments.set, is_confirmed=arguments.yes)
+    is_wanted = bool(moment) or arguments.latest
+    if is_wanted != (arguments.beside or arguments.replace):
+        arguments.usage_error("--to TIME and --latest go with --beside or --replace")
+    if arguments.replace:
+        restore.replace(runner, loaded, options)
+        return  # it has said what serves
+    if arguments.beside:
+        restore.beside(runner, loaded, options)
+    elif arguments.list:
+        restore.show(runner, options)
+    elif arguments.remove_beside:
+        restore.remove_beside(runner, loaded)
+    else:
+        restore.discard(runner, loaded, options)
+    runner.say(_what_serves(runner))
 
 
 def _what_serves(runner: Runner) -> str:

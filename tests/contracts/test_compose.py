@@ -59,7 +59,7 @@ def test_every_service_is_limited(name: str) -> None:
 @every_service
 def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
     service = EVERY_SERVICE[name]
-    if name == "migrate":
+    if name in {"migrate", "restore"}:
         assert service["restart"] == "no"
         assert service["healthcheck"] == {"disable": True}
         return
@@ -131,8 +131,8 @@ def test_ports_are_published_on_an_address_and_on_this_machine_alone_by_default(
 def test_networks_keep_the_data_away_from_the_edge() -> None:
     members = {network: {n for n, s in SERVICES.items() if network in s["networks"]} for network in COMPOSE["networks"]}
     slots = {"api-blue", "api-green", "worker-blue", "worker-green"}
-    data = {*slots, "migrate", "postgres", "redis"}
-    assert members == {"edge": {"nginx"}, "data": data, "egress": {*slots, "backup"}}
+    data = {*slots, "migrate", "postgres", "postgres-beside", "redis"}
+    assert members == {"edge": {"nginx"}, "data": data, "egress": {*slots, "backup", "restore"}}
     assert SERVICES["nginx"]["networks"] == ["edge"]
     assert COMPOSE["networks"]["data"] == {"internal": True}
 
@@ -161,7 +161,13 @@ def test_a_slot_is_one_image_and_migrate_runs_from_it() -> None:
 
 def test_blue_and_its_data_start_by_themselves_and_the_rest_when_asked() -> None:
     profiles = {name: service.get("profiles") for name, service in SERVICES.items() if service.get("profiles")}
-    assert profiles == {"api-green": ["green"], "worker-green": ["green"], "migrate": ["migrate"]}
+    assert profiles == {
+        "api-green": ["green"],
+        "worker-green": ["green"],
+        "migrate": ["migrate"],
+        "restore": ["restore"],
+        "postgres-beside": ["beside"],
+    }
 
 
 def test_the_sockets_are_shared_with_nginx_by_the_group_of_the_images() -> None:
@@ -231,4 +237,4 @@ def test_the_keys_of_a_service_stand_in_one_order(name: str, keys: list[str]) ->
 def test_the_top_level_keys_and_the_services_stand_in_order() -> None:
     kinds = ["x-" if key.startswith("x-") else key for key in COMPOSE]
     assert kinds == sorted(kinds, key=TOP_LEVEL_ORDER.index)
-    assert list(SERVICES) == ["nginx", *APP_SERVICES, "postgres", "backup", "redis"]
+    assert list(SERVICES) == ["nginx", *APP_SERVICES, "postgres", "backup", "restore", "postgres-beside", "redis"]

@@ -18,7 +18,7 @@ CHECKLIST = "docs/production-checklist.md"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
 DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
 WITH_COMMANDS = (Path("README.md"), RUNBOOK)
-PARSED = "up|upgrade-postgres|deploy|rollback|status|logs|check-config|jobs"  # scripts whose options one parser knows
+PARSED = "up|upgrade-postgres|deploy|rollback|status|logs|check-config|jobs|restore"  # one parser knows them
 
 
 def without_fences(source: str) -> str:

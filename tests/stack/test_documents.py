@@ -19,6 +19,7 @@ from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
 from tests.stack.harness import IMAGE, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
+from tests.stack.restores import RESTORE_INCIDENTS, rows_are_back
 
 pytestmark = pytest.mark.drill
 # Compose's options with a value, as the runbook uses them.
@@ -144,6 +145,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     **JOB_INCIDENTS,
     **FAULT_INCIDENTS,
     **BACKUP_INCIDENTS,
+    **RESTORE_INCIDENTS,
 }
 
 
@@ -231,6 +233,11 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
         stack.run("./scripts/jobs.sh", "discard", "--all")  # what the entry leaves to a person
     if name == "a-burst-of-429":
         assert asked_for_items(stack) == 200
+    if name == "restore-rows":
+        assert rows_are_back(stack)
+    if name == "restore-all":
+        assert stack.sql("select count(*) from witness") == "1"
+        stack.sql("drop table witness")
     if name == "disk-full":
         assert dangling(stack) == []
     if name == "sessions-lost-after-a-deploy":

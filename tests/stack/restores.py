@@ -1,0 +1,166 @@
+"""Damages the repository of backups, writes rows whose times are known, and asks copies what they hold."""
+
+import json
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.stack.harness import Stack
+
+REPOSITORY = "/var/lib/pgbackrest/repository"
+# In the container: changes one bit of a file, at the share of its length; run twice it is as before.
+FLIP = """
+import sys
+path, share, bit = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+with open(path, "r+b") as file:
+    content = file.read()
+    file.seek(int(len(content) * share))
+    file.write(bytes([content[int(len(content) * share)] ^ (1 << bit)]))
+"""
+PSQL = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command"]
+
+
+def now() -> str:
+    """Return the time in the form that --to takes."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def in_repository(stack: Stack, script: str, *words: str) -> str:
+    """Run a shell script in the folder of the repository."""
+    command = ["exec", "--no-TTY", "backup", "sh", "-ec", f"cd {REPOSITORY}; {script}", "sh", *words]
+    return stack.compose(*command)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One changed bit of one file of the repository."""
+
+    kind: str
+    path: str
+    share: float
+    bit: int
+
+    def apply(self, stack: Stack) -> None:
+        """Change it, or change it back."""
+        python = ["exec", "--no-TTY", "backup", "python3", "-c", FLIP]
+        stack.compose(*python, f"{REPOSITORY}/{self.path}", str(self.share), str(self.bit))
+
+    @contextmanager
+    def made(self, stack: Stack) -> Iterator[None]:
+        """Have it changed while the block runs."""
+        self.apply(stack)
+        try:
+            yield
+        finally:
+            self.apply(stack)
+
+
+def fresh_backup(stack: Stack) -> str:
+    """Take a full backup, archive some segments of WAL after it, and return its label."""
+    stack.run("./scripts/backup.sh", "--full")
+    for _ in range(4):
+        stack.sql("select pg_logical_emit_message(true, 'test', 'a record')")
+        stack.sql("select pg_switch_wal()")
+    return str(backups(stack)[-1]["label"])
+
+
+def backups(stack: Stack) -> list[dict[str, Any]]:
+    """Return what pgBackRest knows of its backups, the oldest first."""
+    asked = stack.compose("exec", "--no-TTY", "backup", "pgbackrest", "info", "--output=json")
+    return list(json.loads(asked)[0]["backup"])
+
+
+def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
+    """Return the files that a restore from a backup to the newest time reads, by kind, as paths in the repository."""
+    [first] = [one["archive"]["start"] for one in backups(stack) if one["label"] == label]
+    folder = f"backup/main/{label}"
+    segments = [path for path in in_repository(stack, "ls archive/main/*/*/*.zst").split() if path[-69:-45] >= first]
+    return {
+        "wal": [path for path in segments if path[-69:-61] == first[:8]],
+        "backup": in_repository(stack, 'find "$1/bundle" "$1/pg_data" -type f', folder).split(),
+        "metadata": in_repository(
+            stack, 'ls archive/main/archive.* backup/main/backup.info* "$1"/*.manifest*', folder
+        ).split(),
+    }
+
+
+def flips(stack: Stack, label: str, count: int, seed: int) -> list[Flip]:
+    """Return so many flips, of all kinds in turn, in what a restore from a backup to the newest time reads."""
+    chosen, files = random.Random(seed), wanted(stack, label)  # noqa: S311  not for secrets
+    kinds = [list(files)[number % len(files)] for number in range(count)]
+    return [Flip(kind, chosen.choice(files[kind]), chosen.random(), chosen.randrange(8)) for kind in kinds]
+
+
+@contextmanager
+def removed(stack: Stack, path: str) -> Iterator[None]:
+    """Have a file of the repository missing while the block runs."""
+    in_repository(stack, 'mv "$1" "/var/lib/pgbackrest/away"', path)
+    try:
+        yield
+    finally:
+        in_repository(stack, 'mv "/var/lib/pgbackrest/away" "$1"', path)
+
+
+def restore(stack: Stack, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run restore.sh."""
+    return stack.run("./scripts/restore.sh", *words, check=check)
+
+
+def beside(stack: Stack, query: str) -> str:
+    """Ask the copy beside the database."""
+    return stack.compose("exec", "--no-TTY", "postgres-beside", *PSQL, query).strip()
+
+
+def directories(stack: Stack) -> list[str]:
+    """Return the names of the directories beside the database's, its own included."""
+    listing = ["exec", "--no-TTY", "postgres", "ls", "/var/lib/postgresql/data"]
+    return stack.compose(*listing).split()
+
+
+def write_rows(stack: Stack, table: str, count: int) -> None:
+    """Commit rows one by one, 20 ms apart."""
+    stack.sql(f"create table {table} (id bigint primary key)")
+    loop = f"insert into {table} values (i); commit; perform pg_sleep(0.02);"
+    stack.sql(f"do $$ begin for i in 1..{count} loop {loop} end loop; end $$")
+
+
+def committed(stack: Stack, table: str) -> dict[int, datetime]:
+    """Return when each row was committed, by Postgres' own record."""
+    query = f"select id, pg_xact_commit_timestamp(xmin) at time zone 'UTC' from {table}"
+    rows = [line.split("|") for line in stack.sql(query).splitlines()]
+    return {int(row): datetime.fromisoformat(at).replace(tzinfo=UTC) for row, at in rows}
+
+
+def wrong_delete(stack: Stack) -> None:
+    """Items that a statement without its condition deleted; one that came later must stay."""
+    with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
+        for name in ("first", "second", "third"):
+            assert client.post("/v1/items", json={"name": name}).status_code == 201
+        stack.environment["TO"] = now()
+        stack.environment["ITEMS"] = stack.sql("select count(*) from items")
+        stack.sql("delete from items")
+        assert client.post("/v1/items", json={"name": "later"}).status_code == 201
+
+
+def rows_are_back(stack: Stack) -> bool:
+    """Whether what was deleted is there again, and what came later still."""
+    del stack.environment["TO"]
+    return int(stack.sql("select count(*) from items")) == int(stack.environment.pop("ITEMS")) + 1
+
+
+def lost_volume(stack: Stack) -> None:
+    """The volume of Postgres is gone, a moment after a row was archived."""
+    stack.sql("create table if not exists witness (id int); insert into witness values (1); select pg_switch_wal()")
+    stack.compose("rm", "--stop", "--force", "postgres", "backup")
+    stack.run("docker", "volume", "rm", f"{stack.project}_postgres")
+    stack.compose("up", "--detach", "--no-deps", "postgres")
+
+
+RESTORE_INCIDENTS: dict[str, Callable[[Stack], None]] = {
+    "restore-rows": wrong_delete,
+    "restore-all": lost_volume,
+}
