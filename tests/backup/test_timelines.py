@@ -1,0 +1,61 @@
+"""The segments that recovery reads on its way to a timeline, where one is missing, and which timeline served when."""
+
+from backup.archive import Segment
+from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, place, segment_name
+
+# Timeline 2 left 1 within segment 5, and 3 left 2 within segment 7.
+ONE = Timeline(1, ((1, 0),))
+TWO = Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
+THREE = Timeline(3, ((1, 0), (2, 5 * SEGMENT_BYTES + 100), (3, 7 * SEGMENT_BYTES + 100)))
+
+
+def archive(*held: tuple[int, int]) -> Archive:
+    """An archive of (timeline, number), archived one second after the other."""
+    segments = [
+        Segment(segment_name(timeline, number), "0" * 40, "", float(second))
+        for second, (timeline, number) in enumerate(held)
+    ]
+    return Archive({one.name: one for one in segments}, {1: ONE, 2: TWO, 3: THREE})
+
+
+def chain(found: Archive, timeline: Timeline, first: int) -> tuple[list[tuple[int, int]], str]:
+    links = found.chain(timeline, first)
+    return [(int(one.name[:8], 16), one.number) for one in links.segments], links.missing
+
+
+def test_a_place_is_read_as_postgres_writes_it() -> None:
+    assert place("1/8000028") == 2**32 + 0x8000028
+    assert segment_name(3, 258) == "000000030000000100000002"
+
+
+def test_the_way_to_a_timeline_takes_each_segment_of_the_newest_that_has_it() -> None:
+    whole = archive((1, 4), (1, 5), (1, 6), (2, 5), (2, 6), (2, 7), (3, 7), (3, 8))
+    assert chain(whole, THREE, 4) == ([(1, 4), (2, 5), (2, 6), (3, 7), (3, 8)], "")
+    assert chain(whole, ONE, 4) == ([(1, 4), (1, 5), (1, 6)], "")
+
+
+def test_a_timeline_that_has_archived_nothing_yet_is_reached_by_the_one_before() -> None:
+    assert chain(archive((1, 4), (1, 5), (1, 6)), TWO, 4) == ([(1, 4), (1, 5)], "")
+
+
+def test_a_missing_segment_ends_the_way_and_is_named() -> None:
+    assert chain(archive((1, 4), (1, 6)), ONE, 4) == ([(1, 4)], segment_name(1, 5))
+    assert chain(archive((1, 5)), ONE, 4) == ([], segment_name(1, 4))
+    # The part of the timeline before is there, and does not help: what follows needs the newer one.
+    assert chain(archive((1, 4), (1, 5), (2, 6)), TWO, 4) == ([(1, 4), (1, 5)], segment_name(2, 5))
+
+
+def test_a_backup_lies_on_the_way_up_to_where_its_timeline_was_left() -> None:
+    assert THREE.left(1) == 5 * SEGMENT_BYTES + 100
+    assert THREE.left(3) is None
+    assert TWO.left(3) == 0
+
+
+def test_the_timeline_that_serves_is_the_one_that_archives_whatever_its_number() -> None:
+    """Timeline 2 served for a moment, did not work, and was taken back."""
+    found = archive((1, 4), (1, 5), (2, 5), (1, 6), (1, 7))
+    assert found.newest == ONE
+    assert found.serving(3.5) == ONE
+    assert found.serving(2.0) == TWO
+    assert found.serving(99) == ONE
+    assert (found.ended(TWO), found.ended(ONE)) == (2.0, None)

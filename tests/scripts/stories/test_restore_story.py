@@ -1,0 +1,138 @@
+"""`restore.sh` asks before it replaces, stops nothing before the new database is ready, and goes back on a failure."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from stack.config.project import Project
+from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
+from stack.front_door import Answer, Question
+from stack.runner import Result
+from stack.stories import ledger, restore
+from stack.stories.restore import Options
+
+from tests.scripts.recording import RecordingRunner
+
+MADE = {"label": "20261121-120000F", "text": "everything", "bytes": 10**6}
+YES = Options(to="2026-11-21T12:30:00+00:00", is_confirmed=True)
+
+
+def result(**found: object) -> Result:
+    return Result(0, "progress\n" + json.dumps({"result": found}) + "\n")
+
+
+def failure(text: str) -> Result:
+    return Result(1, "progress\n", json.dumps({"error": text, "hints": ["an older one is good"]}) + "\n")
+
+
+@pytest.fixture
+def stack(runner: RecordingRunner) -> RecordingRunner:
+    services = ("api-blue", "worker-blue", "nginx", "postgres", "backup", "redis")
+    listing = [json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services]
+    for part, reply in {
+        "docker ps": Result(0),
+        "compose ps": Result(0, "\n".join(listing)),
+        "readlink": Result(0, "blue.sock\n"),
+        "image.version": Result(0, "r1\n"),
+        "backup.restore tidy": result(has_database=True, old={}, tidied=[]),
+        "backup.restore make": result(**MADE),
+        "backup.restore swap": result(),
+        "archived_count": Result(0, "t\n"),
+    }.items():
+        runner.reply(part, reply)
+    runner.door = answering("r1")
+    return runner
+
+
+def answering(release: str) -> Callable[[Question], Answer]:
+    return lambda _: Answer(200, "{}", {"X-Slipway-Release": release, "X-Slipway-Slot": "blue"})
+
+
+def order(stack: RecordingRunner) -> list[str]:
+    verbs = ("make", "stop api", "stop postgres", "swap --", "swap-back", "postgres", "api.migrate", "api-blue")
+    return [next((verb for verb in verbs if verb in command), "") for command in stack.ran]
+
+
+def test_nothing_is_stopped_before_the_restored_database_is_ready(stack: RecordingRunner, loaded: Project) -> None:
+    restore.replace(stack, loaded, YES)
+    done = [verb for verb in order(stack) if verb]
+    assert done == ["make", "stop api", "stop postgres", "swap --", "postgres", "api.migrate", "api-blue"]
+    assert (ledger.last(loaded) or {})["result"] == "done"
+    assert stack.said[-1].startswith("live: release r1")
+
+
+def test_a_refusal_says_why_and_touches_nothing(stack: RecordingRunner, loaded: Project) -> None:
+    stack.reply("backup.restore make", failure("the segment 7 is damaged"))
+    with pytest.raises(Failure, match="the segment 7 is damaged") as failed:
+        restore.replace(stack, loaded, YES)
+    assert failed.value.hints == ["an older one is good", "the database was not touched"]
+    assert not [command for command in stack.ran if " stop " in command or "swap" in command]
+    assert ledger.last(loaded) is None
+
+
+def test_no_answer_of_the_container_is_no_success(stack: RecordingRunner, loaded: Project) -> None:
+    stack.reply("backup.restore make", Result(0, "progress\n"))
+    with pytest.raises(Failure):
+        restore.replace(stack, loaded, YES)
+    assert not [command for command in stack.ran if " stop " in command]
+
+
+def test_a_database_that_does_not_start_gives_way_to_the_one_before(stack: RecordingRunner, loaded: Project) -> None:
+    fails = iter([Result(1)])
+    stack.reply("--wait-timeout 120 postgres", lambda: next(fails, Result(0)))
+    with pytest.raises(Failure) as failed:
+        restore.replace(stack, loaded, YES)
+    assert failed.value.code == ROLLED_BACK
+    assert [verb for verb in order(stack) if verb][-3:] == ["swap-back", "postgres", "api-blue"]
+    assert (ledger.last(loaded) or {})["result"] == "failed"
+
+
+def test_where_there_was_no_database_the_restored_one_stays_for_a_person(
+    stack: RecordingRunner, loaded: Project
+) -> None:
+    stack.reply("backup.restore tidy", result(has_database=False))
+    stack.reply("--wait-timeout 120 postgres", Result(1))
+    with pytest.raises(Failure) as failed:
+        restore.replace(stack, loaded, YES)
+    assert failed.value.code == NEEDS_A_PERSON
+    assert "swap-back" not in order(stack)
+
+
+def test_an_exchange_that_failed_starts_the_database_before(stack: RecordingRunner, loaded: Project) -> None:
+    stack.reply("backup.restore swap", failure("cannot be exchanged"))
+    with pytest.raises(Failure, match="cannot be exchanged") as failed:
+        restore.replace(stack, loaded, YES)
+    assert failed.value.code == 1
+    assert [verb for verb in order(stack) if verb][-2:] == ["postgres", "api-blue"]
+
+
+def test_a_container_that_a_killed_command_left_is_ended_first(stack: RecordingRunner, loaded: Project) -> None:
+    stack.reply("docker ps", Result(0, "c1\n"))
+    restore.replace(stack, loaded, YES)
+    assert stack.ran[0] == "docker rm --force c1"
+
+
+@pytest.mark.parametrize("answer", ["", "no\n", "slipway2\n"])
+def test_what_is_not_confirmed_by_the_projects_name_is_not_done(answer: str) -> None:
+    with pytest.raises(Failure, match="not confirmed") as failed:
+        restore.confirm("slipway", Options(), lambda: answer)
+    assert failed.value.code == USAGE
+    restore.confirm("slipway", Options(), lambda: "slipway\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("2026-11-21T12:30:00Z", "2026-11-21T12:30:00+00:00"),
+        ("2026-11-21 12:30", "2026-11-21T12:30:00+00:00"),
+        ("2026-11-21T13:30:00.25+01:00", "2026-11-21T12:30:00.250000+00:00"),
+    ],
+)
+def test_a_time_without_a_zone_is_utc(text: str, taken: str) -> None:
+    assert restore.moment(text) == taken
+
+
+def test_a_copy_that_is_there_already_is_not_thrown_away(stack: RecordingRunner, loaded: Project) -> None:
+    with pytest.raises(Failure, match="there is a copy beside the database already"):
+        restore.beside(stack, loaded, YES)
+    assert "make" not in order(stack)
