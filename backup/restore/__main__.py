@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -64,8 +65,8 @@ def _make(arguments: argparse.Namespace) -> Facts:
             say(recovery.recover(folder))
             step("check every table and index")
             say(recovery.check(folder))
-        except (Failed, OSError):
-            shutil.rmtree(folder, ignore_errors=True)  # what is left of it is named and removed by the next command
+        except BaseException:  # a signal, too; what it leaves all the same is named and removed by the next command
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         step("done")
         directories.finish(folder, arguments.stamp)
@@ -150,8 +151,14 @@ def _perform(arguments: argparse.Namespace) -> Facts:
     return {}
 
 
+def _stop(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> int:
     """Run one command; a failure is one JSON object with `error` and `hints` on standard error."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)  # the first process of a container ignores what it has no answer to
     try:
         facts = _perform(_parser().parse_args())
     except Failed as failed:

@@ -17,6 +17,7 @@ from tests.stack.restores import (
     directories,
     flips,
     fresh_backup,
+    in_repository,
     now,
     removed,
     restore,
@@ -100,6 +101,20 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
         assert done.returncode == 1, path
         assert f"segment {path[-69:-45]} is missing" in done.stderr
         assert untouched(stack) == before, path
+
+
+def test_a_segment_that_cannot_be_read_is_no_end_of_the_archive(stack: Stack) -> None:
+    """Postgres itself would take it for the end, and without an explicit target come up with what it has."""
+    label = fresh_backup(stack)
+    before, path = untouched(stack), wanted(stack, label)["wal"][-2]
+    in_repository(stack, 'chmod 000 "$1"', path)
+    try:
+        done = restore(stack, "--latest", "--replace", "--yes", "--set", label, check=False)
+    finally:
+        in_repository(stack, 'chmod 640 "$1"', path)
+    assert done.returncode == 1
+    assert f"segment {path[-69:-45]} is damaged" in done.stderr
+    assert untouched(stack) == before
 
 
 def test_an_older_backup_is_offered_where_the_newest_is_damaged(stack: Stack) -> None:
