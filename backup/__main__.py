@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 
 from backup import drill, health, ledger, observation, pgbackrest, server, settings, tasks
 from backup.commands import Failed
@@ -25,46 +26,57 @@ class Service:
         self.settings = given
         self.seen = Snapshot()
         self.ending = threading.Event()
+        self.loops: list[threading.Thread] = []
+        self.is_known = self.is_written = False
 
-    def watch(self) -> None:
-        """Write the ledger and look at everything, every ten seconds."""
-        was_well = True
+    def watch(self) -> float:
+        """Write the ledger and look at everything; return the seconds until the next time."""
+        was_written = self.is_written
+        try:
+            ledger.write()
+            self.is_written = True
+        except Failed as failed:
+            self.is_written = False
+            if was_written:
+                tasks.log(str(failed), action="backup_ledger_failed", level="WARNING")
+        self.seen = observation.observe()
+        return WATCH_SECONDS if self.is_written else RETRY_SECONDS
+
+    def schedule(self) -> float:
+        """Make the archive known, then run what is due; return the seconds until the next time."""
+        if not self.is_known:
+            pgbackrest.create_stanza()
+            self.is_known = True
+            tasks.log("the archive takes segments", action="backup_started")
+        drill.reap()
+        for task in tasks.TASKS:
+            if not self.ending.is_set() and task.is_due(self.settings, time.time()):
+                tasks.perform(task, self.settings)
+        return SCHEDULE_SECONDS
+
+    def repeat(self, step: Callable[[], float]) -> None:
+        """Do a step again and again, whatever becomes of it: a disk that is full must not end the schedule."""
         while not self.ending.is_set():
             try:
-                ledger.write()
-            except Failed as failed:
-                if was_well:
-                    tasks.log(str(failed), action="backup_ledger_failed", level="WARNING")
-                was_well = False
-            else:
-                was_well = True
-            self.seen = observation.observe()
-            self.ending.wait(WATCH_SECONDS if was_well else RETRY_SECONDS)
+                pause = step()
+            except Exception as error:
+                pause = RETRY_SECONDS
+                text = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+                tasks.log(f"{step.__name__}: {text}", action="backup_waits", level="WARNING")
+            self.ending.wait(pause)
 
-    def schedule(self) -> None:
-        """Make the archive known, then run what is due."""
-        is_known = False
-        while not self.ending.is_set():
-            try:
-                if not is_known:
-                    pgbackrest.create_stanza()
-                    is_known = True
-                    tasks.log("the archive takes segments", action="backup_started")
-                drill.reap()
-                for task in tasks.TASKS:
-                    if not self.ending.is_set() and task.is_due(self.settings, time.time()):
-                        tasks.perform(task, self.settings)
-            except Failed as failed:
-                tasks.log(str(failed), action="backup_waits", level="WARNING")
-            self.ending.wait(SCHEDULE_SECONDS if is_known else 1)
+    def newest(self) -> Snapshot:
+        """Return what was seen last; nothing where a loop has ended."""
+        return self.seen if all(loop.is_alive() for loop in self.loops) else Snapshot()
 
     def run(self) -> None:
         """Run until a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.ending.set())
-        http = server.serve(self.settings, lambda: self.seen)
-        loops = [threading.Thread(target=run, daemon=True) for run in (http.serve_forever, self.watch, self.schedule)]
-        for loop in loops:
+        http = server.serve(self.settings, self.newest)
+        steps = [self.watch, self.schedule]
+        self.loops = [threading.Thread(target=self.repeat, args=(step,), daemon=True) for step in steps]
+        for loop in [*self.loops, threading.Thread(target=http.serve_forever, daemon=True)]:
             loop.start()
         self.ending.wait()
         tasks.log("stopped", action="backup_stopped")

@@ -48,20 +48,34 @@ def listing(repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
     return {path: entry for path, entry in json.loads(done.out).items() if entry["type"] == "file"}
 
 
+def folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
+    """Return what one folder below the stanza's holds, by name, without what is below that.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    done = pgbackrest.call("repo-ls", "--output=json", f"archive/{pgbackrest.STANZA}/{path}", repository=repository)
+    if done.code != 0:
+        raise Failed(f"the archive cannot be listed: {done.reason}")
+    return {name: entry for name, entry in json.loads(done.out).items() if name != "."}
+
+
 def segments(repository: int = pgbackrest.LOCAL) -> list[Segment]:
     """Return the segments of a repository in the order of the stream, of all timelines.
 
     Raises:
         Failed: where the repository cannot be read.
     """
-    found = []
-    for path, entry in listing(repository).items():
-        name = NAME.fullmatch(path.rpartition("/")[2])
-        if name:
-            time = entry.get("time")
-            archived = float(time) if isinstance(time, int | float) else 0.0
-            found.append(Segment(name["segment"], name["checksum"], path, archived))
-    return sorted(found, key=lambda segment: (segment.number, segment.name))
+    found = [segment(path, entry) for path, entry in listing(repository).items()]
+    return sorted((one for one in found if one), key=lambda one: (one.number, one.name))
+
+
+def segment(path: str, entry: dict[str, object]) -> Segment | None:
+    """Return the segment that an entry of a listing is, or None where it is something else."""
+    name, time = NAME.fullmatch(path.rpartition("/")[2]), entry.get("time")
+    if not name:
+        return None
+    return Segment(name["segment"], name["checksum"], path, float(time) if isinstance(time, int | float) else 0.0)
 
 
 def of_database(held: list[Segment], identifier: str) -> list[Segment]:
@@ -72,9 +86,38 @@ def of_database(held: list[Segment], identifier: str) -> list[Segment]:
     return [segment for segment in held if segment.path.split("/")[0].endswith(f"-{identifier}")]
 
 
+def since(name: str, identifier: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
+    """Return the segments of one database from a segment on, in the order of the stream.
+
+    Only the folders that can hold them are listed, of 256 segments each: a year of WAL is more than the memory takes.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    found = []
+    for database in folder("", repository):
+        if not database.endswith(f"-{identifier}"):
+            continue
+        for log in folder(database, repository):
+            if re.fullmatch(r"[0-9A-F]{16}", log) and log[8:16] >= name[8:16]:
+                inside = folder(f"{database}/{log}", repository)
+                found += [segment(f"{database}/{log}/{file}", entry) for file, entry in inside.items()]
+    held = [one for one in found if one and one.number >= number(name)]
+    return sorted(held, key=lambda one: (one.number, one.name))
+
+
 def gaps(held: list[Segment], first: str) -> list[tuple[int, int]]:
-    """Return the ranges of numbers that are missing between a segment and the newest, both ends among the missing."""
-    numbers = sorted({segment.number for segment in held if segment.number >= number(first)})
+    """Return the ranges of numbers that are missing between a segment and the newest, both ends among the missing.
+
+    The timeline that was archived last is the one that serves. What an older one holds beyond its begin belongs to a
+    database that was replaced.
+    """
+    if not held:
+        return []
+    serving = max(held, key=lambda one: (one.archived, one.name)).name[:8]
+    begins = min(one.number for one in held if one.name[:8] == serving)
+    way = [one for one in held if one.name[:8] == serving or (one.name[:8] < serving and one.number <= begins)]
+    numbers = sorted({one.number for one in way if one.number >= number(first)})
     missing = []
     expected = number(first)
     for found in numbers:

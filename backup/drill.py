@@ -9,11 +9,14 @@ from pathlib import Path
 
 from backup import archive, postgres
 from backup.commands import Failed
+from backup.pgbackrest import LOCAL
 from backup.restore import recovery, verification
 from backup.restore.choice import BACKUP_ENDS, Repository, Wish, choose, told
 
 SCRATCH = Path("/var/lib/postgresql/scratch")
 COUNT_SECONDS = 3600.0
+# Left free beside the copy, because Postgres as a rule writes to the same disk; partner: DISK_PERCENT_LOW.
+SPARE_PERCENT = 15.0
 TABLES = (
     "select format('%I.%I', schemaname, tablename) from pg_tables"
     " where schemaname not in ('pg_catalog', 'information_schema') order by 1"
@@ -32,7 +35,7 @@ def run() -> tuple[str, dict[str, object]]:
     archive.reach_now(_ignore)
     chosen = choose(Wish(_moment()), _ignore)
     verification.backup_files(chosen.backup)
-    recovery.check_space(chosen, SCRATCH)
+    recovery.check_space(chosen, SCRATCH, spare_percent=SPARE_PERCENT)
     folder = SCRATCH / f"drill-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         recovery.restore(chosen, folder, _ignore)
@@ -61,8 +64,15 @@ def _ignore(_: str) -> None:
 
 def _moment() -> datetime:
     """Return a random time between the newest backup and the last transaction in the archive."""
-    held = Repository(1)
-    since = held.backups[-1].stopped + BACKUP_ENDS
+    held = Repository(LOCAL)
+    serving = held.archive.newest
+    usable = held.usable(serving)
+    if not usable:
+        raise Failed("no backup leads to the database that serves")
+    # Not a moment of a database that was replaced: what serves has other rows than it.
+    replaced = [held.archive.ended(one) or 0.0 for one in held.archive.timelines.values() if one != serving]
+    began = datetime.fromtimestamp(max(replaced, default=0.0), UTC)
+    since = max(usable[-1].stopped, began) + BACKUP_ENDS
     newest = max(held.ranges(), key=lambda one: one.until, default=None)
     if newest and newest.missing:
         raise Failed(f"the archive's segment {newest.missing} is missing")

@@ -8,6 +8,7 @@ from pathlib import Path
 from backup import postgres, records, tasks
 from backup.commands import Failed
 from backup.settings import Settings
+from backup.tasks import Archived
 
 # Chosen: four times archive_timeout (postgres/postgresql.conf); an alert is due within two minutes.
 ARCHIVE_LAG_SECONDS = 120.0
@@ -44,10 +45,6 @@ class Archiver:
     waiting: int = 0
     wal_bytes: int = 0
 
-    def lag_seconds(self, now: float) -> float:
-        """How old the newest segment in the archive is: what was written since then is on the data volume alone."""
-        return now - (self.archived or self.since or now)
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -55,26 +52,33 @@ class Snapshot:
 
     at: float = 0.0
     archiver: Archiver = field(default_factory=Archiver)
-    gap: str = ""
+    archive: Archived = field(default_factory=Archived)
     backups_free: float = 1.0
     faults: dict[str, str] = field(default_factory=dict)
+
+    def lag_seconds(self, now: float) -> float:
+        """How old the newest segment in the archive is: what was written since then is on the data volume alone.
+
+        By the repository: to Postgres a segment that was dropped is as good as archived.
+        """
+        return now - (self.archive.newest or self.archiver.since or now)
 
 
 def observe() -> Snapshot:
     """Ask Postgres and the repository; what fails is a fault in the snapshot."""
     faults = {}
-    archiver, gap = Archiver(), ""
+    archiver, held = Archiver(), Archived()
     try:
         name, archived, failed, since, waiting, size = postgres.ask(ARCHIVER)[0]
         archiver = Archiver(name, float(archived), float(failed), float(since), int(waiting), int(size))
     except Failed as error:
         faults["archiver"] = str(error)
     try:
-        gap = tasks.open_gap()
+        held = tasks.look()
     except Failed as error:
         faults["repository"] = str(error)
     usage = shutil.disk_usage(records.FOLDER if records.FOLDER.exists() else Path("/"))
-    return Snapshot(time.time(), archiver, gap, usage.free / usage.total, faults)
+    return Snapshot(time.time(), archiver, held, usage.free / usage.total, faults)
 
 
 def rows(settings: Settings, seen: Snapshot, now: float) -> list[Row]:
@@ -91,6 +95,8 @@ def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
     if not newest.last_success:
         is_early = bool(seen.archiver.since) and now - seen.archiver.since < FIRST_SECONDS and not latest.ended
         return Row("last backup", is_early, f"none yet: {latest.text or 'the first is on its way'}")
+    if not seen.archive.label:
+        return Row("last backup", False, "the repository holds no backup")
     text = f"{newest.text if newest.is_well else 'the last good one'}, {age(now - newest.last_success)} ago"
     text += f"; full {age(now - full.last_success)} ago"
     if not latest.is_well:
@@ -103,13 +109,13 @@ def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
 def _archive(seen: Snapshot, now: float) -> Row:
     if "archiver" in seen.faults:
         return Row("archive", False, seen.faults["archiver"])
-    one, lag = seen.archiver, seen.archiver.lag_seconds(now)
+    one, lag = seen.archiver, seen.lag_seconds(now)
     text = f"{one.last_segment or 'no segment'} {lag:.0f} s ago, {one.waiting} waiting"
     text += f", {one.wal_bytes / 1e6:.0f} MB of WAL"
     if one.failed > one.archived and lag > ARCHIVE_LAG_SECONDS / 4:
-        return Row("archive", False, f"archiving fails since {age(now - one.archived)}; {text}")
-    if seen.gap:
-        return Row("archive", False, f"missing: {seen.gap}; times in between cannot be restored; {text}")
+        return Row("archive", False, f"archiving fails since {age(lag)}; {text}")
+    if seen.archive.gap:
+        return Row("archive", False, f"missing: {seen.archive.gap}; times in between cannot be restored; {text}")
     return Row("archive", lag < ARCHIVE_LAG_SECONDS, text)
 
 

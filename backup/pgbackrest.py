@@ -11,6 +11,7 @@ from backup.commands import Done, Failed, follow, run
 STANZA = "main"
 LOCAL = 1
 SHORT_SECONDS = 120
+EXPIRE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,37 @@ def create_stanza() -> None:
         raise Failed(f"pgbackrest stanza-create: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
 
 
-def take(kind: str, say: Callable[[str], None], *, keep_full: int, repository: int = LOCAL) -> None:
-    """Take a `full` or `incr` backup, then delete what is older than `keep_full` full ones.
+def take(kind: str, say: Callable[[str], None], *, repository: int = LOCAL) -> None:
+    """Take a `full` or `incr` backup, and delete none.
+
+    Raises:
+        Failed: with what pgBackRest said, or where the database is damaged.
+    """
+    options = [f"--type={kind}", "--no-expire-auto", "--log-level-console=info"]
+    done = follow(argv("backup", *options, repository=repository), say)
+    if done.code != 0:
+        raise Failed(f"pgbackrest backup: {done.reason}")
+    made = backups(repository)[-1]
+    if made.has_error:
+        # (!) For pgBackRest this is a warning. Backups of a damaged database must not push the good ones out.
+        raise Failed(
+            f"pages of the database differ from their checksums, and the backup {made.label} holds them as they are",
+            ["the older backups are kept: docs/runbook.md#backup-failed-or-too-old"],
+        )
+
+
+def expire(keep_days: int, repository: int = LOCAL) -> None:
+    """Delete the backups, and the WAL before them, that no time of the last `keep_days` days needs.
+
+    By time, not by number: several full backups in a row delete nothing that is young.
 
     Raises:
         Failed: with what pgBackRest said.
     """
-    options = [f"--type={kind}", f"--repo{repository}-retention-full={keep_full}", "--log-level-console=info"]
-    done = follow(argv("backup", *options, repository=repository), say)
+    kept = ["--repo1-retention-full-type=time", f"--repo1-retention-full={keep_days}"]
+    done = call("expire", *kept, repository=repository, seconds=EXPIRE_SECONDS)
     if done.code != 0:
-        raise Failed(f"pgbackrest backup: {done.reason}")
+        raise Failed(f"pgbackrest expire: {done.reason}")
 
 
 def stanza(repository: int = LOCAL) -> dict[str, Any]:

@@ -6,13 +6,16 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from backup.commands import Failed
 
 FOLDER = Path("/var/lib/pgbackrest")
+BEGUN = "begun"  # the fact of a task that did not end yet, in seconds since 1970
+CLOCK_SECONDS = 60.0
+GLANCE_SECONDS = 0.5  # above what `is_running` holds the lock for
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,26 @@ class Record:
 
 
 def read(task: str, folder: Path = FOLDER) -> Record:
-    """Return a task's record; an empty one where there is none, or where it cannot be read."""
+    """Return a task's record; an empty one where there is none, or where it cannot be read, or lies in the future."""
     try:
-        return Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # missing evidence counts as a failure: it reads as "never"
+        record = Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
+        begun = float(record.facts.get(BEGUN, 0))
+    except (OSError, ValueError, TypeError, AttributeError):  # missing evidence counts as a failure: "never"
         return Record(task)
+    if max(record.ended, record.last_success, begun) > time.time() + CLOCK_SECONDS:
+        return Record(task)  # of a clock that was ahead: else nothing would be due until then
+    if begun and not is_running(folder):
+        return replace(record, ended=begun, is_well=False, text="it was cut off")
+    return record
+
+
+def is_running(folder: Path = FOLDER) -> bool:
+    """Whether a task is running now, in this container or another."""
+    try:
+        with running("", folder):
+            return False
+    except Failed:
+        return True
 
 
 def write(record: Record, folder: Path = FOLDER) -> None:
@@ -53,7 +71,7 @@ def running(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Ite
     Raises:
         Failed: where another one holds it, with its name.
     """
-    deadline = time.monotonic() + wait_seconds
+    deadline = time.monotonic() + max(wait_seconds, GLANCE_SECONDS)
     with (folder / "running.lock").open("a+", encoding="utf-8") as file:
         while True:
             try:

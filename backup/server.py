@@ -42,7 +42,7 @@ class Metrics:
         if "archiver" not in seen.faults:
             one = seen.archiver
             for name, text, value in (
-                ("slipway_archive_lag_seconds", "Age of the newest segment in the archive", one.lag_seconds(now)),
+                ("slipway_archive_lag_seconds", "Age of the newest segment in the archive", seen.lag_seconds(now)),
                 ("slipway_archive_waiting_segments", "Segments that wait to be archived", one.waiting),
                 ("slipway_wal_bytes", "Size of pg_wal", one.wal_bytes),
             ):

@@ -19,12 +19,12 @@ def _number(key: str, default: float) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """How often what is done, in hours, and how many full backups are kept."""
+    """How often what is done, in hours, and for how many days every time can be restored."""
 
     full_hours: float
     backup_hours: float
     drill_hours: float
-    keep_full: int
+    keep_days: int
 
 
 def load() -> Settings:
@@ -37,5 +37,5 @@ def load() -> Settings:
         full_hours=_number("BACKUP_FULL_HOURS", 168),
         backup_hours=_number("BACKUP_HOURS", 24),
         drill_hours=_number("DRILL_HOURS", 24),
-        keep_full=int(_number("BACKUP_KEEP_FULL", 2)),
+        keep_days=int(_number("BACKUP_KEEP_DAYS", 14)),
     )

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from backup import archive, drill, pgbackrest, records
@@ -38,13 +38,15 @@ def perform(task: Task, settings: Settings, *, wait_seconds: float = 0) -> Recor
     with records.running(task.name, wait_seconds=wait_seconds):
         started = time.time()
         before = records.read(task.name)
+        # What is killed leaves this, and then reads as failed.
+        records.write(replace(before, task=task.name, facts={**before.facts, records.BEGUN: started}))
         log(f"{task.name} begins", action="backup_task_started", task=task.name)
         try:
             text, facts = task.run(settings)
             is_well = True
         except Failed as failed:
             text, facts, is_well = str(failed), {}, False
-        except (OSError, ValueError, KeyError) as error:  # unexpected; a schedule must outlive it and tell of it
+        except Exception as error:
             text, facts, is_well = f"{type(error).__name__}: {error}", {}, False
         now = time.time()
         last = now if is_well else before.last_success
@@ -72,13 +74,25 @@ def _say(line: str) -> None:
 def _back_up(kind: str, repository: int = pgbackrest.LOCAL) -> Callable[[Settings], Result]:
     def run(settings: Settings) -> Result:
         pgbackrest.create_stanza()
-        pgbackrest.take(kind, _say, keep_full=settings.keep_full, repository=repository)
+        _expire(settings, repository)  # a volume that is full gets room first
+        pgbackrest.take(kind, _say, repository=repository)
+        left = _expire(settings, repository)
         made = pgbackrest.backups(repository)[-1]
         seconds = (made.stopped - made.started).total_seconds()
-        text = f"{made.kind} {made.label}, {made.database_bytes / 1e6:.0f} MB in {seconds:.0f} s"
+        text = f"{made.kind} {made.label}, {made.database_bytes / 1e6:.0f} MB in {seconds:.0f} s{left}"
         return text, {"label": made.label, "bytes": made.database_bytes, "repository_bytes": made.repository_bytes}
 
     return run
+
+
+def _expire(settings: Settings, repository: int) -> str:
+    """Delete what is too old; where that fails the backup is good all the same, and its line says so."""
+    try:
+        pgbackrest.expire(settings.keep_days, repository)
+    except Failed as failed:
+        log(str(failed), action="backup_expire_failed", level="ERROR")
+        return f"; (!) old ones could not be deleted: {failed}"
+    return ""
 
 
 def _is_over(task: str, hours: float, now: float) -> bool:
@@ -98,21 +112,41 @@ def _is_incremental_due(settings: Settings, now: float) -> bool:
     newest = max(records.read(name).last_success for name in ("full", "incremental"))
     if not newest or not _is_over("incremental", 0, now):
         return False
-    return now - newest >= settings.backup_hours * HOUR or bool(open_gap())
+    return now - newest >= settings.backup_hours * HOUR or bool(seen.gap)
 
 
-def open_gap() -> str:
-    """Return which segments after the newest backup's begin are missing from the archive, or nothing.
+@dataclass(frozen=True)
+class Archived:
+    """What the repository holds from the newest backup's begin on.
+
+    `newest` is when its newest segment came, in seconds since 1970, 0 for none; `gap` says which are missing.
+    """
+
+    label: str = ""
+    newest: float = 0.0
+    gap: str = ""
+
+
+# What the watch saw last: to list the archive costs the most of all that is done every few seconds.
+seen = Archived()
+
+
+def look() -> Archived:
+    """List the archive from the newest backup's begin on, and keep what was seen for the schedule.
 
     Raises:
         Failed: where the repository cannot be read.
     """
+    global seen  # noqa: PLW0603
     made = pgbackrest.backups()
     if not made:
-        return ""
-    held = archive.of_database(archive.segments(), made[-1].archive)
+        seen = Archived()
+        return seen
+    held = archive.since(made[-1].wal_start, made[-1].archive)
     missing = archive.gaps(held, made[-1].wal_start)
-    return ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
+    gap = ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
+    seen = Archived(made[-1].label, max((one.archived for one in held), default=0.0), gap)
+    return seen
 
 
 def _is_drill_due(settings: Settings, now: float) -> bool:

@@ -34,13 +34,14 @@ SETTINGS = (
 PASSWORD = Path("/run/secrets/database_password")
 
 
-def check_space(choice: Choice, parent: Path) -> str:
-    """Return how much is free and how much is needed.
+def check_space(choice: Choice, parent: Path, *, spare_percent: float = 0) -> str:
+    """Return how much is free and how much is needed, `spare_percent` of the disk being left over.
 
     Raises:
         Failed: where the disk has no room for a second copy of the database.
     """
-    free, needed = shutil.disk_usage(parent).free, choice.backup.database_bytes + SPARE_BYTES
+    usage = shutil.disk_usage(parent)
+    free, needed = usage.free, choice.backup.database_bytes + SPARE_BYTES + int(usage.total * spare_percent / 100)
     if free < needed:
         raise Failed(
             f"the restored copy needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",

@@ -57,3 +57,9 @@ def test_the_segments_from_before_an_upgrade_of_postgres_are_no_gap_of_those_aft
 )
 def test_only_whole_segments_count(file: str, is_segment: bool) -> None:
     assert bool(NAME.fullmatch(file)) == is_segment
+
+
+def test_a_gap_on_the_timeline_that_serves_is_not_filled_by_a_replaced_one() -> None:
+    old = [Segment(name(number), "0" * 40, "", float(number)) for number in range(9, 30)]
+    new = [Segment(name(number, 2), "0" * 40, "", 100.0 + number) for number in (12, 13, 16)]
+    assert archive.gaps(old + new, name(9)) == [(14, 15)]

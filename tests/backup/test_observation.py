@@ -1,5 +1,6 @@
 """The lines of status.sh: each tells well from ill, and what is not known is ill."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from backup import observation, records
 from backup.observation import Archiver, Row, Snapshot
 from backup.records import Record
 from backup.settings import Settings
+from backup.tasks import Archived
 
-NOW = 1_800_000_000.0
+NOW = 1_700_000_000.0
 HOUR = 3600.0
-SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_full=2)
+SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14)
 WELL = Archiver("000000010000000000000009", archived=NOW - 12, since=NOW - 90_000)
 
 
@@ -31,8 +33,16 @@ def row(name: str, seen: Snapshot) -> Row:
     return next(row for row in observation.rows(SETTINGS, seen, NOW) if row.name == name)
 
 
-def snapshot(archiver: Archiver = WELL, gap: str = "", free: float = 0.5, **faults: str) -> Snapshot:
-    return Snapshot(NOW, archiver, gap, free, faults)
+def snapshot(
+    archiver: Archiver = WELL,
+    gap: str = "",
+    free: float = 0.5,
+    label: str = "X",
+    newest: float | None = None,
+    **faults: str,
+) -> Snapshot:
+    held = Archived(label, archiver.archived if newest is None else newest, gap)
+    return Snapshot(NOW, archiver, held, free, faults)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +90,28 @@ def test_the_archive_is_well_while_its_newest_segment_is_young(archiver: Archive
     shown = row("archive", snapshot(archiver))
     assert shown.is_well == is_well
     assert text in shown.text
+
+
+def test_segments_that_are_dropped_are_not_taken_for_archived() -> None:
+    """Postgres is told that they are: by its own account the archive would be four seconds old."""
+    shown = row("archive", snapshot(Archiver("A", archived=NOW - 4, since=1), newest=NOW - 130))
+    assert not shown.is_well
+    assert "130 s ago" in shown.text
+
+
+def test_a_repository_without_a_backup_is_not_well_whatever_the_records_say(folder: Path) -> None:
+    keep(folder, "full", hours_ago=1)
+    assert row("last backup", snapshot()).is_well
+    assert not row("last backup", snapshot(label="")).is_well
+
+
+def test_a_task_that_was_cut_off_is_not_well(folder: Path) -> None:
+    keep(folder, "full", hours_ago=2)
+    begun = records.read("full", folder)
+    records.write(replace(begun, facts={records.BEGUN: NOW - 60}), folder)
+    assert "it was cut off" in row("last backup", snapshot()).text
+    with records.running("full", folder):
+        assert row("last backup", snapshot()).is_well, "it is running"
 
 
 def test_a_gap_and_a_silent_server_are_not_well() -> None:

@@ -1,6 +1,8 @@
 """A task's record outlives a restart, missing evidence reads as never, and two tasks do not run at once."""
 
 import fcntl
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,9 @@ def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(Failed, match="another task is running"), records.running("full", tmp_path):
             pytest.fail("both ran")
+
+
+@pytest.mark.parametrize("field", ["ended", "last_success"])
+def test_a_record_of_a_clock_that_was_ahead_counts_as_never(tmp_path: Path, field: str) -> None:
+    records.write(replace(Record("full", 5.0, 1.0, True, "X", 5.0), **{field: time.time() + 3600}), tmp_path)
+    assert records.read("full", tmp_path) == Record("full")

@@ -27,7 +27,7 @@ NUMBER_KEYS = (
     "BACKUP_FULL_HOURS",
     "DRILL_HOURS",
 )
-WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_FULL")
+WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
 SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")

@@ -130,7 +130,7 @@ def test_an_env_that_is_not_text_is_a_failure_and_no_traceback(checkout: Path) -
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_FULL", "1.5")]
+    ("key", "value"), [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_DAYS", "1.5")]
 )
 def test_a_number_that_must_be_whole_is_refused_otherwise(checkout: Path, key: str, value: str) -> None:
     file = checkout / ".env"

@@ -1,0 +1,56 @@
+"""The loops of the backup service outlive whatever goes wrong in them."""
+
+from pathlib import Path
+
+import pytest
+
+from backup import tasks
+from backup.__main__ import Service
+from backup.settings import Settings
+from backup.tasks import Task
+
+SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    monkeypatch.setattr("backup.__main__.RETRY_SECONDS", 0)
+    return Service(SETTINGS)
+
+
+def test_a_step_that_fails_in_whatever_way_is_tried_again(service: Service) -> None:
+    errors = [OSError("No space left on device"), RuntimeError("no thread"), IndexError("none"), MemoryError()]
+
+    def step() -> float:
+        if errors:
+            raise errors.pop()
+        service.ending.set()
+        return 0
+
+    service.repeat(step)
+    assert errors == []
+
+
+def test_a_loop_that_has_ended_is_seen(service: Service) -> None:
+    service.seen = tasks_seen = service.seen.__class__(at=5.0)
+    assert service.newest() == tasks_seen
+
+    class Ended:
+        def is_alive(self) -> bool:
+            return False
+
+    service.loops = [Ended()]  # type: ignore[list-item]
+    assert service.newest().at == 0
+
+
+def test_a_task_that_fails_in_an_unexpected_way_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("read", "write"):
+        monkeypatch.setattr(getattr(tasks.records, name), "__defaults__", (tmp_path,))
+    monkeypatch.setattr(tasks.records.running.__wrapped__, "__defaults__", (tmp_path,))  # type: ignore[attr-defined]
+
+    def run(_: Settings) -> tasks.Result:
+        raise RuntimeError("no thread")
+
+    record = tasks.perform(Task("full", run, lambda *_: True), SETTINGS)
+    assert (record.is_well, record.text) == (False, "RuntimeError: no thread")
+    assert tasks.records.read("full", tmp_path) == record
