@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backup import tasks
+from backup import records, tasks
 from backup.__main__ import Service
 from backup.settings import Settings
 from backup.tasks import Task
@@ -45,12 +45,12 @@ def test_a_loop_that_has_ended_is_seen(service: Service) -> None:
 
 def test_a_task_that_fails_in_an_unexpected_way_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("read", "write"):
-        monkeypatch.setattr(getattr(tasks.records, name), "__defaults__", (tmp_path,))
-    monkeypatch.setattr(tasks.records.running.__wrapped__, "__defaults__", (tmp_path,))  # type: ignore[attr-defined]
+        monkeypatch.setattr(getattr(records, name), "__defaults__", (tmp_path,))
+    monkeypatch.setattr(records.running.__wrapped__, "__defaults__", (tmp_path,))  # type: ignore[attr-defined]
 
     def run(_: Settings) -> tasks.Result:
         raise RuntimeError("no thread")
 
     record = tasks.perform(Task("full", run, lambda *_: True), SETTINGS)
     assert (record.is_well, record.text) == (False, "RuntimeError: no thread")
-    assert tasks.records.read("full", tmp_path) == record
+    assert records.read("full", tmp_path) == record
