@@ -11,6 +11,7 @@ from stack.failure import USAGE, Failure
 from stack.runner import DryRunner, RealRunner, Runner
 from stack.stories import (
     backup,
+    bundle,
     deploy,
     jobs,
     logs,
@@ -58,10 +59,23 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--after", type=float, default=0, metavar="SECONDS")
     one.add_argument("--entry", type=int, required=True, metavar="N", help="entries in the ledger when it was started")
 
+    _add_export_secrets(commands)
     _add_restore(commands)
     _add_looking(commands)
     _complete(commands.choices)
     return main
+
+
+def _add_export_secrets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    one = commands.add_parser(
+        "export-secrets", prog="scripts/export-secrets.sh", help="secrets/ and .env as one encrypted file, and back"
+    )
+    one.add_argument("file", type=Path, metavar="FILE", help="the bundle; it belongs off this host")
+    one.add_argument("--import", dest="is_import", action="store_true", help="write what FILE holds into this checkout")
+    one.add_argument("--overwrite", action="store_true", help="replace FILE; with --import: files that differ from it")
+    one.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE", help="its first line is the passphrase; asked for otherwise"
+    )
 
 
 def _add_restore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -126,11 +140,23 @@ def _run(arguments: argparse.Namespace, runner: Runner) -> int:
         deploy.run(runner, ROOT, deploy.Options(arguments.image, arguments.wait_lock))
     elif command == "rollback":
         rollback.run(runner, ROOT, arguments.release, arguments.wait_lock)
+    elif command == "export-secrets":
+        _export_secrets(arguments, runner)
     elif command == "upgrade-postgres":
         upgrade.run(runner, ROOT, arguments.image)
     else:
         return _run_loaded(arguments, runner, project.load(ROOT))
     return 0
+
+
+def _export_secrets(arguments: argparse.Namespace, runner: Runner) -> None:
+    caller = Path(os.environ.get("CALLER_DIRECTORY", ""))  # the script left it; what a person types is relative to it
+    file, secret = caller / arguments.file, arguments.passphrase_file
+    passphrase = bundle.passphrase(secret and caller / secret, is_new=not arguments.is_import)
+    if arguments.is_import:
+        bundle.restore(runner, ROOT, file, passphrase, is_overwrite=arguments.overwrite)
+    else:
+        bundle.export(runner, project.load(ROOT), file, passphrase, is_overwrite=arguments.overwrite)
 
 
 def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.Project) -> int:
