@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 
-from backup import drill, health, ledger, observation, pgbackrest, server, settings, tasks
+from backup import drill, health, ledger, observation, offsite, pgbackrest, server, settings, shipping, tasks
 from backup.commands import Failed
 from backup.observation import Snapshot
 from backup.settings import Settings
@@ -20,7 +20,10 @@ SCHEDULE_SECONDS = 5.0
 
 
 class Service:
-    """Two loops and a server: the watch sees and never waits for a task, the schedule runs tasks one at a time."""
+    """Loops and a server: the watch sees and never waits for a task, the schedule runs tasks one at a time.
+
+    Where there is a repository off the host, a third loop ships the WAL to it.
+    """
 
     def __init__(self, given: Settings) -> None:
         self.settings = given
@@ -54,6 +57,11 @@ class Service:
                 tasks.perform(task, self.settings)
         return SCHEDULE_SECONDS
 
+    def ship(self) -> float:
+        """Ship WAL off the host until the service ends; return the seconds until the next try."""
+        shipping.Shipper(self.ending).run()
+        return RETRY_SECONDS
+
     def repeat(self, step: Callable[[], float]) -> None:
         """Do a step again and again, whatever becomes of it: a disk that is full must not end the schedule."""
         while not self.ending.is_set():
@@ -74,7 +82,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.ending.set())
         http = server.serve(self.settings, self.newest)
-        steps = [self.watch, self.schedule]
+        steps = [self.watch, self.schedule, *([self.ship] if self.settings.offsite else [])]
         self.loops = [threading.Thread(target=self.repeat, args=(step,), daemon=True) for step in steps]
         for loop in [*self.loops, threading.Thread(target=http.serve_forever, daemon=True)]:
             loop.start()
@@ -88,19 +96,31 @@ def _status() -> int:
     return 0
 
 
+def _prepared() -> Settings:
+    """Return the settings, with pgBackRest configured for the repository off the host, if there is one."""
+    given = settings.load()
+    if given.offsite:
+        offsite.configure(given.offsite)
+    return given
+
+
 def _perform(task: tasks.Task) -> int:
-    record = tasks.perform(task, settings.load())
+    record = tasks.perform(task, _prepared())
     return 0 if record.is_well else 1
 
 
 def main() -> int:
     """Run one command; a failure is one JSON object with `error` and `hints` on standard error."""
     parser = argparse.ArgumentParser(prog="python3 -m backup")
-    parser.add_argument("command", choices=["run", "status", *(task.name for task in tasks.TASKS)])
+    parser.add_argument("command", choices=["run", "status", "may-begin", *(task.name for task in tasks.TASKS)])
     command = parser.parse_args().command
     try:
         if command == "run":
-            Service(settings.load()).run()
+            Service(_prepared()).run()
+            return 0
+        if command == "may-begin":
+            if _prepared().offsite:
+                shipping.refuse_lost_database()
             return 0
         if command == "status":
             return _status()

@@ -83,7 +83,13 @@ def observe() -> Snapshot:
 
 def rows(settings: Settings, seen: Snapshot, now: float) -> list[Row]:
     """Return the lines for people; a thing of which nothing is known is not well."""
-    return [_backup(settings, seen, now), _archive(seen, now), _drill(settings, now), _disk(seen)]
+    return [
+        _backup(settings, seen, now),
+        _archive(seen, now),
+        _drill(settings, now),
+        _disk(seen),
+        _offsite(settings, now),
+    ]
 
 
 def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
@@ -135,6 +141,34 @@ def _drill(settings: Settings, now: float) -> Row:
 def _disk(seen: Snapshot) -> Row:
     percent = 100 * seen.backups_free
     return Row("disk backups", percent >= DISK_PERCENT_LOW, f"{percent:.0f} % free on the volume of the backups")
+
+
+def offsite_lag_seconds(now: float) -> float:
+    """Return how old the newest segment off the host is: what was written since then is lost with the host.
+
+    From 1970 on where none was ever shipped.
+    """
+    return now - float(records.read("shipping").facts.get("archived", 0))
+
+
+def _offsite(settings: Settings, now: float) -> Row:
+    if not settings.offsite:
+        return Row("off-host", True, "not configured: what is on this host is lost with it")
+    shipping, lag = records.read("shipping"), offsite_lag_seconds(now)
+    made = [records.read(name) for name in ("offsite-full", "offsite-incremental")]
+    latest, newest = max(made, key=lambda one: one.ended), max(one.last_success for one in made)
+    shipped = f"newest segment {age(lag)} old" if shipping.facts else "no segment yet"
+    text = f"{shipped}, {shipping.facts.get('waiting', 0)} waiting"
+    text += f"; backup {age(now - newest)} ago" if newest else "; no backup yet"
+    if not shipping.is_well:
+        return Row("off-host", lag < ARCHIVE_LAG_SECONDS, f"shipping fails: {shipping.text or 'not begun'}; {text}")
+    if latest.ended and not latest.is_well:
+        return Row("off-host", False, f"{latest.task} failed {age(now - latest.ended)} ago: {latest.text}; {text}")
+    if tasks.is_gap_offsite():
+        return Row("off-host", False, f"missing: segments before {shipping.facts['after_gap']}; {text}")
+    is_late = now - newest > LATE * settings.backup_hours * tasks.HOUR
+    is_late = is_late or now - made[0].last_success > LATE * settings.full_hours * tasks.HOUR
+    return Row("off-host", lag < ARCHIVE_LAG_SECONDS and not is_late, text)
 
 
 def age(seconds: float) -> str:

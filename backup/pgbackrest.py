@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from backup import offsite
 from backup.commands import Done, Failed, follow, run
 
 STANZA = "main"
-LOCAL = 1
+LOCAL, OFFSITE = 1, 2
+NAMES = {LOCAL: "of this host", OFFSITE: "off the host"}
 SHORT_SECONDS = 120
 EXPIRE_SECONDS = 3600
 
@@ -32,24 +34,25 @@ class Backup:
     has_error: bool
 
 
-def call(command: str, *words: str, repository: int = 0, seconds: float = SHORT_SECONDS) -> Done:
-    """Run a command of pgBackRest with options and arguments; repository 0 means every one, or the first."""
+def call(command: str, *words: str, repository: int = LOCAL, seconds: float = SHORT_SECONDS) -> Done:
+    """Run a command of pgBackRest, with options and arguments, on one repository."""
     return run(argv(command, *words, repository=repository), timeout=seconds)
 
 
-def argv(command: str, *words: str, repository: int = 0) -> list[str]:
+def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     """Return the argument list of a command of pgBackRest."""
-    which = [f"--repo={repository}"] if repository else []
+    # Off the host: by another configuration, in which that repository is the only one.
+    which = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
     return ["pgbackrest", f"--stanza={STANZA}", *which, command, *words]
 
 
-def create_stanza() -> None:
+def create_stanza(repository: int = LOCAL) -> None:
     """Make the archive known to the repository; does nothing where it is.
 
     Raises:
         Failed: where the repository cannot be written, or belongs to another database.
     """
-    done = call("stanza-create")
+    done = call("stanza-create", repository=repository)
     if done.code != 0:
         raise Failed(f"pgbackrest stanza-create: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
 
@@ -100,7 +103,9 @@ def stanza(repository: int = LOCAL) -> dict[str, Any]:
     status = found[0]["status"]
     # 0: well; 2: no backup yet. All else, as a missing or broken archive.info, is a fault.
     if status["code"] not in {0, 2}:
-        raise Failed(f"the repository {repository} is not well: {status['message']}")
+        # The repository's own status has the reason; that of all of them says "other".
+        reasons = [one["status"]["message"] for one in found[0].get("repo", [])]
+        raise Failed(f"the repository {NAMES[repository]} is not well: {'; '.join(reasons) or status['message']}")
     return dict(found[0])
 
 

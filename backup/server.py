@@ -47,6 +47,11 @@ class Metrics:
                 ("slipway_wal_bytes", "Size of pg_wal", one.wal_bytes),
             ):
                 yield GaugeMetricFamily(name, text, value)
+        if self.settings.offsite:
+            lag = observation.offsite_lag_seconds(now)
+            yield GaugeMetricFamily("slipway_offsite_lag_seconds", "Age of the newest segment off the host", lag)
+            waiting = float(records.read("shipping").facts.get("waiting", 0))
+            yield GaugeMetricFamily("slipway_offsite_waiting_segments", "Segments that wait to be shipped", waiting)
         row_well = GaugeMetricFamily(
             "slipway_backup_status_well", "1 where a line of status.sh is well", labels=["row"]
         )

@@ -73,14 +73,15 @@ def _say(line: str) -> None:
 
 def _back_up(kind: str, repository: int = pgbackrest.LOCAL) -> Callable[[Settings], Result]:
     def run(settings: Settings) -> Result:
-        pgbackrest.create_stanza()
+        pgbackrest.create_stanza(repository)
         _expire(settings, repository)  # a volume that is full gets room first
         pgbackrest.take(kind, _say, repository=repository)
         left = _expire(settings, repository)
         made = pgbackrest.backups(repository)[-1]
         seconds = (made.stopped - made.started).total_seconds()
         text = f"{made.kind} {made.label}, {made.database_bytes / 1e6:.0f} MB in {seconds:.0f} s{left}"
-        return text, {"label": made.label, "bytes": made.database_bytes, "repository_bytes": made.repository_bytes}
+        facts = {"label": made.label, "bytes": made.database_bytes, "repository_bytes": made.repository_bytes}
+        return text, {**facts, "wal_start": made.wal_start}
 
     return run
 
@@ -113,6 +114,30 @@ def _is_incremental_due(settings: Settings, now: float) -> bool:
     if not newest or not _is_over("incremental", 0, now):
         return False
     return now - newest >= settings.backup_hours * HOUR or bool(seen.gap)
+
+
+def _is_offsite_due(kind: str) -> Callable[[Settings, float], bool]:
+    """As on this host; but only while shipping goes well, which a backup has to wait for at its end."""
+
+    def is_due(settings: Settings, now: float) -> bool:
+        shipping, full = records.read("shipping"), records.read("offsite-full")
+        if not settings.offsite or not shipping.is_well or shipping.facts.get("waiting"):
+            return False
+        if kind == "full":
+            return _is_over("offsite-full", settings.full_hours, now)
+        newest = max(full.last_success, records.read("offsite-incremental").last_success)
+        if not full.last_success or not _is_over("offsite-incremental", 0, now):
+            return False
+        return now - newest >= settings.backup_hours * HOUR or is_gap_offsite()
+
+    return is_due
+
+
+def is_gap_offsite() -> bool:
+    """Whether segments are missing off the host that no backup there has made up for."""
+    gap = str(records.read("shipping").facts.get("after_gap", ""))
+    made = [records.read(name).facts.get("wal_start", "") for name in ("offsite-full", "offsite-incremental")]
+    return gap > max(map(str, made))
 
 
 @dataclass(frozen=True)
@@ -164,4 +189,6 @@ def _drill(_: Settings) -> Result:
 FULL = Task("full", _back_up("full"), _is_full_due)
 INCREMENTAL = Task("incremental", _back_up("incr"), _is_incremental_due)
 DRILL = Task("drill", _drill, _is_drill_due)
-TASKS = [FULL, INCREMENTAL, DRILL]
+OFFSITE_FULL = Task("offsite-full", _back_up("full", pgbackrest.OFFSITE), _is_offsite_due("full"))
+OFFSITE_INCREMENTAL = Task("offsite-incremental", _back_up("incr", pgbackrest.OFFSITE), _is_offsite_due("incr"))
+TASKS = [FULL, INCREMENTAL, OFFSITE_FULL, OFFSITE_INCREMENTAL, DRILL]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import archive, pgbackrest, records
+from backup import archive, offsite, pgbackrest, records
 from backup.commands import Failed
 from backup.restore import choice, directories, recovery, verification
 from backup.restore.choice import Repository, Wish, choose, told
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     main.add_argument("command", choices=["list", "check", "make", "tidy", "swap", "swap-back", "discard"])
     main.add_argument("names", nargs="*")
     main.add_argument("--root", default=str(directories.DATA))
-    main.add_argument("--repo", type=int, default=1)
+    main.add_argument("--repo", type=int, choices=[pgbackrest.LOCAL, pgbackrest.OFFSITE], default=pgbackrest.LOCAL)
     main.add_argument("--to", default="")
     main.add_argument("--set", default="")
     main.add_argument("--stamp", default=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
@@ -134,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _perform(arguments: argparse.Namespace) -> Facts:
     root = Path(arguments.root)
+    if arguments.repo == pgbackrest.OFFSITE:
+        place = offsite.load()
+        if not place:
+            raise Failed(
+                "OFFSITE_TYPE is empty: no repository off the host is known", ["set the keys OFFSITE_ in .env"]
+            )
+        offsite.configure(place)
     if arguments.command == "list":
         return _list(arguments)
     if arguments.command == "check":

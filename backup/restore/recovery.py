@@ -58,7 +58,7 @@ def restore(choice: Choice, folder: Path, say: Callable[[str], None]) -> None:
     """
     folder.mkdir(mode=0o700)
     repository = choice.backup.repository
-    fetch = f'pgbackrest --repo={repository} --pg1-path={folder} archive-get %f "%p"'
+    fetch = " ".join([*pgbackrest.argv("archive-get", f"--pg1-path={folder}", repository=repository), "%f", '"%p"'])
     options = [
         f"--pg1-path={folder}",
         f"--set={choice.backup.label}",

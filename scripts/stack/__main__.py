@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--refresh-bases", action="store_true", help="take newer base images; replaces nginx, Postgres and Redis"
     )
+    one.add_argument("--prepare", action="store_true", help="do all but start it, as for a restore to a new host")
 
     one = commands.add_parser("deploy", prog="scripts/deploy.sh", help="make a release of this checkout live")
     one.add_argument("--plan", action="store_true", help="say what would change, and do nothing")
@@ -92,6 +93,12 @@ def _add_restore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     one.add_argument(
         "--set", default="", metavar="LABEL", help="begin with this backup instead of the newest that fits"
     )
+    one.add_argument(
+        "--repo",
+        choices=["local", "offsite"],
+        default="local",
+        help="from the backups of this host (the default), or not",
+    )
     one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
@@ -135,7 +142,7 @@ def _complete(commands: dict[str, argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace, runner: Runner) -> int:
     command = arguments.command
     if command == "up":
-        up.run(runner, ROOT, is_refresh=arguments.refresh_bases)
+        up.run(runner, ROOT, is_refresh=arguments.refresh_bases, is_prepare=arguments.prepare)
     elif command == "deploy" and not arguments.plan:
         deploy.run(runner, ROOT, deploy.Options(arguments.image, arguments.wait_lock))
     elif command == "rollback":
@@ -196,7 +203,12 @@ def _restore(arguments: argparse.Namespace, runner: Runner, loaded: project.Proj
         moment = restore.moment(arguments.to) if arguments.to is not None else ""
     except ValueError:
         arguments.usage_error(f"argument --to: '{arguments.to}' is not a time as 2026-11-21T12:30:00Z")
-    options = restore.Options(moment, arguments.set, is_confirmed=arguments.yes)
+    options = restore.Options(
+        moment,
+        arguments.set,
+        repository=restore.REPOSITORIES[arguments.repo],
+        is_confirmed=arguments.yes,
+    )
     is_wanted = bool(moment) or arguments.latest
     if is_wanted != (arguments.beside or arguments.replace):
         arguments.usage_error("--to TIME and --latest go with --beside or --replace")

@@ -153,6 +153,8 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
 DRILLED = {
     "postgres-volume-full": "tests/stack/test_postgres_volume.py",
     "postgres-major-upgrade": "tests/stack/test_upgrade.py",
+    "restore-to-a-new-host": "tests/stack/test_offsite.py",
+    "shipping-off-the-host-fails": "tests/stack/test_offsite.py",
 }
 
 

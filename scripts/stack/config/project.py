@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from stack.config import environment
+from stack.config import environment, offsite
 from stack.failure import Failure
 
 BASES = ("python", "nginx", "postgres", "redis")
@@ -30,7 +30,7 @@ NUMBER_KEYS = (
 WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
 SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.
-OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous")
+OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous", "offsite_secret")
 # May be emptied: an empty one turns the console off.
 CLEARABLE_SECRETS = ("ops_password",)
 
@@ -212,5 +212,6 @@ def _check_values(project: Project) -> None:
     rate = project.values.get("RATE_LIMIT_PER_SECOND") or "1"
     if not rate.isdecimal() or int(rate) < 1:
         faults.append("RATE_LIMIT_PER_SECOND is not a whole number above 0")
+    faults += offsite.faults(project.values, project.secrets)
     if faults:
         raise Failure("; ".join(faults), hints=["correct .env"], runbook=environment.RUNBOOK)

@@ -3,12 +3,15 @@
 import json
 
 from stack.commands import engine
+from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
+from stack.stories import observation
 
 RUNBOOK = "backup-failed-or-too-old"
 # A full backup of 100 GB at 15 MB/s on a slow disk.
 BACKUP_SECONDS = 7200
+ASK_SECONDS = 180  # pgBackRest gives a silent repository up after 20 s, some times over
 SERVICE = ["exec", "--no-TTY", "backup", "python3", "-m", "backup"]
 
 
@@ -35,6 +38,29 @@ def _perform(runner: Runner, task: str, consolation: str) -> None:
     if done.code != 0:
         hints = [consolation, "./scripts/status.sh", "./scripts/logs.sh backup"]
         raise Failure(observed(done.out, done.err), hints=hints, runbook=RUNBOOK)
+
+
+def refuse_new_database(runner: Runner, project: Project) -> None:
+    """Refuse to begin an empty database where the repository off the host has backups of one, or cannot be asked.
+
+    Raises:
+        Failure: with the command that brings the lost one back.
+    """
+    if runner.is_dry or not project.values.get("OFFSITE_TYPE"):
+        return
+    if any(one.name == "postgres" and one.state == "running" for one in observation.services(runner, project)):
+        return
+    once = ["run", "--rm", "--no-deps", "--no-TTY", *SERVICE[2:], "may-begin"]
+    asked = runner.run(engine.compose_argv(*once), timeout=ASK_SECONDS, check=False)
+    if asked.code != 0:
+        raise Failure(
+            observed(asked.out, asked.err),
+            hints=[
+                "./scripts/restore.sh --latest --replace --repo offsite brings the lost one back",
+                "only for a new database: another OFFSITE_PATH in .env",
+            ],
+            runbook="restore-to-a-new-host",
+        )
 
 
 def message(line: str) -> str:

@@ -21,7 +21,7 @@ from stack.config.project import CLEARABLE_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.runner import Result, Runner
 
-RUNBOOK = "boot-refused-by-the-configuration"
+RUNBOOK = "restore-to-a-new-host"
 ENVIRONMENT, FOLDER = ".env", "secrets"
 # The bundle lies off the host, where nothing slows down who tries passphrases: 16 characters as for a password.
 PASSPHRASE_LEAST = 16

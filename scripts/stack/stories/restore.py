@@ -35,6 +35,9 @@ look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipwa
 remove it:   ./scripts/restore.sh --remove-beside"""
 
 
+REPOSITORIES = {"local": 1, "offsite": 2}  # partner: LOCAL and OFFSITE in backup/pgbackrest.py
+
+
 @dataclass(frozen=True)
 class Options:
     """What was typed. `to` is an ISO time in UTC or empty for the newest, `label` a backup or empty."""

@@ -10,6 +10,7 @@ from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
 from stack.stories import (
+    backup,
     configuration,
     database,
     edge,
@@ -29,6 +30,7 @@ from stack.stories.steps import Steps
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
+PREPARED = "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
@@ -41,8 +43,8 @@ PLAN = (
 )
 
 
-def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
-    """Bring the stack up and say what a person can do next."""
+def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: bool = False) -> None:
+    """Bring the stack up and say what a person can do next; to prepare ends before anything is started."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as done:
@@ -54,9 +56,12 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
             runner.make_directory(project.state, 0o750)
             configuration.check_mounted_folders(project)
             done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
-        slot = _bring_up(runner, steps, project, is_refresh=is_refresh)
+        project, slot, release = _provide(runner, steps, project, is_refresh=is_refresh)
+        if is_prepare:
+            runner.say(f"\nready in {runner.clock() - steps.started:.1f} s, and nothing was started: {PREPARED}")
+            return
+        _bring_up(runner, steps, project, slot, release)
         credentials = _first_credentials(runner, project, slot)
-        release = observation.slot_release(runner, project, slot)
         if not project.is_development and (ledger.last(project) or {}).get("to") != release:
             head = migrations.head(root)
             facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
@@ -67,8 +72,8 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False) -> None:
     _say_next(runner, steps, project, credentials)
 
 
-def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: bool) -> str:
-    """Do the steps from the base images on; return the live slot."""
+def _provide(runner: Runner, steps: Steps, project: Project, *, is_refresh: bool) -> tuple[Project, str, str]:
+    """Do the steps from the base images to the settings; return the project, the live slot and its release."""
     with steps.step("base images") as done:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
@@ -86,7 +91,13 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         done(f"{release} is in slot {slot}" + difference)
     with steps.step("settings") as done:
         done(settings.accept(runner, project, slot))
+    return project, slot, release
+
+
+def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release: str) -> None:
+    """Do the steps that start something."""
     with steps.step("data") as done:
+        backup.refuse_new_database(runner, project)
         _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
         done(database.furnish(runner))
     with steps.step("migrate") as done:
@@ -104,7 +115,6 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, *, is_refresh: boo
         _start(runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS)
         _mend(runner, project, slot)
         done(_await_release(runner, project, release))
-    return slot
 
 
 def _sink(project: Project) -> list[str]:

@@ -1,0 +1,205 @@
+"""Copies the WAL from the local repository to the one off the host: in order, each segment once, none left out.
+
+It is apart from archiving on purpose: a repository that is away delays what is shipped, and nothing else.
+"""
+
+import fcntl
+import hashlib
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backup import archive, pgbackrest, records, tasks
+from backup.archive import Segment
+from backup.commands import Failed
+from backup.pgbackrest import LOCAL, OFFSITE
+from backup.records import Record
+
+TASK = "shipping"
+FOLDER = Path("/var/lib/postgresql/scratch/shipping")
+# Of the 60 s that may be lost with the host, 30 are archive_timeout (postgres/postgresql.conf); sending takes 0.2 s.
+DATA = Path("/var/lib/postgresql/data")
+# Of `pgbackrest info`: a whole stanza with backups; none, or one that nobody took a backup for.
+WELL, UNUSED = 0, {1, 2}
+POLL_SECONDS = 3.0
+RETRY_SECONDS = 10.0
+LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log
+HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+
+
+@dataclass
+class Position:
+    """How far the repository off the host is: its folder, its newest segment, and its history files."""
+
+    folder: str
+    segment: str
+    histories: set[str] = field(default_factory=set)
+
+
+class Shipper:
+    """Keeps the position while all goes well, and asks the repository for it after each failure."""
+
+    def __init__(self, ending: threading.Event, folder: Path = FOLDER) -> None:
+        self.ending = ending
+        self.folder = folder
+        self.position: Position | None = None
+
+    def run(self) -> None:
+        """Ship until the service ends."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two, the other waits; the kernel frees it
+            while not self.ending.is_set():
+                self.ending.wait(POLL_SECONDS if self.step() else RETRY_SECONDS)
+
+    def step(self) -> bool:
+        """Ship what is there; say whether that went well. How it went is recorded."""
+        started, before = time.time(), records.read(TASK)
+        try:
+            self.position = self.position or begin()
+            self._ship(self.position)
+        except (Failed, OSError, ValueError, KeyError) as failed:
+            self.position = None
+            if before.is_well or not before.ended:
+                tasks.log(f"off the host: {failed}", action="backup_shipping_failed", level="ERROR")
+            records.write(Record(TASK, started, 0.0, False, str(failed), before.last_success, before.facts))
+            return False
+        if not before.is_well:
+            tasks.log("off the host: it goes on", action="backup_shipping_resumed")
+            now = records.read(TASK)
+            records.write(Record(TASK, started, 0.0, True, now.text, started, now.facts))
+        return True
+
+    def _ship(self, position: Position) -> None:
+        there = archive.folder(position.folder)
+        for name in sorted(filter(HISTORY.fullmatch, there.keys() - position.histories)):
+            self._copy(name)
+            position.histories.add(name)
+        waiting = newer(position, there)
+        for number, segment in enumerate(waiting, 1):
+            if self.ending.is_set():
+                return
+            self._copy(segment.name, segment.checksum)
+            keep(position.segment, segment, len(waiting) - number)
+            position.segment = segment.name
+
+    def _copy(self, name: str, checksum: str = "") -> None:
+        """Fetch a file of the archive, check it and push it; what an earlier try left is overwritten."""
+        draft = self.folder / name
+        draft.unlink(missing_ok=True)
+        done = pgbackrest.call("archive-get", name, str(draft))
+        if done.code != 0:
+            raise Failed(f"{name} cannot be read from the local repository: {done.reason}")
+        # (!) Pushing makes a checksum of its own: a damaged segment would look whole off the host.
+        if checksum and hashlib.sha1(draft.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
+            raise Failed(f"{name} in the local repository differs from its checksum")
+        # (!) Without the limit of the local queue: above it archive-push drops a segment and reports success.
+        done = pgbackrest.call("archive-push", "--reset-archive-push-queue-max", str(draft), repository=OFFSITE)
+        draft.unlink()
+        if done.code != 0:
+            raise Failed(f"{name} cannot be pushed: {done.reason}")
+
+
+def begin() -> Position:
+    """Ask both repositories how far they are.
+
+    Raises:
+        Failed: where one does not answer, or the one off the host is of another database.
+    """
+    here = pgbackrest.stanza(LOCAL)
+    try:
+        there = pgbackrest.stanza(OFFSITE)
+    except Failed:
+        pgbackrest.create_stanza(OFFSITE)
+        there = pgbackrest.stanza(OFFSITE)
+    if identity(here) != identity(there):
+        # A major upgrade is told to the local repository first (pgbackrest stanza-upgrade).
+        if identity(there) not in [(one["system-id"], one["version"]) for one in here["db"]]:
+            raise Failed(
+                f"the repository off the host is of another database, of system {identity(there)[0]}",
+                ["./scripts/restore.sh --repo offsite takes that one back", "or name an empty OFFSITE_PATH in .env"],
+            )
+        done = pgbackrest.call("stanza-upgrade", repository=OFFSITE)
+        if done.code != 0:
+            raise Failed(f"pgbackrest stanza-upgrade: {done.reason}")
+        there = pgbackrest.stanza(OFFSITE)
+    if not here["archive"]:
+        raise Failed("the local repository has no segment yet")
+    adopt(there["backup"])
+    mine = here["archive"][-1]
+    same = next((one for one in there["archive"] if one["id"] == mine["id"]), None)
+    histories = {name for name in archive.folder(mine["id"], OFFSITE) if HISTORY.fullmatch(name)} if same else set()
+    # The first time it begins with the newest: no backup off the host needs older ones.
+    newest = same["max"] if same and same["max"] else before(mine["max"])
+    return Position(mine["id"], newest, histories)
+
+
+def adopt(backups: list[dict[str, Any]]) -> None:
+    """Bring the records of backups in line with the repository: another place than before, or another host."""
+    for task, kind in (("offsite-full", "full"), ("offsite-incremental", "incr")):
+        newest = next((one for one in reversed(backups) if one["type"] == kind), None)
+        record = records.read(task)
+        if newest and not record.last_success:
+            ended = float(newest["timestamp"]["stop"])
+            facts = {"label": newest["label"], "wal_start": newest["archive"]["start"]}
+            records.write(Record(task, ended, 0.0, True, f"{kind} {newest['label']}", ended, facts))
+        elif record.last_success and not newest:
+            records.write(Record(task))
+
+
+def refuse_lost_database() -> None:
+    """Refuse to begin an empty database in the place of one that has backups off the host.
+
+    Raises:
+        Failed: where there are such, or the repository cannot be asked.
+    """
+    if any(DATA.glob("*/PG_VERSION")):
+        return
+    done = pgbackrest.call("info", "--output=json", repository=OFFSITE)
+    status = json.loads(done.out)[0]["status"] if done.code == 0 and done.out.strip() else {}
+    if status.get("code") == WELL:
+        raise Failed("there is no database here, and the repository off the host has backups of one")
+    if status.get("code") not in UNUSED:
+        raise Failed(
+            f"there is no database here, and the repository off the host cannot be asked: {status or done.reason}"
+        )
+
+
+def identity(stanza: dict[str, Any]) -> tuple[int, str]:
+    """Return which database a repository is of: the system's number and the major version."""
+    return stanza["db"][-1]["system-id"], stanza["db"][-1]["version"]
+
+
+def before(segment: str) -> str:
+    """Return the name before a segment's, on its timeline."""
+    place = max(archive.number(segment) - 1, 0)
+    return f"{segment[:8]}{place // archive.SEGMENTS_PER_LOG:08X}{place % archive.SEGMENTS_PER_LOG:08X}"
+
+
+def newer(position: Position, there: dict[str, dict[str, object]]) -> list[Segment]:
+    """Return the local segments after the position, in the order of timeline and stream."""
+    found = []
+    for log in sorted(name for name in filter(LOG.fullmatch, there) if name >= position.segment[:16]):
+        for path, entry in archive.folder(f"{position.folder}/{log}").items():
+            segment = archive.segment(path, entry)
+            if segment and segment.name > position.segment:
+                found.append(segment)
+    return sorted(found, key=lambda segment: segment.name)
+
+
+def keep(last: str, shipped: Segment, waiting: int) -> None:
+    """Record a segment that arrived. One that does not follow the last leaves a gap, which the next backup ends."""
+    facts = records.read(TASK).facts
+    is_next = last[:8] != shipped.name[:8] or archive.number(last) + 1 == shipped.number
+    facts = {
+        "segment": shipped.name,
+        "archived": shipped.archived,
+        "waiting": waiting,
+        "after_gap": facts.get("after_gap", "") if is_next else shipped.name,
+    }
+    now = time.time()
+    records.write(Record(TASK, now, 0.0, True, shipped.name, now, facts))

@@ -1,0 +1,161 @@
+"""The settings of the place off the host: as the backup service reads them, and as the scripts refuse them."""
+
+from pathlib import Path
+
+import pytest
+from stack.config import offsite as scripts
+
+from backup import offsite
+from backup.commands import Failed
+from backup.offsite import Offsite
+
+PRINT = "SHA256:ARjrj9lNlU0VXKhtx6MA3+5yPegDAod9YXqWxudYew8"
+HEX = "0118eb8fd94d954d155ca86dc7a300dfee723de80302877d617a96c6e7587b0f"
+SFTP = {
+    "OFFSITE_TYPE": "sftp",
+    "OFFSITE_HOST": "u1.storage.example",
+    "OFFSITE_USER": "u1",
+    "OFFSITE_FINGERPRINT": PRINT,
+}
+S3 = {
+    "OFFSITE_TYPE": "s3",
+    "OFFSITE_HOST": "s3.example",
+    "OFFSITE_USER": "key-id",
+    "OFFSITE_BUCKET": "b",
+    "OFFSITE_REGION": "r",
+}
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB\n"
+
+
+@pytest.fixture
+def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "offsite_secret"
+    file.write_text(KEY, encoding="utf-8")
+    monkeypatch.setattr(offsite, "SECRET", file)
+    return file
+
+
+def load(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Offsite | None:
+    for key in (*scripts.KEYS, "OFFSITE_TYPE"):
+        monkeypatch.setenv(key, values.get(key, ""))
+    return offsite.load()
+
+
+@pytest.mark.usefixtures("secret")
+def test_without_a_type_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, {}) is None
+
+
+@pytest.mark.parametrize(("values", "port"), [(SFTP, 22), (S3, 443)])
+@pytest.mark.usefixtures("secret")
+def test_the_port_and_the_path_have_defaults(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], port: int
+) -> None:
+    found = load(monkeypatch, values)
+    assert found
+    assert (found.port, found.path) == (port, "/slipway")
+    given = load(monkeypatch, {**values, "OFFSITE_PORT": "23", "OFFSITE_PATH": "/a"})
+    assert given
+    assert (given.port, given.path) == (23, "/a")
+
+
+@pytest.mark.parametrize("values", [SFTP, S3])
+@pytest.mark.usefixtures("secret")
+def test_the_service_does_not_start_half_configured(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for missing in values.keys() - {"OFFSITE_TYPE"}:
+        with pytest.raises(Failed, match=f"^{missing} is empty$"):
+            load(monkeypatch, {**values, missing: ""})
+
+
+def test_the_service_does_not_start_without_the_secret(monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+    secret.write_text("\n", encoding="utf-8")
+    with pytest.raises(Failed, match="secrets/offsite_secret is empty"):
+        load(monkeypatch, SFTP)
+
+
+def test_a_fingerprint_is_turned_into_the_form_of_pgbackrest() -> None:
+    assert offsite.hexadecimal(PRINT) == HEX
+    assert offsite.hexadecimal(PRINT + "=") == HEX
+    for wrong in (HEX, PRINT[:-1], "MD5:00:11", ""):
+        with pytest.raises(Failed, match="OFFSITE_FINGERPRINT"):
+            offsite.hexadecimal(wrong)
+
+
+@pytest.mark.usefixtures("secret")
+def test_the_configuration_is_that_of_one_repository_in_the_place_of_the_local_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sftp, s3 = load(monkeypatch, SFTP), load(monkeypatch, S3)
+    assert sftp
+    assert s3
+    text = offsite.configuration(sftp, KEY)
+    assert text.startswith("[main]\nrepo1-type=sftp\nrepo1-path=/slipway\n")
+    assert f"repo1-sftp-host-fingerprint={HEX}\n" in text
+    assert "repo1-sftp-host-key-check-type=fingerprint\n" in text
+    assert KEY not in text
+    assert "repo1-s3-key-secret=word\n" in offsite.configuration(s3, "word")
+    assert "repo2" not in text
+
+
+def test_the_configuration_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, secret: Path, tmp_path: Path) -> None:
+    (tmp_path / "installation.conf").write_text("[global]\nrepo1-cipher-pass=x\n", encoding="utf-8")
+    monkeypatch.setattr(offsite, "INSTALLATION", tmp_path / "installation.conf")
+    given = load(monkeypatch, SFTP)
+    assert given
+    offsite.configure(given, tmp_path / "d")
+    offsite.configure(given, tmp_path / "d")
+    files = sorted((tmp_path / "d").iterdir())
+    assert [file.name for file in files] == ["installation.conf", "offsite.conf"]
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "d", *files)} == {0}
+
+
+@pytest.mark.parametrize("values", [{}, SFTP, S3])
+def test_what_is_whole_is_accepted(secret: Path, values: dict[str, str]) -> None:
+    assert scripts.faults(values, secret.parent) == []
+
+
+@pytest.mark.parametrize("values", [SFTP, S3])
+def test_each_key_that_is_missing_is_named_at_once(secret: Path, values: dict[str, str]) -> None:
+    found = scripts.faults({"OFFSITE_TYPE": values["OFFSITE_TYPE"]}, secret.parent)
+    assert [text.partition(" ")[0] for text in found] == [key for key in values if key != "OFFSITE_TYPE"]
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"OFFSITE_HOST": "a", "OFFSITE_USER": "b"}, "OFFSITE_TYPE is empty, but OFFSITE_HOST, OFFSITE_USER is set"),
+        ({**SFTP, "OFFSITE_TYPE": "ftp"}, "OFFSITE_TYPE is neither sftp nor s3"),
+        ({**SFTP, "OFFSITE_BUCKET": "b"}, "OFFSITE_BUCKET is set, and OFFSITE_TYPE=sftp does not know it"),
+        ({**S3, "OFFSITE_FINGERPRINT": PRINT}, "OFFSITE_FINGERPRINT is set, and OFFSITE_TYPE=s3 does not know it"),
+        ({**S3, "OFFSITE_HOST": "https://s3.example"}, "OFFSITE_HOST is not a host name"),
+        ({**SFTP, "OFFSITE_PATH": "backups"}, "OFFSITE_PATH is not an absolute path"),
+        ({**SFTP, "OFFSITE_PATH": "/"}, "OFFSITE_PATH is not an absolute path"),
+        ({**SFTP, "OFFSITE_FINGERPRINT": HEX}, "OFFSITE_FINGERPRINT is not of the form SHA256:"),
+        ({**SFTP, "OFFSITE_PORT": "65536"}, "OFFSITE_PORT is not a port"),
+    ],
+)
+def test_a_wrong_value_is_named_and_not_shown(secret: Path, values: dict[str, str], fault: str) -> None:
+    [found] = scripts.faults(values, secret.parent)
+    assert found.startswith(fault)
+
+
+def test_a_secret_that_the_service_cannot_read_is_refused(secret: Path) -> None:
+    """As ssh-keygen makes one; the directory secrets/ is what keeps others out."""
+    secret.chmod(0o600)
+    [found] = scripts.faults(SFTP, secret.parent)
+    assert "is closed to the backup service" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "is empty: it takes the private key"),
+        ("password\n", "is not a private key"),
+        (KEY.replace("BG5vbmU", "CmFlczI"), "is a private key with a passphrase"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", "is a private key with a passphrase"),
+    ],
+)
+def test_a_secret_that_opens_nothing_is_refused(secret: Path, text: str, fault: str) -> None:
+    secret.write_text(text, encoding="utf-8")
+    [found] = scripts.faults(SFTP, secret.parent)
+    assert fault in found

@@ -1,0 +1,186 @@
+"""What is shipped next, what counts as a gap, and what the line off-host makes of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backup import archive, observation, pgbackrest, records, shipping, tasks
+from backup.commands import Done, Failed
+from backup.observation import Snapshot
+from backup.offsite import Offsite
+from backup.records import Record
+from backup.settings import Settings
+from backup.shipping import Position
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+PLACE = Offsite("sftp", "h", 22, "u", "/slipway")
+SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14, offsite=PLACE)
+SUM = "0" * 40
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(records.write, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """The folders of the local archive, with the names of segments."""
+    found: dict[str, list[str]] = {}
+
+    def look(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
+        assert repository == pgbackrest.LOCAL
+        return {f"{name}-{SUM}.zst": {"type": "file", "time": 7} for name in found[path.rpartition("/")[2]]}
+
+    monkeypatch.setattr(archive, "folder", look)
+    return found
+
+
+def newer(held: dict[str, list[str]], segment: str) -> list[str]:
+    there: dict[str, dict[str, object]] = {name: {} for name in [*held, "00000002.history"]}
+    return [one.name for one in shipping.newer(Position("17-1", segment), there)]
+
+
+def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str]]) -> None:
+    held["0000000100000000"] = ["0000000100000000000000FF", "0000000100000000000000FD", "0000000100000000000000FE"]
+    held["0000000100000001"] = ["000000010000000100000000"]
+    held["0000000200000001"] = ["000000020000000100000000"]
+    expected = ["0000000100000000000000FE", "0000000100000000000000FF"]
+    expected += ["000000010000000100000000", "000000020000000100000000"]
+    assert newer(held, "0000000100000000000000FD") == expected
+    assert newer(held, "000000020000000100000000") == []
+
+
+def test_folders_before_the_position_are_not_looked_into(held: dict[str, list[str]]) -> None:
+    held["0000000100000001"] = ["000000010000000100000003"]
+    there: dict[str, dict[str, object]] = {"0000000100000000": {}, "0000000100000001": {}}
+    assert len(shipping.newer(Position("17-1", "000000010000000100000002"), there)) == 1
+
+
+def test_the_name_before_a_name() -> None:
+    assert shipping.before("000000030000000100000000") == "0000000300000000000000FF"
+    assert shipping.before("000000010000000000000000") == "000000010000000000000000"
+
+
+def arrive(last: str, name: str) -> None:
+    segment = archive.segment(f"x/{name}-{SUM}.zst", {"time": 7})
+    assert segment
+    shipping.keep(last, segment, 0)
+
+
+def test_a_segment_that_does_not_follow_leaves_a_gap_until_the_next_backup() -> None:
+    records.write(Record("offsite-full", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000002"}))
+    arrive("000000010000000000000004", "000000010000000000000005")
+    assert not tasks.is_gap_offsite()
+    arrive("000000010000000000000005", "000000010000000000000007")
+    arrive("000000010000000000000007", "000000010000000000000008")
+    assert tasks.is_gap_offsite()
+    assert not row(NOW).is_well
+    assert "missing: segments before 000000010000000000000007" in row(NOW).text
+    records.write(Record("offsite-incremental", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000009"}))
+    assert not tasks.is_gap_offsite()
+
+
+def test_another_timeline_is_no_gap() -> None:
+    arrive("00000001000000000000000A", "000000020000000000000007")
+    assert not tasks.is_gap_offsite()
+
+
+def row(now: float, given: Settings = SETTINGS) -> observation.Row:
+    return next(one for one in observation.rows(given, Snapshot(now), now) if one.name == "off-host")
+
+
+def keep(*, lag: float, is_well: bool = True, full: float = 1, incremental: float = 1, is_taken: bool = True) -> None:
+    facts = {"segment": "0" * 24, "archived": NOW - lag, "waiting": 0, "after_gap": ""}
+    records.write(Record("shipping", NOW, 0, is_well, "no room", NOW, facts))
+    records.write(Record("offsite-full", NOW - full * HOUR, 1, True, "full X", NOW - full * HOUR))
+    last = NOW - incremental * HOUR
+    records.write(Record("offsite-incremental", last, 1, is_taken, "no answer", last if is_taken else 0))
+
+
+def test_nothing_configured_is_well_and_said() -> None:
+    shown = row(NOW, Settings(168, 24, 24, 2))
+    assert shown.is_well
+    assert "not configured" in shown.text
+
+
+def test_configured_and_never_shipped_is_not_well() -> None:
+    assert not row(NOW).is_well
+    assert "not begun" in row(NOW).text
+
+
+@pytest.mark.parametrize(("lag", "is_well"), [(35, True), (119, True), (121, False)])
+@pytest.mark.parametrize("is_shipping", [True, False])
+def test_what_is_off_the_host_is_well_while_it_is_young(lag: float, is_well: bool, is_shipping: bool) -> None:
+    """A failure that was just seen is told, and is not yet ill."""
+    keep(lag=lag, is_well=is_shipping)
+    assert row(NOW).is_well == is_well
+    assert ("shipping fails: no room" in row(NOW).text) != is_shipping
+
+
+@pytest.mark.parametrize(("full", "incremental", "is_well"), [(250, 35, True), (250, 37, False), (253, 1, False)])
+def test_a_backup_off_the_host_is_too_old_after_one_and_a_half_intervals(
+    full: float, incremental: float, is_well: bool
+) -> None:
+    keep(lag=9, full=full, incremental=incremental)
+    assert row(NOW).is_well == is_well
+
+
+def test_a_backup_off_the_host_that_failed_is_not_well() -> None:
+    keep(lag=9, full=2, incremental=1, is_taken=False)
+    assert "offsite-incremental failed 60 min ago: no answer" in row(NOW).text
+    assert not row(NOW).is_well
+
+
+def due() -> list[str]:
+    return [task.name for task in tasks.TASKS if task.name.startswith("offsite") and task.is_due(SETTINGS, NOW)]
+
+
+def test_backups_off_the_host_wait_for_shipping_and_need_a_place() -> None:
+    assert due() == []
+    records.write(Record("shipping", NOW, 0, True, "", NOW, {"waiting": 3}))
+    assert due() == []
+    records.write(Record("shipping", NOW, 0, True, "", NOW, {"waiting": 0}))
+    assert due() == ["offsite-full"]
+    assert not tasks.OFFSITE_FULL.is_due(Settings(168, 24, 24, 2), NOW)
+    keep(lag=9, full=25, incremental=25)
+    assert due() == ["offsite-incremental"]
+    keep(lag=9, full=25, incremental=1)
+    assert due() == []
+
+
+def test_records_follow_the_place() -> None:
+    entry = {"type": "full", "label": "A", "timestamp": {"stop": 5}, "archive": {"start": "B"}}
+    shipping.adopt([entry])
+    assert (records.read("offsite-full").last_success, records.read("offsite-full").facts["wal_start"]) == (5, "B")
+    shipping.adopt([])
+    assert not records.read("offsite-full").last_success
+
+
+@pytest.mark.parametrize(("code", "is_refused"), [(0, True), (1, False), (2, False), (99, True)])
+def test_an_empty_volume_is_begun_only_where_the_place_is_unused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(shipping, "DATA", tmp_path)
+    answer = json.dumps([{"name": "main", "status": {"code": code, "message": "told"}}])
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, answer, "", 0))
+    if is_refused:
+        with pytest.raises(Failed, match="has backups of one" if code == 0 else "cannot be asked"):
+            shipping.refuse_lost_database()
+        (tmp_path / "17").mkdir()
+        (tmp_path / "17/PG_VERSION").touch()
+    shipping.refuse_lost_database()
+
+
+def test_a_place_of_another_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stanza(repository: int) -> dict[str, object]:
+        ours = {"system-id": 1, "version": "17"}
+        return {"db": [ours if repository == pgbackrest.LOCAL else {**ours, "system-id": 2}], "backup": []}
+
+    monkeypatch.setattr(pgbackrest, "stanza", stanza)
+    with pytest.raises(Failed, match="of another database, of system 2"):
+        shipping.begin()

@@ -1,0 +1,272 @@
+"""The place off the host: what it has, what happens while it is away, and the way back from it to a new host."""
+
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+from stack.config import environment
+
+from tests.stack.backup_incidents import backup_row
+from tests.stack.documents import blocks, incidents
+from tests.stack.harness import PROJECT, Stack, copy_checkout, wait_until
+from tests.stack.sftp_server import SftpServer
+from tests.stack.terminal import at_terminal
+from tests.stack.test_documents import is_misused
+
+pytestmark = pytest.mark.drill
+
+LOST_SECONDS = 60  # the promise (fault 31)
+SERVING_SECONDS = 15 * 60
+ENTRY = "restore-to-a-new-host"
+SHIPPING_ENTRY = "shipping-off-the-host-fails"
+PASSPHRASE = "six random words for the bundle"
+OFFSITE = ["--config-include-path=/tmp/pgbackrest.offsite.d"]
+
+
+@dataclass
+class Pair:
+    """A host, and the place off it."""
+
+    host: Stack
+    place: SftpServer
+
+
+def edit_settings(root: Path, values: dict[str, str]) -> None:
+    text = (root / ".env").read_text(encoding="utf-8")
+    (root / ".env").write_text(environment.with_values(text, values), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A stack whose first start knows the place off the host."""
+    root = tmp_path_factory.mktemp("first")
+    copy_checkout(root)
+    host = Stack(root, project=f"{PROJECT}-first")
+    host.remove()
+    try:
+        host.run("./scripts/up.sh", "--prepare", timeout=1500)
+        assert host.compose("ps", "--all", "--quiet") == "", "prepared is not started"
+        bases = environment.parse((root / ".env").read_text(encoding="utf-8"))
+        base = next(line.value for line in bases if line.key == "PYTHON_IMAGE")
+        place = SftpServer(tmp_path_factory.mktemp("place"), f"{PROJECT}-first", base)
+        # In memory, and so small that it can be filled up.
+        with place.running("--tmpfs", "/srv/backups:size=256m"):
+            edit_settings(root, place.settings())
+            (root / "secrets/offsite_secret").chmod(0o644)
+            (root / "secrets/offsite_secret").write_text(place.key.read_text(encoding="utf-8"), encoding="utf-8")
+            host.run("./scripts/up.sh")
+            yield Pair(host, place)
+    finally:
+        host.remove()
+
+
+def pgbackrest(host: Stack, *words: str) -> str:
+    return host.compose("exec", "--no-TTY", "backup", "pgbackrest", *words)
+
+
+def segments(host: Stack, *options: str) -> list[str]:
+    """Return the names of the files of the archive, checksums included, in order."""
+    listing = json.loads(pgbackrest(host, *options, "repo-ls", "--recurse", "--output=json", "archive/main"))
+    names = [path.rpartition("/")[2] for path, entry in listing.items() if entry["type"] == "file"]
+    return sorted(name.partition(".")[0] for name in names if len(name) > 60)
+
+
+def shipped(host: Stack) -> str:
+    """Return the newest segment that was shipped."""
+    text = host.compose("exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/shipping.json", check=False)
+    return str(json.loads(text)["facts"].get("segment", "")) if text else ""
+
+
+def new_segment(host: Stack) -> str:
+    """End the segment in hand with a row in it, and return its name."""
+    row = "pg_logical_emit_message(false, 'test', 'a row')"
+    return host.sql(f"select pg_walfile_name({row}), pg_switch_wal()").partition("|")[0]
+
+
+def await_shipped(host: Stack, name: str, seconds: float) -> float:
+    return wait_until(lambda: shipped(host) >= name, seconds, f"{name} is off the host", every=0.5)
+
+
+def await_well(host: Stack, seconds: float = 90) -> str:
+    wait_until(lambda: backup_row(host, "off-host")[0], seconds, "the line off-host is well", every=1)
+    return backup_row(host, "off-host")[1]
+
+
+def assert_same_segments(host: Stack) -> None:
+    """Each segment off the host is as the local one, and none between the first and the newest is missing."""
+    there = segments(host, *OFFSITE)
+    here = segments(host)
+    assert there
+    assert there == [name for name in here if there[0] <= name <= there[-1]]
+
+
+def test_every_segment_and_a_backup_get_off_the_host_by_themselves(pair: Pair) -> None:
+    text = await_well(pair.host)
+    assert "0 waiting; backup" in text
+    written = pair.host.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
+    waited = await_shipped(pair.host, written, LOST_SECONDS)
+    print(f"measured: a row was off the host after {waited:.0f} s")
+    assert_same_segments(pair.host)
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9101/metrics').read().decode())"
+    metrics = pair.host.compose("exec", "--no-TTY", "backup", "python3", "-c", ask)
+    assert 'slipway_task_well{task="offsite-full"} 1.0' in metrics
+    lag = next(line for line in metrics.splitlines() if line.startswith("slipway_offsite_lag_seconds"))
+    assert 0 <= float(lag.split()[1]) < LOST_SECONDS
+
+
+def test_what_is_off_the_host_tells_nothing_without_the_key(pair: Pair) -> None:
+    pair.host.sql("create table offsite_canary as select 'the-canary-off-host'::text as word")
+    await_shipped(pair.host, new_segment(pair.host), 30)
+    files = "find /srv/backups -type f -exec cat {} +"
+    assert pair.place.sh(f"{files} | grep -c the-canary-off-host || true") == "0"
+    key = pair.place.key.read_text(encoding="utf-8").splitlines()[1]
+    shown = pair.host.run("docker", "inspect", pair.host.container("backup"), pair.host.container("postgres")).stdout
+    assert key not in shown + pair.host.compose("logs", "backup", "postgres")
+    assert "offsite_secret" not in json.dumps(pair.host.inspect("postgres")["Mounts"]), "it has no way there"
+
+
+def test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with(pair: Pair) -> None:
+    await_well(pair.host)
+    pair.place.pause()
+    try:
+        names = [new_segment(pair.host) for _ in range(3)]
+        question = f"select last_archived_wal >= '{names[-1]}' from pg_stat_archiver"
+        wait_until(lambda: pair.host.sql(question) == "t", 20, "the local archive goes on")
+        wait_until(
+            lambda: "shipping fails" in backup_row(pair.host, "off-host")[1], 60, "the failure is shown", every=1
+        )
+        assert backup_row(pair.host, "archive")[0]
+        pair.host.run("./scripts/backup.sh")
+    finally:
+        pair.place.resume()
+    await_shipped(pair.host, names[-1], 60)
+    await_well(pair.host)
+    assert_same_segments(pair.host)
+
+
+def test_a_place_without_room_is_named_and_caught_up_with_by_the_runbook(pair: Pair) -> None:
+    await_well(pair.host)
+    pair.place.sh("dd if=/dev/zero of=/srv/backups/ballast bs=1M 2>/dev/null || true")
+    try:
+        name = new_segment(pair.host)
+        wait_until(lambda: "cannot be pushed" in backup_row(pair.host, "off-host")[1], 30, "it is shown", every=1)
+        assert backup_row(pair.host, "archive")[0]
+    finally:
+        pair.place.sh("rm -f /srv/backups/ballast")
+    entry = incidents()[SHIPPING_ENTRY]
+    for line in "\n".join(blocks(entry["Diagnosis"])).splitlines():
+        assert not is_misused(pair.host, line), line
+    for block in (*blocks(entry["Mitigation"]), *blocks(entry["Verification"])):
+        pair.host.run("bash", "-euo", "pipefail", "-c", block)
+    await_shipped(pair.host, name, 30)
+    assert_same_segments(pair.host)
+
+
+def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
+    """Killed again and again while it ships: what arrives is whole and in order."""
+    names = []
+    for _ in range(3):
+        names = [new_segment(pair.host) for _ in range(4)]
+        wait_until(lambda: shipped(pair.host) >= names[0], 30, "shipping is under way")  # noqa: B023  used at once
+        pair.host.compose("kill", "--signal", "KILL", "backup")
+        pair.host.compose("up", "--detach", "--no-deps", "--wait", "backup")
+    await_shipped(pair.host, names[-1], 60)
+    assert_same_segments(pair.host)
+
+
+def test_a_server_with_another_key_gets_nothing(pair: Pair) -> None:
+    wrong = "SHA256:" + "A" * 43
+    done = pair.host.run("./scripts/restore.sh", "--list", "--repo", "offsite", check=False, OFFSITE_FINGERPRINT=wrong)
+    assert done.returncode == 1
+    assert "do not match" in done.stderr
+    known = pair.host.run("./scripts/restore.sh", "--list", "--repo", "offsite").stdout
+    assert "can be restored: " in known
+
+
+@dataclass
+class Customer:
+    """Writes rows one after the other until the host is gone, and keeps when each was acknowledged."""
+
+    host: Stack
+    acknowledged: dict[str, float] = field(default_factory=dict)
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with self.host.client(timeout=5) as client:
+            client.headers["authorization"] = f"Bearer {self.host.new_token()}"
+            while not self.ending.is_set():
+                name = uuid.uuid4().hex
+                try:
+                    answer = client.post("/v1/items", json={"name": name})
+                except httpx2.HTTPError:
+                    continue
+                if answer.status_code == 201:
+                    self.acknowledged[name] = time.time()
+                self.ending.wait(0.2)
+
+
+def lose(host: Stack) -> tuple[Customer, float]:
+    """Have rows written, then end everything at once and remove every volume; return the rows and when that was."""
+    customer = Customer(host)
+    writer = threading.Thread(target=customer.run)
+    writer.start()
+    wait_until(lambda: customer.acknowledged, 30, "rows are written")
+    await_shipped(host, host.sql("select pg_walfile_name(pg_current_wal_lsn())"), LOST_SECONDS)
+    time.sleep(random.uniform(0, 15))  # noqa: S311  any moment is as good: what is measured is bounded at each
+    host.run("docker", "kill", *host.compose("ps", "--quiet").split())
+    lost_at = time.time()
+    customer.ending.set()
+    writer.join()
+    host.remove()
+    return customer, lost_at
+
+
+def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float) -> None:
+    """Each row that was acknowledged is there once, but for those of the last seconds."""
+    rows = host.sql("select name, count(*) from items group by name").splitlines()
+    counts = {name: int(count) for name, count in (row.split("|") for row in rows)}
+    missing = [at for name, at in customer.acknowledged.items() if name not in counts]
+    loss = lost_at - min(missing, default=lost_at)
+    print(f"measured: {len(missing)} of {len(customer.acknowledged)} rows lost, the oldest {loss:.1f} s old")
+    assert loss <= LOST_SECONDS
+    assert len(missing) < len(customer.acknowledged)
+    assert [name for name in customer.acknowledged if counts.get(name, 1) != 1] == []
+    lost = [name not in counts for name in sorted(customer.acknowledged, key=customer.acknowledged.__getitem__)]
+    assert lost == sorted(lost), "no row is missing that was acknowledged before one that is there"
+
+
+def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: Path) -> None:
+    """Fault 31. First the bundle, long before; then the loss, and a clone beside nothing but it and the place."""
+    bundle, repository, folder = tmp_path / "bundle.asc", tmp_path / "repository", tmp_path / "second"
+    (tmp_path / "phrase").write_text(PASSPHRASE, encoding="utf-8")
+    pair.host.run("./scripts/export-secrets.sh", "--passphrase-file", f"{tmp_path}/phrase", f"{bundle}")
+    customer, lost_at = lose(pair.host)
+    entry = incidents()[ENTRY]
+    [typed] = blocks(entry["Mitigation"])
+    copy_checkout(repository)
+    folder.mkdir()
+    second = Stack(folder, project=f"{PROJECT}-second")
+    second.remove()
+    variables = {**second.environment, "REPOSITORY": str(repository), "BUNDLE": str(bundle)}
+    answers = {"passphrase of the bundle: ": PASSPHRASE, "to go on: ": second.project}
+    try:
+        code, shown = at_terminal(typed, answers, cwd=folder, env=variables, timeout=SERVING_SECONDS)
+        assert code == 0, shown
+        second.root = folder / "slipway"
+        assert second.is_serving(), shown
+        commands = len(typed.splitlines())
+        print(f"measured: serving {time.time() - lost_at:.0f} s after the loss; {commands} commands, 2 answers")
+        assert_only_the_end_is_lost(second, customer, lost_at)
+        for block in blocks(entry["Verification"]):
+            second.run("bash", "-euo", "pipefail", "-c", block)
+        await_shipped(second, new_segment(second), LOST_SECONDS)
+        assert {name[:8] for name in segments(second, *OFFSITE)} >= {"00000001", "00000002"}
+    finally:
+        second.remove()
