@@ -13,7 +13,7 @@ from backup.records import Record
 from backup.settings import Settings
 from backup.shipping import Position
 
-NOW = 1_800_000_000.0
+NOW = 1_700_000_000.0
 HOUR = 3600.0
 PLACE = Offsite("sftp", "h", 22, "u", "/slipway")
 SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14, offsite=PLACE)
