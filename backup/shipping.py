@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,14 @@ HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 
 @dataclass
 class Position:
-    """How far the repository off the host is: its folder, its newest segment, and its history files."""
+    """How far the repository off the host is: the newest segment it has of each timeline, and its history files.
+
+    `folder` is the local repository's. By timeline, because the one that serves need not be the highest: a restore that
+    was taken back leaves one behind.
+    """
 
     folder: str
-    segment: str
+    segments: dict[str, str]
     histories: set[str] = field(default_factory=set)
 
 
@@ -84,8 +88,9 @@ class Shipper:
             if self.ending.is_set():
                 return
             self._copy(segment.name, segment.checksum)
-            keep(position.segment, segment, len(waiting) - number)
-            position.segment = segment.name
+            timeline = segment.name[:8]
+            keep(position.segments.get(timeline) or max(position.segments.values()), segment, len(waiting) - number)
+            position.segments[timeline] = segment.name
 
     def _copy(self, name: str, checksum: str = "") -> None:
         """Fetch a file of the archive, check it and push it; what an earlier try left is overwritten."""
@@ -131,11 +136,26 @@ def begin() -> Position:
         raise Failed("the local repository has no segment yet")
     adopt(there["backup"])
     mine = here["archive"][-1]
-    same = next((one for one in there["archive"] if one["id"] == mine["id"]), None)
-    histories = {name for name in archive.folder(mine["id"], OFFSITE) if HISTORY.fullmatch(name)} if same else set()
-    # The first time it begins with the newest: no backup off the host needs older ones.
-    newest = same["max"] if same and same["max"] else before(mine["max"])
-    return Position(mine["id"], newest, histories)
+    # (!) By the database's place in that repository: after an upgrade the two need not have the same names.
+    ours = [one for one in there["archive"] if one["database"]["id"] == there["db"][-1]["id"] and one["max"]]
+    if not ours:
+        # The first time it begins with the newest: no backup off the host needs older ones, or it has to be a new one.
+        if there["backup"]:
+            record = records.read(TASK)
+            records.write(replace(record, facts={**record.facts, "after_gap": mine["max"]}))
+        newest = before(mine["max"])
+        return Position(mine["id"], {newest[:8]: newest})
+    held = archive.folder(ours[-1]["id"], OFFSITE)
+    return Position(mine["id"], newest_of(held, ours[-1]["id"]), set(filter(HISTORY.fullmatch, held)))
+
+
+def newest_of(held: dict[str, dict[str, object]], folder: str) -> dict[str, str]:
+    """Return the newest segment off the host of each timeline."""
+    newest: dict[str, str] = {}
+    for log in sorted(filter(LOG.fullmatch, held)):
+        found = [archive.segment(path, entry) for path, entry in archive.folder(f"{folder}/{log}", OFFSITE).items()]
+        newest |= {log[:8]: max(one.name for one in found if one)} if any(found) else {}
+    return newest
 
 
 def adopt(backups: list[dict[str, Any]]) -> None:
@@ -183,10 +203,14 @@ def before(segment: str) -> str:
 def newer(position: Position, there: dict[str, dict[str, object]]) -> list[Segment]:
     """Return the local segments after the position, in the order of timeline and stream."""
     found = []
-    for log in sorted(name for name in filter(LOG.fullmatch, there) if name >= position.segment[:16]):
+    for log in sorted(filter(LOG.fullmatch, there)):
+        # A timeline that is new begins with its first segment; one from before the first that was shipped is left out.
+        last = position.segments.get(log[:8], log[:8] if log[:8] > min(position.segments) else "Z")
+        if log < last[:16]:
+            continue
         for path, entry in archive.folder(f"{position.folder}/{log}").items():
             segment = archive.segment(path, entry)
-            if segment and segment.name > position.segment:
+            if segment and segment.name > last:
                 found.append(segment)
     return sorted(found, key=lambda segment: segment.name)
 
@@ -194,7 +218,8 @@ def newer(position: Position, there: dict[str, dict[str, object]]) -> list[Segme
 def keep(last: str, shipped: Segment, waiting: int) -> None:
     """Record a segment that arrived. One that does not follow the last leaves a gap, which the next backup ends."""
     facts = records.read(TASK).facts
-    is_next = last[:8] != shipped.name[:8] or archive.number(last) + 1 == shipped.number
+    follows = archive.number(last) + 1
+    is_next = shipped.number == follows if last[:8] == shipped.name[:8] else shipped.number <= follows
     facts = {
         "segment": shipped.name,
         "archived": shipped.archived,

@@ -42,7 +42,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 def newer(held: dict[str, list[str]], segment: str) -> list[str]:
     there: dict[str, dict[str, object]] = {name: {} for name in [*held, "00000002.history"]}
-    return [one.name for one in shipping.newer(Position("17-1", segment), there)]
+    return [one.name for one in shipping.newer(Position("17-1", {segment[:8]: segment}), there)]
 
 
 def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str]]) -> None:
@@ -58,7 +58,16 @@ def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str
 def test_folders_before_the_position_are_not_looked_into(held: dict[str, list[str]]) -> None:
     held["0000000100000001"] = ["000000010000000100000003"]
     there: dict[str, dict[str, object]] = {"0000000100000000": {}, "0000000100000001": {}}
-    assert len(shipping.newer(Position("17-1", "000000010000000100000002"), there)) == 1
+    assert len(shipping.newer(Position("17-1", {"00000001": "000000010000000100000002"}), there)) == 1
+
+
+def test_the_timeline_that_serves_goes_on_after_a_restore_that_was_taken_back(held: dict[str, list[str]]) -> None:
+    held["0000000100000000"] = ["0000000100000000000000FD", "0000000100000000000000FE"]
+    held["0000000200000000"] = ["000000020000000000000005"]
+    there: dict[str, dict[str, object]] = {folder: {} for folder in held}
+    segments = {"00000001": "0000000100000000000000FD", "00000002": "000000020000000000000005"}
+    after = [one.name for one in shipping.newer(Position("17-1", segments), there)]
+    assert after == ["0000000100000000000000FE"]
 
 
 def test_the_name_before_a_name() -> None:
