@@ -1,11 +1,15 @@
 """The one place where the backup service runs programs: Postgres' and pgBackRest's; it decides nothing."""
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 LAST_LINES = 12
+TIMED_OUT = 124
+# The longest that a backup or a restore of a large database takes; above it the program hangs.
+FOLLOW_SECONDS = 24 * 3600.0
 
 
 @dataclass
@@ -44,7 +48,7 @@ def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None, env: d
             argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, env=env
         )
     except subprocess.TimeoutExpired:
-        return Done(124, "", f"{argv[0]} was stopped after {timeout:.0f} s", timeout)
+        return Done(TIMED_OUT, "", f"{argv[0]} was stopped after {timeout:.0f} s", timeout)
     return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
@@ -55,7 +59,10 @@ def follow(argv: Sequence[str], say: Callable[[str], None]) -> Done:
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
+        limit = threading.Timer(FOLLOW_SECONDS, process.kill)
+        limit.start()
         for line in process.stdout or ():
             lines.append(line)
             say(line.rstrip())
+        limit.cancel()
     return Done(process.returncode, "".join(lines), "", time.monotonic() - started)

@@ -25,7 +25,8 @@ def ask(
         "--field-separator=\t",
         f"--dbname={target}",
     ]
-    done = run([*psql, "--set=ON_ERROR_STOP=1", "--command", query], timeout=seconds)
+    # On standard input: every user of the host may read the arguments of a program, and a query may hold a password.
+    done = run([*psql, "--set=ON_ERROR_STOP=1", "--file=-"], timeout=seconds, stdin=query)
     if done.code != 0:
         raise Failed(f"Postgres: {done.reason}", ["./scripts/logs.sh postgres"])
     return [line.split("\t") for line in done.out.splitlines() if line]

@@ -81,7 +81,9 @@ def running(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Ite
                 if time.monotonic() >= deadline:
                     file.seek(0)
                     holder = file.read().strip() or "another task"
-                    raise Failed(f"{holder} is running", ["wait for its end: ./scripts/status.sh"]) from None
+                    raise Failed(
+                        f"{holder} is running", ["wait for its end; `docker compose restart backup` ends what hangs"]
+                    ) from None
                 time.sleep(0.2)
         file.truncate(0)
         file.write(task)

@@ -109,11 +109,11 @@ def _is_full_due(settings: Settings, now: float) -> bool:
 
 
 def _is_incremental_due(settings: Settings, now: float) -> bool:
-    """A full one counts, too; and after a gap in the WAL no time can be restored until the next backup."""
+    """A full one counts, too. After a gap in the WAL, or a restore, the next one comes at once."""
     newest = max(records.read(name).last_success for name in ("full", "incremental"))
     if not newest or not _is_over("incremental", 0, now):
         return False
-    return now - newest >= settings.backup_hours * HOUR or bool(seen.gap)
+    return now - newest >= settings.backup_hours * HOUR or bool(seen.gap) or seen.is_replaced
 
 
 def _is_offsite_due(kind: str) -> Callable[[Settings, float], bool]:
@@ -144,12 +144,14 @@ def is_gap_offsite() -> bool:
 class Archived:
     """What the repository holds from the newest backup's begin on.
 
-    `newest` is when its newest segment came, in seconds since 1970, 0 for none; `gap` says which are missing.
+    `newest` is when its newest segment came, in seconds since 1970, 0 for none; `gap` says which are missing;
+    `is_replaced` whether a restored database has taken the place of the one that was backed up last.
     """
 
     label: str = ""
     newest: float = 0.0
     gap: str = ""
+    is_replaced: bool = False
 
 
 # What the watch saw last: to list the archive costs the most of all that is done every few seconds.
@@ -170,7 +172,9 @@ def look() -> Archived:
     held = archive.since(made[-1].wal_start, made[-1].archive)
     missing = archive.gaps(held, made[-1].wal_start)
     gap = ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
-    seen = Archived(made[-1].label, max((one.archived for one in held), default=0.0), gap)
+    newest = max(held, key=lambda one: (one.archived, one.name), default=None)
+    is_replaced = newest is not None and newest.name[:8] > made[-1].wal_start[:8]
+    seen = Archived(made[-1].label, newest.archived if newest else 0.0, gap, is_replaced)
     return seen
 
 

@@ -38,13 +38,11 @@ def take_over(runner: Runner, project: Project, steps: Steps, new: New) -> None:
     noted = {"from": release, "to": release, "slot": slot, "database": new.made["text"], "backup": new.made["label"]}
     # Not "begun", which ends a rollback window; nor, below, "rolled back", which spoils a release (stories/ledger.py).
     ledger.record(runner, project, "restore", **noted, result="started")
-    is_swapped = False
     try:
         with steps.step("stop what writes"):
             _stop(runner, project)
         with steps.step("exchange") as done:
             restore.facts(restore.ask(runner, "swap", f"--stamp={new.stamp}"))
-            is_swapped = True
             done(f"the database before is kept as 17.before-{new.stamp}" if new.has_old else "there was none before")
         _start(runner, project, steps, slot)
         with steps.step("front door") as done:
@@ -52,7 +50,7 @@ def take_over(runner: Runner, project: Project, steps: Steps, new: New) -> None:
             done(f"answers with release {release} from slot {slot}")
     except STOPPED as stopped:
         failure = as_failure(stopped, RUNBOOK)
-        _go_back(runner, project, new, slot, failure, is_swapped=is_swapped)
+        _go_back(runner, project, new, slot, failure)
         ledger.record(runner, project, "restore", **noted, result="failed", reason=failure.observation)
         hooks.notify(runner, project, **noted, url=project.url, result="failed", reason=failure.observation)
         raise failure from None
@@ -91,14 +89,19 @@ def _start(runner: Runner, project: Project, steps: Steps | None, slot: str) -> 
     runner.run(engine.compose_argv(*wait, "redis", "backup", *engine.slot_services(slot), "nginx"), timeout=limit)
 
 
-def _go_back(runner: Runner, project: Project, new: New, slot: str, failure: Failure, *, is_swapped: bool) -> None:
-    """Start the old database again; where there was none, the restored one stays for a person to look at."""
-    if is_swapped and not new.has_old:
-        failure.code = NEEDS_A_PERSON
-        failure.hints.append("there was no database before; the restored one is in its place: ./scripts/up.sh")
-        return
+def _go_back(runner: Runner, project: Project, new: New, slot: str, failure: Failure) -> None:
+    """Start the old database again; where there was none, the restored one stays for a person to look at.
+
+    The directories say whether the two were exchanged: a container whose answer was lost may have done it, or may still
+    be about to, until `look` has ended it.
+    """
     try:
-        if is_swapped:
+        found = restore.look(runner, project)
+        if not new.has_old and found["has_database"]:
+            failure.code = NEEDS_A_PERSON
+            failure.hints.append("there was no database before; the restored one is in its place: ./scripts/up.sh")
+            return
+        if any(name.endswith(f".before-{new.stamp}") for name in found.get("old", {})):
             _stop(runner, project)
             restore.facts(restore.ask(runner, "swap-back", f"--stamp={new.stamp}"))
             failure.code = ROLLED_BACK

@@ -1,6 +1,7 @@
 """`restore.sh` asks before it replaces, stops nothing before the new database is ready, and goes back on a failure."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from stack.runner import Result
 from stack.stories import ledger, restore
 from stack.stories.restore import Options
 
-from tests.scripts.recording import RecordingRunner
+from tests.scripts.recording import RecordingRunner, Reply
 
 MADE = {"label": "20261121-120000F", "text": "everything", "bytes": 10**6}
 YES = Options(to="2026-11-21T12:30:00+00:00", is_confirmed=True)
@@ -25,20 +26,27 @@ def failure(text: str) -> Result:
     return Result(1, "progress\n", json.dumps({"error": text, "hints": ["an older one is good"]}) + "\n")
 
 
+def found(runner: RecordingRunner) -> Result:
+    """What `tidy` finds: the old database under its new name, once the two were exchanged."""
+    stamps = [named[1] for command in runner.ran if (named := re.search(r"restore swap --stamp=(\S+)", command))]
+    return result(has_database=True, old={f"17.before-{stamp}": 1 for stamp in stamps}, tidied=[])
+
+
 @pytest.fixture
 def stack(runner: RecordingRunner) -> RecordingRunner:
     services = ("api-blue", "worker-blue", "nginx", "postgres", "backup", "redis")
     listing = [json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services]
-    for part, reply in {
+    replies: dict[str, Reply] = {
         "docker ps": Result(0),
         "compose ps": Result(0, "\n".join(listing)),
         "readlink": Result(0, "blue.sock\n"),
         "image.version": Result(0, "r1\n"),
-        "backup.restore tidy": result(has_database=True, old={}, tidied=[]),
+        "backup.restore tidy": lambda: found(runner),
         "backup.restore make": result(**MADE),
         "backup.restore swap": result(),
         "archived_count": Result(0, "t\n"),
-    }.items():
+    }
+    for part, reply in replies.items():
         runner.reply(part, reply)
     runner.door = answering("r1")
     return runner
@@ -90,7 +98,8 @@ def test_a_database_that_does_not_start_gives_way_to_the_one_before(stack: Recor
 def test_where_there_was_no_database_the_restored_one_stays_for_a_person(
     stack: RecordingRunner, loaded: Project
 ) -> None:
-    stack.reply("backup.restore tidy", result(has_database=False))
+    looks = iter([result(has_database=False)])
+    stack.reply("backup.restore tidy", lambda: next(looks, result(has_database=True, old={})))
     stack.reply("--wait-timeout 120 postgres", Result(1))
     with pytest.raises(Failure) as failed:
         restore.replace(stack, loaded, YES)
@@ -100,10 +109,20 @@ def test_where_there_was_no_database_the_restored_one_stays_for_a_person(
 
 def test_an_exchange_that_failed_starts_the_database_before(stack: RecordingRunner, loaded: Project) -> None:
     stack.reply("backup.restore swap", failure("cannot be exchanged"))
+    stack.reply("backup.restore tidy", result(has_database=True, old={}))
     with pytest.raises(Failure, match="cannot be exchanged") as failed:
         restore.replace(stack, loaded, YES)
     assert failed.value.code == 1
     assert [verb for verb in order(stack) if verb][-2:] == ["postgres", "api-blue"]
+
+
+def test_an_exchange_whose_answer_was_lost_is_taken_back(stack: RecordingRunner, loaded: Project) -> None:
+    answers = iter([Result(124, err="stopped after 600 s")])
+    stack.reply("backup.restore swap", lambda: next(answers, result()))
+    with pytest.raises(Failure) as failed:
+        restore.replace(stack, loaded, YES)
+    assert failed.value.code == ROLLED_BACK
+    assert [verb for verb in order(stack) if verb][-3:] == ["swap-back", "postgres", "api-blue"]
 
 
 def test_a_container_that_a_killed_command_left_is_ended_first(stack: RecordingRunner, loaded: Project) -> None:
