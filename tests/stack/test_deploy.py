@@ -199,7 +199,7 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
         (lambda text: text + "LOG_LEVEL=DEBUG\n", "LOG_LEVEL stands twice"),
         (lambda text: text.replace("\n", "\r\n"), "CRLF"),
         (lambda text: text[: len(text) // 2].rstrip(), "cut off"),
-        (lambda text: re.sub(r"POSTGRES_IMAGE=.*", "POSTGRES_IMAGE=", text), "POSTGRES_IMAGE"),
+        (lambda text: re.sub(r"REDIS_IMAGE=.*", "REDIS_IMAGE=", text), "REDIS_IMAGE"),
     ],
     ids=["doubled", "crlf", "truncated", "missing"],
 )
