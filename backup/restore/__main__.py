@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backup import archive, offsite, pgbackrest, records
 from backup.commands import Failed
-from backup.restore import choice, directories, recovery, verification
+from backup.restore import choice, control, directories, recovery, verification
 from backup.restore.choice import Repository, Wish, choose, told
 
 # The schedule's task in hand, a backup as a rule: deleting old backups and reading them must not meet.
@@ -141,6 +141,8 @@ def _perform(arguments: argparse.Namespace) -> Facts:
                 "OFFSITE_TYPE is empty: no repository off the host is known", ["set the keys OFFSITE_ in .env"]
             )
         offsite.configure(place)
+    if arguments.command in {"list", "check", "make"}:
+        control.ensure(arguments.repo)
     if arguments.command == "list":
         return _list(arguments)
     if arguments.command == "check":
