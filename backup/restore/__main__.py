@@ -2,17 +2,20 @@
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import archive, offsite, pgbackrest, records
+from backup import archive, offsite, pgbackrest, postgres, records
 from backup.commands import Failed
-from backup.restore import choice, control, directories, recovery, verification
+from backup.restore import choice, directories, recovery, verification
 from backup.restore.choice import Repository, Wish, choose, told
 
 # The schedule's task in hand, a backup as a rule: deleting old backups and reading them must not meet.
@@ -26,8 +29,51 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def _is_answering() -> bool:
+    try:
+        postgres.ask("select 1")
+    except Failed:
+        return False
+    return True
+
+
+@contextmanager
+def _identity(arguments: argparse.Namespace) -> Iterator[None]:
+    """Have a directory that tells pgBackRest which database's archive it asks for, where no server runs.
+
+    `archive-get` reads that in `pg_control`. Where the database is lost it comes from a backup, without the
+    application's rows; of a damaged one nothing is believed.
+    """
+    if _is_answering():
+        yield
+        return
+    say("the server does not answer: what the database is comes from a backup")
+    # A name that is tidied up after a command that was killed.
+    folder = Path(tempfile.mkdtemp(prefix=f"{directories.NAME}.restoring-identity-", dir=arguments.root))
+    reason = "there is no backup"
+    try:
+        for backup in reversed(pgbackrest.backups(arguments.repo)):
+            shutil.rmtree(folder)
+            folder.mkdir(mode=0o700)
+            words = [f"--pg1-path={folder}", f"--set={backup.label}", "--type=none", "--db-exclude=slipway"]
+            done = pgbackrest.call("restore", *words, verification.NO_RETRY, repository=arguments.repo)
+            if done.code == 0:
+                os.environ["PGBACKREST_PG1_PATH"] = str(folder)
+                yield
+                return
+            reason = done.reason
+        raise Failed(f"no backup tells which database it is of: {reason}")
+    finally:
+        os.environ.pop("PGBACKREST_PG1_PATH", None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _list(arguments: argparse.Namespace) -> Facts:
-    held = Repository(arguments.repo)
+    with _identity(arguments):
+        return _tell(Repository(arguments.repo), arguments)
+
+
+def _tell(held: Repository, arguments: argparse.Namespace) -> Facts:
     say(f"repository {arguments.repo}")
     say(f"  {'backup':<36} {'kind':<5} {'ended':<21} {'database':>10} {'stored':>10}")
     for one in held.backups:
@@ -54,7 +100,7 @@ def _make(arguments: argparse.Namespace) -> Facts:
         seconds[name] = round(time.monotonic() - begun, 1)
         say(f"{name} [{seconds[name]:.1f} s]")
 
-    with records.running("restore", wait_seconds=TASK_SECONDS):
+    with records.running("restore", wait_seconds=TASK_SECONDS), _identity(arguments):
         chosen = _prove(arguments, step)
         say(f"room: {recovery.check_space(chosen, root)}")
         folder = root / f"{directories.NAME}.restoring-{arguments.stamp}"
@@ -94,7 +140,7 @@ def _prove(arguments: argparse.Namespace, step: Callable[[str], None]) -> choice
 
 def _check(arguments: argparse.Namespace) -> Facts:
     """Prove that a restore would find everything as it was written, and make none."""
-    with records.running("check", wait_seconds=TASK_SECONDS):
+    with records.running("check", wait_seconds=TASK_SECONDS), _identity(arguments):
         chosen = _prove(arguments, say)
     return {"label": chosen.backup.label, "text": chosen.text, "segments": chosen.checked_segments}
 
@@ -141,8 +187,6 @@ def _perform(arguments: argparse.Namespace) -> Facts:
                 "OFFSITE_TYPE is empty: no repository off the host is known", ["set the keys OFFSITE_ in .env"]
             )
         offsite.configure(place)
-    if arguments.command in {"list", "check", "make"}:
-        control.ensure(arguments.repo)
     if arguments.command == "list":
         return _list(arguments)
     if arguments.command == "check":
