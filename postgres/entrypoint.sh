@@ -63,10 +63,21 @@ refuse_other_versions() {
 	done
 }
 
+# (!) Two servers on one directory destroy it, and postmaster.pid tells nothing of one in another container. What becomes
+# of this process keeps the lock with the descriptor, and so does all that it starts; the file is in the directory, so
+# that a server beside it, such as a restore's, is not in the way.
+take_directory() {
+	exec 9<>"$data/PG_VERSION"
+	flock --nonblock 9 || fail "another server runs on $data, in another container" \
+		"docker ps shows it; an upgrade that was killed leaves PROJECT-postgres-old, which ./scripts/up.sh removes" \
+		"where it does not: docker rm --force PROJECT-postgres-old, with COMPOSE_PROJECT_NAME in the place of PROJECT"
+}
+
 _main() {
 	configure_archive
 	/etc/slipway/memory.sh >/tmp/memory.conf # postgresql.conf includes it
 	if (($#)); then
+		[[ $1 != postgres ]] || take_directory # scripts/upgrade-postgres.sh
 		exec "$@"
 	fi
 	[[ -w $root ]] || fail "$(id -un) cannot write to $root" "the volume must belong to the user postgres"
@@ -80,6 +91,7 @@ _main() {
 	fi
 	# It says why it cannot; without it a full volume is harder to mend, and Postgres serves as well.
 	/etc/slipway/ballast.sh || :
+	take_directory
 	exec postgres -D "$data" -c config_file=/etc/slipway/postgresql.conf
 }
 

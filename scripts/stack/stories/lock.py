@@ -17,6 +17,7 @@ from stack.runner import RUN_MARK, Runner
 POLL_SECONDS = 0.2
 # Compose gives way to the first signal within a second or two.
 ORPHAN_SECONDS = 10
+UPGRADE_POSTGRES = "upgrade-postgres"
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def exclusive(runner: Runner, project: Project, command: str, wait_seconds: floa
                     code=LOCKED,
                 )
             runner.sleep(POLL_SECONDS)
-        _end_orphans(runner, descriptor)
+        _end_orphans(runner, project, descriptor)
         who = os.environ.get("SUDO_USER") or getpass.getuser()
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.ftruncate(descriptor, 0)
@@ -58,10 +59,16 @@ def exclusive(runner: Runner, project: Project, command: str, wait_seconds: floa
         os.close(descriptor)
 
 
-def _end_orphans(runner: Runner, descriptor: int) -> None:
+def upgrade_containers(project: Project) -> list[str]:
+    """Return the names of the containers of an upgrade of Postgres: the old server, and what copies from it."""
+    return [f"{project.name}-postgres-old", f"{project.name}-postgres-next"]
+
+
+def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
     """End what a killed holder left running, so that two commands do not work on one container."""
     try:
-        mark = f"{RUN_MARK}={int(json.loads(os.pread(descriptor, 4096, 0))['pid'])}".encode()
+        facts = json.loads(os.pread(descriptor, 4096, 0))
+        mark, command = f"{RUN_MARK}={int(facts['pid'])}".encode(), facts["command"]
     except (ValueError, KeyError, TypeError):
         return  # the last holder ended by itself, and wrote nothing
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -71,6 +78,12 @@ def _end_orphans(runner: Runner, descriptor: int) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, sign)
             runner.sleep(POLL_SECONDS)
+    if command == UPGRADE_POSTGRES:
+        # They are no processes of this host's user, and serve on until they are removed.
+        filters = [word for name in upgrade_containers(project) for word in ("--filter", f"name=^/?{name}$")]
+        left = runner.read(["docker", "ps", "--all", "--quiet", *filters]).out.split()
+        if left:
+            runner.run(["docker", "rm", "--force", *left])
 
 
 def _marked(mark: bytes) -> list[int]:

@@ -10,7 +10,7 @@ from stack.failure import NEEDS_A_PERSON, Failure
 from stack.runner import Runner
 from stack.stories import backup, database, images, observation
 from stack.stories.configuration import set_values
-from stack.stories.lock import exclusive
+from stack.stories.lock import UPGRADE_POSTGRES, exclusive, upgrade_containers
 from stack.stories.steps import STOPPED, Steps, as_failure
 
 ROOT = "/var/lib/postgresql/data"
@@ -41,11 +41,6 @@ class Upgrade:
     is_switched: bool = False
 
     @property
-    def server(self) -> str:
-        """The name of the old server's container, so that one that a killed run left is found."""
-        return f"{self.project.name}-postgres-old"
-
-    @property
     def directory(self) -> str:
         """Where the new version has its data."""
         return f"{ROOT}/{self.new}"
@@ -58,7 +53,7 @@ def run(runner: Runner, root: Path, image: str) -> None:
         Failure: with everything as before, unless its code says that a person is needed.
     """
     project = load(root)
-    with exclusive(runner, project, "upgrade-postgres"):
+    with exclusive(runner, project, UPGRADE_POSTGRES):
         steps = Steps(runner, runner.clock())
         with steps.step("check") as done:
             upgrade = _check(runner, project, image)
@@ -140,25 +135,27 @@ def _stop(upgrade: Upgrade) -> None:
     running = [service.name for service in found if service.state == "running"]
     upgrade.stopped = [name for name in running if name.startswith(("api-", "worker-"))]
     upgrade.runner.run(engine.compose_argv("stop", *upgrade.stopped, "backup", "postgres"))
-    _end_server(upgrade)
+    _end_containers(upgrade)
 
 
-def _end_server(upgrade: Upgrade) -> None:
-    """End the old server's container, where there is one."""
-    upgrade.runner.run(["docker", "rm", "--force", upgrade.server], check=False)
+def _end_containers(upgrade: Upgrade) -> None:
+    """End the old server and what copies from it, where they are there."""
+    upgrade.runner.run(["docker", "rm", "--force", *upgrade_containers(upgrade.project)], check=False)
 
 
 def _copy(upgrade: Upgrade) -> None:
     runner = upgrade.runner
+    old, new = upgrade_containers(upgrade.project)
     options = [word for setting in CLOSED for word in ("-c", setting)]
     serve = ["postgres", "-D", f"{ROOT}/{upgrade.old}", *options]
-    runner.run(_one_shot("--detach", "--name", upgrade.server, "postgres", *serve))
-    ready = ["exec", upgrade.server, "pg_isready", "--quiet", "--host=/run/postgresql"]
+    runner.run(_one_shot("--detach", "--name", old, "postgres", *serve))
+    ready = ["exec", old, "pg_isready", "--quiet", "--host=/run/postgresql"]
     _wait(runner, lambda: runner.read(["docker", *ready]).code == 0, START_SECONDS, "the old server does not start")
-    copied = runner.follow(_with_tag("next", _one_shot("postgres", "/etc/slipway/upgrade.sh")), timeout=COPY_SECONDS)
+    copy = _with_tag("next", _one_shot("--name", new, "postgres", "/etc/slipway/upgrade.sh"))
+    copied = runner.follow(copy, timeout=COPY_SECONDS)
     if copied.code != 0:
         raise Failure("the copy failed", runbook=database.UPGRADE, evidence=copied.err[-3000:])
-    runner.run(["docker", "stop", "--time", str(START_SECONDS), upgrade.server])
+    runner.run(["docker", "stop", "--time", str(START_SECONDS), old])
 
 
 def _switch(upgrade: Upgrade) -> None:
@@ -176,7 +173,7 @@ def _go_back(upgrade: Upgrade, failure: Failure) -> None:
     """Start what was stopped, as it was; add to the failure what became of it."""
     runner, project = upgrade.runner, upgrade.project
     try:
-        _end_server(upgrade)
+        _end_containers(upgrade)
         made = [f"{upgrade.directory}.new"]
         if upgrade.is_switched:
             runner.run(engine.compose_argv("rm", "--stop", "--force", "postgres"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import LOCKED, Failure
-from stack.runner import RealRunner
+from stack.runner import RealRunner, Result
 from stack.stories.lock import exclusive
 
 from tests.scripts.conftest import ROOT
@@ -201,3 +201,30 @@ def test_a_holder_that_has_not_said_who_it_is_still_holds_it(loaded: Project) ->
 def test_a_dry_run_takes_no_lock(loaded: Project) -> None:
     with exclusive(RecordingRunner(is_dry=True), loaded, "deploy"):
         assert not loaded.state.exists()
+
+
+@pytest.mark.parametrize(("command", "removed"), [("upgrade-postgres", ["docker rm --force 1a 2b"]), ("deploy", [])])
+def test_the_servers_of_an_upgrade_that_was_killed_are_removed_before_anything_else(
+    loaded: Project, runner: RecordingRunner, command: str, removed: list[str]
+) -> None:
+    runner.reply(r"name=^/?slipway-postgres-old$", Result(0, "1a\n2b\n"))
+    loaded.state.mkdir(exist_ok=True)
+    facts = {"command": command, "who": "ada", "pid": 2**22 + 1, "since": "2026-01-01"}  # above every process id
+    (loaded.state / "lock").write_text(json.dumps(facts), encoding="utf-8")
+    with exclusive(runner, loaded, "up"):
+        assert runner.ran == removed
+    with exclusive(runner, loaded, "up"):
+        assert runner.ran == removed, "it is done once"
+
+
+def test_the_servers_of_an_upgrade_stay_its_holders_while_the_engine_does_not_remove_them(
+    loaded: Project, runner: RecordingRunner
+) -> None:
+    runner.reply("docker ps", Result(0, "1a\n"))
+    runner.reply("docker rm", Result(1, err="no engine"))
+    loaded.state.mkdir(exist_ok=True)
+    facts = {"command": "upgrade-postgres", "who": "ada", "pid": 2**22 + 1, "since": "2026-01-01"}
+    (loaded.state / "lock").write_text(json.dumps(facts), encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(Failure, match="docker rm"), exclusive(runner, loaded, "up"):
+            pytest.fail("the block begins beside the old server")

@@ -16,7 +16,8 @@ from tests.scripts.recording import RecordingRunner
 HEADERS = {"x-slipway-release": "r-1", "x-slipway-slot": "green"}
 WELL = "".join(container(name) for name in ("api-green", "backup", "nginx", "postgres", "worker-green"))
 START = "docker compose up --detach --no-deps --wait --wait-timeout 120"
-COPY = "env POSTGRES_TAG=next docker compose run --rm --no-deps --no-TTY postgres /etc/slipway/upgrade.sh"
+NEXT = "env POSTGRES_TAG=next docker compose run --rm --no-deps --no-TTY --name slipway-postgres-next"
+COPY = f"{NEXT} postgres /etc/slipway/upgrade.sh"
 REMOVE = "postgres rm --recursive --force"
 
 
