@@ -48,17 +48,11 @@ _main() {
 	make_directory >/dev/null
 	# Closed, and without what makes it safe: a copy that is cut off is begun anew, and the last step writes it all out.
 	mkdir --mode 0700 "$socket"
-	cat >>"$data.new/postgresql.conf" <<-CONF
-		include '/tmp/memory.conf'
-		listen_addresses = ''
-		unix_socket_directories = '$socket'
-		fsync = off
-		full_page_writes = off
-		wal_level = minimal
-		max_wal_senders = 0
-		track_commit_timestamp = on
-	CONF
-	pg_ctl --pgdata="$data.new" --wait --silent --log=/tmp/upgrade.log start || {
+	# (!) As options of this one server: what stood in the directory would be read by the next one, too.
+	local options=(config_file=/etc/slipway/postgresql.conf listen_addresses= "unix_socket_directories=$socket"
+		fsync=off full_page_writes=off archive_mode=off wal_level=minimal max_wal_senders=0)
+	pg_ctl --pgdata="$data.new" --wait --silent --log=/tmp/upgrade.log \
+		--options="$(printf -- '-c %s ' "${options[@]}")" start || {
 		cat /tmp/upgrade.log >&2
 		exit 1
 	}

@@ -19,11 +19,15 @@ START_SECONDS = 120
 FRONT_DOOR_SECONDS = 60
 # A copy has no dead rows; the log of its making and the indexes' sorting need some room besides.
 ROOM_FACTOR = 1.3
-# The old server is reached by the new one's container alone, and writes neither rows nor into the archive.
+# Of the two servers, each with 256 MB (max_wal_size) that it may pass by as much again while it writes fast.
+WAL_BYTES = 1024**3
+# The old server is reached by the new one's container alone, and writes neither rows nor into the archive. All else is
+# as it was: what it logs nevertheless waits for the archive, and is whole after a cut of the power.
 CLOSED = (
+    "config_file=/etc/slipway/postgresql.conf",
     "listen_addresses=",
     "unix_socket_directories=/run/postgresql",
-    "archive_mode=off",
+    "archive_command=",
     "default_transaction_read_only=on",
 )
 
@@ -90,7 +94,8 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
         raise Failure(f"{base} is Postgres {new}, and the database is of {old}", runbook=database.UPGRADE)
     df = ["df", "--block-size=1", "--output=avail", ROOT]
     free = int(runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *df)).out.split()[-1])
-    if new > old and free < size * ROOM_FACTOR:
+    needed = size * ROOM_FACTOR + WAL_BYTES
+    if new > old and free < needed:
         raise Failure(
             f"{free / 1e9:.1f} GB are free in Postgres' volume, and a copy may need {size * ROOM_FACTOR / 1e9:.1f} GB",
             hints=["make room first; nothing was touched"],

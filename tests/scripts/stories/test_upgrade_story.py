@@ -28,7 +28,7 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     runner.reply("docker image inspect", Result(0, "sha256:1\n"))
     runner.reply("server_version_num", Result(0, "15|1000000\n"))
     runner.reply("postgres --entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6\n"))
-    runner.reply("df --block-size=1", Result(0, "Avail\n5000000\n"))
+    runner.reply("df --block-size=1", Result(0, "Avail\n1075100000\n"))
     runner.reply("docker compose ps", Result(0, WELL))
     runner.reply("docker pull", Result(1, err="no route"))
     runner.reply("pg_isready", Result(0))
@@ -78,7 +78,7 @@ def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path
     [
         ("server_version_num", Result(0, "18|1000000\n"), "is Postgres 17, and the database is of 18"),
         ("server_version_num", Result(1, err="refused"), "Postgres does not answer: refused"),
-        ("df --block-size=1", Result(0, "Avail\n1000000\n"), "0.0 GB are free"),
+        ("df --block-size=1", Result(0, "Avail\n1074900000\n"), "1.1 GB are free"),
     ],
 )
 def test_what_cannot_go_well_is_refused_before_any_effect(
