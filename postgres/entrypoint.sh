@@ -55,8 +55,9 @@ refuse_other_versions() {
 		other=${BASH_REMATCH[1]}
 		if ((other > major)) || [[ $other != "$major" && ! -s $data/PG_VERSION ]]; then
 			printf 'error: the volume holds a database of Postgres %d, and this image is Postgres %d\n' "$other" "$major" >&2
-			printf 'HINT: put POSTGRES_IMAGE in .env back and run ./scripts/up.sh; to bring the database over, %s\n' \
-				"./scripts/upgrade-postgres.sh" >&2
+			printf 'HINT: %s\n' "put POSTGRES_IMAGE in .env back and run ./scripts/up.sh" \
+				"after an upgrade that was cut off, a comment in .env names the image from before" \
+				"to bring the database over: ./scripts/upgrade-postgres.sh" >&2
 			printf 'RUNBOOK: docs/runbook.md#postgres-major-upgrade\n' >&2
 			exit 1
 		fi

@@ -30,6 +30,7 @@ CLOSED = (
     "archive_command=",
     "default_transaction_read_only=on",
 )
+NOTE = "# POSTGRES_IMAGE before the upgrade to"
 
 
 @dataclass
@@ -97,7 +98,7 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
     needed = size * ROOM_FACTOR + WAL_BYTES
     if new > old and free < needed:
         raise Failure(
-            f"{free / 1e9:.1f} GB are free in Postgres' volume, and a copy may need {size * ROOM_FACTOR / 1e9:.1f} GB",
+            f"{free / 1e9:.1f} GB are free in Postgres' volume, and a copy may need {needed / 1e9:.1f} GB",
             hints=["make room first; nothing was touched"],
             runbook="postgres-volume-full",
         )
@@ -166,12 +167,21 @@ def _copy(upgrade: Upgrade) -> None:
 def _switch(upgrade: Upgrade) -> None:
     """Name the new image, then the new directory: in between, no server would start at all."""
     runner, project = upgrade.runner, upgrade.project
+    runner.run(engine.tag_argv(project.postgres_image, _tagged(project, "before")))
+    _note_image(upgrade)
     upgrade.is_switched = True
     set_values(runner, project, {"POSTGRES_IMAGE": upgrade.base})
-    runner.run(engine.tag_argv(project.postgres_image, _tagged(project, "before")))
     runner.run(engine.tag_argv(_tagged(project, "next"), project.postgres_image))
     runner.run(_one_shot("postgres", "mv", "--no-target-directory", f"{upgrade.directory}.new", upgrade.directory))
     _start(upgrade, "postgres")
+
+
+def _note_image(upgrade: Upgrade) -> None:
+    """Keep the name of the image from before in `.env`: a run that is killed after this cannot put it back."""
+    file = upgrade.project.root / ".env"
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith(NOTE)]
+    note = f"{NOTE} {upgrade.new}: {upgrade.project.base('postgres')}"
+    upgrade.runner.write(file, "\n".join([*lines, note]) + "\n", 0o600)
 
 
 def _go_back(upgrade: Upgrade, failure: Failure) -> None:
@@ -192,6 +202,7 @@ def _go_back(upgrade: Upgrade, failure: Failure) -> None:
     except STOPPED as stopped:
         failure.code = NEEDS_A_PERSON
         failure.hints.append(f"going back failed too: {stopped}")
+        failure.hints.append(f"POSTGRES_IMAGE in .env was {project.base('postgres')}")
         failure.hints.append(f"the rows are in {ROOT}/{upgrade.old}; ./scripts/up.sh starts what it can")
 
 

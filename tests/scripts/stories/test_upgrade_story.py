@@ -64,6 +64,7 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
     order = [host.position(part) for part in parts]
     assert order == sorted(order)
     assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
+    assert (checkout / ".env").read_text(encoding="utf-8").endswith("# POSTGRES_IMAGE before the upgrade to 17: g:1\n")
     assert not host.has_run(REMOVE)
 
 
@@ -92,20 +93,50 @@ def test_what_cannot_go_well_is_refused_before_any_effect(
     assert not host.has_run("docker compose")
 
 
-@pytest.mark.parametrize("step", ["docker compose stop", COPY, "docker stop", "docker tag", "mv --no-target-directory"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "docker compose stop",
+        COPY,
+        "docker stop",
+        "docker tag",
+        "docker tag slipway/app-postgres:next",
+        "mv --no-target-directory",
+    ],
+)
 def test_a_step_that_fails_brings_back_what_was(host: RecordingRunner, checkout: Path, step: str) -> None:
     host.reply(step, Result(1, err="the reason"))
-    if step == "docker tag":  # and back
-        host.reply("docker tag slipway/app-postgres:before", Result(0))
     failed = failure_of(lambda: upgrade.run(host, checkout, ""))
     assert failed.code == FAILED_UNCHANGED
     assert failed.hints[-1] == "Postgres 15 serves again, as before"
     assert load(checkout).base("postgres") == "g:1"
     last = [command for command in host.ran if command.startswith(START)][-1]
     assert last.startswith(f"{START} postgres backup")
-    is_switched = step in {"docker tag", "mv --no-target-directory"}
+    is_switched = step in {"docker tag slipway/app-postgres:next", "mv --no-target-directory"}
+    assert host.has_run("docker tag slipway/app-postgres:before") == is_switched
     removed = next(command for command in host.ran if REMOVE in command)
     assert removed.endswith("17.new /var/lib/postgresql/data/17" if is_switched else "17.new")
+
+
+@pytest.mark.parametrize("step", ["docker tag slipway/app-postgres:next", "mv --no-target-directory"])
+def test_a_run_that_is_killed_on_its_way_has_noted_the_image_from_before(
+    host: RecordingRunner, checkout: Path, step: str
+) -> None:
+    class Killed(BaseException):
+        """Nothing runs after it."""
+
+    def kill() -> Result:
+        raise Killed
+
+    host.reply(step, kill)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            upgrade.run(host, checkout, "")
+        text = (checkout / ".env").read_text(encoding="utf-8")
+        assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
+        assert text.count("# POSTGRES_IMAGE before the upgrade to 17: ") == 1
+        assert text.endswith(": g:1\n")
+        (checkout / ".env").write_text(text.replace("=slipway-base/postgres:debian-trixie", "=g:1"), encoding="utf-8")
 
 
 def test_what_fails_once_the_new_version_runs_needs_a_person_and_goes_forward(
@@ -123,4 +154,5 @@ def test_going_back_that_fails_says_where_the_rows_are(host: RecordingRunner, ch
     host.reply(START, Result(1, err="no engine"))
     failed = failure_of(lambda: upgrade.run(host, checkout, ""))
     assert failed.code == NEEDS_A_PERSON
+    assert failed.hints[-2] == "POSTGRES_IMAGE in .env was g:1"
     assert failed.hints[-1].startswith("the rows are in /var/lib/postgresql/data/15")
