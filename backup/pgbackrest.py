@@ -1,12 +1,14 @@
 """Calls of pgBackRest and what it knows of its repositories; the entry point has configured it (postgres/)."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from backup import offsite
+from backup import offsite, postgres
 from backup.commands import Done, Failed, follow, run
 
 STANZA = "main"
@@ -46,15 +48,39 @@ def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     return ["pgbackrest", f"--stanza={STANZA}", *which, command, *words]
 
 
-def create_stanza(repository: int = LOCAL) -> None:
+def create_stanza(repository: int = LOCAL) -> bool:
     """Make the archive known to the repository; does nothing where it is.
+
+    Where an upgrade of Postgres was cut off before it told the archive, tell it and return true: there is no backup of
+    the new database yet.
 
     Raises:
         Failed: where the repository cannot be written, or belongs to another database.
     """
-    done = call("stanza-create", repository=repository)
+    done, command = call("stanza-create", repository=repository), "stanza-create"
+    # The one off the host follows this host's (shipping.py).
+    was_upgraded = done.code != 0 and repository == LOCAL and _is_of_the_version_before()
+    if was_upgraded:
+        done, command = call("stanza-upgrade"), "stanza-upgrade"
     if done.code != 0:
-        raise Failed(f"pgbackrest stanza-create: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
+        raise Failed(f"pgbackrest {command}: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
+    return was_upgraded
+
+
+def _is_of_the_version_before() -> bool:
+    """Whether the archive is that of the directory which an upgrade kept beside the server's, by version and id."""
+    known = call("info", "--output=json", repository=LOCAL)
+    found = json.loads(known.out) if known.code == 0 and known.out.strip() else []
+    if not found or not found[0]["db"]:
+        return False
+    archived = found[0]["db"][-1]
+    question = "select current_setting('server_version_num')::int / 10000, current_setting('data_directory')"
+    [[version, folder]] = postgres.ask(question)
+    control = Path(folder).parent / archived["version"] / "global/pg_control"
+    if int(archived["version"].partition(".")[0]) >= int(version) or not control.is_file():
+        return False
+    # Of every version of Postgres the file begins with the system's identifier, in the machine's order of bytes.
+    return int.from_bytes(control.read_bytes()[:8], sys.byteorder) == int(archived["system-id"])
 
 
 def take(kind: str, say: Callable[[str], None], *, repository: int = LOCAL) -> None:

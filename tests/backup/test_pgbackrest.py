@@ -1,0 +1,60 @@
+"""Whose archive it is: one of the version before an upgrade is told of the new one, any other stays an error."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from backup import pgbackrest, postgres
+from backup.commands import Done, Failed
+
+IDENTIFIER = 7_412_345_678_901_234_567
+
+
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Postgres 17 beside the directory of 15 which an upgrade kept, and an archive that is of 15."""
+    control = tmp_path / "15/global/pg_control"
+    control.parent.mkdir(parents=True)
+    control.write_bytes(IDENTIFIER.to_bytes(8, sys.byteorder) + b"rest")
+    commands: list[str] = []
+    archived = {"id": 1, "repo-key": 1, "system-id": IDENTIFIER, "version": "15"}
+
+    def call(command: str, *_: str, **__: int) -> Done:
+        commands.append(command)
+        told = json.dumps([{"db": [archived]}]) if command == "info" else ""
+        return Done(28 if command == "stanza-create" else 0, told, "ERROR: [028]: do not match", 0)
+
+    monkeypatch.setattr(pgbackrest, "call", call)
+    monkeypatch.setattr(postgres, "ask", lambda _: [["17", str(tmp_path / "17")]])
+    return commands
+
+
+def test_an_archive_of_the_version_before_an_upgrade_is_told_of_the_new_one(called: list[str]) -> None:
+    assert pgbackrest.create_stanza() is True
+    assert called == ["stanza-create", "info", "stanza-upgrade"]
+
+
+@pytest.mark.parametrize("version", ["15", "14"])
+def test_an_archive_of_another_database_stays_an_error(
+    called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(postgres, "ask", lambda _: [[version, str(tmp_path / version)]])
+    with pytest.raises(Failed, match="stanza-create: ERROR"):
+        pgbackrest.create_stanza()
+    assert "stanza-upgrade" not in called
+
+
+@pytest.mark.parametrize("identifier", [None, IDENTIFIER + 1])
+def test_an_archive_of_an_older_version_that_is_not_this_servers_stays_an_error(
+    called: list[str], tmp_path: Path, identifier: int | None
+) -> None:
+    control = tmp_path / "15/global/pg_control"
+    if identifier:
+        control.write_bytes(identifier.to_bytes(8, sys.byteorder))
+    else:
+        control.unlink()
+    with pytest.raises(Failed, match="stanza-create: ERROR"):
+        pgbackrest.create_stanza()
+    assert "stanza-upgrade" not in called
