@@ -1,9 +1,11 @@
 """The database goes to the next major version by the runbook; a failure on the way leaves everything as it was."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
+from stack.stories.upgrade import CLOSED
 
 from tests.conftest import Figure
 from tests.stack import old_postgres
@@ -45,12 +47,19 @@ def in_volume(stack: Stack, *command: str) -> str:
 # Between the copy and the look at both: a row of the copy goes.
 LOOK = "\tafter=$(contents"
 LOSE = """\tpsql "${to[@]}" --quiet --dbname="$1" --command "delete from alembic_version" || :\n"""
+# There the old server ends a segment of WAL, and could recycle it with those before.
+LOG = ["select pg_create_restore_point('drill')", "select pg_switch_wal()", "checkpoint", "checkpoint"]
+LOSE += "".join(f"""\tpsql "${{from[@]}}" --quiet --dbname=postgres --command "{line}" >/dev/null\n""" for line in LOG)
+HANG = "\tsleep infinity\n"
+GAP = "from backup import archive, tasks; archive.reach_now(print); print(tasks.open_gap())"
+COMMITTED = "select pg_xact_commit_timestamp(xmin) is not null from alembic_version"
+ROWS = "select (select count(*) from users), (select version_num from alembic_version)"
 
 
 def refused(stack: Stack, tag: str) -> str:
-    """Start Postgres from an image of another version than the volume's newest, and return what it says."""
+    """Start Postgres where it must not, by the image's version or beside another server, and return what it says."""
     run = ("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "postgres")
-    done = stack.run(*run, check=False, POSTGRES_TAG=tag)
+    done = stack.run(*run, check=False, timeout=60, POSTGRES_TAG=tag)
     assert done.returncode == 1, done.stdout
     return done.stderr
 
@@ -66,13 +75,44 @@ def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: St
     assert old.sql(VERSION) == str(old_postgres.MAJOR)
     assert not {name for name in in_volume(old, "ls", DATA).split() if name.startswith("17")}
     execute(old, "./scripts/status.sh")
+    assert old.compose("exec", "--no-TTY", "backup", "python3", "-c", GAP).strip() == "", "the archive has no hole"
+    assert old.sql(COMMITTED) == "t"
     told = refused(old, "next")
     assert "error: the volume holds a database of Postgres 15, and this image is Postgres 17" in told
     assert f"RUNBOOK: docs/runbook.md#{ENTRY}" in told
 
 
+def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(old: Stack) -> None:
+    rows = old.sql(ROWS)
+    with old.edited("postgres/upgrade.sh", LOOK, HANG + LOOK):
+        upgrade = subprocess.Popen(["./scripts/upgrade-postgres.sh"], cwd=old.root, env=old.environment)
+        try:
+            top = ("docker", "top", f"{old.project}-postgres-next")
+            wait_until(lambda: "sleep infinity" in old.run(*top, check=False).stdout, 180, "the copy is under way")
+        finally:
+            upgrade.kill()
+            upgrade.wait(10)
+    assert f"error: another server runs on {DATA}/{old_postgres.MAJOR}, in another container" in refused(old, "current")
+    old.run("./scripts/up.sh")
+    listing = ("docker", "ps", "--filter", f"volume={old.project}_postgres", "--format", "{{.Names}}")
+    assert set(old.run(*listing).stdout.split()) == {f"{old.project}-{name}-1" for name in ("backup", "postgres")}
+    assert old.sql(ROWS) == rows
+    assert old.sql("show default_transaction_read_only") == "off"
+
+
+def keep_archive(stack: Stack, source: str, target: str) -> None:
+    """Copy what says of which database the archive and the backups are."""
+    files = ("archive/main/archive.info", "backup/main/backup.info")
+    lines = [
+        f"mkdir -p {target}/{file.rpartition('/')[0]}; cp {source}/{file}* {target}/{file.rpartition('/')[0]}"
+        for file in files
+    ]
+    stack.compose("exec", "--no-TTY", "backup", "sh", "-ec", "; ".join(("cd /var/lib/pgbackrest", *lines)))
+
+
 def test_the_database_goes_to_the_next_major_version_by_the_runbook(old: Stack, figure: Figure) -> None:
     parts = incidents()[ENTRY]
+    keep_archive(old, "repository", "before")
     load = Load(old, rate=20)
     with load.running() as report:
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
@@ -94,6 +134,29 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(old: Stack, 
     assert old.sql(VERSION) == "17"
     assert old.sql("show data_checksums") == "on"
     assert {str(old_postgres.MAJOR), "17"} <= set(in_volume(old, "ls", DATA).split())
-    assert "slipway-base/postgres:debian-bookworm" not in (old.root / ".env").read_text(encoding="utf-8")
+    environment = (old.root / ".env").read_text(encoding="utf-8")
+    assert f"POSTGRES_IMAGE={old_postgres.IMAGE}" not in environment
+    assert f"# POSTGRES_IMAGE before the upgrade to 17: {old_postgres.IMAGE}\n" in environment
     told = refused(old, "before")
     assert "error: the volume holds a database of Postgres 17, and this image is Postgres 15" in told
+
+
+def test_the_directory_of_an_upgrade_keeps_what_is_written_the_next_time_too(old: Stack) -> None:
+    """By the server that serves, by one that reads the directory's own file, and by the next upgrade's old one."""
+    names = "fsync full_page_writes wal_level track_commit_timestamp archive_mode"
+    closed = " ".join(f"-c {setting}" for setting in CLOSED)
+    ask = f'for name in {names}; do postgres -D {DATA}/17 {closed} -C "$name"; done'
+    assert in_volume(old, "sh", "-euc", ask).split() == ["on", "on", "replica", "on", "on"]
+    ask = f'for name in fsync full_page_writes wal_level; do postgres -D {DATA}/17 -C "$name"; done'
+    assert in_volume(old, "sh", "-euc", ask).split() == ["on", "on", "replica"]
+
+
+def test_an_archive_that_was_not_told_of_the_upgrade_is_told_at_the_next_start(old: Stack) -> None:
+    keep_archive(old, "before", "repository")
+    check = ("docker", "compose", "exec", "--no-TTY", "backup", "pgbackrest", "check")
+    assert "do not match" in (told := old.run(*check, check=False)).stdout + told.stderr
+    execute(old, "docker compose restart backup")
+    old.run("./scripts/up.sh")
+    wait_until(lambda: old.run("./scripts/status.sh", check=False).returncode == 0, 120, "there is a full backup", 2)
+    execute(old, "docker compose exec --no-TTY backup pgbackrest check")
+    assert "17-2" in old.compose("exec", "--no-TTY", "backup", "pgbackrest", "info")
