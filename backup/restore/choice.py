@@ -142,7 +142,8 @@ def _newest(held: Repository, wish: Wish, say: Callable[[str], None]) -> Choice:
     say(f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}")
     _checked(held, chain, wish, backup, say)
     end = verification.last(chain.segments, held.number)
-    if end is None:
+    # Where nothing was archived since the backup, the last transaction lies within it, where recovery cannot end.
+    if end is None or timelines.place(end.lsn) < timelines.place(backup.lsn_stop):
         return Choice(backup, timeline.number, "immediate", "", f"the backup of {told(backup.stopped)}", 0)
     text = f"everything in the archive, which ends at {told(end.ended)}"
     return Choice(backup, timeline.number, "lsn", end.lsn, text, len(chain.segments))
