@@ -214,6 +214,7 @@ class Customer:
 
 def lose(host: Stack) -> tuple[Customer, float]:
     """Have rows written, then end everything at once and remove every volume; return the rows and when that was."""
+    await_well(host)
     customer = Customer(host)
     writer = threading.Thread(target=customer.run)
     writer.start()
