@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import archive, postgres
+from backup import archive, ledger, postgres
 from backup.commands import Failed
 from backup.pgbackrest import LOCAL
 from backup.restore import recovery, verification
@@ -17,6 +17,8 @@ SCRATCH = Path("/var/lib/postgresql/scratch")
 COUNT_SECONDS = 3600.0
 # Left free beside the copy, because Postgres as a rule writes to the same disk; partner: DISK_PERCENT_LOW.
 SPARE_PERCENT = 15.0
+AFTER_SECONDS = 0.5
+MOST_SECONDS = 10.0  # a backup whose times lie further ahead is of a clock that was wrong
 TABLES = (
     "select format('%I.%I', schemaname, tablename) from pg_tables"
     " where schemaname not in ('pg_catalog', 'information_schema') order by 1"
@@ -32,7 +34,6 @@ def run() -> tuple[str, dict[str, object]]:
     begun = time.monotonic()
     for left in SCRATCH.glob("drill-*"):  # of a drill that was killed
         shutil.rmtree(left)
-    archive.reach_now(_ignore)
     chosen = choose(Wish(_moment()), _ignore)
     verification.backup_files(chosen.backup)
     recovery.check_space(chosen, SCRATCH, spare_percent=SPARE_PERCENT)
@@ -73,7 +74,11 @@ def _moment() -> datetime:
     replaced = [held.archive.ended(one) or 0.0 for one in held.archive.timelines.values() if one != serving]
     began = datetime.fromtimestamp(max(replaced, default=0.0), UTC)
     since = max(usable[-1].stopped, began) + BACKUP_ENDS
-    newest = max(held.ranges(), key=lambda one: one.until, default=None)
+    # A backup that has just ended: a row after it makes a time that can be restored.
+    time.sleep(min(max((since - datetime.now(UTC)).total_seconds(), 0.0) + AFTER_SECONDS, MOST_SECONDS))
+    ledger.write()
+    archive.reach_now(_ignore)
+    newest = max(Repository(LOCAL).ranges(), key=lambda one: one.until, default=None)
     if newest and newest.missing:
         raise Failed(f"the archive's segment {newest.missing} is missing")
     until = newest.until if newest else since

@@ -52,6 +52,13 @@ def test_a_drill_restores_a_random_time_and_finds_exactly_what_was_committed(sta
     print(f"measured: drill: {record['text']}")
 
 
+def test_a_drill_right_after_a_backup_finds_a_time_to_restore(stack: Stack) -> None:
+    wait_until(lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "", 60, "the ledger is there", every=1)
+    stack.run("./scripts/backup.sh", "--full")
+    record = drill(stack)
+    assert record["is_well"], record["text"]
+
+
 @pytest.mark.usefixtures("backed_up")
 def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
     """The ledger that serves is made to differ from the archive's, by hand, as a wrong restore would."""
