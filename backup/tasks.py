@@ -97,10 +97,10 @@ def _expire(settings: Settings, repository: int) -> str:
 
 
 def _is_over(task: str, hours: float, now: float) -> bool:
-    """Whether the last success is longer ago than that, and the last try not just now."""
+    """Whether the last success is longer ago than that; a task that failed is tried again soon, whatever came before."""
     record = records.read(task)
-    if not record.is_well and now - record.ended < RETRY_SECONDS:
-        return False
+    if not record.is_well:
+        return now - record.ended >= RETRY_SECONDS
     return now - record.last_success >= hours * HOUR
 
 
@@ -113,7 +113,9 @@ def _is_incremental_due(settings: Settings, now: float) -> bool:
     newest = max(records.read(name).last_success for name in ("full", "incremental"))
     if not newest or not _is_over("incremental", 0, now):
         return False
-    return now - newest >= settings.backup_hours * HOUR or bool(seen.gap) or seen.is_replaced
+    record = records.read("incremental")
+    is_failed = bool(record.ended) and not record.is_well and record.ended > newest
+    return now - newest >= settings.backup_hours * HOUR or is_failed or bool(seen.gap) or seen.is_replaced
 
 
 def _is_offsite_due(kind: str) -> Callable[[Settings, float], bool]:

@@ -1,6 +1,7 @@
 """The loops of the backup service outlive whatever goes wrong in them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,8 @@ def test_a_loop_that_has_ended_is_seen(service: Service) -> None:
         def is_alive(self) -> bool:
             return False
 
-    service.loops = [Ended()]  # type: ignore[list-item]
+    ended: Any = Ended()
+    service.loops = [ended]
     assert service.newest().at == 0
 
 
@@ -54,3 +56,17 @@ def test_a_task_that_fails_in_an_unexpected_way_is_recorded(tmp_path: Path, monk
     record = tasks.perform(Task("full", run, lambda *_: True), SETTINGS)
     assert (record.is_well, record.text) == (False, "RuntimeError: no thread")
     assert records.read("full", tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "is_well", "is_due"), [(1, False, False), (6, False, True), (6, True, False), (25 * 60, True, True)]
+)
+def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
+) -> None:
+    monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
+    now = 1_700_000_000.0
+    ended = now - 60 * minutes_ago
+    success = ended if is_well else ended - 60
+    records.write(records.Record("drill", ended, 1, is_well, "", success), tmp_path)
+    assert tasks.DRILL.is_due(SETTINGS, now) == is_due

@@ -38,6 +38,7 @@ def backed_up(stack: Stack) -> Iterator[None]:
     wait_until(lambda: int(ledger(stack, present)) > newest, 60, "a row after the backup", every=1)
     yield
     stack.run("./scripts/backup.sh", "--full")
+    assert drill(stack)["is_well"], "what was broken is behind the new backup"
 
 
 @pytest.mark.usefixtures("backed_up")
