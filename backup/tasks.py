@@ -97,7 +97,7 @@ def _expire(settings: Settings, repository: int) -> str:
 
 
 def _is_over(task: str, hours: float, now: float) -> bool:
-    """Whether the last success is longer ago than that; a task that failed is tried again soon, whatever came before."""
+    """Whether the last success is longer ago than that; a task that failed is tried again soon in any case."""
     record = records.read(task)
     if not record.is_well:
         return now - record.ended >= RETRY_SECONDS
