@@ -15,6 +15,7 @@ from backup.observation import Snapshot
 from backup.settings import Settings
 
 WATCH_SECONDS = 10.0
+WAIT_SECONDS = 600.0  # by hand: for the schedule's task in hand, a backup as a rule
 RETRY_SECONDS = 2.0
 SCHEDULE_SECONDS = 5.0
 
@@ -107,7 +108,7 @@ def _prepared() -> Settings:
 
 
 def _perform(task: tasks.Task) -> int:
-    record = tasks.perform(task, _prepared())
+    record = tasks.perform(task, _prepared(), wait_seconds=WAIT_SECONDS)
     return 0 if record.is_well else 1
 
 
