@@ -90,8 +90,7 @@ _main() {
 			"only for a new database without them: docker volume rm, of the volume backups"
 		create
 	fi
-	# It says why it cannot; without it a full volume is harder to mend, and Postgres serves as well.
-	/etc/slipway/ballast.sh || :
+	/etc/slipway/ballast.sh || : # it has said why it cannot, status.sh shows it in red, and Postgres serves as well
 	take_directory
 	exec postgres -D "$data" -c config_file=/etc/slipway/postgresql.conf
 }
