@@ -49,11 +49,9 @@ class Service:
     def schedule(self) -> float:
         """Make the archive known, then run what is due; return the seconds until the next time."""
         if not self.is_known:
-            was_upgraded = pgbackrest.create_stanza()
+            pgbackrest.create_stanza()
             self.is_known = True
             tasks.log("the archive takes segments", action="backup_started")
-            if was_upgraded:
-                tasks.perform(tasks.FULL, self.settings)
         drill.reap()
         for task in tasks.TASKS:
             if not self.ending.is_set() and task.is_due(self.settings, time.time()):

@@ -102,7 +102,7 @@ def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
         is_early = bool(seen.archiver.since) and now - seen.archiver.since < FIRST_SECONDS and not latest.ended
         return Row("last backup", is_early, f"none yet: {latest.text or 'the first is on its way'}")
     if not seen.archive.label:
-        return Row("last backup", False, "the repository holds no backup")
+        return Row("last backup", False, "the repository holds no backup of this database")
     text = f"{newest.text if newest.is_well else 'the last good one'}, {age(now - newest.last_success)} ago"
     text += f"; full {age(now - full.last_success)} ago"
     if not latest.is_well:

@@ -48,23 +48,20 @@ def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     return ["pgbackrest", f"--stanza={STANZA}", *which, command, *words]
 
 
-def create_stanza(repository: int = LOCAL) -> bool:
+def create_stanza(repository: int = LOCAL) -> None:
     """Make the archive known to the repository; does nothing where it is.
 
-    Where an upgrade of Postgres was cut off before it told the archive, tell it and return true: there is no backup of
-    the new database yet.
+    Where an upgrade of Postgres was cut off before it told the archive, tell it.
 
     Raises:
         Failed: where the repository cannot be written, or belongs to another database.
     """
     done, command = call("stanza-create", repository=repository), "stanza-create"
     # The one off the host follows this host's (shipping.py).
-    was_upgraded = done.code != 0 and repository == LOCAL and _is_of_the_version_before()
-    if was_upgraded:
+    if done.code != 0 and repository == LOCAL and _is_of_the_version_before():
         done, command = call("stanza-upgrade"), "stanza-upgrade"
     if done.code != 0:
         raise Failed(f"pgbackrest {command}: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
-    return was_upgraded
 
 
 def _is_of_the_version_before() -> bool:
@@ -141,7 +138,21 @@ def backups(repository: int = LOCAL) -> list[Backup]:
     Raises:
         Failed: where the repository cannot be read.
     """
-    return [_backup(entry, repository) for entry in stanza(repository)["backup"]]
+    return _backups(stanza(repository), repository)
+
+
+def backups_of_the_newest() -> list[Backup]:
+    """Return the local backups of the database that the archive knows last: an upgrade begins another one.
+
+    Raises:
+        Failed: where the repository cannot be read.
+    """
+    known = stanza()
+    return [one for one in _backups(known, LOCAL) if one.archive == str(known["db"][-1]["id"])]
+
+
+def _backups(known: dict[str, Any], repository: int) -> list[Backup]:
+    return [_backup(entry, repository) for entry in known["backup"]]
 
 
 def _backup(entry: dict[str, Any], repository: int) -> Backup:

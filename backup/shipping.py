@@ -21,10 +21,10 @@ from backup.records import Record
 
 TASK = "shipping"
 FOLDER = Path("/var/lib/postgresql/scratch/shipping")
-# Of the 60 s that may be lost with the host, 30 are archive_timeout (postgres/postgresql.conf); sending takes 0.2 s.
 DATA = Path("/var/lib/postgresql/data")
 # Of `pgbackrest info`: a whole stanza with backups; none, or one that nobody took a backup for.
 WELL, UNUSED = 0, {1, 2}
+# Of the 60 s that may be lost with the host, 30 are archive_timeout (postgres/postgresql.conf); sending takes 0.2 s.
 POLL_SECONDS = 3.0
 RETRY_SECONDS = 10.0
 LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log

@@ -105,7 +105,8 @@ def _is_over(task: str, hours: float, now: float) -> bool:
 
 
 def _is_full_due(settings: Settings, now: float) -> bool:
-    return _is_over("full", settings.full_hours, now)
+    """After an upgrade of Postgres, or where the backups are gone, the next one comes at once."""
+    return _is_over("full", 0 if _held().is_empty else settings.full_hours, now)
 
 
 def _is_incremental_due(settings: Settings, now: float) -> bool:
@@ -115,7 +116,8 @@ def _is_incremental_due(settings: Settings, now: float) -> bool:
         return False
     record = records.read("incremental")
     is_failed = bool(record.ended) and not record.is_well and record.ended > newest
-    return now - newest >= settings.backup_hours * HOUR or is_failed or bool(seen.gap) or seen.is_replaced
+    held = _held()
+    return now - newest >= settings.backup_hours * HOUR or is_failed or bool(held.gap) or held.is_replaced
 
 
 def _is_offsite_due(kind: str) -> Callable[[Settings, float], bool]:
@@ -147,13 +149,15 @@ class Archived:
     """What the repository holds from the newest backup's begin on.
 
     `newest` is when its newest segment came, in seconds since 1970, 0 for none; `gap` says which are missing;
-    `is_replaced` whether a restored database has taken the place of the one that was backed up last.
+    `is_replaced` whether a restored database has taken the place of the one that was backed up last; `is_empty` whether
+    there is no backup of the present database.
     """
 
     label: str = ""
     newest: float = 0.0
     gap: str = ""
     is_replaced: bool = False
+    is_empty: bool = False
 
 
 # What the watch saw last: to list the archive costs the most of all that is done every few seconds.
@@ -167,9 +171,9 @@ def look() -> Archived:
         Failed: where the repository cannot be read.
     """
     global seen  # noqa: PLW0603
-    made = pgbackrest.backups()
+    made = pgbackrest.backups_of_the_newest()
     if not made:
-        seen = Archived()
+        seen = Archived(is_empty=True)
         return seen
     held = archive.since(made[-1].wal_start, made[-1].archive)
     missing = archive.gaps(held, made[-1].wal_start)
@@ -178,6 +182,11 @@ def look() -> Archived:
     is_replaced = newest is not None and newest.name[:8] > made[-1].wal_start[:8]
     seen = Archived(made[-1].label, newest.archived if newest else 0.0, gap, is_replaced)
     return seen
+
+
+def _held() -> Archived:
+    """Return what the watch saw last; what is there now where that asks for a backup, which may have ended since."""
+    return look() if seen.gap or seen.is_replaced or seen.is_empty else seen
 
 
 def _is_drill_due(settings: Settings, now: float) -> bool:

@@ -32,7 +32,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_archive_of_the_version_before_an_upgrade_is_told_of_the_new_one(called: list[str]) -> None:
-    assert pgbackrest.create_stanza() is True
+    pgbackrest.create_stanza()
     assert called == ["stanza-create", "info", "stanza-upgrade"]
 
 
@@ -58,3 +58,22 @@ def test_an_archive_of_an_older_version_that_is_not_this_servers_stays_an_error(
     with pytest.raises(Failed, match="stanza-create: ERROR"):
         pgbackrest.create_stanza()
     assert "stanza-upgrade" not in called
+
+
+def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    backup = {
+        "label": "X",
+        "type": "full",
+        "timestamp": {"start": 1, "stop": 2},
+        "archive": {"start": "0" * 24, "stop": "0" * 24},
+        "lsn": {"stop": "0/0"},
+        "info": {"size": 1, "repository": {"delta": 1}},
+        "database": {"id": 1},
+    }
+    databases = [{"id": 1}]
+    known = {"status": {"code": 0}, "db": databases, "backup": [backup]}
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, json.dumps([known]), "", 0))
+    assert [one.label for one in pgbackrest.backups_of_the_newest()] == ["X"]
+    databases.append({"id": 2})
+    assert pgbackrest.backups_of_the_newest() == []
+    assert [one.label for one in pgbackrest.backups()] == ["X"]

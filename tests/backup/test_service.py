@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from backup import records, tasks
+from backup import pgbackrest, records, tasks
 from backup.__main__ import Service
 from backup.settings import Settings
-from backup.tasks import Task
+from backup.tasks import Archived, Task
 
 SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14)
 
@@ -70,3 +70,34 @@ def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
     success = ended if is_well else ended - 60
     records.write(records.Record("drill", ended, 1, is_well, "", success), tmp_path)
     assert tasks.DRILL.is_due(SETTINGS, now) == is_due
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "is_well", "is_due"), [(60, True, True), (1, True, True), (1, False, False), (6, False, True)]
+)
+def test_a_full_backup_is_due_at_once_where_the_present_database_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
+) -> None:
+    """After an upgrade of Postgres, say, however young the last one is; one that failed waits as ever."""
+    monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(tasks, "seen", Archived(is_empty=True))
+    monkeypatch.setattr(pgbackrest, "backups_of_the_newest", list)
+    now = 1_700_000_000.0
+    ended = now - 60 * minutes_ago
+    records.write(records.Record("full", ended, 1, is_well, "", ended), tmp_path)
+    assert tasks.FULL.is_due(SETTINGS, now) == is_due
+
+
+@pytest.mark.parametrize("before", [Archived(is_empty=True), Archived(gap="a gap"), Archived(is_replaced=True)])
+def test_what_asks_for_a_backup_is_looked_at_again_when_one_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Archived
+) -> None:
+    """The watch may have looked before: one backup is enough."""
+    monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
+    now = 1_700_000_000.0
+    records.write(records.Record("full", now, 1, True, "", now), tmp_path)
+    records.write(records.Record("incremental", now, 1, True, "", now), tmp_path)
+    monkeypatch.setattr(tasks, "seen", before)
+    monkeypatch.setattr(tasks, "look", lambda: Archived("X"))
+    assert not tasks.FULL.is_due(SETTINGS, now)
+    assert not tasks.INCREMENTAL.is_due(SETTINGS, now)
