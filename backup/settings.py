@@ -38,7 +38,7 @@ def load() -> Settings:
     """
     return Settings(
         full_hours=_number("BACKUP_FULL_HOURS", 168),
-        backup_hours=_number("BACKUP_HOURS", 24),
+        backup_hours=_number("BACKUP_HOURS", 6),
         drill_hours=_number("DRILL_HOURS", 24),
         keep_days=int(_number("BACKUP_KEEP_DAYS", 14)),
         offsite=load_offsite(),
