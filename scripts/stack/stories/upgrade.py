@@ -70,8 +70,10 @@ def run(runner: Runner, root: Path, image: str) -> None:
             with steps.step("backup"):
                 backup.run(runner, is_full=False)
             _move(upgrade, steps)
-            with steps.step("full backup"):  # those from before are of the old version, and only that can restore them
-                backup.run(runner, is_full=True)
+            with steps.step("full backup"):
+                # Those from before are of the old version, and only that can restore them. The first one of the new
+                # version is a full one anyway; where the schedule was quicker this adds what came since.
+                backup.run(runner, is_full=False)
             runner.say(
                 f"\nPostgres {upgrade.new} after {runner.clock() - steps.started:.0f} s; {ROOT}/{upgrade.old} is kept"
             )
