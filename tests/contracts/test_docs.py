@@ -18,7 +18,8 @@ CHECKLIST = "docs/production-checklist.md"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
 DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
 WITH_COMMANDS = (Path("README.md"), RUNBOOK)
-PARSED = "up|upgrade-postgres|deploy|rollback|status|logs|check-config|jobs|restore"  # one parser knows them
+# One parser knows them.
+PARSED = "up|upgrade-postgres|deploy|rollback|status|logs|check-config|jobs|restore|backup|drill"
 
 
 def without_fences(source: str) -> str:
@@ -191,8 +192,14 @@ def test_every_service_that_a_command_names_exists(path: Path) -> None:
 
 
 def actions() -> set[str]:
-    """Return every action that the API and the worker write into their logs."""
+    """Return every action that the API, the worker and the backup service write into their logs."""
     found = set()
+    for _, node in nodes("backup/**/*.py"):
+        named = node.value if isinstance(node, ast.keyword) and node.arg == "action" else None
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "action":
+            named = node.value
+        if named:
+            found |= {n.value for n in ast.walk(named) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     for _, node in nodes("api/**/*.py", "worker/**/*.py"):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
@@ -204,9 +211,16 @@ def actions() -> set[str]:
 
 
 def test_every_action_of_the_logs_is_listed_in_the_runbook() -> None:
-    assert {"request_served", "export_written"} <= actions()
+    assert {"request_served", "export_written", "backup_started", "backup_task_failed"} <= actions()
     listed = set(re.findall(r"`([a-z_]+)`", text(RUNBOOK)))
     assert actions() - listed == set()
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=str)
+def test_every_variable_that_a_document_names_is_in_the_code(path: Path) -> None:
+    sources = [file for file in files("**") if file.suffix != ".md"]
+    code = {word for file in sources for line in lines(file) for word in re.findall(r"\w+", line)}
+    assert set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", text(path))) - code == set()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=str)
