@@ -7,7 +7,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
 from stack.runner import Runner
-from stack.stories import hooks, ledger, observation, restore, slots
+from stack.stories import hooks, ledger, observation, restore, services, slots
 from stack.stories.steps import STOPPED, Steps, as_failure
 
 RUNBOOK = "restore-all"
@@ -74,19 +74,21 @@ def _stop(runner: Runner, project: Project) -> None:
 
 def _start(runner: Runner, project: Project, steps: Steps | None, slot: str) -> None:
     """Start Postgres, bring its schema to the live release's, then start the rest."""
-    wait = ["up", "--detach", "--no-deps", "--wait", "--wait-timeout", str(START_SECONDS)]
-    limit = START_SECONDS + 60
+
+    def start(*names: str) -> None:
+        services.start(runner, project, *names, seconds=START_SECONDS, runbook=RUNBOOK)
+
     if steps is None:
-        runner.run(engine.compose_argv(*wait, "postgres"), timeout=limit)
+        start("postgres")
     else:
         with steps.step("start Postgres"):
-            runner.run(engine.compose_argv(*wait, "postgres"), timeout=limit)
+            start("postgres")
         with steps.step("migrate") as done:
             migrated = runner.run(
                 engine.migrate_argv(is_pre_only=True), env={"MIGRATE_TAG": slot, "MIGRATE_CONFIRM": "yes"}
             )
             done((migrated.out.strip().splitlines() or ["done"])[-1])
-    runner.run(engine.compose_argv(*wait, "redis", "backup", *engine.slot_services(slot), "nginx"), timeout=limit)
+    start("redis", "backup", *engine.slot_services(slot), "nginx")
 
 
 def _go_back(runner: Runner, project: Project, new: New, slot: str, failure: Failure) -> None:

@@ -14,7 +14,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import USAGE, Failure
 from stack.runner import Result, Runner
-from stack.stories import backup, replacement
+from stack.stories import backup, replacement, services
 from stack.stories.lock import exclusive
 from stack.stories.steps import Steps
 
@@ -117,8 +117,7 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
             facts(ask(runner, "swap", f"--root={BESIDE}", f"--stamp={stamp}"))
             done(told(made))
         with steps.step("start"):
-            wait = ["up", "--detach", "--no-deps", "--wait", "--wait-timeout", str(BESIDE_SECONDS)]
-            runner.run(engine.compose_argv(*wait, "postgres-beside"), timeout=BESIDE_SECONDS + 60)
+            services.start(runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows")
         runner.say(f"\nbeside the database, after {runner.clock() - steps.started:.1f} s: {made['text']}\n{COPY}")
 
 

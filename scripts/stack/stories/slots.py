@@ -8,7 +8,7 @@ from stack.config.project import Project
 from stack.failure import Failure
 from stack.front_door import Answer
 from stack.runner import Runner
-from stack.stories import observation
+from stack.stories import observation, services
 
 # An API that is not ready after this long never will be; measured: 1 s on an idle machine.
 READY_SECONDS = 60
@@ -50,21 +50,7 @@ def start(runner: Runner, project: Project, service: str, *, anew: bool = False)
         Failure: with the service's last log lines.
     """
     seconds = int(project.values.get("READY_SECONDS") or READY_SECONDS)
-    recreate = ["--force-recreate"] if anew else []
-    options = ["--detach", "--no-deps", *recreate, "--wait", "--wait-timeout", str(seconds)]
-    argv = engine.compose_argv("up", *options, service)
-    result = runner.run(argv, timeout=seconds + 60, check=False)
-    if runner.is_dry or result.code == 0:
-        return
-    found = next((s for s in observation.services(runner, project) if s.name == service), None)
-    seen = f"{found.state} {found.health}".strip() if found else result.err.strip()[-300:]
-    logs = runner.read(engine.compose_argv("logs", "--no-color", "--tail", "25", service)).out
-    raise Failure(
-        f"{service} did not become healthy within {seconds} s: it is {seen}",
-        hints=[f"docker compose logs --tail 50 {service}"],
-        runbook="deploy-waits-for-health",
-        evidence=logs,
-    )
+    services.start(runner, project, service, seconds=seconds, runbook="deploy-waits-for-health", anew=anew)
 
 
 def probe(runner: Runner, project: Project, slot: str, path: str, *, token: str = "", body: str = "") -> Answer:

@@ -20,6 +20,7 @@ from stack.stories import (
     migrations,
     observation,
     retire,
+    services,
     settings,
     slots,
 )
@@ -190,26 +191,12 @@ def _deploy_next(runner: Runner, project: Project) -> str:
 
 
 def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
-    """Start services and wait until the engine calls each healthy; on failure show the logs of those that are not."""
+    """Start services, those between two tries of the engine too."""
     waiting = [s.name for s in observation.services(runner, project) if s.name in names and s.state == "restarting"]
     if waiting:
         # The engine waits up to a minute between two tries, and `up` leaves such a container alone.
         runner.run(engine.compose_argv("restart", *waiting))
-    argv = engine.compose_argv("up", "--detach", "--no-deps", "--wait", "--wait-timeout", str(seconds), *names)
-    result = runner.run(argv, timeout=seconds + 60, check=False)
-    if runner.is_dry or result.code == 0:
-        return
-    found = [s for s in observation.services(runner, project) if s.name in names and not s.is_well]
-    ill = [s for s in found if s.health != "starting"] or found
-    logs = runner.read(engine.compose_argv("logs", "--tail", "20", *(s.name for s in ill))).out if ill else ""
-    said = "\n".join(result.err.strip().splitlines()[-3:])
-    seen = ", ".join(f"{s.name} is {s.state} {s.health}".rstrip() for s in ill) or said
-    raise Failure(
-        f"not all of {', '.join(names)} became healthy: {seen}",
-        hints=[f"./scripts/logs.sh {s.name}" for s in ill] or ["./scripts/status.sh"],
-        runbook="a-service-keeps-restarting",
-        evidence=f"{logs.rstrip()}\n{said}".strip(),
-    )
+    services.start(runner, project, *names, seconds=seconds, runbook="a-service-keeps-restarting")
 
 
 def _await_release(runner: Runner, project: Project, release: str) -> str:

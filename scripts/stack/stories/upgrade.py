@@ -8,7 +8,7 @@ from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
 from stack.runner import Runner
-from stack.stories import backup, database, images, observation
+from stack.stories import backup, database, images, observation, services
 from stack.stories.configuration import set_values
 from stack.stories.lock import UPGRADE_POSTGRES, exclusive, upgrade_containers
 from stack.stories.steps import STOPPED, Steps, as_failure
@@ -221,9 +221,8 @@ def _with_tag(tag: str, argv: list[str]) -> list[str]:
     return ["env", f"POSTGRES_TAG={tag}", *argv]
 
 
-def _start(upgrade: Upgrade, *services: str) -> None:
-    options = ["--detach", "--no-deps", "--wait", "--wait-timeout", str(START_SECONDS)]
-    upgrade.runner.run(engine.compose_argv("up", *options, *services), timeout=START_SECONDS + 60)
+def _start(upgrade: Upgrade, *names: str) -> None:
+    services.start(upgrade.runner, upgrade.project, *names, seconds=START_SECONDS, runbook=database.UPGRADE)
 
 
 def _await_front_door(upgrade: Upgrade) -> str:

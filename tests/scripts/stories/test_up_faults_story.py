@@ -29,8 +29,7 @@ def test_a_service_that_stays_ill_ends_with_its_logs_a_hint_and_what_serves(
     runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="container is unhealthy"))
     machine.containers = container("api-blue") + container("worker-blue", "restarting", "")
     failed = failure(lambda: up.run(runner, checkout))
-    assert "worker-blue is restarting" in failed.observation
-    assert "api-blue is" not in failed.observation
+    assert failed.observation == "worker-blue did not become healthy within 90 s: restarting"
     assert failed.evidence == "worker-blue-1  | the reason\ncontainer is unhealthy"
     assert failed.hints == ["./scripts/logs.sh worker-blue"]
     assert failed.runbook == "a-service-keeps-restarting"
@@ -40,22 +39,31 @@ def test_a_service_that_stays_ill_ends_with_its_logs_a_hint_and_what_serves(
 @pytest.mark.parametrize(
     ("containers", "named"),
     [
-        (container("api-blue", health="starting") + container("worker-blue", health="unhealthy"), {"worker-blue"}),
-        (container("api-blue", health="starting") + container("nginx", "created", "starting"), {"api-blue", "nginx"}),
-        ("", set[str]()),
+        (container("api-blue", health="starting") + container("worker-blue", health="unhealthy"), ["worker-blue"]),
+        (container("api-blue", health="starting") + container("nginx", "created", "starting"), ["api-blue", "nginx"]),
+        ("", ["api-blue", "worker-blue", "nginx"]),
     ],
 )
 def test_of_a_failed_start_the_ill_are_named_before_those_that_only_wait_and_compose_has_the_last_words(
-    runner: RecordingRunner, machine: Machine, checkout: Path, containers: str, named: set[str]
+    runner: RecordingRunner, machine: Machine, checkout: Path, containers: str, named: list[str]
 ) -> None:
     runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="one\ntwo\nthree\nno space left on device\n"))
     machine.containers = containers
     failed = failure(lambda: up.run(runner, checkout))
     assert failed.evidence.endswith("two\nthree\nno space left on device")
     assert "one" not in failed.evidence.splitlines()
-    seen = failed.observation.partition("became healthy: ")[2]
-    assert {part.split(" is ")[0] for part in seen.split(", ") if " is " in part} == named
-    assert named or "no space left" in seen
+    who, _, seen = failed.observation.partition(" did not become healthy within 90 s: ")
+    assert who.split(", ") == named
+    assert containers or "no space left" in seen
+
+
+def test_what_compose_calls_healthy_when_the_time_is_over_is_asked_of_the_engine(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    """Compose may end with 0 then: seen in one of 36 runs of 2.26.1."""
+    machine.containers = container("api-blue", health="starting") + container("worker-blue")
+    failed = failure(lambda: up.run(runner, checkout))
+    assert failed.observation == "api-blue did not become healthy within 90 s: running starting"
 
 
 def test_a_failed_command_prints_evidence_then_the_error_and_last_what_serves(
@@ -67,7 +75,7 @@ def test_a_failed_command_prints_evidence_then_the_error_and_last_what_serves(
     assert typed("up") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["worker-blue-1  | the reason", "container is unhealthy"]
-    assert lines[2].startswith("error: not all of api-blue, worker-blue, nginx became healthy")
+    assert lines[2] == "error: worker-blue did not become healthy within 90 s: restarting"
     assert lines[3:] == [
         "HINT: ./scripts/logs.sh worker-blue",
         "RUNBOOK: docs/runbook.md#a-service-keeps-restarting",

@@ -174,6 +174,12 @@ def test_a_service_that_the_engine_keeps_waiting_with_is_restarted_at_once(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
     machine.containers = container("redis", "restarting", "") + container("postgres")
+
+    def restarted() -> Result:
+        machine.containers = container("redis") + container("postgres")
+        return Result(0)
+
+    runner.reply("compose restart redis", restarted)
     up.run(runner, checkout)
     assert runner.position("compose restart redis") < runner.position("postgres redis")
 
