@@ -9,7 +9,20 @@ import time
 import urllib.request
 from collections.abc import Callable
 
-from backup import drill, health, ledger, observation, offsite, pgbackrest, records, server, settings, shipping, tasks
+from backup import (
+    drill,
+    health,
+    ledger,
+    observation,
+    offsite,
+    pgbackrest,
+    postgres,
+    records,
+    server,
+    settings,
+    shipping,
+    tasks,
+)
 from backup.commands import Failed
 from backup.observation import Snapshot
 from backup.settings import Settings
@@ -18,6 +31,8 @@ WATCH_SECONDS = 10.0
 # By hand: for the schedule's task in hand, a full backup of 100 GB at most; partner: scripts/stack/stories/backup.py.
 WAIT_SECONDS = 7200.0
 RETRY_SECONDS = 2.0
+# archive_timeout (postgres/postgresql.conf) and one watch: with the next watch and the push it stays below a minute.
+ASLEEP_SECONDS = 40.0
 SCHEDULE_SECONDS = 5.0
 
 
@@ -33,6 +48,7 @@ class Service:
         self.ending = threading.Event()
         self.loops: list[threading.Thread] = []
         self.is_known = self.is_written = False
+        self.woken = 0.0  # in seconds since 1970
 
     def watch(self) -> float:
         """Write the ledger and look at everything; return the seconds until the next time."""
@@ -45,7 +61,21 @@ class Service:
             if was_written:
                 tasks.log(str(failed), action="backup_ledger_failed", level="WARNING")
         self.seen = observation.observe()
+        self._wake(time.time())
         return WATCH_SECONDS if self.is_written else RETRY_SECONDS
+
+    def _wake(self, now: float) -> None:
+        """Have Postgres end its segment where nothing was archived for too long although rows were written.
+
+        (!) After a start its checkpointer may sleep through `archive_timeout` for as long as `checkpoint_timeout`, five
+        minutes: since version 15 it begins before the recovery is over, and the timeout is not for a recovery. To read
+        its configuration again wakes it (CheckpointerMain in Postgres' source; seen with 17).
+        """
+        is_asleep = self.is_written and not self.seen.archiver.waiting and self.seen.lag_seconds(now) > ASLEEP_SECONDS
+        if is_asleep and now - self.woken > observation.ARCHIVE_LAG_SECONDS:
+            self.woken = now
+            postgres.ask("select pg_reload_conf()")
+            tasks.log("nothing was archived for too long: Postgres was woken", action="backup_archiving_woken")
 
     def schedule(self) -> float:
         """Make the archive known, then run what is due; return the seconds until the next time."""

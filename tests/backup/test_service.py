@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from backup import pgbackrest, records, tasks
+from backup import pgbackrest, postgres, records, tasks
 from backup.__main__ import Service
+from backup.observation import Archiver, Snapshot
 from backup.settings import Settings
 from backup.tasks import Archived, Task
 
@@ -101,3 +102,27 @@ def test_what_asks_for_a_backup_is_looked_at_again_when_one_has_ended(
     monkeypatch.setattr(tasks, "look", lambda: Archived("X"))
     assert not tasks.FULL.is_due(SETTINGS, now)
     assert not tasks.INCREMENTAL.is_due(SETTINGS, now)
+
+
+def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(postgres, "ask", asked.append)
+    now = 1_700_000_000.0
+    service.is_written = True
+
+    def seen(seconds_ago: float, waiting: int = 0) -> list[str]:
+        asked.clear()
+        service.seen = Snapshot(archiver=Archiver(waiting=waiting), archive=Archived("X", now - seconds_ago))
+        service._wake(now)
+        return asked
+
+    assert seen(39) == []
+    assert seen(41, waiting=1) == [], "it does archive, and cannot"
+    assert seen(41) == ["select pg_reload_conf()"]
+    assert seen(41) == []
+    service.woken = now - 121
+    assert seen(41) == ["select pg_reload_conf()"]
+    service.woken, service.is_written = 0, False
+    assert seen(41) == [], "where no row is written there is nothing to archive"

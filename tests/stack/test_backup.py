@@ -73,6 +73,19 @@ def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
     assert found["slipway_wal_bytes"] >= SEGMENT_BYTES
 
 
+def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack) -> None:
+    """As one may after a start, by chance: here it knows no timeout until it reads its configuration again."""
+    newest = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
+    stack.sql("alter system set archive_timeout = 0")
+    stack.sql("select pg_reload_conf()")
+    wait_until(lambda: stack.sql("show archive_timeout") == "0", 10, "it has no timeout")
+    stack.sql("alter system reset archive_timeout")
+    ended, begun = stack.sql("select pg_walfile_name(pg_switch_wal())"), time.monotonic()
+    wait_until(lambda: stack.sql(newest) > ended, 120, "the next segment is archived")
+    print(f"measured: a server asleep: archived after {time.monotonic() - begun:.0f} s")
+    assert stack.sql("show archive_timeout") == "30s"
+
+
 def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups(stack: Stack) -> None:
     command = ["run", "--rm", "--no-deps", "--no-TTY", "--volume", "/var/lib/postgresql/data", "postgres"]
     done = stack.run("docker", "compose", *command, check=False)
