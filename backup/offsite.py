@@ -13,11 +13,15 @@ from pathlib import Path
 from backup.commands import Failed
 
 SECRET = Path("/run/secrets/offsite_secret")
+AUTHORITY = Path("/run/secrets/offsite_ca")
 # The entry point's part, with the key and the server's directory; the same for both repositories.
 INSTALLATION = Path("/tmp/pgbackrest.d/installation.conf")  # noqa: S108 - a tmpfs of this container alone
 FOLDER = Path("/tmp/pgbackrest.offsite.d")  # noqa: S108
 # A backup waits so long for its last segment: that is shipped after what was written meanwhile. Partner: SHIPPING.
 ARCHIVE_SECONDS = 300
+# An S3 server that is silent is given up after nine times that, measured; it has to be before SHORT_SECONDS in
+# pgbackrest.py, which ends the command without its reason.
+S3_IO_SECONDS = 10
 PORTS = {"sftp": 22, "s3": 443}
 NEEDED = {"sftp": ("HOST", "USER", "FINGERPRINT"), "s3": ("HOST", "USER", "BUCKET", "REGION")}
 
@@ -109,7 +113,11 @@ def configuration(given: Offsite, secret: str) -> str:
             "repo1-s3-key-secret": secret,
             # With the bucket in the path: every provider knows it, and a server of one's own needs no name per bucket.
             "repo1-s3-uri-style": "path",
+            "io-timeout": str(S3_IO_SECONDS),
         }
+        # In the place of the public CAs, for a server of one's own.
+        if AUTHORITY.is_file() and AUTHORITY.read_bytes().strip():
+            lines["repo1-storage-ca-file"] = str(AUTHORITY)
     return "[main]\n" + "".join(f"{key}={value}\n" for key, value in lines.items())
 
 

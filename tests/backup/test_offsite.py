@@ -32,6 +32,7 @@ def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "offsite_secret"
     file.write_text(KEY, encoding="utf-8")
     monkeypatch.setattr(offsite, "SECRET", file)
+    monkeypatch.setattr(offsite, "AUTHORITY", tmp_path / "offsite_ca")
     return file
 
 
@@ -95,6 +96,21 @@ def test_the_configuration_is_that_of_one_repository_in_the_place_of_the_local_o
     assert KEY not in text
     assert "repo1-s3-key-secret=word\n" in offsite.configuration(s3, "word")
     assert "repo2" not in text
+
+
+def test_an_s3_server_may_have_a_ca_of_its_own(monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+    s3, file = load(monkeypatch, S3), secret.with_name("offsite_ca")
+    assert s3
+    file.write_text("\n", encoding="utf-8")
+    assert scripts.faults(S3, secret.parent) == []
+    assert "ca-file" not in offsite.configuration(s3, "word")
+    file.write_text("a password\n", encoding="utf-8")
+    assert scripts.faults(S3, secret.parent) == [f"{file} is not a certificate in PEM"]
+    file.write_text("-----BEGIN CERTIFICATE-----\n", encoding="utf-8")
+    assert scripts.faults(S3, secret.parent) == []
+    assert f"repo1-storage-ca-file={file}\n" in offsite.configuration(s3, "word")
+    file.chmod(0o600)
+    assert "is closed to the backup service" in scripts.faults(S3, secret.parent)[0]
 
 
 def test_the_configuration_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, secret: Path, tmp_path: Path) -> None:

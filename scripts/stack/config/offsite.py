@@ -36,7 +36,7 @@ def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
     port = values.get("OFFSITE_PORT") or "1"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         found.append("OFFSITE_PORT is not a port")
-    return found + _secret_fault(kind, secrets / "offsite_secret")
+    return found + _secret_fault(kind, secrets / "offsite_secret") + _authority_fault(kind, secrets / "offsite_ca")
 
 
 def _is_others(key: str, kind: str) -> bool:
@@ -49,9 +49,21 @@ def _secret_fault(kind: str, file: Path) -> list[str]:
     if not text.strip():
         return [f"{file} is empty: it takes the {'private key' if kind == 'sftp' else 'secret key'}"]
     if not file.stat().st_mode & 0o004:
-        return [f"{file} is closed to the backup service, which runs as a user of its own: chmod 0444 {file}"]
+        return [_closed(file)]
     if kind == "sftp" and not re.match(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n", text):
         return [f"{file} is not a private key"]
     if kind == "sftp" and ("ENCRYPTED" in text or ("OPENSSH" in text and OPEN not in text)):
         return [f"{file} is a private key with a passphrase, which nobody is there to type"]
     return []
+
+
+def _authority_fault(kind: str, file: Path) -> list[str]:
+    """An empty file, or none, stands for the public CAs."""
+    text = file.read_text(encoding="utf-8") if kind == "s3" and file.is_file() else ""
+    if text.strip() and "-----BEGIN CERTIFICATE-----" not in text:
+        return [f"{file} is not a certificate in PEM"]
+    return [_closed(file)] if text.strip() and not file.stat().st_mode & 0o004 else []
+
+
+def _closed(file: Path) -> str:
+    return f"{file} is closed to the backup service, which runs as a user of its own: chmod 0444 {file}"

@@ -30,7 +30,7 @@ NUMBER_KEYS = (
 WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
 SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")
 # Made empty. Compose starts no service whose secret file is missing.
-OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous", "offsite_secret")
+OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous", "offsite_secret", "offsite_ca")
 # May be emptied: an empty one turns the console off.
 CLEARABLE_SECRETS = ("ops_password",)
 

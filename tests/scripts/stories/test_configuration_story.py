@@ -74,7 +74,7 @@ def test_missing_secrets_are_made_strong_and_different(runner: RecordingRunner, 
     assert len(made) == len(SECRETS)
     assert min(map(len, made)) >= 43  # 32 bytes
     assert loaded.secrets.stat().st_mode & 0o777 == 0o700
-    assert [(loaded.secrets / name).read_text(encoding="utf-8") for name in OPTIONAL_SECRETS] == [""] * 3
+    assert [(loaded.secrets / name).read_text(encoding="utf-8") for name in OPTIONAL_SECRETS] == [""] * 4
 
 
 def test_a_secret_that_is_there_is_never_touched(runner: RecordingRunner, loaded: Project) -> None:
