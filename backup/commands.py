@@ -1,5 +1,6 @@
 """The one place where the backup service runs programs: Postgres' and pgBackRest's; it decides nothing."""
 
+import re
 import subprocess
 import threading
 import time
@@ -10,6 +11,8 @@ LAST_LINES = 12
 TIMED_OUT = 124
 # The longest that a backup or a restore of a large database takes; above it the program hangs.
 FOLLOW_SECONDS = 24 * 3600.0
+# In the answer of an S3 server, which pgBackRest repeats over forty lines: why it refused.
+REFUSAL = re.compile(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>")
 
 
 @dataclass
@@ -36,8 +39,14 @@ class Done:
     def reason(self) -> str:
         """The lines that say why it failed: those marked so, or the last ones."""
         lines = (self.out + "\n" + self.err).strip().splitlines()
-        marked = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line or "error:" in line]
+        marked = [line.strip().rstrip(":") for line in lines if "ERROR" in line or "FATAL" in line or "error:" in line]
+        marked += refusals(self.out + self.err)
         return "; ".join((marked or lines)[-LAST_LINES:]) or f"exit {self.code}, no output"
+
+
+def refusals(text: str) -> list[str]:
+    """Return what an S3 server said of refusals, each once: `SignatureDoesNotMatch: ...`."""
+    return [": ".join(words) for words in dict.fromkeys(REFUSAL.findall(text))]
 
 
 def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None, env: dict[str, str] | None = None) -> Done:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backup import offsite, postgres
-from backup.commands import Done, Failed, follow, run
+from backup.commands import Done, Failed, follow, refusals, run
 
 STANZA = "main"
 LOCAL, OFFSITE = 1, 2
@@ -126,10 +126,16 @@ def stanza(repository: int = LOCAL) -> dict[str, Any]:
     status = found[0]["status"]
     # 0: well; 2: no backup yet. All else, as a missing or broken archive.info, is a fault.
     if status["code"] not in {0, 2}:
-        # The repository's own status has the reason; that of all of them says "other".
-        reasons = [one["status"]["message"] for one in found[0].get("repo", [])]
-        raise Failed(f"the repository {NAMES[repository]} is not well: {'; '.join(reasons) or status['message']}")
+        raise Failed(f"the repository {NAMES[repository]} is not well: {fault(found[0])}")
     return dict(found[0])
+
+
+def fault(known: dict[str, Any]) -> str:
+    """Return in one line why `pgbackrest info` could not read a repository."""
+    # The repository's own status has the reason; that of all of them says "other". Below the first line are retries, or
+    # all of a request and its answer.
+    told = [one["status"]["message"] for one in known.get("repo", [])] or [known["status"]["message"]]
+    return "; ".join(line for text in told for line in (text.partition("\n")[0].rstrip(":"), *refusals(text)))
 
 
 def backups(repository: int = LOCAL) -> list[Backup]:

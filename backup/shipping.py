@@ -183,13 +183,13 @@ def refuse_lost_database() -> None:
     if any(DATA.glob("*/PG_VERSION")):
         return
     done = pgbackrest.call("info", "--output=json", repository=OFFSITE)
-    status = json.loads(done.out)[0]["status"] if done.code == 0 and done.out.strip() else {}
-    if status.get("code") == WELL:
+    found = json.loads(done.out)[0] if done.code == 0 and done.out.strip() else {}
+    code = found["status"]["code"] if found else None
+    if code == WELL:
         raise Failed("there is no database here, and the repository off the host has backups of one")
-    if status.get("code") not in UNUSED:
-        raise Failed(
-            f"there is no database here, and the repository off the host cannot be asked: {status or done.reason}"
-        )
+    if code not in UNUSED:
+        reason = pgbackrest.fault(found) if found else done.reason
+        raise Failed(f"there is no database here, and the repository off the host cannot be asked: {reason}")
 
 
 def identity(stanza: dict[str, Any]) -> tuple[int, str]:

@@ -77,3 +77,18 @@ def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(monkeyp
     databases.append({"id": 2})
     assert pgbackrest.backups_of_the_newest() == []
     assert [one.label for one in pgbackrest.backups()] == ["X"]
+
+
+def test_the_reason_of_an_s3_server_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = (
+        "HTTP request failed with 403 (Forbidden):\n*** Path/Query ***:\nGET /b/?list-type=2\n"
+        "<Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message><StringToSign>X\nY</StringToSign>"
+    )
+    one = {"status": {"code": 99, "message": f"[ProtocolError] {told}"}}
+    known = {"status": {"code": 99, "message": "other"}, "repo": [one]}
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, json.dumps([known]), "", 0))
+    with pytest.raises(Failed) as failed:
+        pgbackrest.stanza(pgbackrest.OFFSITE)
+    reason = "HTTP request failed with 403 (Forbidden); SignatureDoesNotMatch: Check your key."
+    assert str(failed.value) == f"the repository off the host is not well: [ProtocolError] {reason}"
+    assert Done(39, "", f"P00  ERROR: [039]: {told}\n{told}", 0).reason == f"P00  ERROR: [039]: {reason}"

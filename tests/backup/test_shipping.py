@@ -175,10 +175,11 @@ def test_an_empty_volume_is_begun_only_where_the_place_is_unused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, is_refused: bool
 ) -> None:
     monkeypatch.setattr(shipping, "DATA", tmp_path)
-    answer = json.dumps([{"name": "main", "status": {"code": code, "message": "told"}}])
+    one = {"status": {"code": code, "message": "[E] told:\nat length"}}
+    answer = json.dumps([{"name": "main", "status": {"code": code, "message": "other"}, "repo": [one]}])
     monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, answer, "", 0))
     if is_refused:
-        with pytest.raises(Failed, match="has backups of one" if code == 0 else "cannot be asked"):
+        with pytest.raises(Failed, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] told$"):
             shipping.refuse_lost_database()
         (tmp_path / "17").mkdir()
         (tmp_path / "17/PG_VERSION").touch()
