@@ -1,0 +1,68 @@
+"""A place off the host: a server in a container of its own, which knows nothing of the stack."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stack.commands import host
+from stack.runner import RealRunner
+from stack.stories.images import build_secrets
+
+
+class Place:
+    """A server that containers of every network reach, at the address of the engine's own bridge on this machine.
+
+    It is made from a base image of the stack: Debian, whichever way it came. `RECIPE` makes the image and `START` is
+    the script that it runs.
+    """
+
+    RECIPE, START, PORT = "", "", 0
+
+    def __init__(self, project: str, base: str) -> None:
+        self.name = f"{project}-offsite"
+        with build_secrets(apt_conf=host.apt_settings(RealRunner().read(host.APT_SETTINGS).out)) as secrets:
+            mounted = [f"--secret=id={name},src={secrets[name]}" for name in ("ca", "apt.conf")]
+            self._docker("build", "--quiet", "--tag", f"{self.name}:test", *mounted, "-", stdin=self.RECIPE % base)
+        gateway = "{{(index .IPAM.Config 0).Gateway}}"
+        self.address = self._docker("network", "inspect", "bridge", "--format", gateway)
+
+    def _docker(self, *arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["docker", *arguments], input=stdin, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return done.stdout.strip()
+
+    def variables(self) -> dict[str, str]:
+        """Return what the server is told with its start."""
+        return {}
+
+    @contextmanager
+    def running(self, *options: str) -> Iterator[None]:
+        """Keep it running, with options of `docker run`; its files are gone afterwards."""
+        given = [word for name, value in self.variables().items() for word in ("--env", f"{name}={value}")]
+        published = ["--publish", f"{self.address}::{self.PORT}"]
+        self._docker(
+            "run", "--detach", "--name", self.name, *published, *given, *options, f"{self.name}:test", self.START
+        )
+        try:
+            yield
+        finally:
+            self._docker("rm", "--force", "--volumes", self.name)
+            self._docker("rmi", "--force", f"{self.name}:test")
+
+    def port(self) -> str:
+        """Return the port of this machine under which it is reached."""
+        return self._docker("port", self.name, f"{self.PORT}/tcp").splitlines()[0].rpartition(":")[2]
+
+    def pause(self) -> None:
+        """Answer nothing from now on, with the connections open."""
+        self._docker("pause", self.name)
+
+    def resume(self) -> None:
+        """Answer again."""
+        self._docker("unpause", self.name)
+
+    def sh(self, script: str) -> str:
+        """Run a script on the server, as root."""
+        return self._docker("exec", self.name, "sh", "-ec", script)
