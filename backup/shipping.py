@@ -116,11 +116,7 @@ def begin() -> Position:
         Failed: where one does not answer, or the one off the host is of another database.
     """
     here = pgbackrest.stanza(LOCAL)
-    try:
-        there = pgbackrest.stanza(OFFSITE)
-    except Failed:
-        pgbackrest.create_stanza(OFFSITE)
-        there = pgbackrest.stanza(OFFSITE)
+    there = open_place()
     if identity(here) != identity(there):
         # A major upgrade is told to the local repository first (pgbackrest stanza-upgrade).
         if identity(there) not in [(one["system-id"], one["version"]) for one in here["db"]]:
@@ -147,6 +143,23 @@ def begin() -> Position:
         return Position(mine["id"], {newest[:8]: newest})
     held = archive.folder(ours[-1]["id"], OFFSITE)
     return Position(mine["id"], newest_of(held, ours[-1]["id"]), set(filter(HISTORY.fullmatch, held)))
+
+
+def open_place() -> dict[str, Any]:
+    """Return what the repository off the host knows; an empty one is told of this database first.
+
+    Raises:
+        Failed: where it does not answer.
+    """
+    try:
+        return pgbackrest.stanza(OFFSITE)
+    except Failed as unread:
+        try:
+            pgbackrest.create_stanza(OFFSITE)
+        except Failed as failed:
+            # Both: telling it begins with a question that an S3 server refuses without a word.
+            raise Failed(f"{unread}; {failed}") from failed
+    return pgbackrest.stanza(OFFSITE)
 
 
 def newest_of(held: dict[str, dict[str, object]], folder: str) -> dict[str, str]:
