@@ -3,11 +3,16 @@
 import json
 import random
 import subprocess
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import httpx2
 
 from tests.stack.harness import Stack
 
@@ -133,6 +138,28 @@ def committed(stack: Stack, table: str) -> dict[int, datetime]:
     query = f"select id, pg_xact_commit_timestamp(xmin) at time zone 'UTC' from {table}"
     rows = [line.split("|") for line in stack.sql(query).splitlines()]
     return {int(row): datetime.fromisoformat(at).replace(tzinfo=UTC) for row, at in rows}
+
+
+@dataclass
+class Customer:
+    """Writes rows one after the other until the host is gone, and keeps when each was acknowledged."""
+
+    host: Stack
+    acknowledged: dict[str, float] = field(default_factory=dict)
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with self.host.client(timeout=5) as client:
+            client.headers["authorization"] = f"Bearer {self.host.new_token()}"
+            while not self.ending.is_set():
+                name = uuid.uuid4().hex
+                try:
+                    answer = client.post("/v1/items", json={"name": name})
+                except httpx2.HTTPError:
+                    continue
+                if answer.status_code == 201:
+                    self.acknowledged[name] = time.time()
+                self.ending.wait(0.2)
 
 
 def wrong_delete(stack: Stack) -> None:

@@ -4,18 +4,17 @@ import json
 import random
 import threading
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import pytest
 from stack.config import environment
 
 from tests.stack.backup_incidents import backup_row
 from tests.stack.documents import blocks, incidents
 from tests.stack.harness import PROJECT, Stack, copy_checkout, wait_until
+from tests.stack.restores import Customer
 from tests.stack.sftp_server import SftpServer
 from tests.stack.terminal import at_terminal
 from tests.stack.test_documents import is_misused
@@ -188,28 +187,6 @@ def test_a_server_with_another_key_gets_nothing(pair: Pair) -> None:
     assert "do not match" in done.stderr
     known = pair.host.run("./scripts/restore.sh", "--list", "--repo", "offsite").stdout
     assert "can be restored: " in known
-
-
-@dataclass
-class Customer:
-    """Writes rows one after the other until the host is gone, and keeps when each was acknowledged."""
-
-    host: Stack
-    acknowledged: dict[str, float] = field(default_factory=dict)
-    ending: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        with self.host.client(timeout=5) as client:
-            client.headers["authorization"] = f"Bearer {self.host.new_token()}"
-            while not self.ending.is_set():
-                name = uuid.uuid4().hex
-                try:
-                    answer = client.post("/v1/items", json={"name": name})
-                except httpx2.HTTPError:
-                    continue
-                if answer.status_code == 201:
-                    self.acknowledged[name] = time.time()
-                self.ending.wait(0.2)
 
 
 def lose(host: Stack) -> tuple[Customer, float]:
