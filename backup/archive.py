@@ -35,19 +35,6 @@ def number(name: str) -> int:
     return int(name[8:16], 16) * SEGMENTS_PER_LOG + int(name[16:24], 16)
 
 
-def listing(repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
-    """Return every file of the archive by its path under the stanza's folder, with its size and time.
-
-    Raises:
-        Failed: where the repository cannot be read.
-    """
-    folder = f"archive/{pgbackrest.STANZA}"
-    done = pgbackrest.call("repo-ls", "--recurse", "--output=json", folder, repository=repository)
-    if done.code != 0:
-        raise Failed(f"the archive cannot be listed: {done.reason}")
-    return {path: entry for path, entry in json.loads(done.out).items() if entry["type"] == "file"}
-
-
 def folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
     """Return what one folder below the stanza's holds, by name, without what is below that.
 
@@ -60,14 +47,14 @@ def folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str,
     return {name: entry for name, entry in json.loads(done.out).items() if name != "."}
 
 
-def segments(repository: int = pgbackrest.LOCAL) -> list[Segment]:
-    """Return the segments of a repository in the order of the stream, of all timelines.
+def segments(path: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
+    """Return the segments in one folder below the stanza's.
 
     Raises:
         Failed: where the repository cannot be read.
     """
-    found = [segment(path, entry) for path, entry in listing(repository).items()]
-    return sorted((one for one in found if one), key=lambda one: (one.number, one.name))
+    found = [segment(f"{path}/{name}", entry) for name, entry in folder(path, repository).items()]
+    return [one for one in found if one]
 
 
 def segment(path: str, entry: dict[str, object]) -> Segment | None:
@@ -78,16 +65,11 @@ def segment(path: str, entry: dict[str, object]) -> Segment | None:
     return Segment(name["segment"], name["checksum"], path, float(time) if isinstance(time, int | float) else 0.0)
 
 
-def of_database(held: list[Segment], identifier: str) -> list[Segment]:
-    """Keep the segments of one database, `identifier` being the last part of its folder, as 1 of 17-1.
-
-    An upgrade of Postgres begins another database under the same stanza, and its numbers begin anew.
-    """
-    return [segment for segment in held if segment.path.split("/")[0].endswith(f"-{identifier}")]
-
-
 def since(name: str, identifier: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
     """Return the segments of one database from a segment on, in the order of the stream.
+
+    An upgrade of Postgres begins another database under the same stanza, with numbers that begin anew; `identifier` is
+    the last part of its folder, as 1 of 17-1.
 
     Only the folders that can hold them are listed, of 256 segments each: a year of WAL is more than the memory takes.
 
@@ -100,9 +82,8 @@ def since(name: str, identifier: str, repository: int = pgbackrest.LOCAL) -> lis
             continue
         for log in folder(database, repository):
             if re.fullmatch(r"[0-9A-F]{16}", log) and log[8:16] >= name[8:16]:
-                inside = folder(f"{database}/{log}", repository)
-                found += [segment(f"{database}/{log}/{file}", entry) for file, entry in inside.items()]
-    held = [one for one in found if one and one.number >= number(name)]
+                found += segments(f"{database}/{log}", repository)
+    held = [one for one in found if one.number >= number(name)]
     return sorted(held, key=lambda one: (one.number, one.name))
 
 

@@ -46,9 +46,12 @@ class Choice:
 
 
 class Repository:
-    """What one repository holds: its backups, oldest first, and the archive of its newest database."""
+    """What one repository holds: its backups, oldest first, and the archive of its newest database.
 
-    def __init__(self, number: int) -> None:
+    Of the archive what a moment needs, the newest where it is None; what a chain needs besides is read for it.
+    """
+
+    def __init__(self, number: int, moment: datetime | None = None) -> None:
         self.number = number
         every = pgbackrest.backups(number)
         if not every:
@@ -57,7 +60,12 @@ class Repository:
             )
         newest = every[-1].archive
         self.backups = [backup for backup in every if backup.archive == newest]
-        self.archive: Archive = timelines.read(newest, number)
+        early = [one for one in self.backups if moment is None or one.stopped + BACKUP_ENDS <= moment]
+        self._read_from((early or self.backups[:1])[-1])
+
+    def _read_from(self, backup: Backup) -> None:
+        self.first = backup.wal_start
+        self.archive: Archive = timelines.read(backup.archive, self.number, self.first)
 
     def usable(self, timeline: Timeline) -> list[Backup]:
         """Return the backups that lie on the way to a timeline, the oldest first; broken ones are left out."""
@@ -69,6 +77,8 @@ class Repository:
 
     def chain(self, backup: Backup, timeline: Timeline) -> Chain:
         """Return the segments that recovery from a backup would read, and the first one that is missing."""
+        if archive.number(backup.wal_start) < archive.number(self.first):
+            self._read_from(backup)
         return self.archive.chain(timeline, archive.number(backup.wal_start))
 
     def ranges(self) -> list[Range]:
@@ -104,7 +114,7 @@ def choose(wish: Wish, say: Callable[[str], None]) -> Choice:
     Raises:
         Failed: where the wish cannot be met, with what can.
     """
-    held = Repository(wish.repository)
+    held = Repository(wish.repository, wish.moment)
     if wish.moment is None:
         return _newest(held, wish, say)
     now = datetime.now(UTC)

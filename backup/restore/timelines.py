@@ -9,7 +9,8 @@ from backup.archive import SEGMENTS_PER_LOG, Segment
 from backup.commands import Failed
 
 SEGMENT_BYTES = 16 * 1024**2
-HISTORY = re.compile(r"(?P<archive>\d+-\d+)/(?P<number>[0-9A-F]{8})\.history")
+HISTORY = re.compile(r"([0-9A-F]{8})\.history")
+LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log
 # As `1	0/3000000	no recovery target specified`: a timeline, and the place where it was left.
 ANCESTOR = re.compile(r"^(\d+)\t([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
 
@@ -105,25 +106,30 @@ def _owners(timeline: Timeline, first: int) -> Iterator[tuple[int, list[int]]]:
         number += 1
 
 
-def read(identifier: str, repository: int) -> Archive:
-    """Read what a repository holds of a database; `identifier` is the last part of its folder, as 1 of 17-1.
+def read(identifier: str, repository: int, first: str) -> Archive:
+    """Read what a repository holds of a database from a segment on; `identifier` is as for `archive.since`.
+
+    Older ones are left out: SFTP asks once for each file, and weeks of them are 40,000. Of each timeline the newest are
+    read in any case, by folders, for they tell which one serves, and since when.
 
     Raises:
         Failed: where the repository cannot be read, or holds no segment.
     """
-    listing = archive.listing(repository)
-    segments = archive.of_database(archive.segments(repository), identifier)
-    if not segments:
-        raise Failed("the archive holds no WAL", ["./scripts/status.sh", "docs/runbook.md#archive-not-progressing"])
+    held: dict[str, Segment] = {}
     timelines = {}
-    for path in listing:
-        named = HISTORY.fullmatch(path)
-        if named and named["archive"].endswith(f"-{identifier}"):
-            number = int(named["number"], 16)
-            timelines[number] = Timeline(number, _begins(number, _content(path, repository)))
-    for number in {int(one.name[:8], 16) for one in segments} - set(timelines):
+    for database in archive.folder("", repository):
+        inside = archive.folder(database, repository) if database.endswith(f"-{identifier}") else {}
+        for log in sorted(filter(LOG.fullmatch, inside), reverse=True):
+            if log[8:] >= first[8:16] or not any(name[:8] == log[:8] for name in held):
+                held |= {one.name: one for one in archive.segments(f"{database}/{log}", repository)}
+        for named in filter(None, map(HISTORY.fullmatch, inside)):
+            number = int(named[1], 16)
+            timelines[number] = Timeline(number, _begins(number, _content(f"{database}/{named[0]}", repository)))
+    if not held:
+        raise Failed("the archive holds no WAL", ["./scripts/status.sh", "docs/runbook.md#archive-not-progressing"])
+    for number in {int(name[:8], 16) for name in held} - set(timelines):
         timelines[number] = Timeline(number, ((number, 0),))
-    return Archive({one.name: one for one in segments}, timelines)
+    return Archive(held, timelines)
 
 
 def _begins(number: int, history: str) -> tuple[tuple[int, int], ...]:

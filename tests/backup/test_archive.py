@@ -38,13 +38,6 @@ def test_a_new_timeline_goes_on_where_the_old_one_ended() -> None:
     assert archive.gaps(held, name(9)) == []
 
 
-def test_the_segments_from_before_an_upgrade_of_postgres_are_no_gap_of_those_after_it() -> None:
-    old = [Segment(name(n), "0" * 40, f"15-1/{n}", 0.0) for n in (5000, 5001)]
-    new = [Segment(name(n), "0" * 40, f"17-2/{n}", 0.0) for n in (3, 4)]
-    assert archive.of_database(old + new, "2") == new
-    assert archive.gaps(archive.of_database(old + new, "2"), name(3)) == []
-
-
 @pytest.mark.parametrize(
     ("file", "is_segment"),
     [

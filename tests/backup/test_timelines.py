@@ -1,6 +1,15 @@
 """The segments that recovery reads on its way to a timeline, where one is missing, and which timeline served when."""
 
-from backup.archive import Segment
+from datetime import UTC, datetime
+
+import pytest
+
+from backup import archive as archives
+from backup import pgbackrest
+from backup.archive import SEGMENTS_PER_LOG, Segment
+from backup.pgbackrest import OFFSITE, Backup
+from backup.restore import timelines
+from backup.restore.choice import Repository
 from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, place, segment_name
 
 # Timeline 2 left 1 within segment 5, and 3 left 2 within segment 7.
@@ -59,3 +68,47 @@ def test_the_timeline_that_serves_is_the_one_that_archives_whatever_its_number()
     assert found.serving(2.0) == TWO
     assert found.serving(99) == ONE
     assert (found.ended(TWO), found.ended(ONE)) == (2.0, None)
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An archive of logs 0 to 9 of timeline 1 and 4 to 6 of timeline 2, and of an older database; what is listed."""
+    found: list[str] = []
+    logs = {1: range(10), 2: range(4, 7)}
+    folders = [f"{timeline:08X}{log:08X}" for timeline, numbers in logs.items() for log in numbers]
+
+    def folder(path: str, repository: int) -> dict[str, dict[str, object]]:
+        assert repository == OFFSITE
+        if not path:
+            return {"15-1": {}, "17-2": {}, "archive.info": {}}
+        if path == "17-2":
+            return {name: {} for name in [*folders, "00000002.history"]}
+        found.append(path.removeprefix("17-2/"))
+        return {f"{path[-16:]}{number:08X}-{'0' * 40}.zst": {"time": 7} for number in range(SEGMENTS_PER_LOG)}
+
+    monkeypatch.setattr(archives, "folder", folder)
+    monkeypatch.setattr(timelines, "_content", lambda *_: "1\t4/100\tno recovery target specified\n")
+    return found
+
+
+def test_what_lies_before_the_backup_is_not_listed_but_for_the_newest_of_each_timeline(listed: list[str]) -> None:
+    found = timelines.read("2", OFFSITE, segment_name(1, 8 * SEGMENTS_PER_LOG + 3))
+    assert listed == ["0000000200000006", "0000000100000009", "0000000100000008"]
+    assert set(found.timelines) == {1, 2}
+    assert len(timelines.read("2", OFFSITE, segment_name(1, 0)).held) == 13 * SEGMENTS_PER_LOG
+
+
+def test_a_chain_from_an_older_backup_is_read_whole(listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def backup(hour: int, timeline: int, log: int) -> Backup:
+        ended = datetime(2026, 11, 21, hour, tzinfo=UTC)
+        first = segment_name(timeline, log * SEGMENTS_PER_LOG)
+        return Backup("A", "full", OFFSITE, ended, ended, first, first, f"{log:X}/100", 1, 1, "2", has_error=False)
+
+    made = [backup(1, 1, 2), backup(2, 1, 8), backup(3, 2, 6)]
+    monkeypatch.setattr(pgbackrest, "backups", lambda _: made)
+    held = Repository(OFFSITE, datetime(2026, 11, 21, 2, 30, tzinfo=UTC))
+    assert "0000000100000007" not in listed
+    one = held.archive.timelines[1]
+    assert len(held.chain(made[1], one).segments) == 2 * SEGMENTS_PER_LOG
+    assert "0000000100000007" not in listed
+    assert len(held.chain(made[0], one).segments) == 8 * SEGMENTS_PER_LOG
