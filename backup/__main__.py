@@ -138,6 +138,8 @@ def _prepared() -> Settings:
 
 def _perform(task: tasks.Task) -> int:
     given = _prepared()
+    if task in tasks.OFF_THE_HOST:
+        offsite.require()
     if records.is_running():
         tasks.log("another task is running, and this one waits for its end", action="backup_progress")
     record = tasks.perform(task, given, wait_seconds=WAIT_SECONDS)

@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import archive, ledger, postgres
+from backup import archive, ledger, pgbackrest, postgres, records
 from backup.commands import Failed
-from backup.pgbackrest import LOCAL
+from backup.pgbackrest import LOCAL, NAMES, OFFSITE
 from backup.restore import recovery, verification
 from backup.restore.choice import BACKUP_ENDS, Repository, Wish, choose, told
 
@@ -19,14 +19,16 @@ COUNT_SECONDS = 3600.0
 SPARE_PERCENT = 15.0
 AFTER_SECONDS = 0.5
 MOST_SECONDS = 10.0  # a backup whose times lie further ahead is of a clock that was wrong
+SHIPPED_SECONDS = 120.0  # a segment that is not off the host by then is late; partner: ARCHIVE_LAG_SECONDS
+LOOK_SECONDS = 0.2
 TABLES = (
     "select format('%I.%I', schemaname, tablename) from pg_tables"
     " where schemaname not in ('pg_catalog', 'information_schema') order by 1"
 )
 
 
-def run() -> tuple[str, dict[str, object]]:
-    """Restore, compare and check; return a line for people and facts for the record.
+def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
+    """Restore from a repository, compare and check; return a line for people and facts for the record.
 
     Raises:
         Failed: with what differs, or could not be looked at.
@@ -34,7 +36,7 @@ def run() -> tuple[str, dict[str, object]]:
     begun = time.monotonic()
     for left in SCRATCH.glob("drill-*"):  # of a drill that was killed
         shutil.rmtree(left)
-    chosen = choose(Wish(_moment()), _ignore)
+    chosen = choose(Wish(_moment(repository), repository=repository), _ignore)
     verification.backup_files(chosen.backup)
     recovery.check_space(chosen, SCRATCH, spare_percent=SPARE_PERCENT)
     folder = SCRATCH / f"drill-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -63,28 +65,55 @@ def _ignore(_: str) -> None:
     """Take no progress: the record tells how it ended."""
 
 
-def _moment() -> datetime:
-    """Return a random time between the newest backup and the last transaction in the archive."""
-    held = Repository(LOCAL)
+def _moment(repository: int) -> datetime:
+    """Return a random time between a repository's newest backup and the last transaction in its archive."""
+    made = pgbackrest.backups(repository)
+    if not made:
+        raise Failed(f"the repository {NAMES[repository]} holds no backup")
+    # A backup that has just ended: a row after it makes a time that can be restored.
+    ahead = (made[-1].stopped + BACKUP_ENDS - datetime.now(UTC)).total_seconds()
+    time.sleep(min(max(ahead, 0.0) + AFTER_SECONDS, MOST_SECONDS))
+    ledger.write()
+    archive.reach_now(_ignore)
+    if repository == OFFSITE:
+        _await_shipping()
+    held = Repository(repository)
     serving = held.archive.newest
+    number = int(postgres.ask("select pg_walfile_name(pg_current_wal_lsn())")[0][0][:8], 16)
+    if serving.number != number:
+        raise Failed(f"the repository {NAMES[repository]} has nothing yet of timeline {number}, which serves")
     usable = held.usable(serving)
     if not usable:
         raise Failed("no backup leads to the database that serves")
-    # Not a moment of a database that was replaced: what serves has other rows than it.
-    replaced = [held.archive.ended(one) or 0.0 for one in held.archive.timelines.values() if one != serving]
-    began = datetime.fromtimestamp(max(replaced, default=0.0), UTC)
-    since = max(usable[-1].stopped, began) + BACKUP_ENDS
-    # A backup that has just ended: a row after it makes a time that can be restored.
-    time.sleep(min(max((since - datetime.now(UTC)).total_seconds(), 0.0) + AFTER_SECONDS, MOST_SECONDS))
-    ledger.write()
-    archive.reach_now(_ignore)
-    newest = max(Repository(LOCAL).ranges(), key=lambda one: one.until, default=None)
-    if newest and newest.missing:
-        raise Failed(f"the archive's segment {newest.missing} is missing")
-    until = newest.until if newest else since
-    if until <= since:
+    since = max(usable[-1].stopped, _began(held, number)) + BACKUP_ENDS
+    chain = held.chain(usable[-1], serving)
+    if chain.missing:
+        raise Failed(f"the archive's segment {chain.missing} is missing")
+    end = verification.last(chain.segments, repository)
+    if not end or end.ended <= since:
         raise Failed(f"the archive ends before {told(since)}, the end of the newest backup")
-    return since + (until - since) * random.random()  # noqa: S311  no secret
+    return since + (end.ended - since) * random.random()  # noqa: S311  no secret
+
+
+def _await_shipping() -> None:
+    """Wait until the newest segment is off the host; where it does not get there, what is there counts."""
+    newest = postgres.ask("select last_archived_wal from pg_stat_archiver")[0][0]
+    deadline = time.monotonic() + SHIPPED_SECONDS
+    while time.monotonic() < deadline:
+        shipped = str(records.read("shipping").facts.get("segment", ""))
+        if shipped[:8] == newest[:8] and shipped >= newest:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _began(held: Repository, serving: int) -> datetime:
+    """Return since when a timeline serves; before, it was a database that was replaced, which has other rows.
+
+    By this host's archive, too: off the host a segment has the time at which it was shipped, by a clock of the place.
+    """
+    known = [held.archive] if held.number == LOCAL else [held.archive, Repository(LOCAL).archive]
+    replaced = [one.ended(each) or 0.0 for one in known for each in one.timelines.values() if each.number != serving]
+    return datetime.fromtimestamp(max(replaced, default=0.0), UTC)
 
 
 def compare_ledger(moment: str) -> int:

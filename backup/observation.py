@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backup import postgres, records, tasks
 from backup.commands import Failed
+from backup.records import Record
 from backup.settings import Settings
 from backup.tasks import Archived
 
@@ -127,15 +128,20 @@ def _archive(seen: Snapshot, now: float) -> Row:
 
 def _drill(settings: Settings, now: float) -> Row:
     record = records.read("drill")
-    first = records.read("full").last_success
+    is_well, text = _drilled(record, records.read("full").last_success, settings.drill_hours, now)
+    return Row("drill", is_well, f"{text}, {record.text}" if record.is_well else text)
+
+
+def _drilled(record: Record, first: float, hours: float, now: float) -> tuple[bool, str]:
+    """Return whether a drill is well, and how its last one ended; the first has time from `first` on, 0 for not yet."""
     if not record.ended:
-        is_early = bool(first) and now - first < FIRST_SECONDS
-        return Row("drill", is_early or not first, "none yet: the first comes 15 min after the first backup")
+        first = float(record.facts.get(records.BEGUN, first))  # one that runs now
+        return not first or now - first < FIRST_SECONDS, "none yet: the first comes 15 min after the first backup"
     passed = f"the last one passed {age(now - record.last_success)} ago" if record.last_success else "none ever passed"
     if not record.is_well:
-        return Row("drill", False, f"failed {age(now - record.ended)} ago: {record.text}; {passed}")
-    is_late = now - record.last_success > LATE * settings.drill_hours * tasks.HOUR
-    return Row("drill", not is_late, f"{age(now - record.ended)} ago, {record.text}")
+        return False, f"failed {age(now - record.ended)} ago: {record.text}; {passed}"
+    is_late = now - record.last_success > LATE * hours * tasks.HOUR
+    return not is_late, f"{age(now - record.ended)} ago"
 
 
 def _disk(seen: Snapshot) -> Row:
@@ -160,15 +166,19 @@ def _offsite(settings: Settings, now: float) -> Row:
     shipped = f"newest segment {age(lag)} old" if shipping.facts else "no segment yet"
     text = f"{shipped}, {shipping.facts.get('waiting', 0)} waiting"
     text += f"; backup {age(now - newest)} ago" if newest else "; no backup yet"
+    drill = records.read("offsite-drill")
+    is_drilled, drilled = _drilled(drill, tasks.first_offsite(), settings.offsite_drill_hours, now)
+    text += f"; drill {drilled}"
     if not shipping.is_well:
-        return Row("off-host", lag < ARCHIVE_LAG_SECONDS, f"shipping fails: {shipping.text or 'not begun'}; {text}")
+        is_well = lag < ARCHIVE_LAG_SECONDS and is_drilled
+        return Row("off-host", is_well, f"shipping fails: {shipping.text or 'not begun'}; {text}")
     if latest.ended and not latest.is_well:
         return Row("off-host", False, f"{latest.task} failed {age(now - latest.ended)} ago: {latest.text}; {text}")
     if tasks.is_gap_offsite():
         return Row("off-host", False, f"missing: segments before {shipping.facts['after_gap']}; {text}")
     is_late = now - newest > LATE * settings.backup_hours * tasks.HOUR
     is_late = is_late or now - made[0].last_success > LATE * settings.full_hours * tasks.HOUR
-    return Row("off-host", lag < ARCHIVE_LAG_SECONDS and not is_late, text)
+    return Row("off-host", lag < ARCHIVE_LAG_SECONDS and not is_late and is_drilled, text)
 
 
 def age(seconds: float) -> str:

@@ -70,6 +70,18 @@ def load() -> Offsite | None:
     )
 
 
+def require() -> Offsite:
+    """Return where it is.
+
+    Raises:
+        Failed: where there is none, or it is half configured.
+    """
+    given = load()
+    if not given:
+        raise Failed("OFFSITE_TYPE is empty: no repository off the host is known", ["set the keys OFFSITE_ in .env"])
+    return given
+
+
 def hexadecimal(fingerprint: str) -> str:
     """Return a fingerprint as pgBackRest wants it, from the form that `ssh-keygen -l` prints.
 

@@ -26,6 +26,7 @@ class Settings:
     full_hours: float
     backup_hours: float
     drill_hours: float
+    offsite_drill_hours: float
     keep_days: int
     offsite: Offsite | None = None
 
@@ -40,6 +41,7 @@ def load() -> Settings:
         full_hours=_number("BACKUP_FULL_HOURS", 168),
         backup_hours=_number("BACKUP_HOURS", 6),
         drill_hours=_number("DRILL_HOURS", 24),
+        offsite_drill_hours=_number("OFFSITE_DRILL_HOURS", 168),
         keep_days=int(_number("BACKUP_KEEP_DAYS", 14)),
         offsite=load_offsite(),
     )

@@ -185,6 +185,8 @@ def adopt(backups: list[dict[str, Any]]) -> None:
             records.write(Record(task, ended, 0.0, True, f"{kind} {newest['label']}", ended, facts))
         elif record.last_success and not newest:
             records.write(Record(task))
+    if not backups and records.read("offsite-drill").ended:
+        records.write(Record("offsite-drill"))  # it was of another place
 
 
 def refuse_lost_database() -> None:

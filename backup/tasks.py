@@ -17,6 +17,8 @@ HOUR = 3600.0
 # A task that failed is tried again after so long; chosen: soon enough to be done before somebody has to look.
 RETRY_SECONDS = 300.0
 FIRST_DRILL_SECONDS = 900.0
+# Of a drill off the host that failed; chosen: it reads a whole backup from there, which providers charge for.
+DEAR_RETRY_SECONDS = 6 * HOUR
 Result = tuple[str, dict[str, object]]
 
 
@@ -120,13 +122,19 @@ def _is_incremental_due(settings: Settings, now: float) -> bool:
     return now - newest >= settings.backup_hours * HOUR or is_failed or bool(held.gap) or held.is_replaced
 
 
+def _is_shipped(settings: Settings) -> bool:
+    """Whether there is a place off the host, and all that is archived has got there."""
+    shipping = records.read("shipping")
+    return settings.offsite is not None and shipping.is_well and not shipping.facts.get("waiting")
+
+
 def _is_offsite_due(kind: str) -> Callable[[Settings, float], bool]:
     """As on this host; but only while shipping goes well, which a backup has to wait for at its end."""
 
     def is_due(settings: Settings, now: float) -> bool:
-        shipping, full = records.read("shipping"), records.read("offsite-full")
-        if not settings.offsite or not shipping.is_well or shipping.facts.get("waiting"):
+        if not _is_shipped(settings):
             return False
+        full = records.read("offsite-full")
         if kind == "full":
             return _is_over("offsite-full", settings.full_hours, now)
         newest = max(full.last_success, records.read("offsite-incremental").last_success)
@@ -197,13 +205,38 @@ def _is_drill_due(settings: Settings, now: float) -> bool:
     return _is_over("drill", settings.drill_hours, now)
 
 
-def _drill(_: Settings) -> Result:
-    return drill.run()
+def first_offsite() -> float:
+    """Return when there were backups both here and off the host, in seconds since 1970; 0 where there are not.
+
+    What is off the host may be much older than this installation, and the other way round.
+    """
+    here, there = records.read("full").last_success, records.read("offsite-full").last_success
+    return max(here, there) if here and there else 0.0
+
+
+def _is_offsite_drill_due(settings: Settings, now: float) -> bool:
+    """While what it reads is whole. One that failed comes soon where it was cut off, or there is a newer backup."""
+    first, record = first_offsite(), records.read("offsite-drill")
+    if not first or not _is_shipped(settings) or is_gap_offsite():
+        return False
+    if not record.ended:
+        return now - first >= FIRST_DRILL_SECONDS
+    if record.is_well:
+        return now - record.last_success >= settings.offsite_drill_hours * HOUR
+    newest = max(records.read(name).last_success for name in ("offsite-full", "offsite-incremental"))
+    is_soon = records.BEGUN in record.facts or newest > record.ended
+    return now - record.ended >= (RETRY_SECONDS if is_soon else DEAR_RETRY_SECONDS)
+
+
+def _drill(repository: int = pgbackrest.LOCAL) -> Callable[[Settings], Result]:
+    return lambda _: drill.run(repository)
 
 
 FULL = Task("full", _back_up("full"), _is_full_due)
 INCREMENTAL = Task("incremental", _back_up("incr"), _is_incremental_due)
-DRILL = Task("drill", _drill, _is_drill_due)
+DRILL = Task("drill", _drill(), _is_drill_due)
 OFFSITE_FULL = Task("offsite-full", _back_up("full", pgbackrest.OFFSITE), _is_offsite_due("full"))
 OFFSITE_INCREMENTAL = Task("offsite-incremental", _back_up("incr", pgbackrest.OFFSITE), _is_offsite_due("incr"))
-TASKS = [FULL, INCREMENTAL, OFFSITE_FULL, OFFSITE_INCREMENTAL, DRILL]
+OFFSITE_DRILL = Task("offsite-drill", _drill(pgbackrest.OFFSITE), _is_offsite_drill_due)
+OFF_THE_HOST = [OFFSITE_FULL, OFFSITE_INCREMENTAL, OFFSITE_DRILL]
+TASKS = [FULL, INCREMENTAL, OFFSITE_FULL, OFFSITE_INCREMENTAL, DRILL, OFFSITE_DRILL]

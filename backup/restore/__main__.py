@@ -181,12 +181,7 @@ def _parser() -> argparse.ArgumentParser:
 def _perform(arguments: argparse.Namespace) -> Facts:
     root = Path(arguments.root)
     if arguments.repo == pgbackrest.OFFSITE:
-        place = offsite.load()
-        if not place:
-            raise Failed(
-                "OFFSITE_TYPE is empty: no repository off the host is known", ["set the keys OFFSITE_ in .env"]
-            )
-        offsite.configure(place)
+        offsite.configure(offsite.require())
     if arguments.command == "list":
         return _list(arguments)
     if arguments.command == "check":

@@ -93,12 +93,6 @@ def _add_restore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     one.add_argument(
         "--set", default="", metavar="LABEL", help="begin with this backup instead of the newest that fits"
     )
-    one.add_argument(
-        "--repo",
-        choices=["local", "offsite"],
-        default="local",
-        help="from the backups of this host (the default), or not",
-    )
     one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
@@ -134,6 +128,13 @@ def _complete(commands: dict[str, argparse.ArgumentParser]) -> None:
     for name in ("deploy", "rollback"):
         commands[name].add_argument(
             "--wait-lock", type=float, default=0, metavar="SECONDS", help="wait for another deploy to end"
+        )
+    for name in ("restore", "drill"):
+        commands[name].add_argument(
+            "--repo",
+            choices=["local", "offsite"],
+            default="local",
+            help="from the backups of this host (the default), or not",
         )
     for one in commands.values():
         one.set_defaults(usage_error=one.error)
@@ -182,7 +183,7 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         backup.run(runner, is_full=arguments.full)
         runner.say(_what_serves(runner))
     elif command == "drill":
-        backup.drill(runner)
+        backup.drill(runner, is_offsite=arguments.repo == "offsite")
         runner.say(_what_serves(runner))
     elif command == "restore":
         _restore(arguments, runner, loaded)

@@ -13,7 +13,7 @@ from backup.tasks import Archived
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
-SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14)
+SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14)
 WELL = Archiver("000000010000000000000009", archived=NOW - 12, since=NOW - 90_000)
 
 

@@ -45,6 +45,8 @@ def load(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Offsite | N
 @pytest.mark.usefixtures("secret")
 def test_without_a_type_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(monkeypatch, {}) is None
+    with pytest.raises(Failed, match="no repository off the host is known"):
+        offsite.require()
 
 
 @pytest.mark.parametrize(("values", "port"), [(SFTP, 22), (S3, 443)])

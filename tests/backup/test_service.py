@@ -11,7 +11,7 @@ from backup.observation import Archiver, Snapshot
 from backup.settings import Settings
 from backup.tasks import Archived, Task
 
-SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14)
+SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from backup.shipping import Position
 NOW = 1_700_000_000.0
 HOUR = 3600.0
 PLACE = Offsite("sftp", "h", 22, "u", "/slipway")
-SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, keep_days=14, offsite=PLACE)
+SETTINGS = Settings(168, 24, 24, 168, 14, PLACE)
 SUM = "0" * 40
 
 
@@ -112,7 +112,7 @@ def keep(*, lag: float, is_well: bool = True, full: float = 1, incremental: floa
 
 
 def test_nothing_configured_is_well_and_said() -> None:
-    shown = row(NOW, Settings(168, 24, 24, 2))
+    shown = row(NOW, Settings(168, 24, 24, 168, 2))
     assert shown.is_well
     assert "not configured" in shown.text
 
@@ -155,7 +155,7 @@ def test_backups_off_the_host_wait_for_shipping_and_need_a_place() -> None:
     assert due() == []
     records.write(Record("shipping", NOW, 0, True, "", NOW, {"waiting": 0}))
     assert due() == ["offsite-full"]
-    assert not tasks.OFFSITE_FULL.is_due(Settings(168, 24, 24, 2), NOW)
+    assert not tasks.OFFSITE_FULL.is_due(Settings(168, 24, 24, 168, 2), NOW)
     keep(lag=9, full=25, incremental=25)
     assert due() == ["offsite-incremental"]
     keep(lag=9, full=25, incremental=1)
@@ -166,8 +166,12 @@ def test_records_follow_the_place() -> None:
     entry = {"type": "full", "label": "A", "timestamp": {"stop": 5}, "archive": {"start": "B"}}
     shipping.adopt([entry])
     assert (records.read("offsite-full").last_success, records.read("offsite-full").facts["wal_start"]) == (5, "B")
+    records.write(Record("offsite-drill", NOW, 1, True, "", NOW))
+    shipping.adopt([entry])
+    assert records.read("offsite-drill").ended
     shipping.adopt([])
     assert not records.read("offsite-full").last_success
+    assert not records.read("offsite-drill").ended, "it was of another place"
 
 
 @pytest.mark.parametrize(("code", "is_refused"), [(0, True), (1, False), (2, False), (99, True)])

@@ -155,6 +155,7 @@ DRILLED = {
     "postgres-major-upgrade": "tests/stack/test_upgrade.py",
     "restore-to-a-new-host": "tests/stack/test_offsite.py",
     "shipping-off-the-host-fails": "tests/stack/test_offsite.py",
+    "drill-off-the-host-fails": "tests/stack/test_offsite.py",
 }
 
 

@@ -25,6 +25,7 @@ LOST_SECONDS = 60  # the promise (fault 31)
 SERVING_SECONDS = 15 * 60
 ENTRY = "restore-to-a-new-host"
 SHIPPING_ENTRY = "shipping-off-the-host-fails"
+DRILL_ENTRY = "drill-off-the-host-fails"
 PASSPHRASE = "six random words for the bundle"
 OFFSITE = ["--config-include-path=/tmp/pgbackrest.offsite.d"]
 
@@ -106,6 +107,15 @@ def assert_same_segments(host: Stack) -> None:
     assert there == [name for name in here if there[0] <= name <= there[-1]]
 
 
+def follow(host: Stack, name: str) -> None:
+    """Run the commands of an entry of the runbook."""
+    entry = incidents()[name]
+    for line in "\n".join(blocks(entry["Diagnosis"])).splitlines():
+        assert not is_misused(host, line), line
+    for block in (*blocks(entry["Mitigation"]), *blocks(entry["Verification"])):
+        host.run("bash", "-euo", "pipefail", "-c", block)
+
+
 def test_every_segment_and_a_backup_get_off_the_host_by_themselves(pair: Pair) -> None:
     text = await_well(pair.host)
     assert "0 waiting; backup" in text
@@ -159,13 +169,30 @@ def test_a_place_without_room_is_named_and_caught_up_with_by_the_runbook(pair: P
         assert backup_row(pair.host, "archive")[0]
     finally:
         pair.place.sh("rm -f /srv/backups/ballast")
-    entry = incidents()[SHIPPING_ENTRY]
-    for line in "\n".join(blocks(entry["Diagnosis"])).splitlines():
-        assert not is_misused(pair.host, line), line
-    for block in (*blocks(entry["Mitigation"]), *blocks(entry["Verification"])):
-        pair.host.run("bash", "-euo", "pipefail", "-c", block)
+    follow(pair.host, SHIPPING_ENTRY)
     await_shipped(pair.host, name, 30)
     assert_same_segments(pair.host)
+
+
+def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(pair: Pair) -> None:
+    await_well(pair.host)
+    newest = "ls -d /srv/backups/stack/backup/main/[0-9]*/ | tail -1"
+    largest = f'ls -S "$({newest})"bundle/* | head -1'
+    pair.place.sh(f'dd if=/dev/zero of="$({largest})" bs=1 seek=100 count=16 conv=notrunc 2>/dev/null')
+    done = pair.host.run("./scripts/drill.sh", "restore", "--repo", "offsite", check=False)
+    assert done.returncode == 1
+    assert "is damaged: " in done.stderr
+    is_well, text = backup_row(pair.host, "off-host")
+    assert not is_well
+    assert "drill failed" in text
+    follow(pair.host, DRILL_ENTRY)
+    shown = pair.host.compose("exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/offsite-drill.json")
+    record = json.loads(shown)
+    print(f"measured: {record['text']}")
+    assert record["facts"]["ledger"] >= 1
+    label = record["text"].partition(" ")[0]
+    assert label in pgbackrest(pair.host, *OFFSITE, "info")
+    assert label not in pgbackrest(pair.host, "info"), "it is of the other repository"
 
 
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:

@@ -26,6 +26,7 @@ NUMBER_KEYS = (
     "BACKUP_HOURS",
     "BACKUP_FULL_HOURS",
     "DRILL_HOURS",
+    "OFFSITE_DRILL_HOURS",
 )
 WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
 SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")

@@ -25,21 +25,26 @@ def run(runner: Runner, *, is_full: bool) -> None:
     _perform(runner, "full" if is_full else "incremental", BACKUP_SECONDS, "the backups from before are kept")
 
 
-def drill(runner: Runner) -> None:
+def drill(runner: Runner, *, is_offsite: bool = False) -> None:
     """Restore the newest backup to a random time into a scratch directory, and compare it with what serves.
+
+    Of this host's backups, or of those off the host.
 
     Raises:
         Failure: with what differs, or could not be looked at.
     """
     consolation = "nothing that serves was touched; what a drill finds damaged a restore refuses, too"
-    _perform(runner, "drill", DRILL_SECONDS, consolation)
+    if is_offsite:
+        _perform(runner, "offsite-drill", DRILL_SECONDS, consolation, "drill-off-the-host-fails")
+    else:
+        _perform(runner, "drill", DRILL_SECONDS, consolation)
 
 
-def _perform(runner: Runner, task: str, timeout: float, consolation: str) -> None:
+def _perform(runner: Runner, task: str, timeout: float, consolation: str, runbook: str = RUNBOOK) -> None:
     done = runner.follow(engine.compose_argv(*SERVICE, task), timeout=timeout, form=message)
     if done.code != 0:
         hints = [consolation, "./scripts/status.sh", "./scripts/logs.sh backup"]
-        raise Failure(observed(done.out, done.err), hints=hints, runbook=RUNBOOK)
+        raise Failure(observed(done.out, done.err), hints=hints, runbook=runbook)
 
 
 def refuse_new_database(runner: Runner, project: Project) -> None:

@@ -48,6 +48,13 @@ def test_a_drill_says_that_nothing_was_touched(runner: RecordingRunner) -> None:
     assert "nothing that serves was touched" in failed.value.hints[0]
 
 
+def test_a_drill_off_the_host_is_a_task_and_an_entry_of_its_own(runner: RecordingRunner) -> None:
+    runner.reply("backup offsite-drill", Result(1, f"{line('offsite-drill: a file differs', 'ERROR')}\n"))
+    with pytest.raises(Failure, match="a file differs") as failed:
+        backup.drill(runner, is_offsite=True)
+    assert failed.value.runbook == "drill-off-the-host-fails"
+
+
 def test_the_lines_of_the_service_are_shown(runner: RecordingRunner) -> None:
     told = [{"name": "archive", "is_well": False, "text": "3 s ago"}, {"name": "drill", "is_well": True, "text": "-"}]
     runner.reply("backup status", Result(0, json.dumps(told)))
