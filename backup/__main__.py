@@ -72,7 +72,7 @@ class Service:
         its configuration again wakes it (CheckpointerMain in Postgres' source; seen with 17).
         """
         is_asleep = self.is_written and not self.seen.archiver.waiting and self.seen.lag_seconds(now) > ASLEEP_SECONDS
-        if is_asleep and now - self.woken > observation.ARCHIVE_LAG_SECONDS:
+        if is_asleep and now - self.woken > ASLEEP_SECONDS:  # it may have been started anew since
             self.woken = now
             postgres.ask("select pg_reload_conf()")
             tasks.log("nothing was archived for too long: Postgres was woken", action="backup_archiving_woken")

@@ -122,7 +122,7 @@ def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
     assert seen(41, waiting=1) == [], "it does archive, and cannot"
     assert seen(41) == ["select pg_reload_conf()"]
     assert seen(41) == []
-    service.woken = now - 121
+    service.woken = now - 41
     assert seen(41) == ["select pg_reload_conf()"]
     service.woken, service.is_written = 0, False
     assert seen(41) == [], "where no row is written there is nothing to archive"
