@@ -14,6 +14,9 @@ SEGMENTS_PER_LOG = 256  # of 16 MB each, the size that initdb chose
 # As 000000010000000000000002-<SHA-1>.zst: timeline, log, segment.
 NAME = re.compile(r"(?P<segment>[0-9A-F]{24})-(?P<checksum>[0-9a-f]{40})(?:\.\w+)?")
 
+LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log
+HISTORY = re.compile(r"([0-9A-F]{8})\.history")  # the way to a timeline
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -81,7 +84,7 @@ def since(name: str, identifier: str, repository: int = pgbackrest.LOCAL) -> lis
         if not database.endswith(f"-{identifier}"):
             continue
         for log in folder(database, repository):
-            if re.fullmatch(r"[0-9A-F]{16}", log) and log[8:16] >= name[8:16]:
+            if LOG.fullmatch(log) and log[8:16] >= name[8:16]:
                 found += segments(f"{database}/{log}", repository)
     held = [one for one in found if one.number >= number(name)]
     return sorted(held, key=lambda one: (one.number, one.name))

@@ -6,7 +6,6 @@ It is apart from archiving on purpose: a repository that is away delays what is 
 import fcntl
 import hashlib
 import json
-import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backup import archive, pgbackrest, records, tasks
-from backup.archive import Segment
+from backup.archive import HISTORY, LOG, Segment
 from backup.commands import Failed
 from backup.pgbackrest import LOCAL, OFFSITE
 from backup.records import Record
@@ -27,8 +26,6 @@ WELL, UNUSED = 0, {1, 2}
 # Of the 60 s that may be lost with the host, 30 are archive_timeout (postgres/postgresql.conf); sending takes 0.2 s.
 POLL_SECONDS = 3.0
 RETRY_SECONDS = 10.0
-LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log
-HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 
 
 @dataclass

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backup import archive, pgbackrest
-from backup.archive import SEGMENTS_PER_LOG, Segment
+from backup.archive import HISTORY, LOG, SEGMENTS_PER_LOG, Segment
 from backup.commands import Failed
 
 SEGMENT_BYTES = 16 * 1024**2
-HISTORY = re.compile(r"([0-9A-F]{8})\.history")
-LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log
 # As `1	0/3000000	no recovery target specified`: a timeline, and the place where it was left.
 ANCESTOR = re.compile(r"^(\d+)\t([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
 
