@@ -13,6 +13,7 @@ from pathlib import Path
 from stack.config.project import Project
 from stack.failure import LOCKED, Failure
 from stack.runner import RUN_MARK, Runner
+from stack.stories import database, services
 
 POLL_SECONDS = 0.2
 # Compose gives way to the first signal within a second or two.
@@ -64,6 +65,11 @@ def upgrade_containers(project: Project) -> list[str]:
     return [f"{project.name}-postgres-old", f"{project.name}-postgres-next"]
 
 
+def end_upgrade(runner: Runner, project: Project) -> None:
+    """End the containers of an upgrade, where they are there."""
+    services.end(runner, *(f"name=^/?{name}$" for name in upgrade_containers(project)), runbook=database.UPGRADE)
+
+
 def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
     """End what a killed holder left running, so that two commands do not work on one container."""
     try:
@@ -80,10 +86,7 @@ def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
             runner.sleep(POLL_SECONDS)
     if command == UPGRADE_POSTGRES:
         # They are no processes of this host's user, and serve on until they are removed.
-        filters = [word for name in upgrade_containers(project) for word in ("--filter", f"name=^/?{name}$")]
-        left = runner.read(["docker", "ps", "--all", "--quiet", *filters]).out.split()
-        if left:
-            runner.run(["docker", "rm", "--force", *left])
+        end_upgrade(runner, project)
 
 
 def _marked(mark: bytes) -> list[int]:

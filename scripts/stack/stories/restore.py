@@ -67,10 +67,7 @@ def _argv(*words: str) -> list[str]:
 def look(runner: Runner, project: Project, root: str = "") -> dict[str, Any]:
     """End what a restore that was killed left running, tidy up after it, and return what there is."""
     labels = [f"label=com.docker.compose.project={project.name}", "label=com.docker.compose.service=restore"]
-    filters = [word for label in labels for word in ("--filter", label)]
-    left = runner.read(["docker", "ps", "--all", "--quiet", *filters]).out.split()
-    if left:
-        runner.run(["docker", "rm", "--force", *left])
+    services.end(runner, *labels, runbook=RUNBOOK)
     return facts(ask(runner, "tidy", *([f"--root={root}"] if root else [])))
 
 

@@ -1,4 +1,4 @@
-"""Starts services of the stack, and waits until the engine calls each healthy."""
+"""Starts services of the stack until the engine calls each healthy, and ends containers until none is left."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -7,6 +7,7 @@ from stack.runner import Runner
 from stack.stories import observation
 
 LOG_LINES = "25"
+END_SECONDS = 60
 
 
 def start(runner: Runner, project: Project, *names: str, seconds: int, runbook: str, anew: bool = False) -> None:
@@ -37,3 +38,26 @@ def start(runner: Runner, project: Project, *names: str, seconds: int, runbook: 
         runbook=runbook,
         evidence=f"{logs.rstrip()}\n{said}".strip(),
     )
+
+
+def end(runner: Runner, *filters: str, runbook: str) -> None:
+    """End and remove the containers that filters of `docker ps` find, and return when there is none.
+
+    Raises:
+        Failure: with the engine's words, where one is still there after a minute.
+    """
+    listing = ["docker", "ps", "--all", "--quiet", *(word for one in filters for word in ("--filter", one))]
+    deadline = runner.clock() + END_SECONDS
+    while left := runner.read(listing).out.split():
+        # One that ends by itself meanwhile is refused ("removal is already in progress") and gone soon: not checked.
+        done = runner.run(["docker", "rm", "--force", *left], check=False)
+        if runner.is_dry:
+            return
+        if runner.clock() > deadline:
+            raise Failure(
+                f"containers cannot be removed: {' '.join(left)}",
+                hints=[f"docker inspect {' '.join(left)}", "docker version"],
+                runbook=runbook,
+                evidence=done.err,
+            )
+        runner.sleep(0.2)

@@ -10,7 +10,7 @@ from stack.failure import NEEDS_A_PERSON, Failure
 from stack.runner import Runner
 from stack.stories import backup, database, images, observation, services
 from stack.stories.configuration import set_values
-from stack.stories.lock import UPGRADE_POSTGRES, exclusive, upgrade_containers
+from stack.stories.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
 from stack.stories.steps import STOPPED, Steps, as_failure
 
 ROOT = "/var/lib/postgresql/data"
@@ -143,12 +143,7 @@ def _stop(upgrade: Upgrade) -> None:
     running = [service.name for service in found if service.state == "running"]
     upgrade.stopped = [name for name in running if name.startswith(("api-", "worker-"))]
     upgrade.runner.run(engine.compose_argv("stop", *upgrade.stopped, "backup", "postgres"))
-    _end_containers(upgrade)
-
-
-def _end_containers(upgrade: Upgrade) -> None:
-    """End the old server and what copies from it, where they are there."""
-    upgrade.runner.run(["docker", "rm", "--force", *upgrade_containers(upgrade.project)], check=False)
+    end_upgrade(upgrade.runner, upgrade.project)
 
 
 def _copy(upgrade: Upgrade) -> None:
@@ -190,7 +185,7 @@ def _go_back(upgrade: Upgrade, failure: Failure) -> None:
     """Start what was stopped, as it was; add to the failure what became of it."""
     runner, project = upgrade.runner, upgrade.project
     try:
-        _end_containers(upgrade)
+        end_upgrade(upgrade.runner, upgrade.project)
         made = [f"{upgrade.directory}.new"]
         if upgrade.is_switched:
             runner.run(engine.compose_argv("rm", "--stop", "--force", "postgres"))

@@ -126,9 +126,22 @@ def test_an_exchange_whose_answer_was_lost_is_taken_back(stack: RecordingRunner,
 
 
 def test_a_container_that_a_killed_command_left_is_ended_first(stack: RecordingRunner, loaded: Project) -> None:
-    stack.reply("docker ps", Result(0, "c1\n"))
+    left = iter([Result(0, "c1\n")] * 2)
+    stack.reply("docker ps", lambda: next(left, Result(0)))
+    stack.reply("docker rm", Result(1, err="removal of container c1 is already in progress"))
     restore.replace(stack, loaded, YES)
-    assert stack.ran[0] == "docker rm --force c1"
+    assert stack.ran[:3] == ["docker rm --force c1"] * 2 + [command for command in stack.ran if "tidy" in command][:1]
+
+
+def test_a_container_that_cannot_be_removed_ends_the_restore_before_it_begins(
+    stack: RecordingRunner, loaded: Project
+) -> None:
+    stack.reply("docker ps", Result(0, "c1\n"))
+    stack.reply("docker rm", Result(1, err="device or resource busy"))
+    with pytest.raises(Failure, match="containers cannot be removed: c1") as failed:
+        restore.replace(stack, loaded, YES)
+    assert (failed.value.evidence, failed.value.runbook) == ("device or resource busy", restore.RUNBOOK)
+    assert set(stack.ran) == {"docker rm --force c1"}
 
 
 @pytest.mark.parametrize("answer", ["", "no\n", "slipway2\n"])

@@ -29,6 +29,7 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     runner.reply("server_version_num", Result(0, "15|1000000\n"))
     runner.reply("postgres --entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6\n"))
     runner.reply("df --block-size=1", Result(0, "Avail\n1075100000\n"))
+    runner.reply("docker ps", Result(0))
     runner.reply("docker compose ps", Result(0, WELL))
     runner.reply("docker pull", Result(1, err="no route"))
     runner.reply("pg_isready", Result(0))
