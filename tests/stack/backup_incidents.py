@@ -5,6 +5,12 @@ from collections.abc import Callable
 from tests.stack.harness import Stack, wait_until
 
 REPOSITORY = "/var/lib/pgbackrest/repository"
+METRICS_PORT = 9101  # in the container of the service `backup`
+
+
+def pgbackrest(stack: Stack, *words: str) -> str:
+    """Run pgBackRest in the service `backup`; return what it says."""
+    return stack.compose("exec", "--no-TTY", "backup", "pgbackrest", *words)
 
 
 def backup_row(stack: Stack, name: str) -> tuple[bool, str]:

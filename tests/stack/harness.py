@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -99,13 +100,8 @@ class Stack:
     @contextmanager
     def holding(self, statement: str, name: str = "drill") -> Iterator[str]:
         """Hold what a statement locks, in a transaction that then does nothing; yield its session's process id."""
-        psql = [
-            "psql",
-            "-qtAX",
-            "--username=postgres",
-            "--host=/tmp",
-            f"--dbname=dbname=slipway application_name={name}",
-        ]
+        psql = ["psql", "-qtAX", "--username=postgres", "--host=/tmp"]
+        psql.append(f"--dbname=dbname=slipway application_name={name}")
         argv, pipe = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql], subprocess.PIPE
         session = subprocess.Popen(
             argv, cwd=self.root, env=self.environment, stdin=pipe, stdout=pipe, text=True, bufsize=1
@@ -127,10 +123,17 @@ class Stack:
 
     def metrics(self, port: int = 8083) -> dict[str, float]:
         """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own server."""
-        lines = self.compose(
-            "exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"
-        ).splitlines()
+        ask = ["exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"]
+        lines = self.compose(*ask).splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+    def metrics_of(self, service: str, port: int) -> dict[str, float]:
+        """Return what a container of our own tells Prometheus, by name and labels."""
+        url = f"http://127.0.0.1:{port}/metrics"
+        ask = f"import urllib.request; print(urllib.request.urlopen('{url}', timeout=5).read().decode())"
+        text = self.compose("exec", "--no-TTY", service, "python3", "-c", ask)
+        pairs = re.findall(r"^([^#\s][^}\n]*(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in pairs}
 
     def container(self, service: str) -> str:
         """Return the id of a service's container."""

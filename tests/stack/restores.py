@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx2
 
+from tests.stack.backup_incidents import REPOSITORY, pgbackrest
 from tests.stack.harness import Stack
 
-REPOSITORY = "/var/lib/pgbackrest/repository"
 # In the container: changes one bit of a file, at the share of its length; run twice it is as before.
 FLIP = """
 import sys
@@ -75,8 +75,7 @@ def fresh_backup(stack: Stack) -> str:
 
 def backups(stack: Stack) -> list[dict[str, Any]]:
     """Return what pgBackRest knows of its backups, the oldest first."""
-    asked = stack.compose("exec", "--no-TTY", "backup", "pgbackrest", "info", "--output=json")
-    return list(json.loads(asked)[0]["backup"])
+    return list(json.loads(pgbackrest(stack, "info", "--output=json"))[0]["backup"])
 
 
 def wanted(stack: Stack, label: str) -> dict[str, list[str]]:

@@ -1,6 +1,5 @@
 """Backups come by the schedule, WAL reaches the archive in time, and what stands still is shown and bounded."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -8,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.backup_incidents import REPOSITORY, backup_row
+from tests.stack.backup_incidents import METRICS_PORT, REPOSITORY, backup_row
 from tests.stack.harness import Stack, wait_until
+from tests.stack.restores import backups
 
 pytestmark = pytest.mark.drill
 
@@ -19,12 +19,8 @@ SEGMENT_BYTES = 16 * 1024**2
 DROP_FILE = "compose.queue.yaml"
 
 
-def pgbackrest(stack: Stack, *words: str) -> str:
-    return stack.compose("exec", "--no-TTY", "backup", "pgbackrest", *words)
-
-
 def labels(stack: Stack) -> list[str]:
-    return [backup["label"] for backup in json.loads(pgbackrest(stack, "info", "--output=json"))[0]["backup"]]
+    return [backup["label"] for backup in backups(stack)]
 
 
 def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> None:
@@ -64,9 +60,7 @@ def test_the_backups_tell_nothing_without_their_key(stack: Stack) -> None:
 
 
 def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9101/metrics').read().decode())"
-    lines = stack.compose("exec", "--no-TTY", "backup", "python3", "-c", ask).splitlines()
-    found = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line and line[0] != "#")}
+    found = stack.metrics_of("backup", METRICS_PORT)
     assert found['slipway_task_well{task="full"}'] == 1
     assert time.time() - found['slipway_task_last_success_timestamp_seconds{task="full"}'] < 3600
     assert 0 <= found["slipway_archive_lag_seconds"] < 120

@@ -50,16 +50,6 @@ def actions(stack: Stack, service: str) -> list[dict[str, object]]:
     return found
 
 
-def metrics(stack: Stack, service: str, port: int = 9100) -> dict[str, float]:
-    """Return what a worker tells Prometheus, by name and labels."""
-    ask_it = (
-        f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/metrics', timeout=5).read().decode())"
-    )
-    text = stack.compose("exec", "--no-TTY", service, "python", "-c", ask_it)
-    pairs = re.findall(r"^([^#\s][^}\n]*(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
-    return {name: float(value) for name, value in pairs}
-
-
 @pytest.mark.usefixtures("_poisonable")
 def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> None:
     with ledger_kept(stack):
@@ -157,7 +147,7 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(stack: Stack, f
         wait_until(is_replaced, 90, "another process takes its place")
     finally:
         stack.run("docker", "rm", "--force", other)
-    assert metrics(stack, "worker-green", 9101), "each process tells of its own jobs"
+    assert stack.metrics_of("worker-green", 9101), "each process tells of its own jobs"
     by_tick = f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
     twice = stack.sql(f"{by_tick.replace('count(*)', 'args')} group by args having count(*) > 1")
     assert twice == ""
@@ -194,7 +184,7 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
 
 def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> None:
     def told() -> dict[str, float]:
-        return metrics(stack, "worker-blue")
+        return stack.metrics_of("worker-blue", 9100)
 
     count = 'slipway_job_duration_seconds_count{outcome="succeeded",task="exports.write"}'
     waiting, failed = (f'slipway_queue_jobs{{queue="no.such",state="{state}"}}' for state in ("waiting", "failed"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from stack.config import environment
 
-from tests.stack.backup_incidents import backup_row
+from tests.stack.backup_incidents import METRICS_PORT, backup_row, pgbackrest
 from tests.stack.documents import blocks, incidents
 from tests.stack.harness import PROJECT, Stack, copy_checkout, wait_until
 from tests.stack.restores import Customer
@@ -67,10 +67,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         host.remove()
 
 
-def pgbackrest(host: Stack, *words: str) -> str:
-    return host.compose("exec", "--no-TTY", "backup", "pgbackrest", *words)
-
-
 def segments(host: Stack, *options: str) -> list[str]:
     """Return the names of the files of the archive, checksums included, in order."""
     listing = json.loads(pgbackrest(host, *options, "repo-ls", "--recurse", "--output=json", "archive/main"))
@@ -123,11 +119,9 @@ def test_every_segment_and_a_backup_get_off_the_host_by_themselves(pair: Pair) -
     waited = await_shipped(pair.host, written, LOST_SECONDS)
     print(f"measured: a row was off the host after {waited:.0f} s")
     assert_same_segments(pair.host)
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9101/metrics').read().decode())"
-    metrics = pair.host.compose("exec", "--no-TTY", "backup", "python3", "-c", ask)
-    assert 'slipway_task_well{task="offsite-full"} 1.0' in metrics
-    lag = next(line for line in metrics.splitlines() if line.startswith("slipway_offsite_lag_seconds"))
-    assert 0 <= float(lag.split()[1]) < LOST_SECONDS
+    metrics = pair.host.metrics_of("backup", METRICS_PORT)
+    assert metrics['slipway_task_well{task="offsite-full"}'] == 1
+    assert 0 <= metrics["slipway_offsite_lag_seconds"] < LOST_SECONDS
 
 
 def test_what_is_off_the_host_tells_nothing_without_the_key(pair: Pair) -> None:

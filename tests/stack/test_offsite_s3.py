@@ -9,7 +9,7 @@ import pytest
 from stack.config import environment
 
 from tests.conftest import Figure
-from tests.stack.backup_incidents import backup_row
+from tests.stack.backup_incidents import backup_row, pgbackrest
 from tests.stack.harness import PROJECT, Stack, copy_checkout, wait_until
 from tests.stack.restores import beside, restore
 from tests.stack.s3_server import S3Server
@@ -21,7 +21,6 @@ from tests.stack.test_offsite import (
     await_well,
     edit_settings,
     new_segment,
-    pgbackrest,
 )
 
 pytestmark = pytest.mark.soak

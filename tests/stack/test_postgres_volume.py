@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Figure
+from tests.stack.backup_incidents import METRICS_PORT
 from tests.stack.documents import blocks, incidents
 from tests.stack.faults import heal, kinds, probing_load, unexpected
 from tests.stack.harness import Stack, wait_until
@@ -45,15 +46,6 @@ def disk_row(stack: Stack) -> str:
     return found[0]
 
 
-def free_ratio_told(stack: Stack) -> float:
-    """Return what the metrics say of the volume."""
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9101/metrics').read().decode())"
-    lines = stack.compose("exec", "--no-TTY", "backup", "python3", "-c", ask)
-    found = re.search(r"^slipway_postgres_free_ratio (\S+)$", lines, re.MULTILINE)
-    assert found, lines
-    return float(found[1])
-
-
 def is_writable(stack: Stack) -> bool:
     psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command"]
     statement = "begin; create table written as select 1; rollback"
@@ -68,7 +60,7 @@ def fill(stack: Stack, ballast: Path) -> None:
     wait_until(lambda: write_segments(stack) and free_percent(stack) < 15, 60, "less than 15 % are free")
     assert stack.is_serving()
     assert disk_row(stack).startswith("!!")
-    assert free_ratio_told(stack) < 0.15
+    assert stack.metrics_of("backup", METRICS_PORT)["slipway_postgres_free_ratio"] < 0.15
     wait_until(lambda: not write_segments(stack), 60, "the volume is full")
     wait_until(lambda: stack.inspect("postgres")["RestartCount"] > 1, 60, "Postgres starts again and again")
     assert ballast.stat().st_size == BALLAST_BYTES, "what was made for this case is there"
