@@ -1,6 +1,7 @@
 """A task's record outlives a restart, missing evidence reads as never, and two tasks do not run at once."""
 
 import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_a_second_task_is_refused_with_the_name_of_the_first_and_the_lock_is_fre
             pytest.fail("both ran")
     with records.running("full", tmp_path):
         pass
+
+
+def test_a_task_that_waits_begins_when_the_other_has_ended(tmp_path: Path) -> None:
+    with (tmp_path / "running.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ending = threading.Timer(2 * records.GLANCE_SECONDS, fcntl.flock, (file, fcntl.LOCK_UN))
+        ending.start()
+        with records.running("full", tmp_path, wait_seconds=60):
+            assert ending.finished.is_set()
 
 
 def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:

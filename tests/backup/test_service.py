@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backup import pgbackrest, postgres, records, tasks
-from backup.__main__ import Service
+from backup.__main__ import WAIT_SECONDS, Service, _perform
 from backup.observation import Archiver, Snapshot
 from backup.settings import Settings
 from backup.tasks import Archived, Task
@@ -126,3 +126,23 @@ def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
     assert seen(41) == ["select pg_reload_conf()"]
     service.woken, service.is_written = 0, False
     assert seen(41) == [], "where no row is written there is nothing to archive"
+
+
+def test_a_task_by_hand_says_that_it_waits_for_another_and_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = []
+
+    def perform(task: Task, _: Settings, *, wait_seconds: float = 0) -> records.Record:
+        waits.append(wait_seconds)
+        return records.Record(task.name, is_well=True)
+
+    monkeypatch.setattr("backup.settings.load", lambda: SETTINGS)
+    monkeypatch.setattr(tasks, "perform", perform)
+    monkeypatch.setattr(records, "is_running", lambda: True)
+    assert _perform(tasks.FULL) == 0
+    assert "another task is running, and this one waits for its end" in capsys.readouterr().out
+    monkeypatch.setattr(records, "is_running", lambda: False)
+    assert _perform(tasks.FULL) == 0
+    assert capsys.readouterr().out == ""
+    assert waits == [WAIT_SECONDS] * 2

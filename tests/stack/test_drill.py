@@ -1,6 +1,7 @@
 """The drill passes on a sound archive, and each kind of loss makes it fail; in `soak`, twenty random times of it."""
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,15 +13,38 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.drill
 
-# Waits, for a minute at most, until a drill restores; then a row of the ledger goes.
-DELETE = """
+# For a minute at most: a drill has chosen its time by then, and restores.
+AWAIT_RESTORE = """
 left=3000
 until ls -d /var/lib/postgresql/scratch/drill-* >/dev/null 2>&1; do
     left=$((left - 1)); [ $left -gt 0 ]
     sleep 0.02
 done
+"""
+DELETE = """
 psql -qX --host=/run/postgresql --username=postgres --dbname=postgres \
     --command "delete from slipway_ledger where id = {}"
+"""
+# Keeps the drill from comparing until its copy is changed.
+CHANGE = """
+export CHANGE="$1"
+psql -qX --host=/run/postgresql --username=postgres --dbname=postgres --set=ON_ERROR_STOP=1 <<'END'
+begin;
+lock table slipway_ledger;
+\\! for _ in $(seq 600); do psql -qX --host=/tmp/recovery --username=postgres --dbname=slipway \
+--set=ON_ERROR_STOP=1 --command "$CHANGE" 2>/dev/null && break; sleep 0.1; done
+commit;
+END
+"""
+# An index in an order that its operator class no longer has, as after an upgrade of the system's collations.
+UNSORTED = """
+create function compared(a int, b int) returns int language sql immutable strict as 'select btint4cmp(a, b)';
+create operator class turned for type int using btree
+    as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 compared(int, int);
+create table sorted as select generate_series(1, 1000) as id;
+create index on sorted (id turned);
+create or replace function compared(a int, b int) returns int language sql immutable strict
+    as 'select btint4cmp(b, a)';
 """
 
 
@@ -31,8 +55,8 @@ def drill(stack: Stack) -> dict[str, Any]:
     return dict(json.loads(shown))
 
 
-def sh(stack: Stack, script: str) -> str:
-    return stack.compose("exec", "--no-TTY", "backup", "sh", "-euc", script).strip()
+def sh(stack: Stack, script: str, *words: str) -> str:
+    return stack.compose("exec", "--no-TTY", "backup", "sh", "-euc", script, "sh", *words).strip()
 
 
 def ledger(stack: Stack, query: str) -> str:
@@ -81,7 +105,7 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
     known = "from slipway_ledger where pg_xact_commit_timestamp(xmin) is not null"
     one = ledger(stack, f"select id {known} order by id offset 1 limit 1")
     with ThreadPoolExecutor() as threads:
-        deleted = threads.submit(sh, stack, DELETE.format(one))
+        deleted = threads.submit(sh, stack, AWAIT_RESTORE + DELETE.format(one))
         record = drill(stack)
         deleted.result()
     assert not record["is_well"]
@@ -90,6 +114,25 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
     last_success = record["last_success"]
     assert last_success < record["ended"]
     ledger(stack, f"insert into slipway_ledger overriding system value values ({one}, now())")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("truncate users cascade", r"public\.\w+ restored to .* has 0 rows; at least \d+ were there"),
+        (UNSORTED, r"the restored database is corrupt: .*item order invariant violated for index .*sorted_id_idx"),
+    ],
+)
+def test_a_drill_sees_rows_that_are_not_there_and_an_index_that_is_wrong(
+    stack: Stack, change: str, reason: str
+) -> None:
+    with ThreadPoolExecutor() as threads:
+        changed = threads.submit(sh, stack, AWAIT_RESTORE + CHANGE, change)
+        record = drill(stack)
+        changed.result()
+    assert not record["is_well"]
+    assert re.search(reason, record["text"], re.DOTALL), record["text"]
+    assert drill(stack)["is_well"]
 
 
 @pytest.mark.usefixtures("backed_up")

@@ -152,6 +152,20 @@ def test_what_is_not_confirmed_by_the_projects_name_is_not_done(answer: str) -> 
     restore.confirm("slipway", Options(), lambda: "slipway\n")
 
 
+@pytest.mark.parametrize("command", [restore.replace, restore.discard])
+def test_what_replaces_or_deletes_a_database_asks_first(
+    stack: RecordingRunner,
+    loaded: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[[RecordingRunner, Project, Options], None],
+) -> None:
+    stack.reply("backup.restore tidy", result(has_database=True, old={"17.before-1": 1}, tidied=[]))
+    monkeypatch.setattr(restore.confirm, "__defaults__", (lambda: "no\n",))
+    with pytest.raises(Failure, match="not confirmed"):
+        command(stack, loaded, Options())
+    assert [command for command in stack.ran if "tidy" not in command] == []
+
+
 @pytest.mark.parametrize(
     ("text", "taken"),
     [
