@@ -82,7 +82,7 @@ def restore(choice: Choice, folder: Path, say: Callable[[str], None]) -> None:
 
     done = follow(pgbackrest.argv("restore", *options, repository=repository), progress)
     if done.code != 0:
-        raise Failed(f"pgbackrest restore: {done.reason}")
+        raise Failed(f"the backup {choice.backup.label} cannot be restored: {done.reason}")
 
 
 def recover(folder: Path) -> str:

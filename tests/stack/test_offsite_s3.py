@@ -91,7 +91,7 @@ def test_every_segment_and_a_backup_get_into_the_bucket_by_themselves(pair: Pair
     assert_same_segments(pair.host)
 
 
-def test_a_backup_in_parts_gives_every_row_back(pair: Pair) -> None:
+def test_a_backup_in_parts_gives_every_row_back(pair: Pair, figure: Figure) -> None:
     pair.host.sql(ROWS)
     before = pair.place.requests("PUT", "partNumber")
     pair.host.compose("exec", "--no-TTY", "backup", "python3", "-m", "backup", "offsite-full")
@@ -104,6 +104,8 @@ def test_a_backup_in_parts_gives_every_row_back(pair: Pair) -> None:
         assert beside(pair.host, SUM).startswith(f"{20 * 1024 + 1}|")
     finally:
         restore(pair.host, "--remove-beside")
+    pair.host.run("./scripts/drill.sh", "restore", "--repo", "offsite")
+    figure(f"drill from the bucket: {backup_row(pair.host, 'off-host')[1]}")
 
 
 def test_what_is_too_old_is_deleted_from_the_bucket(pair: Pair) -> None:
