@@ -2,6 +2,8 @@
 
 import ctypes
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,32 +38,34 @@ DATABASE = (
     " where status in ('todo', 'doing', 'failed') and (scheduled_at is null or scheduled_at <= now())"
 )
 
+# Most looks wait for a program in a container to start, and one that hangs must not hold up the others.
+AT_ONCE = 4
+Row = tuple[bool, str, str]
+
 
 def run(runner: Runner, project: Project) -> bool:
     """Print the screen and return whether everything is well."""
-    rows = [
-        _live(runner, project),
-        *_services(runner, project),
-        *_database(runner, project),
-        *backup.rows(runner),
-        redis.row(runner),
-        *_disks(runner, project),
-        postgres_disk(runner, project),
-        _certificate(observation.ask(runner, project, "/livez")),
-        _deploy(project),
-        _clock(project),
+    live = observation.live_slot(runner, project)
+    looks: list[Callable[[], list[Row]]] = [
+        lambda: [_live(runner, project, live)],
+        lambda: _services(runner, project, live),
+        lambda: _database(runner, project, live),
+        lambda: backup.rows(runner),
+        lambda: [redis.row(runner)],
+        lambda: _disks(runner, project),
+        lambda: [postgres_disk(runner, project)],
+        lambda: [_certificate(observation.ask(runner, project, "/livez"))],
+        lambda: [_deploy(project), _clock(project)],
     ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        rows = [row for found in pool.map(lambda look: look(), looks) for row in found]
     for is_well, name, text in rows:
         runner.say(f"{'ok ' if is_well else '!! '} {name:<16} {text}")
     runner.say(observation.what_serves(runner, project))
     return all(is_well for is_well, _, _ in rows)
 
 
-Row = tuple[bool, str, str]
-
-
-def _live(runner: Runner, project: Project) -> Row:
-    slot = observation.live_slot(runner, project)
+def _live(runner: Runner, project: Project, slot: str) -> Row:
     placed = observation.slot_release(runner, project, slot)
     answer = observation.ask(runner, project, "/version")
     release, answering = observation.answered_by(answer)
@@ -75,11 +79,10 @@ def _live(runner: Runner, project: Project) -> Row:
     )
 
 
-def _services(runner: Runner, project: Project) -> list[Row]:
+def _services(runner: Runner, project: Project, live: str) -> list[Row]:
     found = observation.services(runner, project)
     if not found:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
-    live = observation.live_slot(runner, project)
     wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
     rows = [_service(service, wanted) for service in found]
     missing = wanted - {service.name for service in found}
@@ -94,15 +97,14 @@ def _service(service: observation.Service, wanted: set[str]) -> Row:
     return True, service.name, service.status
 
 
-def _database(runner: Runner, project: Project) -> list[Row]:
+def _database(runner: Runner, project: Project, live: str) -> list[Row]:
     """The migration head against the live release's, and the queue: both in one question to Postgres."""
     result = observation.sql(runner, DATABASE)
     if result.code != 0:
         seen = (result.err.strip().splitlines() or ["no answer"])[-1]
         return [(False, "migrations", seen), (False, "queue", seen)]
     head, todo, doing, failed, age = result.out.strip().split("|")
-    image = f"{project.image}:{observation.live_slot(runner, project)}"
-    label = runner.read(engine.label_argv(image, "slipway.migrations")).out.strip()
+    label = runner.read(engine.label_argv(f"{project.image}:{live}", "slipway.migrations")).out.strip()
     known = migrations.parse_label(label)
     # A database that is ahead is fine: what a newer release adds runs before that release is live.
     is_known = head in {revision.identifier for revision in known}
