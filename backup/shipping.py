@@ -198,10 +198,22 @@ def refuse_lost_database() -> None:
     found = json.loads(done.out)[0] if done.code == 0 and done.out.strip() else {}
     code = found["status"]["code"] if found else None
     if code == WELL:
-        raise Failed("there is no database here, and the repository off the host has backups of one")
+        raise Failed(
+            "there is no database here, and the repository off the host has backups of one",
+            [
+                "./scripts/restore.sh --latest --replace --repo offsite brings the lost one back",
+                "only for a new database: another OFFSITE_PATH in .env",
+            ],
+        )
     if code not in UNUSED:
         reason = pgbackrest.fault(found) if found else done.reason
-        raise Failed(f"there is no database here, and the repository off the host cannot be asked: {reason}")
+        raise Failed(
+            f"there is no database here, and the repository off the host cannot be asked: {reason}",
+            [
+                "it may have backups of one: correct OFFSITE_ in .env or secrets/offsite_secret, then ./scripts/up.sh",
+                "docs/runbook.md#shipping-off-the-host-fails says what the reasons mean",
+            ],
+        )
 
 
 def identity(stanza: dict[str, Any]) -> tuple[int, str]:

@@ -28,6 +28,7 @@ ENTRY = "restore-to-a-new-host"
 SHIPPING_ENTRY = "shipping-off-the-host-fails"
 DRILL_ENTRY = "drill-off-the-host-fails"
 PASSPHRASE = "six random words for the bundle"
+WRONG_FINGERPRINT = "SHA256:" + "A" * 43
 OFFSITE = ["--config-include-path=/tmp/pgbackrest.offsite.d"]
 
 
@@ -203,12 +204,11 @@ def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
 
 
 def test_a_server_with_another_key_gets_nothing(pair: Pair) -> None:
-    wrong = "SHA256:" + "A" * 43
-    done = pair.host.run("./scripts/restore.sh", "--list", "--repo", "offsite", check=False, OFFSITE_FINGERPRINT=wrong)
+    listing = ("./scripts/restore.sh", "--list", "--repo", "offsite")
+    done = pair.host.run(*listing, check=False, OFFSITE_FINGERPRINT=WRONG_FINGERPRINT)
     assert done.returncode == 1
     assert "do not match" in done.stderr
-    known = pair.host.run("./scripts/restore.sh", "--list", "--repo", "offsite").stdout
-    assert "can be restored: " in known
+    assert "can be restored: " in pair.host.run(*listing).stdout
 
 
 def lose(host: Stack) -> tuple[Customer, float]:
@@ -270,3 +270,18 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
         assert {name[:8] for name in segments(second, *OFFSITE)} >= {"00000001", "00000002"}
     finally:
         second.remove()
+
+
+def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(pair: Pair) -> None:
+    """Nor where nobody knows whether there are."""
+    pair.host.remove()
+    done = pair.host.run("./scripts/up.sh", check=False)
+    assert done.returncode == 1
+    assert "the repository off the host has backups of one" in done.stderr
+    assert "HINT: ./scripts/restore.sh --latest --replace --repo offsite" in done.stderr
+    done = pair.host.run("./scripts/up.sh", check=False, OFFSITE_FINGERPRINT=WRONG_FINGERPRINT)
+    assert done.returncode == 1
+    assert re.search(r"the repository off the host cannot be asked: .*do not match", done.stderr), done.stderr
+    assert "correct OFFSITE_ in .env or secrets/offsite_secret" in done.stderr
+    assert "--replace" not in done.stderr
+    assert pair.host.compose("ps", "--quiet", "postgres") == ""

@@ -51,7 +51,7 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
     """Refuse to begin an empty database where the repository off the host has backups of one, or cannot be asked.
 
     Raises:
-        Failure: with the command that brings the lost one back.
+        Failure: with what the backup service advises: the command that brings the lost one back, or what to correct.
     """
     if runner.is_dry or not project.values.get("OFFSITE_TYPE"):
         return
@@ -60,14 +60,8 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
     once = ["run", "--rm", "--no-deps", "--no-TTY", *SERVICE[2:], "may-begin"]
     asked = runner.run(engine.compose_argv(*once), timeout=ASK_SECONDS, check=False)
     if asked.code != 0:
-        raise Failure(
-            observed(asked.out, asked.err),
-            hints=[
-                "./scripts/restore.sh --latest --replace --repo offsite brings the lost one back",
-                "only for a new database: another OFFSITE_PATH in .env",
-            ],
-            runbook="restore-to-a-new-host",
-        )
+        hints = advised(asked.err)
+        raise Failure(observed(asked.out, asked.err), hints=hints, runbook="restore-to-a-new-host")
 
 
 def message(line: str) -> str:
@@ -76,6 +70,14 @@ def message(line: str) -> str:
         return str(json.loads(line)["message"])
     except (ValueError, KeyError, TypeError):
         return line
+
+
+def advised(err: str) -> list[str]:
+    """Return the hints that came with an error of the backup service, or of the restore container."""
+    for line in err.splitlines():
+        if line.startswith('{"error"'):
+            return list(json.loads(line)["hints"])
+    return []
 
 
 def observed(out: str, err: str) -> str:

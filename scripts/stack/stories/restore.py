@@ -81,11 +81,8 @@ def facts(done: Result, runbook: str = RUNBOOK) -> dict[str, Any]:
         for line in reversed(done.out.splitlines()):
             if line.startswith('{"result"'):
                 return dict(json.loads(line)["result"])
-    hints: list[str] = []
-    for line in done.err.splitlines():
-        if line.startswith('{"error"'):
-            hints = json.loads(line)["hints"]
-    raise Failure(backup.observed("", done.err), hints=[*hints, "the database was not touched"], runbook=runbook)
+    hints = [*backup.advised(done.err), "the database was not touched"]
+    raise Failure(backup.observed("", done.err), hints=hints, runbook=runbook)
 
 
 def show(runner: Runner, options: Options) -> None:

@@ -1,8 +1,10 @@
 """`backup.sh` shows the service's progress and its reason, and status.sh never takes silence for health."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Result
 from stack.stories import backup
@@ -69,3 +71,23 @@ def test_a_service_that_says_nothing_is_not_well(runner: RecordingRunner, answer
     ((is_well, name, text),) = backup.rows(runner)
     assert (is_well, name) == (False, "last backup")
     assert "does not answer" in text
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_new_database_is_refused_with_the_advice_of_the_service(
+    runner: RecordingRunner, loaded: Project, is_running: bool
+) -> None:
+    configured = replace(loaded, values={**loaded.values, "OFFSITE_TYPE": "sftp"})
+    found = {"Service": "postgres", "State": "running" if is_running else "exited"}
+    runner.reply("docker compose ps", Result(0, json.dumps(found)))
+    told = {"error": "there are backups off the host", "hints": ["bring them back"]}
+    runner.reply("backup may-begin", Result(1, "", f"a line of the engine\n{json.dumps(told)}\n"))
+    if is_running:
+        backup.refuse_new_database(runner, configured)
+        assert runner.ran == []
+        return
+    with pytest.raises(Failure, match="there are backups off the host") as failed:
+        backup.refuse_new_database(runner, configured)
+    assert (failed.value.hints, failed.value.runbook) == (["bring them back"], "restore-to-a-new-host")
+    backup.refuse_new_database(runner, loaded)
+    assert len(runner.ran) == 1, "without a place nothing is asked"
