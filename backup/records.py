@@ -33,6 +33,16 @@ class Record:
 
 def read(task: str, folder: Path = FOLDER) -> Record:
     """Return a task's record; an empty one where there is none, or where it cannot be read, or lies in the future."""
+    record = _load(task, folder)
+    while BEGUN in record.facts and not is_running(folder):
+        again = _load(task, folder)
+        if again == record:
+            return replace(record, ended=float(record.facts[BEGUN]), is_well=False, text="it was cut off")
+        record = again  # it ended while the lock was looked at
+    return record
+
+
+def _load(task: str, folder: Path) -> Record:
     try:
         record = Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
         begun = float(record.facts.get(BEGUN, 0))
@@ -40,8 +50,6 @@ def read(task: str, folder: Path = FOLDER) -> Record:
         return Record(task)
     if max(record.ended, record.last_success, begun) > time.time() + CLOCK_SECONDS:
         return Record(task)  # of a clock that was ahead: else nothing would be due until then
-    if begun and not is_running(folder):
-        return replace(record, ended=begun, is_well=False, text="it was cut off")
     return record
 
 

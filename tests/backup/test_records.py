@@ -2,6 +2,7 @@
 
 import fcntl
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,19 @@ def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:
 def test_a_record_of_a_clock_that_was_ahead_counts_as_never(tmp_path: Path, ahead: Record) -> None:
     records.write(ahead, tmp_path)
     assert records.read("full", tmp_path) == Record("full")
+
+
+def test_a_task_that_ends_while_its_lock_is_looked_at_was_not_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Record("full", 5.0, 1.5, True, "full X", 5.0)
+    begun = replace(ended, facts={records.BEGUN: 4.0})
+
+    def is_running(folder: Path) -> bool:
+        records.write(ended, folder)
+        return False
+
+    records.write(begun, tmp_path)
+    assert records.read("full", tmp_path).text == "it was cut off"
+    monkeypatch.setattr(records, "is_running", is_running)
+    assert records.read("full", tmp_path) == ended
