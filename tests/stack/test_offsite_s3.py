@@ -21,7 +21,10 @@ from tests.stack.test_offsite import (
     await_well,
     edit_settings,
     new_segment,
+    test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with,
 )
+
+__all__ = ["test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"]  # run with the bucket, too
 
 pytestmark = pytest.mark.soak
 
