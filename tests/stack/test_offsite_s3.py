@@ -41,6 +41,7 @@ class Pair:
 
     host: Stack
     place: S3Server
+    told_seconds: float = 150  # a silent server is given up after 90 s (S3_IO_SECONDS in backup/offsite.py)
 
     def put(self, name: str, text: str) -> None:
         """Write a file of `secrets/` as its containers, which are there already, see it."""
