@@ -107,7 +107,20 @@ def _allow_origins(app: FastAPI, settings: Settings) -> None:
         allow_credentials=settings.cors_credentials,
         # Only what the routes take and answer: an allowed method that no route has is a door that nobody watches.
         allow_methods=("GET", "POST", "PUT", "DELETE"),
-        allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"),
-        expose_headers=("ETag", "Idempotency-Replayed", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"),
+        allow_headers=(
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "If-Match",
+            "If-None-Match",
+        ),
+        expose_headers=(
+            "ETag",
+            "Idempotency-Replayed",
+            "Retry-After",
+            "RateLimit",
+            "RateLimit-Policy",
+            "X-Request-ID",
+        ),
         max_age=600,  # seconds; what browsers keep a preflight for at least, and Chromium two hours at most
     )

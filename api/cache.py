@@ -56,7 +56,9 @@ class Cache:
         """Return the kept value, or make it; of the requests that miss together in a process, one makes it for all."""
         args: list[str | int] = [uuid.uuid4().hex, self._lifetime()]
         try:
-            token, value = await self._redis.call("cache", lambda: self._look(keys=[self._key(key)], args=args))
+            token, value = await self._redis.call(
+                "cache", lambda: self._look(keys=[self._key(key)], args=args)
+            )
         except RedisAway:
             # Without a token nobody knows whether a value that is being made is older than a change.
             REQUESTS.labels(self._name, "away").inc()
@@ -86,7 +88,9 @@ class Cache:
             value = await make()
             args: list[bytes | int] = [token, value, self._lifetime()]
             with contextlib.suppress(RedisAway):  # then it is made again
-                await self._redis.call("cache", lambda: self._keep(keys=[self._key(key)], args=args))
+                await self._redis.call(
+                    "cache", lambda: self._keep(keys=[self._key(key)], args=args)
+                )
             return value
         finally:
             del self._being_made[token]

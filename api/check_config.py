@@ -10,7 +10,10 @@ import sys
 
 from api.settings import EX_CONFIG, ProcessSettings, Settings, WorkerSettings, read_settings
 
-KINDS: dict[str, tuple[type[ProcessSettings], ...]] = {"migrate": (ProcessSettings,), "worker": (WorkerSettings,)}
+KINDS: dict[str, tuple[type[ProcessSettings], ...]] = {
+    "migrate": (ProcessSettings,),
+    "worker": (WorkerSettings,),
+}
 ALL = (Settings, WorkerSettings)
 
 
@@ -18,7 +21,9 @@ def main() -> int:
     kinds = KINDS.get(os.environ.get("SLIPWAY_SERVICE", ""), ALL)
     # A key that both read is said once.
     found = dict.fromkeys(finding for kind in kinds for finding in read_settings(kind)[1])
-    sys.stdout.writelines(f"{finding.tier} {finding.key}: {finding.reason}; {finding.fix}\n" for finding in found)
+    sys.stdout.writelines(
+        f"{finding.tier} {finding.key}: {finding.reason}; {finding.fix}\n" for finding in found
+    )
     return EX_CONFIG if any(finding.tier == "critical" for finding in found) else 0
 
 

@@ -6,7 +6,9 @@ from uuid import UUID
 
 from api.errors import ApiError
 
-CURSOR = "^[A-Za-z0-9_-]{21}[AQgw]$"  # 16 bytes in base64, which leave two bits to the last character
+CURSOR = (
+    "^[A-Za-z0-9_-]{21}[AQgw]$"  # 16 bytes in base64, which leave two bits to the last character
+)
 
 
 def encode_cursor(last_id: UUID) -> str:

@@ -32,8 +32,12 @@ from api.timeouts import (
 
 LOOK_SECONDS = 0.1  # psycopg's own: how often a wait looks whether it was interrupted
 
-POOL_SIZE = Gauge("slipway_database_pool_size", "Connections of the pool.", multiprocess_mode="livesum")
-POOL_IN_USE = Gauge("slipway_database_pool_in_use", "Connections that are lent out.", multiprocess_mode="livesum")
+POOL_SIZE = Gauge(
+    "slipway_database_pool_size", "Connections of the pool.", multiprocess_mode="livesum"
+)
+POOL_IN_USE = Gauge(
+    "slipway_database_pool_in_use", "Connections that are lent out.", multiprocess_mode="livesum"
+)
 POOL_WAIT = Histogram(
     "slipway_database_pool_wait_seconds",
     "How long those waited for a connection that found none free; the last bucket holds who got none.",
@@ -89,7 +93,11 @@ SERVING_LIMITS = {
 
 
 # For connections that requests wait on: the kernel asks a silent peer after 1 s and gives it up at its next look.
-SERVING_KEEPALIVE = {"keepalives_idle": 1, "keepalives_interval": 1, "tcp_user_timeout": int(PEER_SECONDS * 1000)}
+SERVING_KEEPALIVE = {
+    "keepalives_idle": 1,
+    "keepalives_interval": 1,
+    "tcp_user_timeout": int(PEER_SECONDS * 1000),
+}
 
 
 class _Connection(psycopg.AsyncConnection[Any]):
@@ -127,7 +135,10 @@ class Database:
 
     def __init__(self, settings: ProcessSettings, pool_size: int | None = None) -> None:
         arguments = connect_arguments(settings) | SERVING_KEEPALIVE
-        arguments |= {"options": session_options(SERVING_LIMITS), "async_creator_fn": _Connection.connect}
+        arguments |= {
+            "options": session_options(SERVING_LIMITS),
+            "async_creator_fn": _Connection.connect,
+        }
         size = pool_size or settings.database_pool_size
         # The pool's own queue lets newcomers overtake: under load some waited out their second, at random.
         self._turns = asyncio.Semaphore(size)

@@ -39,7 +39,9 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> str:
             if arguments.action == "list":
                 return listing(failed)
             change = retry_failed if arguments.action == "retry" else discard_failed
-            done = await change(connection, None if arguments.is_all else arguments.ids, arguments.task)
+            done = await change(
+                connection, None if arguments.is_all else arguments.ids, arguments.task
+            )
     finally:
         await database.close()
     return report(arguments, done)
@@ -50,7 +52,9 @@ def listing(failed: list[FailedJob]) -> str:
     for job in failed:
         when = f"{job.failed_at:%Y-%m-%d %H:%M:%S} UTC" if job.failed_at else "unknown"
         arguments = json.dumps(job.arguments)[:ARGUMENT_CHARS]
-        facts = f"{job.attempts} attempts, failed {when}, request {job.request_id or '-'}, {arguments}"
+        facts = (
+            f"{job.attempts} attempts, failed {when}, request {job.request_id or '-'}, {arguments}"
+        )
         lines.append(f"{job.id}  {job.task_name}  {facts}")
     if len(failed) == MOST_LISTED:
         lines.append(f"the newest {MOST_LISTED}; ./scripts/status.sh counts them all")
@@ -73,7 +77,9 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except IntegrityError:
-        sys.stderr.write("error: a job like one of these was enqueued at the same moment; nothing was changed\n")
+        sys.stderr.write(
+            "error: a job like one of these was enqueued at the same moment; nothing was changed\n"
+        )
         return 1
     except SQLAlchemyError as error:
         sys.stderr.write(f"error: Postgres does not answer: {type(error).__name__}\n")

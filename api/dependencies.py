@@ -16,7 +16,9 @@ from api.tokens import Tokens
 SESSION_COOKIE = "__Host-slipway_ops"
 READING_METHODS = frozenset({"GET", "HEAD"})
 
-session_cookie = APIKeyCookie(name=SESSION_COOKIE, auto_error=False, description="Set by POST /ops/session.")
+session_cookie = APIKeyCookie(
+    name=SESSION_COOKIE, auto_error=False, description="Set by POST /ops/session."
+)
 bearer = HTTPBearer(auto_error=False, description="The access_token of POST /v1/users/login.")
 
 
@@ -54,7 +56,11 @@ async def get_operator(
     sessions: SessionsDep,
     session_id: SessionId,
     csrf_token: Annotated[
-        str, Header(alias="X-CSRF-Token", description="The csrf_token of GET /ops/session; not needed for a GET.")
+        str,
+        Header(
+            alias="X-CSRF-Token",
+            description="The csrf_token of GET /ops/session; not needed for a GET.",
+        ),
     ] = "",
 ) -> Session:
     """Return who is logged in. Whatever is not a reading request needs the CSRF token: no route can forget it."""
@@ -63,7 +69,11 @@ async def get_operator(
         raise ApiError(401, "not_logged_in", "Log in to the console first.")
     is_sent_by_the_console = hmac.compare_digest(csrf_token.encode(), session.csrf_token.encode())
     if request.method not in READING_METHODS and not is_sent_by_the_console:
-        raise ApiError(403, "csrf_failed", "The header X-CSRF-Token must hold the csrf_token of GET /ops/session.")
+        raise ApiError(
+            403,
+            "csrf_failed",
+            "The header X-CSRF-Token must hold the csrf_token of GET /ops/session.",
+        )
     return session
 
 

@@ -37,7 +37,11 @@ def _header(description: str, kind: str, *, is_always_there: bool = True) -> dic
 _WAIT = _header("Seconds after which it is worth to try again.", "integer")
 # What an error of a status carries besides its body.
 HEADERS = {
-    401: {"WWW-Authenticate": _header("The scheme that is asked for.", "string", is_always_there=False)},
+    401: {
+        "WWW-Authenticate": _header(
+            "The scheme that is asked for.", "string", is_always_there=False
+        )
+    },
     409: {"Retry-After": {**_WAIT, "required": False}},
     412: {"ETag": _header("Names the present state.", "string")},
     429: {"Retry-After": _WAIT},
@@ -76,7 +80,12 @@ class ApiError(HTTPException):
 
 
 def error_fields(error: str, message: str, details: object = None) -> dict[str, Any]:
-    return {"error": error, "message": message, "details": details, "request_id": context.request_id.get()}
+    return {
+        "error": error,
+        "message": message,
+        "details": details,
+        "request_id": context.request_id.get(),
+    }
 
 
 def error_response(
@@ -91,13 +100,19 @@ def error_response(
 
 
 def internal_error_response() -> Response:
-    return error_response(500, "internal_error", "Something failed on our side; the request id finds it in our logs.")
+    return error_response(
+        500, "internal_error", "Something failed on our side; the request id finds it in our logs."
+    )
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries for the errors of a route; those that any route may give come by themselves."""
     return {
-        status: {"model": ErrorBody, "description": http.client.responses[status], "headers": HEADERS.get(status, {})}
+        status: {
+            "model": ErrorBody,
+            "description": http.client.responses[status],
+            "headers": HEADERS.get(status, {}),
+        }
         for status in statuses
     }
 
@@ -106,12 +121,16 @@ def allowed_methods(request: Request) -> str:
     """Return the methods of all routes at an address; Starlette knows only those of the first one that fits."""
     asked = [(method, {**request.scope, "method": method}) for method in METHODS]
     routes = request.app.routes
-    return ", ".join(name for name, scope in asked if any(r.matches(scope)[0] is Match.FULL for r in routes))
+    return ", ".join(
+        name for name, scope in asked if any(r.matches(scope)[0] is Match.FULL for r in routes)
+    )
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ApiError):
-        return error_response(error.status_code, error.error, error.detail, error.details, error.headers)
+        return error_response(
+            error.status_code, error.error, error.detail, error.details, error.headers
+        )
     assert isinstance(error, HTTPException)  # noqa: S101  the handler is registered for this class
     status = error.status_code
     headers = {"Allow": allowed_methods(request)} if status == 405 else error.headers
@@ -130,7 +149,9 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
         }
         for item in error.errors()
     ]
-    return error_response(422, "validation_failed", "The request does not have the expected form.", details)
+    return error_response(
+        422, "validation_failed", "The request does not have the expected form.", details
+    )
 
 
 async def _database_error(_: Request, error: Exception) -> Response:
@@ -144,7 +165,10 @@ async def _database_error(_: Request, error: Exception) -> Response:
     if not is_database_unavailable(error):
         logger.error("request failed", exc_info=error, extra={"action": "request_failed"})
         return internal_error_response()
-    logger.warning("database unavailable", extra={"action": "database_unavailable", "reason": type(error).__name__})
+    logger.warning(
+        "database unavailable",
+        extra={"action": "database_unavailable", "reason": type(error).__name__},
+    )
     message = "The database does not answer at the moment; try again."
     return error_response(503, "database_unavailable", message, headers=RETRY_AFTER)
 

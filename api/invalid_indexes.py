@@ -31,7 +31,8 @@ def drop_invalid_indexes(connection: Connection) -> None:
         for index, table in connection.exec_driver_sql(STILL_INVALID, {"found": found}).all():
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
             logger.warning(
-                "invalid index dropped", extra={"action": "invalid_index_dropped", "index": index, "table": table}
+                "invalid index dropped",
+                extra={"action": "invalid_index_dropped", "index": index, "table": table},
             )
     finally:
         connection.rollback()

@@ -106,8 +106,12 @@ _RETRY = text(f"""
        )
     RETURNING id
 """).bindparams(*_CHOICE)  # noqa: S608  constants
-_DISCARD = text(f"DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id").bindparams(*_CHOICE)  # noqa: S608
-_STATES = text("SELECT id, status::text FROM procrastinate_jobs WHERE id = ANY(:ids)").bindparams(_CHOICE[0])
+_DISCARD = text(f"DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id").bindparams(
+    *_CHOICE
+)  # noqa: S608
+_STATES = text("SELECT id, status::text FROM procrastinate_jobs WHERE id = ANY(:ids)").bindparams(
+    _CHOICE[0]
+)
 
 
 async def read_queues(connection: AsyncConnection) -> list[QueueState]:
@@ -115,7 +119,9 @@ async def read_queues(connection: AsyncConnection) -> list[QueueState]:
     return [QueueState(**row) for row in (await connection.execute(_QUEUES)).mappings()]
 
 
-async def list_failed(connection: AsyncConnection, task: str | None = None, most: int = 100) -> list[FailedJob]:
+async def list_failed(
+    connection: AsyncConnection, task: str | None = None, most: int = 100
+) -> list[FailedJob]:
     """Return the failed jobs, the newest first, at most `most`."""
     rows = (await connection.execute(_FAILED, {"ids": None, "task": task, "most": most})).mappings()
     return [FailedJob(**row) for row in rows]
@@ -150,8 +156,14 @@ async def _change(
     connection: AsyncConnection, statement: TextClause, ids: Sequence[int] | None, task: str | None
 ) -> list[int]:
     if ids is not None:
-        found = {row.id: row.status for row in await connection.execute(_STATES, {"ids": list(ids)})}
-        wrong = [f"job {one} is {found.get(one, 'not there')}" for one in ids if found.get(one) != "failed"]
+        found = {
+            row.id: row.status for row in await connection.execute(_STATES, {"ids": list(ids)})
+        }
+        wrong = [
+            f"job {one} is {found.get(one, 'not there')}"
+            for one in ids
+            if found.get(one) != "failed"
+        ]
         if wrong:
             raise JobNotFailed(", ".join(wrong))
     parameters = {"ids": None if ids is None else list(ids), "task": task}

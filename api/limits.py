@@ -34,9 +34,13 @@ DECISIONS = Counter(
     "Requests by rule: allowed or limited by Redis' count, by this process' own count, or open because Redis is away.",
     ("rule", "outcome"),
 )
-HEADERS_KEY = "slipway.rate_limit_headers"  # in the ASGI scope, for RequestMiddleware: errors carry them, too
+HEADERS_KEY = (
+    "slipway.rate_limit_headers"  # in the ASGI scope, for RequestMiddleware: errors carry them, too
+)
 MICROSECONDS = 1_000_000
-LOCAL_KEYS = 10_000  # chosen: about 2 MB; one address alone gets LOGIN_ADDRESS's quota of them in a minute
+LOCAL_KEYS = (
+    10_000  # chosen: about 2 MB; one address alone gets LOGIN_ADDRESS's quota of them in a minute
+)
 
 
 class RuleName(StrEnum):
@@ -126,7 +130,9 @@ class Asked(NamedTuple):
     @property
     def key(self) -> str:
         # A digest: neither addresses nor accounts stand in Redis, and a key is short whatever a client sends.
-        return f"limit:{self.name}:{hashlib.blake2b(self.whose.encode(), digest_size=16).hexdigest()}"
+        return (
+            f"limit:{self.name}:{hashlib.blake2b(self.whose.encode(), digest_size=16).hexdigest()}"
+        )
 
 
 Counted: TypeAlias = Sequence[tuple[Asked, Rule]]
@@ -143,7 +149,10 @@ class LocalCounts:
         """Return as the script does: microseconds to wait, then for each rule what is left and until it is whole."""
         now = int(self._clock() * MICROSECONDS)
         whole = [max(self._whole_at.get(one.key, 0), now) for one, _ in counted]
-        waits = [at - rule.interval * (rule.quota - 1) - now for at, (_, rule) in zip(whole, counted, strict=True)]
+        waits = [
+            at - rule.interval * (rule.quota - 1) - now
+            for at, (_, rule) in zip(whole, counted, strict=True)
+        ]
         answer = [max(0, *waits)]
         for at, (one, rule) in zip(whole, counted, strict=True):
             taken = at if answer[0] else at + rule.interval
@@ -176,7 +185,9 @@ class Limits:
         counted, answer, where = await self._count([(one, self._table[one.name]) for one in asked])
         wait_seconds = seconds(answer[0]) if counted else 0
         for one, _ in counted:
-            DECISIONS.labels(one.name.value, ("limited" if wait_seconds else "allowed") + where).inc()
+            DECISIONS.labels(
+                one.name.value, ("limited" if wait_seconds else "allowed") + where
+            ).inc()
         scope[HEADERS_KEY] = header_fields(counted, answer)
         if wait_seconds:
             raise ApiError(
@@ -213,8 +224,14 @@ def header_fields(counted: Counted, answer: Sequence[int]) -> list[tuple[bytes, 
     if not counted:
         return []
     policies = (f'"{one.name}";q={rule.quota};w={rule.seconds}' for one, rule in counted)
-    left = (f'"{one.name}";r={answer[2 * i + 1]};t={seconds(answer[2 * i + 2])}' for i, (one, _) in enumerate(counted))
-    return [(b"ratelimit-policy", ", ".join(policies).encode()), (b"ratelimit", ", ".join(left).encode())]
+    left = (
+        f'"{one.name}";r={answer[2 * i + 1]};t={seconds(answer[2 * i + 2])}'
+        for i, (one, _) in enumerate(counted)
+    )
+    return [
+        (b"ratelimit-policy", ", ".join(policies).encode()),
+        (b"ratelimit", ", ".join(left).encode()),
+    ]
 
 
 def address_of(request: Request) -> str:
@@ -234,7 +251,9 @@ def per_user(*names: RuleName) -> Any:
     """Return a dependency for a route's decorator: it counts the request for the user of its token."""
 
     async def count(request: Request, user_id: UserId) -> None:
-        await get_limits(request).check(request.scope, *(Asked(name, str(user_id)) for name in names))
+        await get_limits(request).check(
+            request.scope, *(Asked(name, str(user_id)) for name in names)
+        )
 
     return Depends(count)
 

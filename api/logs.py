@@ -21,8 +21,12 @@ class LineFormatter(JsonFormatter):
         super().__init__(reserved_attrs=DROPPED, json_ensure_ascii=False)
         self.identity = {"service": service, "slot": slot, "release": release}
 
-    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        log_data["ts"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        log_data["ts"] = datetime.fromtimestamp(record.created, UTC).isoformat(
+            timespec="milliseconds"
+        )
         log_data["level"] = record.levelname
         log_data["logger"] = record.name
         log_data["action"] = "log"
@@ -51,7 +55,13 @@ def log_config(settings: ProcessSettings) -> dict[str, Any]:
                 "release": settings.release,
             }
         },
-        "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+        "handlers": {
+            "stdout": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stdout",
+                "formatter": "line",
+            }
+        },
         "root": {"level": "WARNING", "handlers": ["stdout"]},
         "loggers": {
             "api": own,

@@ -28,7 +28,9 @@ from api.settings import ProcessSettings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LOOK_SECONDS = 1.0  # between two looks at the event loop: a dozen in Prometheus' usual 15 s
-KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # nginx passes no other
+KNOWN_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+)  # nginx passes no other
 
 # From a read by key (1 to 2 ms) to the request's limit (REQUEST_SECONDS, 15 s).
 REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
@@ -40,14 +42,21 @@ REQUEST_SECONDS = Histogram(
     ("route", "method", "status"),
     buckets=REQUEST_BUCKETS,
 )
-IN_FLIGHT = Gauge("slipway_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
-SHED = Counter("slipway_http_requests_shed_total", "Requests refused because they had waited too long for a process.")
+IN_FLIGHT = Gauge(
+    "slipway_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum"
+)
+SHED = Counter(
+    "slipway_http_requests_shed_total",
+    "Requests refused because they had waited too long for a process.",
+)
 LOOP_LAG = Histogram(
     "slipway_event_loop_lag_seconds",
     "How much later than asked for a timer of each process fires, looked at once a second.",
     buckets=LAG_BUCKETS,
 )
-RELEASE = Gauge("slipway_release_info", "Always 1.", ("service", "slot", "release"), multiprocess_mode="max")
+RELEASE = Gauge(
+    "slipway_release_info", "Always 1.", ("service", "slot", "release"), multiprocess_mode="max"
+)
 PROCESSES = Gauge("slipway_processes", "Processes that serve.", multiprocess_mode="livesum")
 
 

@@ -25,7 +25,9 @@ from api.timeouts import QUEUE_SECONDS, REQUEST_SECONDS
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-PROBES = frozenset({"/livez", "/readyz", "/version", "/metrics"})  # asked every few seconds, by address and not by name
+PROBES = frozenset(
+    {"/livez", "/readyz", "/version", "/metrics"}
+)  # asked every few seconds, by address and not by name
 
 
 def request_id_from(headers: Headers) -> str:
@@ -49,7 +51,9 @@ def is_trusted(headers: Headers, allowed: frozenset[str]) -> bool:
 class RequestMiddleware:
     """Must be our outermost middleware: no exception passes it before the answer has started."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, request_seconds: float = REQUEST_SECONDS) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, request_seconds: float = REQUEST_SECONDS
+    ) -> None:
         self.app = app
         self.max_body_bytes = settings.max_body_bytes
         self.request_seconds = request_seconds
@@ -105,9 +109,16 @@ class RequestMiddleware:
         if scope["path"] not in PROBES:
             if queued_seconds(headers) > QUEUE_SECONDS:
                 SHED.inc()
-                return error_response(503, "overloaded", "Too many requests wait here; try again.", headers=RETRY_AFTER)
+                return error_response(
+                    503,
+                    "overloaded",
+                    "Too many requests wait here; try again.",
+                    headers=RETRY_AFTER,
+                )
             if not is_trusted(headers, self.allowed_hosts):
-                return error_response(400, "unknown_host", "This service does not answer under that name.")
+                return error_response(
+                    400, "unknown_host", "This service does not answer under that name."
+                )
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.max_body_bytes:
             return self._too_large()
@@ -121,7 +132,9 @@ class RequestMiddleware:
             message = await receive()
             received_bytes += len(message.get("body", b""))
             if received_bytes > self.max_body_bytes:
-                raise ApiError(413, "body_too_large", f"The body is larger than {self.max_body_bytes} bytes.")
+                raise ApiError(
+                    413, "body_too_large", f"The body is larger than {self.max_body_bytes} bytes."
+                )
             return message
 
         return receive_limited
@@ -134,13 +147,22 @@ class RequestMiddleware:
     def _failure(self, error: Exception, is_over_time: bool) -> Response:
         if isinstance(error, TimeoutError) and is_over_time:
             logger.error("request over its time limit", extra={"action": "request_timeout"})
-            return error_response(504, "request_timeout", f"No answer within {self.request_seconds:g} s.")
+            return error_response(
+                504, "request_timeout", f"No answer within {self.request_seconds:g} s."
+            )
         logger.error("request failed", exc_info=error, extra={"action": "request_failed"})
         return internal_error_response()
 
-    def _complete(self, given: list[tuple[bytes, bytes]], request_id: str, started: float) -> list[tuple[bytes, bytes]]:
+    def _complete(
+        self, given: list[tuple[bytes, bytes]], request_id: str, started: float
+    ) -> list[tuple[bytes, bytes]]:
         timing = b"app;dur=%.1f" % ((time.perf_counter() - started) * 1000)
-        headers = [*given, (b"x-request-id", request_id.encode()), (b"server-timing", timing), *self.headers]
+        headers = [
+            *given,
+            (b"x-request-id", request_id.encode()),
+            (b"server-timing", timing),
+            *self.headers,
+        ]
         if not any(name == b"cache-control" for name, _ in given):
             headers.append((b"cache-control", b"no-store"))
         return headers

@@ -31,11 +31,17 @@ from api.release import code_migrations, phase_of
 from api.settings import ProcessSettings, load_settings
 
 ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database takes the same one
-WORK_KEY = ADVISORY_KEY + 1  # held by the session that changes the schema, which may outlive its migrator
+WORK_KEY = (
+    ADVISORY_KEY + 1
+)  # held by the session that changes the schema, which may outlive its migrator
 TURN_SECONDS = 60.0  # how long to wait for another migrator before giving up
 POLL_SECONDS = 0.25
-LEFTOVER_LOOKS = 40  # 10 s for a session that was told to end; a build of an index looks for that all the time
-LOCK_TIMEOUT_SECONDS = 0.5  # a migration that waits for a table makes every later query wait behind it
+LEFTOVER_LOOKS = (
+    40  # 10 s for a session that was told to end; a build of an index looks for that all the time
+)
+LOCK_TIMEOUT_SECONDS = (
+    0.5  # a migration that waits for a table makes every later query wait behind it
+)
 DEFAULT_BUDGET_SECONDS = 30.0
 RUNBOOK = "RUNBOOK: docs/runbook.md#migration-failed"
 
@@ -72,7 +78,9 @@ def take_turn(connection: psycopg.Connection, seconds: float = TURN_SECONDS) -> 
     for which the other migrator's CREATE INDEX CONCURRENTLY would wait in turn.
     """
     deadline = time.monotonic() + seconds
-    while connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_KEY]).fetchone() != (True,):
+    while connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_KEY]).fetchone() != (
+        True,
+    ):
         if time.monotonic() >= deadline:
             holder = lock_holder(connection, ADVISORY_KEY)
             raise MigrationError(
@@ -90,17 +98,24 @@ def end_leftover(guard: psycopg.Connection, connection: Connection) -> None:
     IF NOT EXISTS that found the index there: applied, and never valid.
     """
     for attempt in range(LEFTOVER_LOOKS):
-        if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({WORK_KEY})").scalar_one() is True:
+        if (
+            connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({WORK_KEY})").scalar_one()
+            is True
+        ):
             break
         connection.rollback()
         left = lock_holder(guard, WORK_KEY)
         if attempt:  # at the first look it may be on its way out after a migration that ended well
-            logger.warning("migration's session ended", extra={"action": "migration_leftover", "session": left})
+            logger.warning(
+                "migration's session ended", extra={"action": "migration_leftover", "session": left}
+            )
             guard.execute(END_HOLDER, [WORK_KEY])
         time.sleep(POLL_SECONDS)
     else:
         observation = f"the session of a killed migration does not end: {left}"
-        raise MigrationError(1, observation, "run this again; if it stays, docker compose restart postgres")
+        raise MigrationError(
+            1, observation, "run this again; if it stays, docker compose restart postgres"
+        )
     connection.commit()
 
 
@@ -120,24 +135,32 @@ def leading_pre(before: str | None) -> str | None:
     return target
 
 
-def upgrade(connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float) -> None:
+def upgrade(
+    connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float
+) -> None:
     """Apply what is pending up to the target; leave no invalid index, not even after a failure."""
     try:
         _upgrade_in_turns(connection, watch, target, budget_seconds)
     except (MigrationError, DBAPIError):
-        with suppress(DBAPIError):  # what stood in the way may stand there still; the next run begins with this
+        with suppress(
+            DBAPIError
+        ):  # what stood in the way may stand there still; the next run begins with this
             drop_invalid_indexes(connection)
         raise
 
 
-def _upgrade_in_turns(connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float) -> None:
+def _upgrade_in_turns(
+    connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float
+) -> None:
     """On a lock not granted, let the traffic pass and try again within the budget."""
     deadline = time.monotonic() + budget_seconds
     config = alembic_config(connection=connection, on_version_apply=_log_revision)
     attempt = 0
     while True:
         try:
-            drop_invalid_indexes(connection)  # each time: a build that ran into the lock timeout leaves one as well
+            drop_invalid_indexes(
+                connection
+            )  # each time: a build that ran into the lock timeout leaves one as well
             command.upgrade(config, target)
         except OperationalError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
@@ -154,7 +177,11 @@ def _upgrade_in_turns(connection: Connection, watch: BlockerWatch, target: str, 
                 ) from None
             logger.warning(
                 "migration waits for a lock",
-                extra={"action": "migration_lock_wait", "attempt": attempt, "blocked_by": watch.describe()},
+                extra={
+                    "action": "migration_lock_wait",
+                    "attempt": attempt,
+                    "blocked_by": watch.describe(),
+                },
             )
             time.sleep(pause)
         else:
@@ -181,7 +208,9 @@ def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bo
         code = code_migrations()
         if before is not None and before not in code.known:
             # A newer release has migrated it, additively: this one runs on the result (docs/decisions/0003).
-            logger.warning("database is ahead", extra={"action": "migration_ahead", "revision": before})
+            logger.warning(
+                "database is ahead", extra={"action": "migration_ahead", "revision": before}
+            )
             return f"migrated: nothing to do, the database is ahead of this release, at {before}"
         target = leading_pre(before) if is_pre_only else code.head
         if target and before != target:
@@ -193,13 +222,17 @@ def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bo
 
 def check_drift(settings: ProcessSettings) -> str:
     engine = create_engine(
-        URL.create("postgresql+psycopg"), connect_args=connect_arguments(settings), poolclass=NullPool
+        URL.create("postgresql+psycopg"),
+        connect_args=connect_arguments(settings),
+        poolclass=NullPool,
     )
     with engine.connect() as connection:
         try:
             command.check(alembic_config(connection=connection))
         except AutogenerateDiffsDetected as error:
-            raise MigrationError(1, str(error), "write a migration for the changed models") from None
+            raise MigrationError(
+                1, str(error), "write a migration for the changed models"
+            ) from None
     return "the database has the shape of the models"
 
 
@@ -244,8 +277,12 @@ def main(arguments: list[str] | None = None) -> int:
     choice.add_argument("--head", action="store_true", help="print the head of this code")
     choice.add_argument("--current", action="store_true", help="print the head of the database")
     choice.add_argument("--check", action="store_true", help="fail when models and database differ")
-    choice.add_argument("--sql", metavar="A:B", help="print the SQL from revision A to B (base:head for all)")
-    choice.add_argument("--phase", choices=["pre"], help="stop before the first pending post migration")
+    choice.add_argument(
+        "--sql", metavar="A:B", help="print the SQL from revision A to B (base:head for all)"
+    )
+    choice.add_argument(
+        "--phase", choices=["pre"], help="stop before the first pending post migration"
+    )
     status = 1
     try:
         sys.stdout.write(run(parser.parse_args(arguments)) + "\n")

@@ -10,7 +10,9 @@ from api.errors import ErrorBody, error_responses
 ANYWHERE = error_responses(400, 413, 429, 500, 502, 503, 504)
 REFUSED_INPUT = {
     "description": "Unprocessable Content",
-    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorBody.__name__}"}}},
+    "content": {
+        "application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorBody.__name__}"}}
+    },
 }
 
 

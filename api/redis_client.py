@@ -19,10 +19,16 @@ logger = logging.getLogger(__name__)
 
 REDIS_SECONDS = 0.2  # chosen: a request can afford one unanswered call and still be quick
 REDIS_CONNECTIONS = 20  # per process; more wait up to REDIS_SECONDS for a free one
-AWAY_SECONDS = 1.0  # chosen: after a failure nobody waits for Redis for so long; then one request tries it
+AWAY_SECONDS = (
+    1.0  # chosen: after a failure nobody waits for Redis for so long; then one request tries it
+)
 
-ERRORS = Counter("slipway_redis_errors_total", "Calls that Redis failed or did not answer in time.", ("use",))
-SKIPPED = Counter("slipway_redis_skipped_total", "Calls that were not made because one had just failed.", ("use",))
+ERRORS = Counter(
+    "slipway_redis_errors_total", "Calls that Redis failed or did not answer in time.", ("use",)
+)
+SKIPPED = Counter(
+    "slipway_redis_skipped_total", "Calls that were not made because one had just failed.", ("use",)
+)
 
 T = TypeVar("T")
 
@@ -67,7 +73,9 @@ class GuardedRedis:
             SKIPPED.labels(use).inc()
             raise RedisAway
         if self._away_until:
-            self._away_until = now + AWAY_SECONDS  # this call tries for all; the others go on without Redis
+            self._away_until = (
+                now + AWAY_SECONDS
+            )  # this call tries for all; the others go on without Redis
         try:
             # The pool's wait, the connection and the answer have limits of their own, which add up.
             async with asyncio.timeout(REDIS_SECONDS):
@@ -84,5 +92,7 @@ class GuardedRedis:
         ERRORS.labels(use).inc()
         if not self._away_until:
             reason = f"{type(error).__name__} {error}".strip()
-            logger.warning("redis away", extra={"action": "redis_away", "use": use, "reason": reason})
+            logger.warning(
+                "redis away", extra={"action": "redis_away", "use": use, "reason": reason}
+            )
         self._away_until = self._clock() + AWAY_SECONDS

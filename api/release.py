@@ -26,7 +26,9 @@ class Migrations:
         An unknown revision comes from a newer release, whose additive migrations ran before its switch. What is
         `post` runs when the release before is retired, long after this one began to serve.
         """
-        return applied is not None and (applied == self.head or applied in self.enough or applied not in self.known)
+        return applied is not None and (
+            applied == self.head or applied in self.enough or applied not in self.known
+        )
 
 
 def phase_of(path: Path) -> str:

@@ -53,7 +53,9 @@ def scrub_event(event: Event, hint: dict[str, Any]) -> Event:
     # procrastinate's record of a job: its message holds the job's arguments.
     job = getattr(hint.get("log_record"), "job", None) or {}
     if entry:
-        message = f"job failed: {job.get('task_name')}" if job else scrub(str(entry.get("message", "")))
+        message = (
+            f"job failed: {job.get('task_name')}" if job else scrub(str(entry.get("message", "")))
+        )
         kept["logentry"] = {"message": message}
     for item in kept.get("exception", {}).get("values", []):
         item["value"] = scrub(str(item.get("value", "")))

@@ -26,16 +26,26 @@ class ProcessSettings(BaseSettings):
     """What every process needs: who it is, how it logs, where the database is."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True, hide_input_in_errors=True
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["production", "development"] = "production"
-    service: str = Field(default="api", validation_alias="SLIPWAY_SERVICE", pattern=r"^[a-z]{2,20}$")
+    service: str = Field(
+        default="api", validation_alias="SLIPWAY_SERVICE", pattern=r"^[a-z]{2,20}$"
+    )
     slot: Literal["blue", "green", "none"] = Field(default="none", validation_alias="SLIPWAY_SLOT")
-    release: str = Field(default="unreleased", validation_alias="SLIPWAY_RELEASE", pattern=r"^[\w.+-]{1,100}$")
+    release: str = Field(
+        default="unreleased", validation_alias="SLIPWAY_RELEASE", pattern=r"^[\w.+-]{1,100}$"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     debug: bool = False  # every SQL statement in the log; production refuses it
-    reload: bool = False  # set by the image that restarts at each save (Dockerfile); production refuses it
+    reload: bool = (
+        False  # set by the image that restarts at each save (Dockerfile); production refuses it
+    )
     sentry_dsn: SecretStr | None = None
 
     database_host: str = "postgres"
@@ -84,15 +94,21 @@ class Settings(ProcessSettings):
     ops_session_max_minutes: int = Field(default=120, ge=1, le=24 * 60)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
-    api_processes: int | None = Field(default=None, ge=1, le=64)  # None: api/server/gunicorn_conf.py counts
-    max_body_bytes: int = Field(default=1_048_576, ge=1024)  # nginx's client_max_body_size is the same megabyte
+    api_processes: int | None = Field(
+        default=None, ge=1, le=64
+    )  # None: api/server/gunicorn_conf.py counts
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=1024
+    )  # nginx's client_max_body_size is the same megabyte
     # The numbers of the rules in api/limits.py.
     user_limit_per_second: int = Field(default=100, ge=1, le=100_000)
     login_limit_per_minute: int = Field(default=10, ge=1, le=100_000)
     registration_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     export_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     cors_credentials: bool = False
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # after cors_credentials, which its check reads
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode
+    ] = ()  # after cors_credentials, which its check reads
 
     @field_validator("token_key_previous", "ops_password", mode="before")
     @classmethod
@@ -110,7 +126,9 @@ class Settings(ProcessSettings):
 class WorkerSettings(ProcessSettings):
     """The worker's settings; it holds neither the token key nor the Redis password."""
 
-    service: str = Field(default="worker", validation_alias="SLIPWAY_SERVICE", pattern=r"^[a-z]{2,20}$")
+    service: str = Field(
+        default="worker", validation_alias="SLIPWAY_SERVICE", pattern=r"^[a-z]{2,20}$"
+    )
     worker_processes: int = Field(default=1, ge=1, le=8)
     worker_concurrency: int = Field(default=4, ge=1, le=64)
     export_keep_hours: int = Field(default=24, ge=1, le=24 * 90)
@@ -142,7 +160,10 @@ def read_settings(kind: type[S]) -> tuple[S | None, list[Finding]]:
     try:
         settings = kind(**sources)
     except ValidationError as error:
-        critical += [_finding(kind, dict(item)) for item in error.errors(include_input=False, include_url=False)]
+        critical += [
+            _finding(kind, dict(item))
+            for item in error.errors(include_input=False, include_url=False)
+        ]
     except OSError as error:
         critical.append(Finding("critical", str(error.filename), str(error.strerror)))
     except UnicodeDecodeError:
@@ -156,7 +177,9 @@ def _finding(kind: type[ProcessSettings], item: dict[str, Any]) -> Finding:
     name = str(item["loc"][0])
     field = kind.model_fields.get(name)
     alias = field.validation_alias if field else None
-    message = "missing" if item["type"] == "missing" else str(item["msg"]).removeprefix("Value error, ")
+    message = (
+        "missing" if item["type"] == "missing" else str(item["msg"]).removeprefix("Value error, ")
+    )
     return Finding("critical", alias if isinstance(alias, str) else name.upper(), message)
 
 

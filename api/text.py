@@ -15,4 +15,6 @@ def _storable(text: str) -> str:
 
 
 # The pattern tells clients; a lone surrogate, of which no pattern can speak in JSON Schema, is refused all the same.
-Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
+Text = Annotated[
+    str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
+]

@@ -78,4 +78,9 @@ class Tokens:
         return user_id
 
     def _start(self, key: str) -> str:
-        return self._jwt.encode({}, key, algorithm=ALGORITHM, headers={"kid": key_id(key)}).partition(".")[0] + "."
+        return (
+            self._jwt.encode({}, key, algorithm=ALGORITHM, headers={"kid": key_id(key)}).partition(
+                "."
+            )[0]
+            + "."
+        )

@@ -24,11 +24,17 @@ OBVIOUS_WORDS = (
     *("admin", "postgres", "qwerty", "slipway", "123456"),
 )
 MIN_TOKEN_KEY_CHARS = 32  # 256 bits for HS256 when the characters are bytes (RFC 7518, 3.2)
-MIN_TOKEN_KEY_BITS = 100  # Shannon estimate: 32 random hex digits have about 120, "abababab..." has 32
+MIN_TOKEN_KEY_BITS = (
+    100  # Shannon estimate: 32 random hex digits have about 120, "abababab..." has 32
+)
 MIN_PASSWORD_CHARS = 16  # chosen: nobody types it; 16 random letters and digits are 95 bits
-MIN_PASSWORD_BITS = 40  # by the same estimate: 16 random hex digits have about 54, "aaaaaaaaaaaaaaaB" has 5
+MIN_PASSWORD_BITS = (
+    40  # by the same estimate: 16 random hex digits have about 54, "aaaaaaaaaaaaaaaB" has 5
+)
 LONGEST_TOKEN_MINUTES = 60  # an access token cannot be called back
-LONGEST_SESSION_MINUTES = 120  # chosen: a browser that was left open is the operator's hand for that long
+LONGEST_SESSION_MINUTES = (
+    120  # chosen: a browser that was left open is the operator's hand for that long
+)
 
 # What other stacks read from the environment. Somebody who sets one believes that it holds.
 NOT_READ = {
@@ -57,7 +63,9 @@ FIXES = {
     "TOKEN_KEY_PREVIOUS": "put a random one into secrets/token_key_previous, or empty that file: then there is none",
 }
 # This host itself, and the addresses where clouds hand out credentials: no receiver of webhooks is there.
-NEVER_A_RECEIVER = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96")))
+NEVER_A_RECEIVER = tuple(
+    map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96"))
+)
 # Chosen: one subnet, by IP version. A whole private range, as in compose.dev.yaml, holds this stack's own networks.
 WIDEST_PREFIX = {4: 24, 6: 64}
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
@@ -74,7 +82,11 @@ class Finding:
 
     @property
     def fix(self) -> str:
-        return NOT_READ.get(self.key) or FIXES.get(self.key) or "correct it in .env; .env.example explains it"
+        return (
+            NOT_READ.get(self.key)
+            or FIXES.get(self.key)
+            or "correct it in .env; .env.example explains it"
+        )
 
 
 def is_repetitive(text: str) -> bool:
@@ -86,7 +98,9 @@ def entropy_bits(text: str) -> float:
     return -sum(count * math.log2(count / len(text)) for count in counts)
 
 
-def weakness(text: str, min_chars: int = MIN_PASSWORD_CHARS, min_bits: float = MIN_PASSWORD_BITS) -> str | None:
+def weakness(
+    text: str, min_chars: int = MIN_PASSWORD_CHARS, min_bits: float = MIN_PASSWORD_BITS
+) -> str | None:
     """Return why a secret is too weak, or None."""
     if not text:
         return "empty"
@@ -110,7 +124,9 @@ def _some_password(value: SecretStr, _: Mapping[str, Any]) -> str | None:
 
 
 def _sentry_dsn(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
-    is_wrong = value and not DSN.fullmatch(value.get_secret_value())  # the SDK would end the process
+    is_wrong = value and not DSN.fullmatch(
+        value.get_secret_value()
+    )  # the SDK would end the process
     return "not a DSN" if is_wrong else None
 
 
@@ -124,11 +140,19 @@ def _database_password(value: SecretStr, facts: Mapping[str, Any]) -> str | None
     text = value.get_secret_value()
     if "://" in text:
         return "a URL; only the password belongs there"
-    return "the same as DATABASE_USER" if text and text == facts.get("database_user") else weakness(text)
+    return (
+        "the same as DATABASE_USER"
+        if text and text == facts.get("database_user")
+        else weakness(text)
+    )
 
 
 def _database_host(value: str, _: Mapping[str, Any]) -> str | None:
-    return "a URL, or part of one; only the host name belongs there" if re.search(r"[/@?]", value) else None
+    return (
+        "a URL, or part of one; only the host name belongs there"
+        if re.search(r"[/@?]", value)
+        else None
+    )
 
 
 def _database_sslrootcert(value: str, facts: Mapping[str, Any]) -> str | None:
@@ -149,7 +173,11 @@ def _readable_origins(value: tuple[str, ...], facts: Mapping[str, Any]) -> str |
     if "*" in value and facts.get("cors_credentials", True):
         return "must not hold * together with CORS_CREDENTIALS: any site could act as the user"
     is_form = all(origin == "*" or ORIGIN.fullmatch(origin) for origin in value)
-    return None if is_form else "must be a list of origins such as https://app.example.org, without a path"
+    return (
+        None
+        if is_form
+        else "must be a list of origins such as https://app.example.org, without a path"
+    )
 
 
 def _cors_origins(value: tuple[str, ...], facts: Mapping[str, Any]) -> str | None:
@@ -178,10 +206,14 @@ def _outer_networks(value: str, facts: Mapping[str, Any]) -> str | None:
     if reason:
         return reason
     pairs = [(network, never) for network in _networks(value) for never in NEVER_A_RECEIVER]
-    is_inner = any(network.version == never.version and network.overlaps(never) for network, never in pairs)
+    is_inner = any(
+        network.version == never.version and network.overlaps(never) for network, never in pairs
+    )
     if is_inner:
         return "must not hold loopback or link-local addresses"
-    is_wide = any(network.prefixlen < WIDEST_PREFIX[network.version] for network in _networks(value))
+    is_wide = any(
+        network.prefixlen < WIDEST_PREFIX[network.version] for network in _networks(value)
+    )
     return "must not hold more than one subnet at once: /24, or /64 of IPv6" if is_wide else None
 
 
@@ -238,7 +270,11 @@ def not_read() -> list[Finding]:
 
 
 def _environment(value: str, _: Mapping[str, Any]) -> str | None:
-    return "development, so that weak and dangerous values are accepted" if value != "production" else None
+    return (
+        "development, so that weak and dangerous values are accepted"
+        if value != "production"
+        else None
+    )
 
 
 def _database_sslmode(value: str, facts: Mapping[str, Any]) -> str | None:
@@ -253,12 +289,20 @@ def _docs_enabled(value: object, _: Mapping[str, Any]) -> str | None:
 
 def _access_token_minutes(value: int, _: Mapping[str, Any]) -> str | None:
     is_long = value > LONGEST_TOKEN_MINUTES
-    return f"over {LONGEST_TOKEN_MINUTES}: a stolen access token is good for that long" if is_long else None
+    return (
+        f"over {LONGEST_TOKEN_MINUTES}: a stolen access token is good for that long"
+        if is_long
+        else None
+    )
 
 
 def _ops_session_max_minutes(value: int, _: Mapping[str, Any]) -> str | None:
     is_long = value > LONGEST_SESSION_MINUTES
-    return f"over {LONGEST_SESSION_MINUTES}: a browser left open is logged in for that long" if is_long else None
+    return (
+        f"over {LONGEST_SESSION_MINUTES}: a browser left open is logged in for that long"
+        if is_long
+        else None
+    )
 
 
 def _redis_password(value: SecretStr, _: Mapping[str, Any]) -> str | None:
@@ -277,12 +321,21 @@ WARNED: dict[str, Rule] = {
 
 def warnings(facts: Mapping[str, Any]) -> list[Finding]:
     """Return what is allowed and not wise among the fields of any kind of settings."""
-    reasons = {field: WARNED[field](value, facts) for field, value in facts.items() if field in WARNED}
-    return [Finding("warning", field.upper(), reason) for field, reason in reasons.items() if reason]
+    reasons = {
+        field: WARNED[field](value, facts) for field, value in facts.items() if field in WARNED
+    }
+    return [
+        Finding("warning", field.upper(), reason) for field, reason in reasons.items() if reason
+    ]
 
 
 def log_warnings(facts: Mapping[str, Any]) -> None:
     """Write each warning into the log; called once at the start of a container, before anything forks."""
     for found in warnings(facts):
-        extra = {"action": "config_warning", "key": found.key, "reason": found.reason, "fix": found.fix}
+        extra = {
+            "action": "config_warning",
+            "key": found.key,
+            "reason": found.reason,
+            "fix": found.fix,
+        }
         logger.warning("configuration: %s", found.key, extra=extra)

@@ -71,11 +71,18 @@ class Service:
         minutes: since version 15 it begins before the recovery is over, and the timeout is not for a recovery. To read
         its configuration again wakes it (CheckpointerMain in Postgres' source; seen with 17).
         """
-        is_asleep = self.is_written and not self.seen.archiver.waiting and self.seen.lag_seconds(now) > ASLEEP_SECONDS
+        is_asleep = (
+            self.is_written
+            and not self.seen.archiver.waiting
+            and self.seen.lag_seconds(now) > ASLEEP_SECONDS
+        )
         if is_asleep and now - self.woken > ASLEEP_SECONDS:  # it may have been started anew since
             self.woken = now
             postgres.ask("select pg_reload_conf()")
-            tasks.log("nothing was archived for too long: Postgres was woken", action="backup_archiving_woken")
+            tasks.log(
+                "nothing was archived for too long: Postgres was woken",
+                action="backup_archiving_woken",
+            )
 
     def schedule(self) -> float:
         """Make the archive known, then run what is due; return the seconds until the next time."""
@@ -101,7 +108,9 @@ class Service:
                 pause = step()
             except Exception as error:
                 pause = RETRY_SECONDS
-                text = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+                text = (
+                    str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+                )
                 tasks.log(f"{step.__name__}: {text}", action="backup_waits", level="WARNING")
             self.ending.wait(pause)
 
@@ -115,7 +124,9 @@ class Service:
             signal.signal(number, lambda *_: self.ending.set())
         http = server.serve(self.settings, self.newest)
         steps = [self.watch, self.schedule, *([self.ship] if self.settings.offsite else [])]
-        self.loops = [threading.Thread(target=self.repeat, args=(step,), daemon=True) for step in steps]
+        self.loops = [
+            threading.Thread(target=self.repeat, args=(step,), daemon=True) for step in steps
+        ]
         for loop in [*self.loops, threading.Thread(target=http.serve_forever, daemon=True)]:
             loop.start()
         self.ending.wait()
@@ -141,7 +152,9 @@ def _perform(task: tasks.Task) -> int:
     if task in tasks.OFF_THE_HOST:
         offsite.require()
     if records.is_running():
-        tasks.log("another task is running, and this one waits for its end", action="backup_progress")
+        tasks.log(
+            "another task is running, and this one waits for its end", action="backup_progress"
+        )
     record = tasks.perform(task, given, wait_seconds=WAIT_SECONDS)
     return 0 if record.is_well else 1
 
@@ -149,7 +162,9 @@ def _perform(task: tasks.Task) -> int:
 def main() -> int:
     """Run one command; a failure is one JSON object with `error` and `hints` on standard error."""
     parser = argparse.ArgumentParser(prog="python3 -m backup")
-    parser.add_argument("command", choices=["run", "status", "may-begin", *(task.name for task in tasks.TASKS)])
+    parser.add_argument(
+        "command", choices=["run", "status", "may-begin", *(task.name for task in tasks.TASKS)]
+    )
     command = parser.parse_args().command
     try:
         if command == "run":

@@ -44,7 +44,9 @@ def folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str,
     Raises:
         Failed: where the repository cannot be read.
     """
-    done = pgbackrest.call("repo-ls", "--output=json", f"archive/{pgbackrest.STANZA}/{path}", repository=repository)
+    done = pgbackrest.call(
+        "repo-ls", "--output=json", f"archive/{pgbackrest.STANZA}/{path}", repository=repository
+    )
     if done.code != 0:
         raise Failed(f"the archive cannot be listed: {done.reason}")
     return {name: entry for name, entry in json.loads(done.out).items() if name != "."}
@@ -65,7 +67,12 @@ def segment(path: str, entry: dict[str, object]) -> Segment | None:
     name, time = NAME.fullmatch(path.rpartition("/")[2]), entry.get("time")
     if not name:
         return None
-    return Segment(name["segment"], name["checksum"], path, float(time) if isinstance(time, int | float) else 0.0)
+    return Segment(
+        name["segment"],
+        name["checksum"],
+        path,
+        float(time) if isinstance(time, int | float) else 0.0,
+    )
 
 
 def since(name: str, identifier: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
@@ -100,7 +107,11 @@ def gaps(held: list[Segment], first: str) -> list[tuple[int, int]]:
         return []
     serving = max(held, key=lambda one: (one.archived, one.name)).name[:8]
     begins = min(one.number for one in held if one.name[:8] == serving)
-    way = [one for one in held if one.name[:8] == serving or (one.name[:8] < serving and one.number <= begins)]
+    way = [
+        one
+        for one in held
+        if one.name[:8] == serving or (one.name[:8] < serving and one.number <= begins)
+    ]
     numbers = sorted({one.number for one in way if one.number >= number(first)})
     missing = []
     expected = number(first)

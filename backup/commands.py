@@ -39,7 +39,11 @@ class Done:
     def reason(self) -> str:
         """The lines that say why it failed: those marked so, or the last ones."""
         lines = (self.out + "\n" + self.err).strip().splitlines()
-        marked = [line.strip().rstrip(":") for line in lines if "ERROR" in line or "FATAL" in line or "error:" in line]
+        marked = [
+            line.strip().rstrip(":")
+            for line in lines
+            if "ERROR" in line or "FATAL" in line or "error:" in line
+        ]
         marked += refusals(self.out + self.err)
         return "; ".join((marked or lines)[-LAST_LINES:]) or f"exit {self.code}, no output"
 
@@ -49,12 +53,25 @@ def refusals(text: str) -> list[str]:
     return [": ".join(words) for words in dict.fromkeys(REFUSAL.findall(text))]
 
 
-def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None, env: dict[str, str] | None = None) -> Done:
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    stdin: str | None = None,
+    env: dict[str, str] | None = None,
+) -> Done:
     """Run a program to its end; after `timeout` seconds it is killed and the code is 124."""
     started = time.monotonic()
     try:
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, env=env
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            env=env,
         )
     except subprocess.TimeoutExpired:
         return Done(TIMED_OUT, "", f"{argv[0]} was stopped after {timeout:.0f} s", timeout)
@@ -66,7 +83,12 @@ def follow(argv: Sequence[str], say: Callable[[str], None]) -> Done:
     started = time.monotonic()
     lines = []
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         limit = threading.Timer(FOLLOW_SECONDS, process.kill)
         limit.start()

@@ -19,7 +19,9 @@ COUNT_SECONDS = 3600.0
 SPARE_PERCENT = 15.0
 AFTER_SECONDS = 0.5
 MOST_SECONDS = 10.0  # a backup whose times lie further ahead is of a clock that was wrong
-SHIPPED_SECONDS = 120.0  # a segment that is not off the host by then is late; partner: ARCHIVE_LAG_SECONDS
+SHIPPED_SECONDS = (
+    120.0  # a segment that is not off the host by then is late; partner: ARCHIVE_LAG_SECONDS
+)
 LOOK_SECONDS = 0.2
 TABLES = (
     "select format('%I.%I', schemaname, tablename) from pg_tables"
@@ -37,7 +39,9 @@ def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
     for left in SCRATCH.glob("drill-*"):  # of a drill that was killed
         shutil.rmtree(left)
     chosen = choose(Wish(_moment(repository), repository=repository), _ignore)
-    if repository == LOCAL:  # off the host a byte that is read may cost money, and the restore compares each file, too
+    if (
+        repository == LOCAL
+    ):  # off the host a byte that is read may cost money, and the restore compares each file, too
         verification.backup_files(chosen.backup)
     recovery.check_space(chosen, SCRATCH, spare_percent=SPARE_PERCENT)
     folder = SCRATCH / f"drill-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -59,7 +63,13 @@ def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
         f" missing; {count} rows in {tables} tables, every index sound"
     )
     size = chosen.backup.database_bytes
-    return text, {"seconds": round(seconds, 1), "bytes": size, "ledger": rows, "tables": tables, "rows": count}
+    return text, {
+        "seconds": round(seconds, 1),
+        "bytes": size,
+        "ledger": rows,
+        "tables": tables,
+        "rows": count,
+    }
 
 
 def _ignore(_: str) -> None:
@@ -82,7 +92,9 @@ def _moment(repository: int) -> datetime:
     serving = held.archive.newest
     number = int(postgres.ask("select pg_walfile_name(pg_current_wal_lsn())")[0][0][:8], 16)
     if serving.number != number:
-        raise Failed(f"the repository {NAMES[repository]} has nothing yet of timeline {number}, which serves")
+        raise Failed(
+            f"the repository {NAMES[repository]} has nothing yet of timeline {number}, which serves"
+        )
     usable = held.usable(serving)
     if not usable:
         raise Failed("no backup leads to the database that serves")
@@ -113,7 +125,12 @@ def _began(held: Repository, serving: int) -> datetime:
     By this host's archive, too: off the host a segment has the time at which it was shipped, by a clock of the place.
     """
     known = [held.archive] if held.number == LOCAL else [held.archive, Repository(LOCAL).archive]
-    replaced = [one.ended(each) or 0.0 for one in known for each in one.timelines.values() if each.number != serving]
+    replaced = [
+        one.ended(each) or 0.0
+        for one in known
+        for each in one.timelines.values()
+        if each.number != serving
+    ]
     return datetime.fromtimestamp(max(replaced, default=0.0), UTC)
 
 
@@ -127,12 +144,17 @@ def compare_ledger(moment: str) -> int:
     expected = {int(row[0]) for row in postgres.ask(query)}
     if not expected:
         raise Failed(f"no row of the ledger was committed by {moment}: nothing can be compared")
-    restored = {int(row[0]) for row in postgres.ask("select id from slipway_ledger", socket=str(recovery.SOCKET))}
+    restored = {
+        int(row[0])
+        for row in postgres.ask("select id from slipway_ledger", socket=str(recovery.SOCKET))
+    }
     # What is older was pruned from the ledger that serves, and may still be in the restored one.
     restored = {one for one in restored if one >= min(expected)}
     if restored != expected:
         many, missing = len(restored - expected), len(expected - restored)
-        raise Failed(f"the ledger restored to {moment} has {many} rows too many, and {missing} are missing")
+        raise Failed(
+            f"the ledger restored to {moment} has {many} rows too many, and {missing} are missing"
+        )
     return len(expected)
 
 
@@ -151,7 +173,9 @@ def compare_tables(moment: str) -> tuple[int, int]:
     restored = _counts("count(*)", str(recovery.SOCKET))
     for table, least in needed.items():
         if restored.get(table, 0) < least:
-            raise Failed(f"{table} restored to {moment} has {restored.get(table, 0)} rows; at least {least} were there")
+            raise Failed(
+                f"{table} restored to {moment} has {restored.get(table, 0)} rows; at least {least} were there"
+            )
     return len(restored), sum(restored.values())
 
 
@@ -160,7 +184,9 @@ def _counts(what: str, socket: str) -> dict[str, int]:
     if not tables:
         raise Failed("the application's database has no table: nothing can be compared")
     parts = [f"select {number}, {what} from {table}" for number, table in enumerate(tables)]  # noqa: S608  quoted
-    rows = postgres.ask(" union all ".join(parts), database="slipway", socket=socket, seconds=COUNT_SECONDS)
+    rows = postgres.ask(
+        " union all ".join(parts), database="slipway", socket=socket, seconds=COUNT_SECONDS
+    )
     return {tables[int(number)]: int(count) for number, count in rows}
 
 

@@ -71,7 +71,9 @@ def observe() -> Snapshot:
     archiver, held = Archiver(), Archived()
     try:
         name, archived, failed, since, waiting, size = postgres.ask(ARCHIVER)[0]
-        archiver = Archiver(name, float(archived), float(failed), float(since), int(waiting), int(size))
+        archiver = Archiver(
+            name, float(archived), float(failed), float(since), int(waiting), int(size)
+        )
     except Failed as error:
         faults["archiver"] = str(error)
     try:
@@ -100,14 +102,22 @@ def _backup(settings: Settings, seen: Snapshot, now: float) -> Row:
     if "repository" in seen.faults:
         return Row("last backup", False, seen.faults["repository"])
     if not newest.last_success:
-        is_early = bool(seen.archiver.since) and now - seen.archiver.since < FIRST_SECONDS and not latest.ended
+        is_early = (
+            bool(seen.archiver.since)
+            and now - seen.archiver.since < FIRST_SECONDS
+            and not latest.ended
+        )
         return Row("last backup", is_early, f"none yet: {latest.text or 'the first is on its way'}")
     if not seen.archive.label:
         return Row("last backup", False, "the repository holds no backup of this database")
     text = f"{newest.text if newest.is_well else 'the last good one'}, {age(now - newest.last_success)} ago"
     text += f"; full {age(now - full.last_success)} ago"
     if not latest.is_well:
-        return Row("last backup", False, f"{text}; {latest.task} failed {age(now - latest.ended)} ago: {latest.text}")
+        return Row(
+            "last backup",
+            False,
+            f"{text}; {latest.task} failed {age(now - latest.ended)} ago: {latest.text}",
+        )
     is_late = now - newest.last_success > LATE * settings.backup_hours * tasks.HOUR
     is_late = is_late or now - full.last_success > LATE * settings.full_hours * tasks.HOUR
     return Row("last backup", not is_late, text)
@@ -122,7 +132,11 @@ def _archive(seen: Snapshot, now: float) -> Row:
     if one.failed > one.archived and lag > ARCHIVE_LAG_SECONDS / 4:
         return Row("archive", False, f"archiving fails since {age(lag)}; {text}")
     if seen.archive.gap:
-        return Row("archive", False, f"missing: {seen.archive.gap}; times in between cannot be restored; {text}")
+        return Row(
+            "archive",
+            False,
+            f"missing: {seen.archive.gap}; times in between cannot be restored; {text}",
+        )
     return Row("archive", lag < ARCHIVE_LAG_SECONDS, text)
 
 
@@ -136,8 +150,15 @@ def _drilled(record: Record, first: float, hours: float, now: float) -> tuple[bo
     """Return whether a drill is well, and how its last one ended; the first has time from `first` on, 0 for not yet."""
     if not record.ended:
         first = float(record.facts.get(records.BEGUN, first))  # one that runs now
-        return not first or now - first < FIRST_SECONDS, "none yet: the first comes 15 min after the first backup"
-    passed = f"the last one passed {age(now - record.last_success)} ago" if record.last_success else "none ever passed"
+        return (
+            not first or now - first < FIRST_SECONDS,
+            "none yet: the first comes 15 min after the first backup",
+        )
+    passed = (
+        f"the last one passed {age(now - record.last_success)} ago"
+        if record.last_success
+        else "none ever passed"
+    )
     if not record.is_well:
         return False, f"failed {age(now - record.ended)} ago: {record.text}; {passed}"
     is_late = now - record.last_success > LATE * hours * tasks.HOUR
@@ -146,7 +167,11 @@ def _drilled(record: Record, first: float, hours: float, now: float) -> tuple[bo
 
 def _disk(seen: Snapshot) -> Row:
     percent = 100 * seen.backups_free
-    return Row("disk backups", percent >= DISK_PERCENT_LOW, f"{percent:.0f} % free on the volume of the backups")
+    return Row(
+        "disk backups",
+        percent >= DISK_PERCENT_LOW,
+        f"{percent:.0f} % free on the volume of the backups",
+    )
 
 
 def offsite_lag_seconds(now: float) -> float:
@@ -173,9 +198,15 @@ def _offsite(settings: Settings, now: float) -> Row:
         is_well = lag < ARCHIVE_LAG_SECONDS and is_drilled
         return Row("off-host", is_well, f"shipping fails: {shipping.text or 'not begun'}; {text}")
     if latest.ended and not latest.is_well:
-        return Row("off-host", False, f"{latest.task} failed {age(now - latest.ended)} ago: {latest.text}; {text}")
+        return Row(
+            "off-host",
+            False,
+            f"{latest.task} failed {age(now - latest.ended)} ago: {latest.text}; {text}",
+        )
     if tasks.is_gap_offsite():
-        return Row("off-host", False, f"missing: segments before {shipping.facts['after_gap']}; {text}")
+        return Row(
+            "off-host", False, f"missing: segments before {shipping.facts['after_gap']}; {text}"
+        )
     is_late = now - newest > LATE * settings.backup_hours * tasks.HOUR
     is_late = is_late or now - made[0].last_success > LATE * settings.full_hours * tasks.HOUR
     return Row("off-host", lag < ARCHIVE_LAG_SECONDS and not is_late and is_drilled, text)

@@ -49,7 +49,10 @@ def load() -> Offsite | None:
     kind = os.environ.get("OFFSITE_TYPE", "")
     if not kind:
         return None
-    given = {name: os.environ.get(f"OFFSITE_{name}", "") for name in ("HOST", "PORT", "USER", "PATH", "FINGERPRINT")}
+    given = {
+        name: os.environ.get(f"OFFSITE_{name}", "")
+        for name in ("HOST", "PORT", "USER", "PATH", "FINGERPRINT")
+    }
     given |= {name: os.environ.get(f"OFFSITE_{name}", "") for name in ("BUCKET", "REGION")}
     faults = [f"OFFSITE_{name} is empty" for name in NEEDED.get(kind, ()) if not given[name]]
     if kind not in NEEDED:
@@ -78,7 +81,10 @@ def require() -> Offsite:
     """
     given = load()
     if not given:
-        raise Failed("OFFSITE_TYPE is empty: no repository off the host is known", ["set the keys OFFSITE_ in .env"])
+        raise Failed(
+            "OFFSITE_TYPE is empty: no repository off the host is known",
+            ["set the keys OFFSITE_ in .env"],
+        )
     return given
 
 
@@ -96,7 +102,9 @@ def hexadecimal(fingerprint: str) -> str:
 
 
 def _refuse() -> str:
-    raise Failed("OFFSITE_FINGERPRINT is not of the form SHA256:...", ["ssh-keyscan HOST | ssh-keygen -lf -"])
+    raise Failed(
+        "OFFSITE_FINGERPRINT is not of the form SHA256:...", ["ssh-keyscan HOST | ssh-keygen -lf -"]
+    )
 
 
 def configuration(given: Offsite, secret: str) -> str:
@@ -104,7 +112,11 @@ def configuration(given: Offsite, secret: str) -> str:
 
     Options of the section `main` go before those of the section `global` in postgres/pgbackrest.conf.
     """
-    lines = {"repo1-type": given.kind, "repo1-path": given.path, "archive-timeout": str(ARCHIVE_SECONDS)}
+    lines = {
+        "repo1-type": given.kind,
+        "repo1-path": given.path,
+        "archive-timeout": str(ARCHIVE_SECONDS),
+    }
     if given.kind == "sftp":
         lines |= {
             "repo1-sftp-host": given.host,
@@ -137,7 +149,10 @@ def configure(given: Offsite, folder: Path = FOLDER) -> None:
     """Write that configuration, readable for this user alone."""
     folder.mkdir(mode=0o700, exist_ok=True)
     text = configuration(given, SECRET.read_text(encoding="utf-8").strip())
-    for name, content in (("offsite.conf", text), ("installation.conf", INSTALLATION.read_text(encoding="utf-8"))):
+    for name, content in (
+        ("offsite.conf", text),
+        ("installation.conf", INSTALLATION.read_text(encoding="utf-8")),
+    ):
         # By a rename: a command that reads it meanwhile finds the one or the other, and whole. pgBackRest reads *.conf.
         draft = folder / f"{name}.{os.getpid()}"
         draft.touch(mode=0o600)

@@ -36,7 +36,9 @@ class Backup:
     has_error: bool
 
 
-def call(command: str, *words: str, repository: int = LOCAL, seconds: float = SHORT_SECONDS) -> Done:
+def call(
+    command: str, *words: str, repository: int = LOCAL, seconds: float = SHORT_SECONDS
+) -> Done:
     """Run a command of pgBackRest, with options and arguments, on one repository."""
     return run(argv(command, *words, repository=repository), timeout=seconds)
 
@@ -61,7 +63,9 @@ def create_stanza(repository: int = LOCAL) -> None:
     if done.code != 0 and repository == LOCAL and _is_of_the_version_before():
         done, command = call("stanza-upgrade"), "stanza-upgrade"
     if done.code != 0:
-        raise Failed(f"pgbackrest {command}: {done.reason}", ["docs/runbook.md#archive-not-progressing"])
+        raise Failed(
+            f"pgbackrest {command}: {done.reason}", ["docs/runbook.md#archive-not-progressing"]
+        )
 
 
 def _is_of_the_version_before() -> bool:
@@ -134,8 +138,12 @@ def fault(known: dict[str, Any]) -> str:
     """Return in one line why `pgbackrest info` could not read a repository."""
     # The repository's own status has the reason; that of all of them says "other". Below the first line are retries, or
     # all of a request and its answer.
-    told = [one["status"]["message"] for one in known.get("repo", [])] or [known["status"]["message"]]
-    return "; ".join(line for text in told for line in (text.partition("\n")[0].rstrip(":"), *refusals(text)))
+    told = [one["status"]["message"] for one in known.get("repo", [])] or [
+        known["status"]["message"]
+    ]
+    return "; ".join(
+        line for text in told for line in (text.partition("\n")[0].rstrip(":"), *refusals(text))
+    )
 
 
 def backups(repository: int = LOCAL) -> list[Backup]:

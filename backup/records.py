@@ -37,7 +37,9 @@ def read(task: str, folder: Path = FOLDER) -> Record:
     while BEGUN in record.facts and not is_running(folder):
         again = _load(task, folder)
         if again == record:
-            return replace(record, ended=float(record.facts[BEGUN]), is_well=False, text="it was cut off")
+            return replace(
+                record, ended=float(record.facts[BEGUN]), is_well=False, text="it was cut off"
+            )
         record = again  # it ended while the lock was looked at
     return record
 
@@ -46,7 +48,12 @@ def _load(task: str, folder: Path) -> Record:
     try:
         record = Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
         begun = float(record.facts.get(BEGUN, 0))
-    except (OSError, ValueError, TypeError, AttributeError):  # missing evidence counts as a failure: "never"
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # missing evidence counts as a failure: "never"
         return Record(task)
     if max(record.ended, record.last_success, begun) > time.time() + CLOCK_SECONDS:
         return Record(task)  # of a clock that was ahead: else nothing would be due until then
@@ -90,7 +97,8 @@ def running(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Ite
                     file.seek(0)
                     holder = file.read().strip() or "another task"
                     raise Failed(
-                        f"{holder} is running", ["wait for its end; `docker compose restart backup` ends what hangs"]
+                        f"{holder} is running",
+                        ["wait for its end; `docker compose restart backup` ends what hangs"],
                     ) from None
                 time.sleep(0.2)
         file.truncate(0)

@@ -29,10 +29,16 @@ class Metrics:
         """Yield the families; times in seconds, sizes in bytes."""
         seen, now = self.newest(), time.time()
         success = GaugeMetricFamily(
-            "slipway_task_last_success_timestamp_seconds", "End of a task's last success; 0: never", labels=["task"]
+            "slipway_task_last_success_timestamp_seconds",
+            "End of a task's last success; 0: never",
+            labels=["task"],
         )
-        well = GaugeMetricFamily("slipway_task_well", "1 where a task's last run succeeded", labels=["task"])
-        duration = GaugeMetricFamily("slipway_task_duration_seconds", "How long its last run took", labels=["task"])
+        well = GaugeMetricFamily(
+            "slipway_task_well", "1 where a task's last run succeeded", labels=["task"]
+        )
+        duration = GaugeMetricFamily(
+            "slipway_task_duration_seconds", "How long its last run took", labels=["task"]
+        )
         for task in tasks.TASKS:
             record = records.read(task.name)
             success.add_metric([task.name], record.last_success)
@@ -42,26 +48,42 @@ class Metrics:
         if "archiver" not in seen.faults:
             one = seen.archiver
             for name, text, value in (
-                ("slipway_archive_lag_seconds", "Age of the newest segment in the archive", seen.lag_seconds(now)),
-                ("slipway_archive_waiting_segments", "Segments that wait to be archived", one.waiting),
+                (
+                    "slipway_archive_lag_seconds",
+                    "Age of the newest segment in the archive",
+                    seen.lag_seconds(now),
+                ),
+                (
+                    "slipway_archive_waiting_segments",
+                    "Segments that wait to be archived",
+                    one.waiting,
+                ),
                 ("slipway_wal_bytes", "Size of pg_wal", one.wal_bytes),
             ):
                 yield GaugeMetricFamily(name, text, value)
         if self.settings.offsite:
             lag = observation.offsite_lag_seconds(now)
-            yield GaugeMetricFamily("slipway_offsite_lag_seconds", "Age of the newest segment off the host", lag)
+            yield GaugeMetricFamily(
+                "slipway_offsite_lag_seconds", "Age of the newest segment off the host", lag
+            )
             waiting = float(records.read("shipping").facts.get("waiting", 0))
-            yield GaugeMetricFamily("slipway_offsite_waiting_segments", "Segments that wait to be shipped", waiting)
+            yield GaugeMetricFamily(
+                "slipway_offsite_waiting_segments", "Segments that wait to be shipped", waiting
+            )
         row_well = GaugeMetricFamily(
             "slipway_backup_status_well", "1 where a line of status.sh is well", labels=["row"]
         )
         for row in observation.rows(self.settings, seen, now):
             row_well.add_metric([row.name], float(row.is_well))
         yield row_well
-        yield GaugeMetricFamily("slipway_backups_free_ratio", "Free part of the backups' volume", seen.backups_free)
+        yield GaugeMetricFamily(
+            "slipway_backups_free_ratio", "Free part of the backups' volume", seen.backups_free
+        )
         usage = shutil.disk_usage(directories.DATA)
         free = usage.free / usage.total
-        yield GaugeMetricFamily("slipway_postgres_free_ratio", "Free part of Postgres' volume", free)
+        yield GaugeMetricFamily(
+            "slipway_postgres_free_ratio", "Free part of Postgres' volume", free
+        )
 
 
 def serve(settings: Settings, newest: Callable[[], Snapshot]) -> ThreadingHTTPServer:

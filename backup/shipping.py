@@ -67,7 +67,9 @@ class Shipper:
             self.position = None
             if before.is_well or not before.ended:
                 tasks.log(f"off the host: {failed}", action="backup_shipping_failed", level="ERROR")
-            records.write(Record(TASK, started, 0.0, False, str(failed), before.last_success, before.facts))
+            records.write(
+                Record(TASK, started, 0.0, False, str(failed), before.last_success, before.facts)
+            )
             return False
         if not before.is_well:
             tasks.log("off the host: it goes on", action="backup_shipping_resumed")
@@ -86,7 +88,11 @@ class Shipper:
                 return
             self._copy(segment.name, segment.checksum)
             timeline = segment.name[:8]
-            keep(position.segments.get(timeline) or max(position.segments.values()), segment, len(waiting) - number)
+            keep(
+                position.segments.get(timeline) or max(position.segments.values()),
+                segment,
+                len(waiting) - number,
+            )
             position.segments[timeline] = segment.name
 
     def _copy(self, name: str, checksum: str = "") -> None:
@@ -97,10 +103,15 @@ class Shipper:
         if done.code != 0:
             raise Failed(f"{name} cannot be read from the local repository: {done.reason}")
         # (!) Pushing makes a checksum of its own: a damaged segment would look whole off the host.
-        if checksum and hashlib.sha1(draft.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
+        if (
+            checksum
+            and hashlib.sha1(draft.read_bytes(), usedforsecurity=False).hexdigest() != checksum
+        ):
             raise Failed(f"{name} in the local repository differs from its checksum")
         # (!) Without the limit of the local queue: above it archive-push drops a segment and reports success.
-        done = pgbackrest.call("archive-push", "--reset-archive-push-queue-max", str(draft), repository=OFFSITE)
+        done = pgbackrest.call(
+            "archive-push", "--reset-archive-push-queue-max", str(draft), repository=OFFSITE
+        )
         draft.unlink()
         if done.code != 0:
             raise Failed(f"{name} cannot be pushed: {done.reason}")
@@ -119,7 +130,10 @@ def begin() -> Position:
         if identity(there) not in [(one["system-id"], one["version"]) for one in here["db"]]:
             raise Failed(
                 f"the repository off the host is of another database, of system {identity(there)[0]}",
-                ["./scripts/restore.sh --repo offsite takes that one back", "or name an empty OFFSITE_PATH in .env"],
+                [
+                    "./scripts/restore.sh --repo offsite takes that one back",
+                    "or name an empty OFFSITE_PATH in .env",
+                ],
             )
         done = pgbackrest.call("stanza-upgrade", repository=OFFSITE)
         if done.code != 0:
@@ -130,7 +144,11 @@ def begin() -> Position:
     adopt(there["backup"])
     mine = here["archive"][-1]
     # (!) By the database's place in that repository: after an upgrade the two need not have the same names.
-    ours = [one for one in there["archive"] if one["database"]["id"] == there["db"][-1]["id"] and one["max"]]
+    ours = [
+        one
+        for one in there["archive"]
+        if one["database"]["id"] == there["db"][-1]["id"] and one["max"]
+    ]
     if not ours:
         # The first time it begins with the newest: no backup off the host needs older ones, or it has to be a new one.
         if there["backup"]:
@@ -139,7 +157,9 @@ def begin() -> Position:
         newest = before(mine["max"])
         return Position(mine["id"], {newest[:8]: newest})
     held = archive.folder(ours[-1]["id"], OFFSITE)
-    return Position(mine["id"], newest_of(held, ours[-1]["id"]), set(filter(HISTORY.fullmatch, held)))
+    return Position(
+        mine["id"], newest_of(held, ours[-1]["id"]), set(filter(HISTORY.fullmatch, held))
+    )
 
 
 def open_place() -> dict[str, Any]:
@@ -166,7 +186,10 @@ def newest_of(held: dict[str, dict[str, object]], folder: str) -> dict[str, str]
     for log in sorted(filter(LOG.fullmatch, held), reverse=True):
         if log[:8] in newest:
             continue
-        found = [archive.segment(path, entry) for path, entry in archive.folder(f"{folder}/{log}", OFFSITE).items()]
+        found = [
+            archive.segment(path, entry)
+            for path, entry in archive.folder(f"{folder}/{log}", OFFSITE).items()
+        ]
         newest |= {log[:8]: max(one.name for one in found if one)} if any(found) else {}
     return newest
 
@@ -246,7 +269,9 @@ def keep(last: str, shipped: Segment, waiting: int) -> None:
     """Record a segment that arrived. One that does not follow the last leaves a gap, which the next backup ends."""
     facts = records.read(TASK).facts
     follows = archive.number(last) + 1
-    is_next = shipped.number == follows if last[:8] == shipped.name[:8] else shipped.number <= follows
+    is_next = (
+        shipped.number == follows if last[:8] == shipped.name[:8] else shipped.number <= follows
+    )
     facts = {
         "segment": shipped.name,
         "archived": shipped.archived,

@@ -41,7 +41,9 @@ def perform(task: Task, settings: Settings, *, wait_seconds: float = 0) -> Recor
         started = time.time()
         before = records.read(task.name)
         # What is killed leaves this, and then reads as failed.
-        records.write(replace(before, task=task.name, facts={**before.facts, records.BEGUN: started}))
+        records.write(
+            replace(before, task=task.name, facts={**before.facts, records.BEGUN: started})
+        )
         log(f"{task.name} begins", action="backup_task_started", task=task.name)
         try:
             text, facts = task.run(settings)
@@ -62,7 +64,12 @@ def perform(task: Task, settings: Settings, *, wait_seconds: float = 0) -> Recor
 
 def log(message: str, *, action: str, level: str = "INFO", **fields: object) -> None:
     """Write one line of JSON, as every service of the stack does."""
-    line = {"timestamp": datetime.now(UTC).isoformat(), "level": level, "service": "backup", "message": message}
+    line = {
+        "timestamp": datetime.now(UTC).isoformat(),
+        "level": level,
+        "service": "backup",
+        "message": message,
+    }
     sys.stdout.write(json.dumps({**line, "action": action, **fields}) + "\n")
     sys.stdout.flush()
 
@@ -81,8 +88,14 @@ def _back_up(kind: str, repository: int = pgbackrest.LOCAL) -> Callable[[Setting
         left = _expire(settings, repository)
         made = pgbackrest.backups(repository)[-1]
         seconds = (made.stopped - made.started).total_seconds()
-        text = f"{made.kind} {made.label}, {made.database_bytes / 1e6:.0f} MB in {seconds:.0f} s{left}"
-        facts = {"label": made.label, "bytes": made.database_bytes, "repository_bytes": made.repository_bytes}
+        text = (
+            f"{made.kind} {made.label}, {made.database_bytes / 1e6:.0f} MB in {seconds:.0f} s{left}"
+        )
+        facts = {
+            "label": made.label,
+            "bytes": made.database_bytes,
+            "repository_bytes": made.repository_bytes,
+        }
         return text, {**facts, "wal_start": made.wal_start}
 
     return run
@@ -119,7 +132,12 @@ def _is_incremental_due(settings: Settings, now: float) -> bool:
     record = records.read("incremental")
     is_failed = bool(record.ended) and not record.is_well and record.ended > newest
     held = _held()
-    return now - newest >= settings.backup_hours * HOUR or is_failed or bool(held.gap) or held.is_replaced
+    return (
+        now - newest >= settings.backup_hours * HOUR
+        or is_failed
+        or bool(held.gap)
+        or held.is_replaced
+    )
 
 
 def _is_shipped(settings: Settings) -> bool:
@@ -148,7 +166,10 @@ def _is_offsite_due(kind: str) -> Callable[[Settings, float], bool]:
 def is_gap_offsite() -> bool:
     """Whether segments are missing off the host that no backup there has made up for."""
     gap = str(records.read("shipping").facts.get("after_gap", ""))
-    made = [records.read(name).facts.get("wal_start", "") for name in ("offsite-full", "offsite-incremental")]
+    made = [
+        records.read(name).facts.get("wal_start", "")
+        for name in ("offsite-full", "offsite-incremental")
+    ]
     return gap > max(map(str, made))
 
 
@@ -185,7 +206,9 @@ def look() -> Archived:
         return seen
     held = archive.since(made[-1].wal_start, made[-1].archive)
     missing = archive.gaps(held, made[-1].wal_start)
-    gap = ", ".join(f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing)
+    gap = ", ".join(
+        f"{last - first + 1} segments after the backup {made[-1].label}" for first, last in missing
+    )
     newest = max(held, key=lambda one: (one.archived, one.name), default=None)
     is_replaced = newest is not None and newest.name[:8] > made[-1].wal_start[:8]
     seen = Archived(made[-1].label, newest.archived if newest else 0.0, gap, is_replaced)
@@ -223,7 +246,9 @@ def _is_offsite_drill_due(settings: Settings, now: float) -> bool:
         return now - first >= FIRST_DRILL_SECONDS
     if record.is_well:
         return now - record.last_success >= settings.offsite_drill_hours * HOUR
-    newest = max(records.read(name).last_success for name in ("offsite-full", "offsite-incremental"))
+    newest = max(
+        records.read(name).last_success for name in ("offsite-full", "offsite-incremental")
+    )
     is_soon = records.BEGUN in record.facts or newest > record.ended
     return now - record.ended >= (RETRY_SECONDS if is_soon else DEAR_RETRY_SECONDS)
 
@@ -236,7 +261,9 @@ FULL = Task("full", _back_up("full"), _is_full_due)
 INCREMENTAL = Task("incremental", _back_up("incr"), _is_incremental_due)
 DRILL = Task("drill", _drill(), _is_drill_due)
 OFFSITE_FULL = Task("offsite-full", _back_up("full", pgbackrest.OFFSITE), _is_offsite_due("full"))
-OFFSITE_INCREMENTAL = Task("offsite-incremental", _back_up("incr", pgbackrest.OFFSITE), _is_offsite_due("incr"))
+OFFSITE_INCREMENTAL = Task(
+    "offsite-incremental", _back_up("incr", pgbackrest.OFFSITE), _is_offsite_due("incr")
+)
 OFFSITE_DRILL = Task("offsite-drill", _drill(pgbackrest.OFFSITE), _is_offsite_drill_due)
 OFF_THE_HOST = [OFFSITE_FULL, OFFSITE_INCREMENTAL, OFFSITE_DRILL]
 TASKS = [FULL, INCREMENTAL, OFFSITE_FULL, OFFSITE_INCREMENTAL, DRILL, OFFSITE_DRILL]

@@ -63,7 +63,11 @@ class MailTaker:
     """What aiosmtpd calls with each mail."""
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        content = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
+        content = (
+            envelope.content
+            if isinstance(envelope.content, bytes)
+            else (envelope.content or "").encode()
+        )
         message = BytesParser(policy=email.policy.default).parsebytes(content)
         text = message.get_body(("plain", "html"))
         mails.append(
@@ -114,6 +118,8 @@ async def main() -> None:
 
 if __name__ == "__main__":
     if os.environ.get("ENVIRONMENT") != "development":
-        sys.stderr.write("error: the sink shows everything to everybody and is for ENVIRONMENT=development alone\n")
+        sys.stderr.write(
+            "error: the sink shows everything to everybody and is for ENVIRONMENT=development alone\n"
+        )
         sys.exit(EX_CONFIG)
     asyncio.run(main())

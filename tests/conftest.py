@@ -8,7 +8,11 @@ from hypothesis import HealthCheck, settings
 
 # The same examples in every run, and no limit of time on any: what fails here, fails again, on a busy machine too.
 settings.register_profile(
-    "same", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "same",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("same")
 PARTS = ("drill", "stack", "docker")
@@ -43,9 +47,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
     for figure in figures:
         terminalreporter.write_line(f"measured: {figure}")
-    times = ", ".join(f"{name} {seconds[name]:.0f} s" for name in ("unit", "docker", "stack", "drill") if seconds[name])
+    times = ", ".join(
+        f"{name} {seconds[name]:.0f} s"
+        for name in ("unit", "docker", "stack", "drill")
+        if seconds[name]
+    )
     terminalreporter.write_line(f"time of each part: {times}")
     if exitstatus == 0:
-        terminalreporter.write_line("next: ./scripts/up.sh brings the stack up; docs/runbook.md is for when it burns")
+        terminalreporter.write_line(
+            "next: ./scripts/up.sh brings the stack up; docs/runbook.md is for when it burns"
+        )
     else:
         terminalreporter.write_line("next: run one test again with ./scripts/test.sh -k NAME -x")

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Answer = Callable[["Received"], int]
-TOLERANCE_SECONDS = 300  # the specification's example: an older timestamp is a replay by an attacker
+TOLERANCE_SECONDS = (
+    300  # the specification's example: an older timestamp is a replay by an attacker
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Received:
         expected = hmac.new(base64.b64decode(encoded), signed.encode(), hashlib.sha256).digest()
         given = [part.split(",", 1) for part in self.headers["webhook-signature"].split(" ")]
         return prefix == "whsec" and any(
-            version == "v1" and hmac.compare_digest(base64.b64decode(text), expected) for version, text in given
+            version == "v1" and hmac.compare_digest(base64.b64decode(text), expected)
+            for version, text in given
         )
 
 
@@ -71,7 +74,11 @@ class Receiver:
 
     def delivered(self, path: str = "") -> list[Received]:
         """Return what was answered with success, in order."""
-        return [one for one in self.received if 200 <= one.answer < 300 and one.headers[":path"].endswith(path)]
+        return [
+            one
+            for one in self.received
+            if 200 <= one.answer < 300 and one.headers[":path"].endswith(path)
+        ]
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         receiver = self
@@ -79,7 +86,9 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()} | {":path": self.path}
+                headers = {name.lower(): value for name, value in self.headers.items()} | {
+                    ":path": self.path
+                }
                 status = receiver.answer(Received(headers, body))
                 receiver.received.append(Received(headers, body, status))
                 self.send_response(status)

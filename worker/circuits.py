@@ -12,12 +12,16 @@ from prometheus_client import Counter, Gauge
 
 logger = logging.getLogger(__name__)
 
-FAILURES_TO_OPEN = 5  # in a row; chosen: one lost packet or one restart of the receiver does not reach it
+FAILURES_TO_OPEN = (
+    5  # in a row; chosen: one lost packet or one restart of the receiver does not reach it
+)
 OPEN_SECONDS = 60.0  # then one attempt is let through; its answer closes the circuit, its failure opens it again
 FORGET_SECONDS = 3600.0  # a host that nobody asked for so long is one that nobody waits for
 
 # Without the host as a label: the hosts are the users' to choose, and without number.
-OPENED = Counter("slipway_webhook_circuit_opened_total", "Circuits opened: a host gave no answer several times.")
+OPENED = Counter(
+    "slipway_webhook_circuit_opened_total", "Circuits opened: a host gave no answer several times."
+)
 OPEN = Gauge("slipway_webhook_circuits_open", "Hosts that are left alone at the moment.")
 
 
@@ -59,7 +63,9 @@ class Circuits:
         circuit.failures += 1
         circuit.open_until = self._clock() + OPEN_SECONDS
         forgotten = self._clock() - FORGET_SECONDS
-        self._failing = {name: known for name, known in self._failing.items() if known.open_until > forgotten}
+        self._failing = {
+            name: known for name, known in self._failing.items() if known.open_until > forgotten
+        }
         if circuit.failures == FAILURES_TO_OPEN:
             OPENED.inc()
             self._count_open()

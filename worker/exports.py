@@ -30,7 +30,9 @@ FORMULA_STARTS = (
 )  # spreadsheets run a cell that begins so (OWASP, CSV injection)
 # A job that ended its worker on every attempt cannot say so itself. An export is committed with its job, so that one
 # without a job that could run has none any more; chosen as the time between two looks.
-EXPIRED_AT_ONCE = 20  # exports: a file of 5 MB is 20 rows, so that a transaction deletes a few hundred
+EXPIRED_AT_ONCE = (
+    20  # exports: a file of 5 MB is 20 rows, so that a transaction deletes a few hundred
+)
 FAILED_AFTER = timedelta(minutes=5)
 FORGET_AFTER = timedelta(days=30)  # until then an expired export answers 410, afterwards 404
 NO_JOB_LEFT = text(
@@ -56,10 +58,15 @@ async def write_export(database: Database, export_id: UUID, keep: timedelta) -> 
     """Write the file and mark it finished, in one transaction; a finished one is left alone."""
     async with database.transaction() as connection:
         # The row lock makes a second delivery of the same job wait here, and then see the result.
-        chosen = select(Export.owner_id, Export.status).where(Export.id == export_id).with_for_update()
+        chosen = (
+            select(Export.owner_id, Export.status).where(Export.id == export_id).with_for_update()
+        )
         export = (await connection.execute(chosen)).one_or_none()
         if export is None or export.status in (Status.FINISHED, Status.EXPIRED):
-            logger.info("export needs no work", extra={"action": "export_skipped", "export_id": str(export_id)})
+            logger.info(
+                "export needs no work",
+                extra={"action": "export_skipped", "export_id": str(export_id)},
+            )
             return
         await connection.execute(delete(ExportChunk).where(ExportChunk.export_id == export_id))
         row_count, size_bytes = await _write_chunks(connection, export_id, export.owner_id)
@@ -97,27 +104,42 @@ async def expire_exports(database: Database) -> None:
     now = func.now()
     async with database.transaction() as connection:
         stuck = Export.status == Status.PENDING, Export.created_at < now - FAILED_AFTER, NO_JOB_LEFT
-        failed = await connection.execute(update(Export).where(*stuck).values(status=Status.FAILED.value))
+        failed = await connection.execute(
+            update(Export).where(*stuck).values(status=Status.FAILED.value)
+        )
         over_status = Export.status.in_((Status.EXPIRED, Status.FAILED))
-        await connection.execute(delete(Export).where(over_status, Export.created_at < now - FORGET_AFTER))
+        await connection.execute(
+            delete(Export).where(over_status, Export.created_at < now - FORGET_AFTER)
+        )
     expired, deleted = 0, EXPIRED_AT_ONCE
     while deleted == EXPIRED_AT_ONCE:
         deleted = await _expire_some(database)
         expired += deleted
-    logger.info("exports expired", extra={"action": "exports_expired", "expired": expired, "failed": failed.rowcount})
+    logger.info(
+        "exports expired",
+        extra={"action": "exports_expired", "expired": expired, "failed": failed.rowcount},
+    )
 
 
 async def _expire_some(database: Database) -> int:
     """Delete the files of some exports, in a transaction far below the statement's time limit; return how many."""
     over = select(Export.id).where(Export.status == Status.FINISHED, Export.expires_at < func.now())
     async with database.transaction() as connection:
-        chosen = (await connection.execute(over.limit(EXPIRED_AT_ONCE).with_for_update())).scalars().all()
+        chosen = (
+            (await connection.execute(over.limit(EXPIRED_AT_ONCE).with_for_update()))
+            .scalars()
+            .all()
+        )
         await connection.execute(delete(ExportChunk).where(ExportChunk.export_id.in_(chosen)))
-        await connection.execute(update(Export).where(Export.id.in_(chosen)).values(status=Status.EXPIRED.value))
+        await connection.execute(
+            update(Export).where(Export.id.in_(chosen)).values(status=Status.EXPIRED.value)
+        )
     return len(chosen)
 
 
-async def _write_chunks(connection: AsyncConnection, export_id: UUID, owner_id: UUID) -> tuple[int, int]:
+async def _write_chunks(
+    connection: AsyncConnection, export_id: UUID, owner_id: UUID
+) -> tuple[int, int]:
     """Store the file piece by piece; return its rows and bytes."""
     row_count, size_bytes, seq = 0, 0, 0
     buffer = csv_lines([[column.key for column in COLUMNS]])
@@ -133,7 +155,9 @@ async def _write_chunks(connection: AsyncConnection, export_id: UUID, owner_id: 
 
 
 async def _batches(connection: AsyncConnection, owner_id: UUID) -> AsyncGenerator[list[Any]]:
-    statement = select(*COLUMNS).where(Item.owner_id == owner_id).order_by(Item.id).limit(BATCH_ROWS)
+    statement = (
+        select(*COLUMNS).where(Item.owner_id == owner_id).order_by(Item.id).limit(BATCH_ROWS)
+    )
     rows = (await connection.execute(statement)).all()
     while rows:
         yield list(rows)
@@ -143,4 +167,6 @@ async def _batches(connection: AsyncConnection, owner_id: UUID) -> AsyncGenerato
 
 
 async def _store(connection: AsyncConnection, export_id: UUID, seq: int, content: bytes) -> None:
-    await connection.execute(insert(ExportChunk).values(export_id=export_id, seq=seq, content=content))
+    await connection.execute(
+        insert(ExportChunk).values(export_id=export_id, seq=seq, content=content)
+    )

@@ -10,7 +10,9 @@ BEAT_SECONDS = 3.0
 # A process whose loop is blocked for so long ends itself (worker/loop.py). Below STALLED_SECONDS (worker/stalled.py),
 # so that it is gone before its jobs are given to another.
 STUCK_SECONDS = 15.0
-MAX_AGE_SECONDS = 20.0  # above STUCK_SECONDS: what is stuck is replaced before it is called unhealthy
+MAX_AGE_SECONDS = (
+    20.0  # above STUCK_SECONDS: what is stuck is replaced before it is called unhealthy
+)
 
 
 def heartbeat_file(process: int) -> Path:

@@ -14,11 +14,17 @@ OVER = (
     select(IdempotencyKey.user_id, IdempotencyKey.route, IdempotencyKey.key)
     .where(IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOURS} hours'"))
     .limit(BATCH_ROWS)
-    .with_for_update(skip_locked=True)  # a request that is just taking a key over keeps it, and nobody waits
+    .with_for_update(
+        skip_locked=True
+    )  # a request that is just taking a key over keeps it, and nobody waits
 )
-PRUNE = delete(IdempotencyKey).where(tuple_(IdempotencyKey.user_id, IdempotencyKey.route, IdempotencyKey.key).in_(OVER))
+PRUNE = delete(IdempotencyKey).where(
+    tuple_(IdempotencyKey.user_id, IdempotencyKey.route, IdempotencyKey.key).in_(OVER)
+)
 
 
 async def prune_keys(database: Database) -> None:
     pruned = await delete_in_batches(database, PRUNE)
-    logger.info("idempotency keys pruned", extra={"action": "idempotency_keys_pruned", "pruned": pruned})
+    logger.info(
+        "idempotency keys pruned", extra={"action": "idempotency_keys_pruned", "pruned": pruned}
+    )

@@ -45,7 +45,11 @@ METRICS_CONNECTIONS = 1  # of its own, so that the queue is counted while every 
 MEMORY_SHARE = 0.8
 IDLE_SHARE = 0.9  # of a process's own: an idle one above it would be replaced after a few jobs
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
-DATABASE_ERRORS = (psycopg.Error, procrastinate.exceptions.ConnectorException, sqlalchemy.exc.SQLAlchemyError)
+DATABASE_ERRORS = (
+    psycopg.Error,
+    procrastinate.exceptions.ConnectorException,
+    sqlalchemy.exc.SQLAlchemyError,
+)
 
 
 class WorkerLoop:
@@ -54,12 +58,16 @@ class WorkerLoop:
     def __init__(self, settings: WorkerSettings, process: int) -> None:
         self.settings = settings
         self.heartbeat_file = heartbeat_file(process)
-        self.database = Database(settings, pool_size=settings.worker_concurrency + METRICS_CONNECTIONS)
+        self.database = Database(
+            settings, pool_size=settings.worker_concurrency + METRICS_CONNECTIONS
+        )
         self.process = process
         self.memory_bytes = share_bytes(memory_limit_bytes(), settings.worker_processes)
         self.worker: Worker | None = None
         self.stopping = asyncio.Event()
-        self.is_signalled = False  # a drain for memory is none: the first signal after it lets the jobs end, too
+        self.is_signalled = (
+            False  # a drain for memory is none: the first signal after it lets the jobs end, too
+        )
         sender = Sender(Rules.of(settings), Circuits())
         self.deliveries = webhooks.Deliveries(self.database, sender, self.stopping)
 
@@ -72,7 +80,8 @@ class WorkerLoop:
         tasks = [
             asyncio.create_task(every(BEAT_SECONDS, self._beat), name="beat"),
             asyncio.create_task(
-                every(metrics.LOOK_SECONDS, lambda: collector.look(self.database, OWN_QUEUES)), name="look"
+                every(metrics.LOOK_SECONDS, lambda: collector.look(self.database, OWN_QUEUES)),
+                name="look",
             ),
         ]
         self._check_memory()
@@ -80,7 +89,10 @@ class WorkerLoop:
         if self.settings.webhook_allowed_networks:
             logger.warning(
                 "webhooks may be sent to networks that are not public",
-                extra={"action": "webhook_networks_opened", "networks": self.settings.webhook_allowed_networks},
+                extra={
+                    "action": "webhook_networks_opened",
+                    "networks": self.settings.webhook_allowed_networks,
+                },
             )
         try:
             while not self.stopping.is_set():
@@ -106,7 +118,11 @@ class WorkerLoop:
         if self.memory_bytes and used > self.memory_bytes and not self.stopping.is_set():
             logger.warning(
                 "over its share of memory, another process takes its place",
-                extra={"action": "worker_over_memory", "bytes": used, "share_bytes": self.memory_bytes},
+                extra={
+                    "action": "worker_over_memory",
+                    "bytes": used,
+                    "share_bytes": self.memory_bytes,
+                },
             )
             self._drain("memory")
 
@@ -116,7 +132,11 @@ class WorkerLoop:
         if self.memory_bytes and used > self.memory_bytes * IDLE_SHARE:
             logger.warning(
                 "too little memory for so many processes",
-                extra={"action": "worker_memory_small", "bytes": used, "share_bytes": self.memory_bytes},
+                extra={
+                    "action": "worker_memory_small",
+                    "bytes": used,
+                    "share_bytes": self.memory_bytes,
+                },
             )
             self.memory_bytes = None
 
@@ -190,10 +210,14 @@ class WorkerLoop:
     async def _run_worker(self, worker: Worker, pool: AsyncConnectionPool) -> None:
         await release_foreign(pool, OWN_QUEUES)
         side_tasks = [
-            asyncio.create_task(every(LOOK_SECONDS, lambda: rescue_stalled(pool, OWN_QUEUES)), name="rescue"),
+            asyncio.create_task(
+                every(LOOK_SECONDS, lambda: rescue_stalled(pool, OWN_QUEUES)), name="rescue"
+            ),
             # procrastinate's own stops with the drain, and then the job would be taken for stalled.
             asyncio.create_task(every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
-            asyncio.create_task(every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"),
+            asyncio.create_task(
+                every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"
+            ),
         ]
         self.worker = worker
         try:
@@ -227,7 +251,9 @@ class WorkerLoop:
 def share_bytes(limit_bytes: int | None, processes: int) -> int | None:
     """Return what one process may take before it is replaced, or None where the container has no limit."""
     supervisor = 1 if processes > 1 else 0
-    return None if limit_bytes is None else int(limit_bytes * MEMORY_SHARE / (processes + supervisor))
+    return (
+        None if limit_bytes is None else int(limit_bytes * MEMORY_SHARE / (processes + supervisor))
+    )
 
 
 async def _ask_queue(settings: WorkerSettings) -> None:
@@ -246,7 +272,10 @@ async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         try:
             await action()
         except DATABASE_ERRORS as error:
-            logger.info("periodic action failed", extra={"action": "side_task_failed", "reason": type(error).__name__})
+            logger.info(
+                "periodic action failed",
+                extra={"action": "side_task_failed", "reason": type(error).__name__},
+            )
         except Exception:
             # Nobody awaits this: it would end without a word, and jobs that lost their worker would stay lost.
             logger.exception("periodic action failed", extra={"action": "side_task_failed"})

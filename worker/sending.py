@@ -18,7 +18,9 @@ from api.webhooks.targets import Rules, Target, TargetRefused, parse_target, res
 from worker.circuits import Circuits
 
 CONNECT_SECONDS = 3.0  # a receiver that does not take a connection in that time is down, or far below TOTAL_SECONDS
-TOTAL_SECONDS = 10.0  # looking up, connecting, sending and reading; below LEASE_SECONDS in worker/webhooks.py
+TOTAL_SECONDS = (
+    10.0  # looking up, connecting, sending and reading; below LEASE_SECONDS in worker/webhooks.py
+)
 RESPONSE_BYTES = 4096  # what is read and kept of a refusal: enough for an error message
 ADDRESSES_TRIED = 2  # of a host that has several: one may be down
 
@@ -53,7 +55,9 @@ def message(event_type: str, created_at: str, content: dict[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def headers(target: Target, secrets: Sequence[str], event_id: UUID, body: bytes, timestamp: int) -> dict[str, str]:
+def headers(
+    target: Target, secrets: Sequence[str], event_id: UUID, body: bytes, timestamp: int
+) -> dict[str, str]:
     return {
         "Host": target.host_header,
         "Content-Type": "application/json",
@@ -62,14 +66,18 @@ def headers(target: Target, secrets: Sequence[str], event_id: UUID, body: bytes,
         "Connection": "close",
         "webhook-id": str(event_id),
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(signature(secret, event_id, timestamp, body) for secret in secrets),
+        "webhook-signature": " ".join(
+            signature(secret, event_id, timestamp, body) for secret in secrets
+        ),
     }
 
 
 class Sender:
     """Keeps no connection: each attempt looks the host up again and connects to what it has checked."""
 
-    def __init__(self, rules: Rules, circuits: Circuits, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, rules: Rules, circuits: Circuits, trust: ssl.SSLContext | None = None
+    ) -> None:
         self._rules = rules
         self._circuits = circuits
         self._trust = trust or ssl.create_default_context()  # takes 20 ms, so it is made once
@@ -81,7 +89,9 @@ class Sender:
             return Outcome(error=f"refused: {refusal}")
         host = f"{target.host}:{target.port}"
         if not self._circuits.lets_through(host):
-            return Outcome(error="the host gave no answer to the attempts before, and is left alone for a minute")
+            return Outcome(
+                error="the host gave no answer to the attempts before, and is left alone for a minute"
+            )
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
                 outcome = await self._connect_and_post(target, secrets, event_id, body)
@@ -93,7 +103,9 @@ class Sender:
         self._circuits.answered(host)
         return outcome
 
-    async def _connect_and_post(self, target: Target, secrets: Sequence[str], event_id: UUID, body: bytes) -> Outcome:
+    async def _connect_and_post(
+        self, target: Target, secrets: Sequence[str], event_id: UUID, body: bytes
+    ) -> Outcome:
         given = headers(target, secrets, event_id, body, int(time.time()))
         addresses = (await resolve(target, self._rules))[:ADDRESSES_TRIED]
         for address in addresses:
@@ -104,17 +116,25 @@ class Sender:
                     raise
         raise AssertionError("resolve returns at least one address")
 
-    async def _post(self, target: Target, address: str, given: dict[str, str], body: bytes) -> Outcome:
+    async def _post(
+        self, target: Target, address: str, given: dict[str, str], body: bytes
+    ) -> Outcome:
         timeout = httpx2.Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS)
         # The certificate is asked for and checked under the host's name, whatever the address.
         extensions = {"sni_hostname": target.host}
-        async with httpx2.AsyncClient(verify=self._trust, trust_env=False, timeout=timeout) as client:
+        async with httpx2.AsyncClient(
+            verify=self._trust, trust_env=False, timeout=timeout
+        ) as client:
             url = target.address_url(address)
-            async with client.stream("POST", url, headers=given, content=body, extensions=extensions) as answer:
+            async with client.stream(
+                "POST", url, headers=given, content=body, extensions=extensions
+            ) as answer:
                 if answer.is_success:
                     return Outcome(answer.status_code)
                 # A redirect is not followed: it could lead anywhere, and the receiver can be told the new address.
-                error = f"status {answer.status_code}" + (", not followed" if answer.is_redirect else "")
+                error = f"status {answer.status_code}" + (
+                    ", not followed" if answer.is_redirect else ""
+                )
                 return Outcome(answer.status_code, error, await beginning(answer))
 
 

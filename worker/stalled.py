@@ -10,7 +10,9 @@ from worker.execution import MAX_ATTEMPTS
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
-STALLED_SECONDS = 20.0  # three heartbeats missed; with LOOK and POLL below it stays under the promised 30 s
+STALLED_SECONDS = (
+    20.0  # three heartbeats missed; with LOOK and POLL below it stays under the promised 30 s
+)
 LOOK_SECONDS = 3.0
 POLL_SECONDS = 5.0  # a job brought back sends no notification, it is found by polling
 

@@ -14,7 +14,9 @@ logger = logging.getLogger(__name__)
 # A process that lived for less did not even begin to work: the next waits, so that a broken one does not spin.
 SHORT_LIFE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
-SLEEP_SECONDS = 0.1  # a sleep goes on after a signal: in pieces, so that a stop does not wait for its end
+SLEEP_SECONDS = (
+    0.1  # a sleep goes on after a signal: in pieces, so that a stop does not wait for its end
+)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -65,7 +67,9 @@ class Supervisor:
             self.work(number)
             code = 0
         except BaseException:
-            logger.exception("worker process failed", extra={"action": "worker_process_failed", "number": number})
+            logger.exception(
+                "worker process failed", extra={"action": "worker_process_failed", "number": number}
+            )
         finally:
             logging.shutdown()
             sys.stdout.flush()
@@ -77,11 +81,18 @@ class Supervisor:
             return
         self.short_lives = self.short_lives + 1 if lived < SHORT_LIFE_SECONDS else 0
         pause = (
-            min(FIRST_PAUSE_SECONDS * 2 ** (self.short_lives - 1), LONGEST_PAUSE_SECONDS) if self.short_lives else 0.0
+            min(FIRST_PAUSE_SECONDS * 2 ** (self.short_lives - 1), LONGEST_PAUSE_SECONDS)
+            if self.short_lives
+            else 0.0
         )
         logger.warning(
             "worker process ended, another takes its place",
-            extra={"action": "worker_process_ended", "number": number, "code": code, "pause_s": pause},
+            extra={
+                "action": "worker_process_ended",
+                "number": number,
+                "code": code,
+                "pause_s": pause,
+            },
         )
         until = time.monotonic() + pause
         while not self.is_stopping and time.monotonic() < until:

@@ -47,7 +47,9 @@ async def _mark_failed(context: JobContext) -> None:
 
 # Measured: 20,000 rows take most of a second; ten minutes are millions.
 @job(WRITE_EXPORT, limit_seconds=600, on_failed=_mark_failed, retry=Backoff())
-async def write_export(context: JobContext, *, export_id: str, request_id: str | None = None) -> None:
+async def write_export(
+    context: JobContext, *, export_id: str, request_id: str | None = None
+) -> None:
     keep = timedelta(hours=context.additional_context["export_keep_hours"])
     await exports.write_export(_database(context), UUID(export_id), keep)
 
@@ -81,13 +83,23 @@ async def prune_jobs(context: JobContext, timestamp: int) -> None:
 
 
 @queue.periodic(cron="27 * * * *")
-@job(PRUNE_IDEMPOTENCY_KEYS, limit_seconds=300, priority=HOUSEKEEPING, queueing_lock=PRUNE_IDEMPOTENCY_KEYS)
+@job(
+    PRUNE_IDEMPOTENCY_KEYS,
+    limit_seconds=300,
+    priority=HOUSEKEEPING,
+    queueing_lock=PRUNE_IDEMPOTENCY_KEYS,
+)
 async def prune_idempotency_keys(context: JobContext, timestamp: int) -> None:
     await idempotency.prune_keys(_database(context))
 
 
 @queue.periodic(cron="37 * * * *")
-@job(PRUNE_REFRESH_TOKENS, limit_seconds=300, priority=HOUSEKEEPING, queueing_lock=PRUNE_REFRESH_TOKENS)
+@job(
+    PRUNE_REFRESH_TOKENS,
+    limit_seconds=300,
+    priority=HOUSEKEEPING,
+    queueing_lock=PRUNE_REFRESH_TOKENS,
+)
 async def prune_refresh_tokens(context: JobContext, timestamp: int) -> None:
     await users.prune_refresh_tokens(_database(context))
 

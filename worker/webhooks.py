@@ -28,7 +28,9 @@ from worker.sending import Outcome, Sender, message
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15  # above TOTAL_SECONDS in worker/sending.py by the time that it takes to write the result
+LEASE_SECONDS = (
+    15  # above TOTAL_SECONDS in worker/sending.py by the time that it takes to write the result
+)
 POLL_SECONDS = 2.0  # a look into an index that holds what is due; a retry is late by as much
 RUN_SECONDS = 60.0  # one job's share, so that none runs for ever; what is left is the next one's
 AT_ONCE = 16  # attempts under way per process: slow receivers fill these places, and not those of the jobs
@@ -140,7 +142,9 @@ class Deliveries:
                 await asyncio.wait(under_way)
             raise
 
-    async def _send_what_is_due(self, under_way: dict[asyncio.Task[None], UUID], end: float) -> None:
+    async def _send_what_is_due(
+        self, under_way: dict[asyncio.Task[None], UUID], end: float
+    ) -> None:
         while under_way or self._called.is_set():
             self._called.clear()
             is_over = self._stopping.is_set() or asyncio.get_running_loop().time() > end
@@ -176,17 +180,23 @@ class Deliveries:
             if delivery.attempts > MAX_ATTEMPTS:  # each attempt ended with its worker
                 outcome = Outcome(error="no attempt came to its end")
             else:
-                body = message(delivery.event_type, delivery.created_at.isoformat(), delivery.content)
+                body = message(
+                    delivery.event_type, delivery.created_at.isoformat(), delivery.content
+                )
                 secrets = [secret for secret in (delivery.secret, delivery.previous) if secret]
                 outcome = await self._sender.send(delivery.url, secrets, delivery.id, body)
             async with self._turn:
                 await self._record(delivery, outcome)
         except Exception:
             # It comes back when its lease ends. Nobody awaits this task for its result.
-            logger.exception("attempt broke off", extra={"action": "webhook_attempt_broken", **facts(delivery)})
+            logger.exception(
+                "attempt broke off", extra={"action": "webhook_attempt_broken", **facts(delivery)}
+            )
 
     async def _record(self, delivery: Claimed, outcome: Outcome) -> None:
-        pause = None if outcome.is_delivered or outcome.is_gone else pause_seconds(delivery.attempts)
+        pause = (
+            None if outcome.is_delivered or outcome.is_gone else pause_seconds(delivery.attempts)
+        )
         over = Status.DELIVERED if outcome.is_delivered else Status.FAILED
         values = {
             "status": over.value if pause is None else Status.PENDING.value,
@@ -219,13 +229,24 @@ def later_events(delivery: Claimed, pause: float | None) -> Update:
 
     Left due, they would be looked at in vain by every claim: 10,000 of them took 30 ms each time.
     """
-    of_item = Delivery.subscription_id == delivery.subscription_id, Delivery.item_id == delivery.item_id
+    of_item = (
+        Delivery.subscription_id == delivery.subscription_id,
+        Delivery.item_id == delivery.item_id,
+    )
     later = *of_item, Delivery.status == Status.PENDING.value, Delivery.sequence > delivery.sequence
     if pause is not None:
-        return update(Delivery).where(*later).values(next_attempt_at=func.now() + timedelta(seconds=pause))
+        return (
+            update(Delivery)
+            .where(*later)
+            .values(next_attempt_at=func.now() + timedelta(seconds=pause))
+        )
     # One that is written meanwhile is due by itself.
     following = select(func.min(Delivery.sequence)).where(*later).scalar_subquery()
-    return update(Delivery).where(*later, Delivery.sequence == following).values(next_attempt_at=func.now())
+    return (
+        update(Delivery)
+        .where(*later, Delivery.sequence == following)
+        .values(next_attempt_at=func.now())
+    )
 
 
 def facts(delivery: Claimed) -> dict[str, Any]:
@@ -241,11 +262,16 @@ def report(delivery: Claimed, outcome: Outcome, pause: float | None) -> None:
     if outcome.is_delivered:
         logger.info("webhook delivered", extra={"action": "webhook_delivered", **seen})
     elif pause is not None:
-        logger.info("webhook to be tried again", extra={"action": "webhook_retried", "in_s": round(pause), **seen})
+        logger.info(
+            "webhook to be tried again",
+            extra={"action": "webhook_retried", "in_s": round(pause), **seen},
+        )
     else:
         logger.warning("webhook set aside", extra={"action": "webhook_set_aside", **seen})
     if outcome.is_gone:
-        logger.warning("webhook disabled by its receiver", extra={"action": "webhook_disabled", **seen})
+        logger.warning(
+            "webhook disabled by its receiver", extra={"action": "webhook_disabled", **seen}
+        )
 
 
 async def call_if_due(pool: AsyncConnectionPool) -> None:
@@ -262,4 +288,6 @@ async def call_if_due(pool: AsyncConnectionPool) -> None:
 async def prune(database: Database) -> None:
     """Forget deliveries after KEEP_DAYS, delivered or not."""
     deleted = await delete_in_batches(database, PRUNE)
-    logger.info("webhook deliveries pruned", extra={"action": "webhooks_pruned", "deleted": deleted})
+    logger.info(
+        "webhook deliveries pruned", extra={"action": "webhooks_pruned", "deleted": deleted}
+    )

@@ -45,11 +45,15 @@ async def read_export(export_id: UUID, user_id: UserId, database: DatabaseDep) -
     response_class=StreamingResponse,
     responses={200: {"content": {"text/csv": {}}}, **error_responses(404, 409, 410)},
 )
-async def download_export(export_id: UUID, user_id: UserId, database: DatabaseDep) -> StreamingResponse:
+async def download_export(
+    export_id: UUID, user_id: UserId, database: DatabaseDep
+) -> StreamingResponse:
     """Download a finished export."""
     size_bytes = await service.find_download(database, user_id, export_id)
     headers = {
         "Content-Length": str(size_bytes),
         "Content-Disposition": f'attachment; filename="items-{export_id}.csv"',
     }
-    return StreamingResponse(service.stream_csv(database, export_id), headers=headers, media_type="text/csv")
+    return StreamingResponse(
+        service.stream_csv(database, export_id), headers=headers, media_type="text/csv"
+    )

@@ -46,7 +46,12 @@ async def find_download(database: Database, owner_id: UUID, export_id: UUID) -> 
     export = await read_export(database, owner_id, export_id)
     status, expires_at = export["status"], export["expires_at"]
     if status == Status.PENDING:
-        raise ApiError(409, "export_not_ready", "The export is still being written.", headers={"Retry-After": "1"})
+        raise ApiError(
+            409,
+            "export_not_ready",
+            "The export is still being written.",
+            headers={"Retry-After": "1"},
+        )
     if status == Status.FAILED:
         raise ApiError(409, "export_failed", "The export could not be written; ask for a new one.")
     if status == Status.EXPIRED or expires_at <= datetime.now(UTC):
@@ -63,7 +68,9 @@ async def stream_csv(database: Database, export_id: UUID) -> AsyncGenerator[byte
     while True:
         chosen = ExportChunk.export_id == export_id, ExportChunk.seq == seq
         async with database.read() as connection:
-            content = (await connection.execute(select(ExportChunk.content).where(*chosen))).scalar_one_or_none()
+            content = (
+                await connection.execute(select(ExportChunk.content).where(*chosen))
+            ).scalar_one_or_none()
         if content is None:
             return
         yield content

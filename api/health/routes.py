@@ -14,7 +14,9 @@ from api.release import code_migrations
 from api.settings import Settings
 
 router = APIRouter(tags=["health"])
-NOT_READY: dict[int | str, dict[str, Any]] = {503: {**error_responses(503)[503], "model": NotReady | ErrorBody}}
+NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {**error_responses(503)[503], "model": NotReady | ErrorBody}
+}
 
 
 @router.get("/livez")
@@ -39,7 +41,9 @@ async def readyz(request: Request) -> Response:
 async def version(request: Request) -> Version:
     """Name the release, its slot and the migration head that its code expects."""
     settings: Settings = request.app.state.settings
-    return Version(release=settings.release, slot=settings.slot, migration_head=code_migrations().head)
+    return Version(
+        release=settings.release, slot=settings.slot, migration_head=code_migrations().head
+    )
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -27,7 +27,9 @@ async def applied_revision(database: Database) -> str | None:
     """Return the database's migration head; None for an empty database. One question answers two checks."""
     try:
         async with database.read() as connection:
-            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+            return (
+                await connection.execute(text("SELECT version_num FROM alembic_version"))
+            ).scalar_one_or_none()
     except sqlalchemy.exc.ProgrammingError as error:
         if isinstance(error.orig, psycopg.errors.UndefinedTable):
             return None
@@ -90,7 +92,9 @@ class Readiness:
         head = applied if isinstance(applied, str) else None
         if self._migrations.accepts(head):
             return Check(ok=True, ms=database.ms)
-        return Check(ok=False, ms=database.ms, error=f"at {head or 'none'}, expected {self._migrations.head}")
+        return Check(
+            ok=False, ms=database.ms, error=f"at {head or 'none'}, expected {self._migrations.head}"
+        )
 
     def _log(self, answer: Ready) -> None:
         failed = {name: check.error for name, check in answer.checks.items() if not check.ok}
@@ -115,4 +119,6 @@ async def _timed(question: Awaitable[object]) -> tuple[Check, object]:
         error = "timeout"
     except Exception as problem:
         error = "unavailable" if is_database_unavailable(problem) else type(problem).__name__
-    return Check(ok=error is None, ms=round((time.perf_counter() - started) * 1000, 2), error=error), answer
+    return Check(
+        ok=error is None, ms=round((time.perf_counter() - started) * 1000, 2), error=error
+    ), answer

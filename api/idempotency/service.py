@@ -37,7 +37,9 @@ Change = Callable[[AsyncConnection], Awaitable[Response]]
 COLUMNS = IdempotencyKey.__table__.columns
 NAMES = ("user_id", "route", "key", "fingerprint")
 IS_OVER = IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOURS} hours'")
-_new = insert(IdempotencyKey).values({name: bindparam(name, type_=COLUMNS[name].type) for name in NAMES})
+_new = insert(IdempotencyKey).values(
+    {name: bindparam(name, type_=COLUMNS[name].type) for name in NAMES}
+)
 # Waits for a transaction that has just written the same key. A row whose time is over, and which the worker has not
 # deleted yet, is taken over; any other is locked and left as it is.
 CLAIM = _new.on_conflict_do_update(
@@ -49,12 +51,21 @@ CLAIM = _new.on_conflict_do_update(
     },
     where=IS_OVER,
 ).returning(IdempotencyKey.key)
-_THIS = tuple(COLUMNS[name] == bindparam(f"this_{name}", type_=COLUMNS[name].type) for name in NAMES[:3])
-STORED = select(*(COLUMNS[name] for name in ("fingerprint", "status_code", "headers", "body"))).where(*_THIS)
+_THIS = tuple(
+    COLUMNS[name] == bindparam(f"this_{name}", type_=COLUMNS[name].type) for name in NAMES[:3]
+)
+STORED = select(
+    *(COLUMNS[name] for name in ("fingerprint", "status_code", "headers", "body"))
+).where(*_THIS)
 STORE = (
     update(IdempotencyKey)
     .where(*_THIS)
-    .values({name: bindparam(name, type_=COLUMNS[name].type) for name in ("status_code", "headers", "body")})
+    .values(
+        {
+            name: bindparam(name, type_=COLUMNS[name].type)
+            for name in ("status_code", "headers", "body")
+        }
+    )
 )
 
 
@@ -80,7 +91,11 @@ class Once:
             if not await self._claim(connection):
                 return await self._repeat(connection)
             response = await change(connection)
-            values = {"status_code": response.status_code, "headers": dict(response.headers), "body": response.body}
+            values = {
+                "status_code": response.status_code,
+                "headers": dict(response.headers),
+                "body": response.body,
+            }
             await connection.execute(STORE, self._this() | values)
             return response
 
@@ -94,20 +109,26 @@ class Once:
         except OperationalError as error:
             if isinstance(error.orig, psycopg.errors.LockNotAvailable):
                 message = "A request with this Idempotency-Key is still at work; repeat this one."
-                raise ApiError(409, "idempotency_key_in_use", message, headers={"Retry-After": "1"}) from None
+                raise ApiError(
+                    409, "idempotency_key_in_use", message, headers={"Retry-After": "1"}
+                ) from None
             raise
 
     async def _repeat(self, connection: AsyncConnection) -> Response:
         stored = (await connection.execute(STORED, self._this())).one()
         if stored.fingerprint != self.fingerprint:
-            message = "This Idempotency-Key was used with another body; take a new key for a new request."
+            message = (
+                "This Idempotency-Key was used with another body; take a new key for a new request."
+            )
             raise ApiError(422, "idempotency_key_reused", message)
         return Response(stored.body, stored.status_code, stored.headers | REPLAYED)
 
 
 def check_key(key: str | None) -> str | None:
     if key is not None and not re.fullmatch(KEY, key):
-        raise ValueError(f"must be 1 to {KEY_CHARS} visible ASCII characters, such as a random UUID")
+        raise ValueError(
+            f"must be 1 to {KEY_CHARS} visible ASCII characters, such as a random UUID"
+        )
     return key
 
 
@@ -135,7 +156,10 @@ OnceDep = Annotated[Once, Depends(get_once)]
 
 
 def json_answer(
-    schema: type[BaseModel], row: Mapping[str, Any], status_code: int, headers: Mapping[str, str] | None = None
+    schema: type[BaseModel],
+    row: Mapping[str, Any],
+    status_code: int,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return a row in its public form, as bytes that can be stored."""
     body = schema.model_validate(row).model_dump_json()

@@ -32,7 +32,9 @@ def is_listed(tag: str, condition: str | None) -> bool:
     """Tell whether If-None-Match names this tag; a weak form of it is as good, and what is unreadable names nothing."""
     if condition is None:
         return False
-    return condition.strip() == "*" or tag in (found.removeprefix("W/") for found in EACH_TAG.findall(condition))
+    return condition.strip() == "*" or tag in (
+        found.removeprefix("W/") for found in EACH_TAG.findall(condition)
+    )
 
 
 def states(condition: str | None) -> list[datetime] | None:

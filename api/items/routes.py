@@ -28,7 +28,13 @@ IF_NONE_MATCH = {
     "description": "ETags: an item that still has one of them is answered with 304 and no body.",
     "schema": {"type": "string"},
 }
-ETAG = {"ETag": {"required": True, "description": "Names this state of the item.", "schema": {"type": "string"}}}
+ETAG = {
+    "ETag": {
+        "required": True,
+        "description": "Names this state of the item.",
+        "schema": {"type": "string"},
+    }
+}
 WITH_ETAG: dict[str, Any] = {"headers": ETAG}
 CREATED: dict[str, Any] = {"headers": ETAG | REPLAYED_HEADER}
 UNCHANGED: dict[str, Any] = {"headers": ETAG, "description": "Not Modified"}
@@ -86,7 +92,9 @@ async def create_item(
 async def list_items(
     user_id: UserId,
     database: DatabaseDep,
-    cursor: Annotated[str | SkipJsonSchema[None], Query(json_schema_extra={"pattern": CURSOR})] = None,
+    cursor: Annotated[
+        str | SkipJsonSchema[None], Query(json_schema_extra={"pattern": CURSOR})
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """Return your items, newest first, page by page.
@@ -110,7 +118,9 @@ async def summarize_items(user_id: UserId, database: DatabaseDep, summaries: Sum
     responses={200: WITH_ETAG, 304: UNCHANGED, **error_responses(404)},
     openapi_extra={"parameters": [IF_NONE_MATCH]},
 )
-async def read_item(item_id: UUID, request: Request, user_id: UserId, database: DatabaseDep) -> Response:
+async def read_item(
+    item_id: UUID, request: Request, user_id: UserId, database: DatabaseDep
+) -> Response:
     """Return one of your items, with its ETag."""
     row = await service.read_item(database, user_id, item_id)
     headers = KEPT | {"ETag": etags.etag(row)}
@@ -146,7 +156,9 @@ async def replace_item(
     return row
 
 
-@router.delete("/items/{item_id}", status_code=204, responses=error_responses(404, 412), dependencies=COUNTED)
+@router.delete(
+    "/items/{item_id}", status_code=204, responses=error_responses(404, 412), dependencies=COUNTED
+)
 async def delete_item(
     item_id: UUID, *, states: States, user_id: UserId, database: DatabaseDep, summaries: Summaries
 ) -> None:

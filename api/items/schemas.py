@@ -40,4 +40,6 @@ class ItemSummary(BaseModel):
 
 class ItemPage(BaseModel):
     items: list[ItemOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` for the next page; null on the last one."
+    )

@@ -4,7 +4,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, DateTime, Select, any_, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Select,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.cursors import decode_cursor, encode_cursor
@@ -19,11 +31,19 @@ from api.webhooks.models import EventType
 
 PUBLIC = (Item.id, Item.name, Item.description, Item.price_cents, Item.created_at, Item.updated_at)
 # Built once: building it in each request took a third of the request's time.
-MINE = Item.id == bindparam("this_id"), Item.owner_id == bindparam("owner", type_=Item.owner_id.type)
+MINE = (
+    Item.id == bindparam("this_id"),
+    Item.owner_id == bindparam("owner", type_=Item.owner_id.type),
+)
 ONE_ITEM = sql_text(select(*PUBLIC).where(*MINE))
 # Parameters may not have a column's name in a change.
-GIVEN = {field: bindparam(f"given_{field}", type_=getattr(Item, field).type) for field in ItemIn.model_fields}
-NEW = insert(Item).values(id=bindparam("this_id"), owner_id=bindparam("owner", type_=Item.owner_id.type), **GIVEN)
+GIVEN = {
+    field: bindparam(f"given_{field}", type_=getattr(Item, field).type)
+    for field in ItemIn.model_fields
+}
+NEW = insert(Item).values(
+    id=bindparam("this_id"), owner_id=bindparam("owner", type_=Item.owner_id.type), **GIVEN
+)
 CREATE = announced(EventType.ITEM_CREATED, NEW.returning(*PUBLIC))
 # The ETag is made of it: later than every one before, whatever the clock does. See docs/decisions/0007.
 LATER = func.greatest(func.clock_timestamp(), Item.updated_at + text("interval '1 microsecond'"))
@@ -39,7 +59,9 @@ DELETE_UNCHANGED = announced(EventType.ITEM_DELETED, GONE.where(UNCHANGED).retur
 SUMMARY = select(func.count(), func.coalesce(func.sum(Item.price_cents), 0)).where(
     Item.owner_id == bindparam("owner_id")
 )
-SUMMARY_SECONDS = 30  # chosen: how long a summary may be old, where Redis failed while it was to be forgotten
+SUMMARY_SECONDS = (
+    30  # chosen: how long a summary may be old, where Redis failed while it was to be forgotten
+)
 
 
 def not_found() -> ApiError:
@@ -63,15 +85,22 @@ async def read_item(database: Database, owner_id: UUID, item_id: UUID) -> dict[s
     return row
 
 
-async def list_items(database: Database, owner_id: UUID, cursor: str | None, limit: int) -> dict[str, Any]:
+async def list_items(
+    database: Database, owner_id: UUID, cursor: str | None, limit: int
+) -> dict[str, Any]:
     """Return the newest items first; one row more than asked for tells whether a next page exists."""
-    statement = select(*PUBLIC).where(Item.owner_id == owner_id).order_by(Item.id.desc()).limit(limit + 1)
+    statement = (
+        select(*PUBLIC).where(Item.owner_id == owner_id).order_by(Item.id.desc()).limit(limit + 1)
+    )
     if cursor is not None:
         statement = statement.where(Item.id < decode_cursor(cursor))
     async with database.read() as connection:
         rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
     page = rows[:limit]
-    return {"items": page, "next_cursor": encode_cursor(page[-1]["id"]) if len(rows) > limit else None}
+    return {
+        "items": page,
+        "next_cursor": encode_cursor(page[-1]["id"]) if len(rows) > limit else None,
+    }
 
 
 async def summarize_items(database: Database, owner_id: UUID) -> bytes:
@@ -89,9 +118,13 @@ async def replace_item(
     return await _change(database, REPLACE, REPLACE_UNCHANGED, values, states)
 
 
-async def delete_item(database: Database, owner_id: UUID, item_id: UUID, states: list[datetime] | None) -> None:
+async def delete_item(
+    database: Database, owner_id: UUID, item_id: UUID, states: list[datetime] | None
+) -> None:
     """Delete an item if it is in one of these states; None stands for any."""
-    await _change(database, DELETE, DELETE_UNCHANGED, {"this_id": item_id, "owner": owner_id}, states)
+    await _change(
+        database, DELETE, DELETE_UNCHANGED, {"this_id": item_id, "owner": owner_id}, states
+    )
 
 
 async def _change(

@@ -30,9 +30,13 @@ async def log_in_operator(
     """
     await limits.check(request.scope, Asked(RuleName.OPS_LOGIN, address_of(request)))
     client = request.client.host if request.client else None
-    session_id, session = await service.log_in(request.app.state.settings, sessions, login, earlier_id, client)
+    session_id, session = await service.log_in(
+        request.app.state.settings, sessions, login, earlier_id, client
+    )
     # No lifetime: the browser forgets it when it is closed, and the server long before that matters.
-    response.set_cookie(SESSION_COOKIE, session_id, path="/", secure=True, httponly=True, samesite="strict")
+    response.set_cookie(
+        SESSION_COOKIE, session_id, path="/", secure=True, httponly=True, samesite="strict"
+    )
     return service.describe(sessions, session)
 
 
@@ -61,7 +65,9 @@ async def list_failed_jobs(
     return await service.list_failed_jobs(database, task or None)
 
 
-@router.post("/failed-jobs/{job_id}/retry", status_code=204, responses=error_responses(403, 404, 409))
+@router.post(
+    "/failed-jobs/{job_id}/retry", status_code=204, responses=error_responses(403, 404, 409)
+)
 async def retry_failed_job(job_id: JobId, operator: OperatorDep, database: DatabaseDep) -> None:
     """Give a failed job back to the workers, with all its attempts."""
     await service.retry_failed_job(database, operator, job_id)

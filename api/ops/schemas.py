@@ -15,9 +15,13 @@ class OpsLogin(BaseModel):
 
 class OpsSession(BaseModel):
     user: str
-    csrf_token: str = Field(description="For the header X-CSRF-Token of every request that is not a GET.")
+    csrf_token: str = Field(
+        description="For the header X-CSRF-Token of every request that is not a GET."
+    )
     ends_at: datetime = Field(description="The session ends then, however much it is used.")
-    idle_seconds: int = Field(description="The session ends after so many seconds without a request.")
+    idle_seconds: int = Field(
+        description="The session ends after so many seconds without a request."
+    )
 
 
 class FailedJobOut(BaseModel):
@@ -25,7 +29,9 @@ class FailedJobOut(BaseModel):
     task_name: str
     attempts: int
     failed_at: datetime | None
-    request_id: str | None = Field(description="Of the request that asked for the job; the logs have it.")
+    request_id: str | None = Field(
+        description="Of the request that asked for the job; the logs have it."
+    )
     arguments: dict[str, Any]
 
 

@@ -25,19 +25,28 @@ def fits(given: str, expected: str) -> bool:
 
 
 async def log_in(
-    settings: Settings, sessions: Sessions, login: OpsLogin, earlier_id: str | None, client: str | None
+    settings: Settings,
+    sessions: Sessions,
+    login: OpsLogin,
+    earlier_id: str | None,
+    client: str | None,
 ) -> tuple[str, Session]:
     """Return a session under a new id; one that this browser had before ends."""
     password = settings.ops_password.get_secret_value() if settings.ops_password else ""
     # Both are compared in any case: the time must not tell which one was wrong.
     is_user, is_password = fits(login.user, settings.ops_user), fits(login.password, password)
     if not (is_user and is_password and password):
-        logger.warning("console login failed", extra={"action": "ops_login_failed", "client": client})
+        logger.warning(
+            "console login failed", extra={"action": "ops_login_failed", "client": client}
+        )
         raise ApiError(401, "login_failed", "The user or the password is wrong.")
     if earlier_id:
         await sessions.close(earlier_id)
     session_id, session = await sessions.open(settings.ops_user)
-    logger.info("operator logged in", extra={"action": "ops_logged_in", "operator": session.user, "client": client})
+    logger.info(
+        "operator logged in",
+        extra={"action": "ops_logged_in", "operator": session.user, "client": client},
+    )
     return session_id, session
 
 
@@ -74,8 +83,13 @@ async def retry_failed_job(database: Database, operator: Session, job_id: int) -
     except IntegrityError:  # one like it was enqueued at the same moment
         is_back = []
     if not is_back:
-        raise ApiError(409, "job_waits_already", "A job like this one waits already; it will do the work.")
-    logger.info("job retried", extra={"action": "ops_job_retried", "operator": operator.user, "job_id": job_id})
+        raise ApiError(
+            409, "job_waits_already", "A job like this one waits already; it will do the work."
+        )
+    logger.info(
+        "job retried",
+        extra={"action": "ops_job_retried", "operator": operator.user, "job_id": job_id},
+    )
 
 
 async def discard_failed_job(database: Database, operator: Session, job_id: int) -> None:
@@ -84,4 +98,7 @@ async def discard_failed_job(database: Database, operator: Session, job_id: int)
             await jobs.discard_failed(connection, [job_id])
     except jobs.JobNotFailed:
         raise not_failed() from None
-    logger.info("job discarded", extra={"action": "ops_job_discarded", "operator": operator.user, "job_id": job_id})
+    logger.info(
+        "job discarded",
+        extra={"action": "ops_job_discarded", "operator": operator.user, "job_id": job_id},
+    )

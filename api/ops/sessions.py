@@ -34,7 +34,9 @@ class Session(BaseModel):
 class Sessions:
     def __init__(self, redis: GuardedRedis, settings: Settings) -> None:
         self._redis = redis
-        self._password = settings.ops_password.get_secret_value().encode() if settings.ops_password else b""
+        self._password = (
+            settings.ops_password.get_secret_value().encode() if settings.ops_password else b""
+        )
         self.idle_seconds = settings.ops_session_idle_minutes * 60
         self._max_seconds = settings.ops_session_max_minutes * 60
 
@@ -61,7 +63,9 @@ class Sessions:
         await self._call(lambda: self._redis.client.delete(self._key(session_id)))
 
     def _key(self, session_id: str) -> str:
-        return f"ops:session:{hmac.digest(self._password, session_id.encode(), hashlib.sha256).hex()}"
+        return (
+            f"ops:session:{hmac.digest(self._password, session_id.encode(), hashlib.sha256).hex()}"
+        )
 
     async def _call(self, command: Callable[[], Awaitable[T]]) -> T:
         try:

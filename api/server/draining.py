@@ -38,7 +38,9 @@ class DrainingServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         heartbeat = asyncio.create_task(self._keep_heartbeat())
         try:
-            if self.worker.alive:  # not after SIGQUIT, Gunicorn's word for at once; nothing but Ctrl-C leads to it
+            if (
+                self.worker.alive
+            ):  # not after SIGQUIT, Gunicorn's word for at once; nothing but Ctrl-C leads to it
                 await self._drain()
             await super().shutdown(sockets)
         finally:
@@ -58,7 +60,9 @@ class DrainingServer(Server):
         # In place: requests in flight hold this very list, and nothing replaces it once the main loop ended.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
         started = time.monotonic()
-        await asyncio.sleep(0)  # connections accepted a moment ago are announced in the next turn of the loop
+        await asyncio.sleep(
+            0
+        )  # connections accepted a moment ago are announced in the next turn of the loop
         while time.monotonic() - started < GRACEFUL_SECONDS:
             connections = self.server_state.connections
             is_busy = any(_is_answering(connection) for connection in connections)

@@ -14,7 +14,9 @@ from typing import Any
 from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
-FOLDER = Path(tempfile.gettempdir()) / "metrics"  # in the container a tmpfs: a write is a write to memory
+FOLDER = (
+    Path(tempfile.gettempdir()) / "metrics"
+)  # in the container a tmpfs: a write is a write to memory
 
 # Whose files this process counts in; the master's own numbers are zeros that are thrown away.
 _writer = "master"

@@ -29,7 +29,11 @@ class RefreshToken(Base):
     __table_args__ = (
         Index("ix_refresh_tokens_user_id", "user_id"),
         Index("ix_refresh_tokens_expires_at", "expires_at"),
-        Index("ix_refresh_tokens_revoked_family_id", "family_id", postgresql_where=text("revoked_at IS NOT NULL")),
+        Index(
+            "ix_refresh_tokens_revoked_family_id",
+            "family_id",
+            postgresql_where=text("revoked_at IS NOT NULL"),
+        ),
     )
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)

@@ -9,7 +9,19 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Integer, Interval, and_, bindparam, cast, exists, extract, func, insert, select, update
+from sqlalchemy import (
+    Integer,
+    Interval,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    extract,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from api.database import Database
@@ -31,9 +43,13 @@ _is_live = and_(
     RefreshToken.expires_at > func.now(),
     # The row's own column, too: it alone is read again after waiting for a revocation of this row.
     RefreshToken.revoked_at.is_(None),
-    ~exists().where(_Relative.family_id == RefreshToken.family_id, _Relative.revoked_at.is_not(None)),
+    ~exists().where(
+        _Relative.family_id == RefreshToken.family_id, _Relative.revoked_at.is_not(None)
+    ),
 )
-_seconds_left = cast(extract("epoch", RefreshToken.expires_at - func.now()), Integer).label("seconds_left")
+_seconds_left = cast(extract("epoch", RefreshToken.expires_at - func.now()), Integer).label(
+    "seconds_left"
+)
 _used = (
     update(RefreshToken)
     .where(_is_presented, RefreshToken.used_at.is_(None), _is_live)
@@ -69,7 +85,9 @@ LOOK = select(
     _is_live.label("is_live"),
     and_(
         RefreshToken.used_at > func.now() - timedelta(seconds=REPEAT_SECONDS),
-        exists().where(_Successor.token_hash == bindparam("successor"), _Successor.used_at.is_(None)),
+        exists().where(
+            _Successor.token_hash == bindparam("successor"), _Successor.used_at.is_(None)
+        ),
     ).label("is_repeated"),
 ).where(_is_presented)
 REVOKE = (
@@ -106,7 +124,12 @@ class RefreshTokens:
     async def begin(self, database: Database, user_id: UUID) -> Refreshed:
         """Start a family for a login."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        values = {"hash": hash_of(token), "family_id": new_id(), "user_id": user_id, "lifetime": self._lifetime}
+        values = {
+            "hash": hash_of(token),
+            "family_id": new_id(),
+            "user_id": user_id,
+            "lifetime": self._lifetime,
+        }
         async with database.transaction() as connection:
             await connection.execute(BEGIN, values)
         return Refreshed(user_id, token, int(self._lifetime.total_seconds()))
@@ -131,7 +154,11 @@ class RefreshTokens:
             await connection.execute(REVOKE, {"presented": hashes["presented"]})
         logger.warning(
             "refresh token used twice, its login ended",
-            extra={"action": "refresh_reused", "user_id": str(seen.user_id), "family_id": str(seen.family_id)},
+            extra={
+                "action": "refresh_reused",
+                "user_id": str(seen.user_id),
+                "family_id": str(seen.family_id),
+            },
         )
         return None
 

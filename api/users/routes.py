@@ -14,23 +14,34 @@ router = APIRouter(prefix="/users", tags=["users"])
 
 
 @router.post("", status_code=201, response_model=UserOut, responses=error_responses(409))
-async def register(new: NewUser, request: Request, database: DatabaseDep, limits: LimitsDep) -> dict[str, Any]:
+async def register(
+    new: NewUser, request: Request, database: DatabaseDep, limits: LimitsDep
+) -> dict[str, Any]:
     """Create an account. The password needs at least 12 characters."""
     await limits.check(request.scope, Asked(RuleName.REGISTRATION, address_of(request)))
     return await service.register(database, request.app.state.passwords, new)
 
 
 @router.post("/login", responses=error_responses(401))
-async def log_in(login: Login, request: Request, database: DatabaseDep, limits: LimitsDep) -> TokenPair:
+async def log_in(
+    login: Login, request: Request, database: DatabaseDep, limits: LimitsDep
+) -> TokenPair:
     """Exchange address and password for a short-lived access token and a refresh token."""
     address, state = address_of(request), request.app.state
-    asked = Asked(RuleName.LOGIN, f"{address} {login.email}"), Asked(RuleName.LOGIN_ADDRESS, address)
+    asked = (
+        Asked(RuleName.LOGIN, f"{address} {login.email}"),
+        Asked(RuleName.LOGIN_ADDRESS, address),
+    )
     await limits.check(request.scope, *asked)
-    return await service.log_in(database, state.passwords, state.tokens, state.refresh_tokens, login)
+    return await service.log_in(
+        database, state.passwords, state.tokens, state.refresh_tokens, login
+    )
 
 
 @router.post("/refresh", responses=error_responses(401))
-async def refresh(given: RefreshTokenIn, request: Request, database: DatabaseDep, limits: LimitsDep) -> TokenPair:
+async def refresh(
+    given: RefreshTokenIn, request: Request, database: DatabaseDep, limits: LimitsDep
+) -> TokenPair:
     """Exchange a refresh token for a new pair of tokens.
 
     A refresh token is good for one exchange. When the answer was lost, repeat the request within 30 seconds: it

@@ -36,5 +36,9 @@ class TokenPair(BaseModel):
     access_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105  the name of a scheme
     expires_in: int = Field(description="Seconds until the access token is refused.")
-    refresh_token: str = Field(description="For POST /v1/users/refresh, once; its answer holds the next one.")
-    refresh_expires_in: int = Field(description="Seconds until a new login is needed, however often it was refreshed.")
+    refresh_token: str = Field(
+        description="For POST /v1/users/refresh, once; its answer holds the next one."
+    )
+    refresh_expires_in: int = Field(
+        description="Seconds until a new login is needed, however often it was refreshed."
+    )

@@ -30,14 +30,20 @@ async def register(database: Database, passwords: Passwords, new: NewUser) -> di
             user = (await connection.execute(statement)).mappings().one()
     except IntegrityError as error:
         if isinstance(error.orig, psycopg.errors.UniqueViolation):
-            raise ApiError(409, "email_taken", "An account with this address exists already.") from None
+            raise ApiError(
+                409, "email_taken", "An account with this address exists already."
+            ) from None
         raise
     logger.info("user registered", extra={"action": "user_registered", "user_id": str(user["id"])})
     return dict(user)
 
 
 async def log_in(
-    database: Database, passwords: Passwords, tokens: Tokens, refresh_tokens: RefreshTokens, login: Login
+    database: Database,
+    passwords: Passwords,
+    tokens: Tokens,
+    refresh_tokens: RefreshTokens,
+    login: Login,
 ) -> TokenPair:
     async with database.read() as connection:
         found = (await connection.execute(ONE_LOGIN, {"email": login.email})).one_or_none()
@@ -51,10 +57,14 @@ async def log_in(
     return _token_pair(tokens, await refresh_tokens.begin(database, found.id))
 
 
-async def refresh(database: Database, tokens: Tokens, refresh_tokens: RefreshTokens, presented: str) -> TokenPair:
+async def refresh(
+    database: Database, tokens: Tokens, refresh_tokens: RefreshTokens, presented: str
+) -> TokenPair:
     refreshed = await refresh_tokens.rotate(database, presented)
     if refreshed is None:
-        raise ApiError(401, "refresh_failed", "The refresh token is not valid, or no longer; log in again.")
+        raise ApiError(
+            401, "refresh_failed", "The refresh token is not valid, or no longer; log in again."
+        )
     return _token_pair(tokens, refreshed)
 
 
@@ -75,7 +85,11 @@ def _token_pair(tokens: Tokens, refreshed: Refreshed) -> TokenPair:
 
 async def read_user(database: Database, user_id: UUID) -> dict[str, Any]:
     async with database.read() as connection:
-        user = (await connection.execute(select(*PUBLIC).where(User.id == user_id))).mappings().one_or_none()
+        user = (
+            (await connection.execute(select(*PUBLIC).where(User.id == user_id)))
+            .mappings()
+            .one_or_none()
+        )
     if user is None:
         raise ApiError(401, "not_authenticated", "The account of this token is gone.")
     return dict(user)

@@ -6,7 +6,18 @@ A change that nobody subscribed to costs one look into an index, in the same rou
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Delete, Insert, Select, Update, bindparam, func, insert, literal, select, update
+from sqlalchemy import (
+    Delete,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import context
@@ -18,8 +29,13 @@ COUNT = "webhook_deliveries"
 # A subscription that is disabled keeps nothing waiting: what was not delivered can be replayed.
 SET_ASIDE_ALL = (
     update(Delivery)
-    .where(Delivery.subscription_id == bindparam("disabled_id"), Delivery.status == Status.PENDING.value)
-    .values(status=Status.FAILED.value, next_attempt_at=None, last_error="the subscription was disabled")
+    .where(
+        Delivery.subscription_id == bindparam("disabled_id"),
+        Delivery.status == Status.PENDING.value,
+    )
+    .values(
+        status=Status.FAILED.value, next_attempt_at=None, last_error="the subscription was disabled"
+    )
 )
 
 
@@ -29,7 +45,9 @@ def announced(event_type: EventType, change: Insert | Update | Delete) -> Select
     The change must return the item's columns, `id` among them, and leave its owner as the parameter `owner`.
     """
     changed = change.cte("changed")
-    content = func.jsonb_build_object(*chain.from_iterable((column.key, column) for column in changed.c))
+    content = func.jsonb_build_object(
+        *chain.from_iterable((column.key, column) for column in changed.c)
+    )
     event = (
         select(
             Subscription.id,
@@ -39,7 +57,11 @@ def announced(event_type: EventType, change: Insert | Update | Delete) -> Select
             content,
             bindparam("event_request", type_=Delivery.request_id.type),
         )
-        .join_from(changed, Subscription, Subscription.owner_id == bindparam("owner", type_=Subscription.owner_id.type))
+        .join_from(
+            changed,
+            Subscription,
+            Subscription.owner_id == bindparam("owner", type_=Subscription.owner_id.type),
+        )
         .where(Subscription.is_enabled, Subscription.event_types.contains([event_type.value]))
     )
     columns = ["subscription_id", "id", "item_id", "event_type", "content", "request_id"]
@@ -49,7 +71,9 @@ def announced(event_type: EventType, change: Insert | Update | Delete) -> Select
     return select(*changed.c, count.label(COUNT))
 
 
-async def carry_out(connection: AsyncConnection, statement: Select[Any], **parameters: Any) -> dict[str, Any] | None:
+async def carry_out(
+    connection: AsyncConnection, statement: Select[Any], **parameters: Any
+) -> dict[str, Any] | None:
     """Run an announced change in the caller's transaction; return its row, or None where there was nothing to change.
 
     Where events were written the worker is woken by a job of the same transaction.

@@ -62,7 +62,13 @@ class Delivery(Base):
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="status"),
         # The order of one item's events, and what is due: both hold only what is still to be sent.
-        Index("ix_webhook_deliveries_order", "subscription_id", "item_id", "sequence", postgresql_where=PENDING),
+        Index(
+            "ix_webhook_deliveries_order",
+            "subscription_id",
+            "item_id",
+            "sequence",
+            postgresql_where=PENDING,
+        ),
         Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=PENDING),
         Index("ix_webhook_deliveries_created_at", "created_at"),
     )
@@ -81,10 +87,14 @@ class Delivery(Base):
     status: Mapped[str] = mapped_column(String(20), server_default=Status.PENDING.value)
     attempts: Mapped[int] = mapped_column(server_default="0")
     # While an attempt is under way this is when it counts as lost, with its worker.
-    next_attempt_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    next_attempt_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), server_default=func.now()
+    )
     last_status_code: Mapped[int | None]
     last_error: Mapped[str | None] = mapped_column(String(200))
     last_response: Mapped[str | None] = mapped_column(Text)
     # The clock's time and not the transaction's, which began before it had the item to itself.
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.clock_timestamp()
+    )
     delivered_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

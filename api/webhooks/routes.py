@@ -23,7 +23,10 @@ from api.webhooks.schemas import (
 from api.webhooks.targets import Rules
 
 router = APIRouter(
-    prefix="/webhooks", tags=["webhooks"], responses=error_responses(401), dependencies=[per_user(RuleName.USER)]
+    prefix="/webhooks",
+    tags=["webhooks"],
+    responses=error_responses(401),
+    dependencies=[per_user(RuleName.USER)],
 )
 
 
@@ -36,7 +39,9 @@ RulesDep = Annotated[Rules, Depends(get_rules)]
 
 
 @router.post("", status_code=201, response_model=NewSubscriptionOut, responses=error_responses(409))
-async def subscribe(given: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep) -> dict[str, Any]:
+async def subscribe(
+    given: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
+) -> dict[str, Any]:
     """Have the changes of your items sent to a URL of yours, signed by the scheme of Standard Webhooks.
 
     The events of one item arrive in their order, each at least once. An answer of 2xx within 10 seconds is a success;
@@ -74,7 +79,9 @@ async def unsubscribe(webhook_id: UUID, user_id: UserId, database: DatabaseDep) 
     await service.unsubscribe(database, user_id, webhook_id)
 
 
-@router.post("/{webhook_id}/secret", response_model=NewSubscriptionOut, responses=error_responses(404))
+@router.post(
+    "/{webhook_id}/secret", response_model=NewSubscriptionOut, responses=error_responses(404)
+)
 async def rotate_secret(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
     """Make a new secret. For 24 hours each event is signed by the one before too."""
     return await service.rotate_secret(database, user_id, webhook_id)
@@ -104,7 +111,14 @@ async def replay_delivery(
     return await service.replay_delivery(database, user_id, webhook_id, delivery_id)
 
 
-@router.post("/{webhook_id}/replay", status_code=202, response_model=ReplayOut, responses=error_responses(404, 409))
-async def replay_failed(webhook_id: UUID, given: ReplayIn, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
+@router.post(
+    "/{webhook_id}/replay",
+    status_code=202,
+    response_model=ReplayOut,
+    responses=error_responses(404, 409),
+)
+async def replay_failed(
+    webhook_id: UUID, given: ReplayIn, user_id: UserId, database: DatabaseDep
+) -> dict[str, Any]:
     """Send all events again that failed, from a time on."""
     return await service.replay_failed(database, user_id, webhook_id, given.since)

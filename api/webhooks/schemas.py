@@ -25,7 +25,9 @@ class SubscriptionIn(BaseModel):
         description="Where events are sent: https, a public host, no user name, no fragment.",
     )
     event_types: Annotated[
-        list[EventType], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_each_once)
+        list[EventType],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_each_once),
     ]
     is_enabled: StrictBool = True
 
@@ -65,7 +67,9 @@ class DeliveryOut(BaseModel):
 
 class DeliveryPage(BaseModel):
     deliveries: list[DeliveryOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` for the next page; null on the last one."
+    )
 
 
 class DeliveryQuery(BaseModel):

@@ -73,14 +73,22 @@ async def checked_url(given: SubscriptionIn, rules: Rules) -> str:
             await resolve(target, rules)
     except TargetRefused as refusal:
         details = [{"field": "body.url", "message": str(refusal)}]
-        raise ApiError(422, "webhook_url_refused", f"Webhooks cannot be sent there: {refusal}.", details) from None
+        raise ApiError(
+            422, "webhook_url_refused", f"Webhooks cannot be sent there: {refusal}.", details
+        ) from None
     return target.url
 
 
-async def subscribe(database: Database, rules: Rules, owner_id: UUID, given: SubscriptionIn) -> dict[str, Any]:
+async def subscribe(
+    database: Database, rules: Rules, owner_id: UUID, given: SubscriptionIn
+) -> dict[str, Any]:
     url, secret = await checked_url(given, rules), new_secret()
     chosen = {"event_types": [*given.event_types], "is_enabled": given.is_enabled}
-    statement = insert(Subscription).values(owner_id=owner_id, url=url, secret=secret, **chosen).returning(*PUBLIC)
+    statement = (
+        insert(Subscription)
+        .values(owner_id=owner_id, url=url, secret=secret, **chosen)
+        .returning(*PUBLIC)
+    )
     async with database.transaction() as connection:
         # The owner's row makes two requests count one after the other.
         if (await connection.execute(OWNER_ROW, {"owner": owner_id})).one_or_none() is None:
@@ -89,17 +97,24 @@ async def subscribe(database: Database, rules: Rules, owner_id: UUID, given: Sub
             message = f"An account has at most {MAX_SUBSCRIPTIONS} webhooks; delete one first."
             raise ApiError(409, "too_many_webhooks", message)
         row = dict((await connection.execute(statement)).mappings().one())
-    logger.info("webhook subscribed", extra={"action": "webhook_subscribed", "subscription_id": str(row["id"])})
+    logger.info(
+        "webhook subscribed",
+        extra={"action": "webhook_subscribed", "subscription_id": str(row["id"])},
+    )
     return {**row, "secret": secret}
 
 
 async def list_subscriptions(database: Database, owner_id: UUID) -> dict[str, Any]:
-    statement = select(*PUBLIC).where(Subscription.owner_id == owner_id).order_by(Subscription.id.desc())
+    statement = (
+        select(*PUBLIC).where(Subscription.owner_id == owner_id).order_by(Subscription.id.desc())
+    )
     async with database.read() as connection:
         return {"webhooks": [dict(row) for row in (await connection.execute(statement)).mappings()]}
 
 
-async def read_subscription(database: Database, owner_id: UUID, subscription_id: UUID) -> dict[str, Any]:
+async def read_subscription(
+    database: Database, owner_id: UUID, subscription_id: UUID
+) -> dict[str, Any]:
     async with database.read() as connection:
         return await _own(connection, owner_id, subscription_id)
 
@@ -116,7 +131,9 @@ async def replace_subscription(
     return row
 
 
-async def rotate_secret(database: Database, owner_id: UUID, subscription_id: UUID) -> dict[str, Any]:
+async def rotate_secret(
+    database: Database, owner_id: UUID, subscription_id: UUID
+) -> dict[str, Any]:
     """Sign by a new secret at once, and by the one before too until the receiver had time to learn it."""
     secret = new_secret()
     changes = {
@@ -126,7 +143,10 @@ async def rotate_secret(database: Database, owner_id: UUID, subscription_id: UUI
     }
     async with database.transaction() as connection:
         row = await _change(connection, owner_id, subscription_id, changes)
-    logger.info("webhook secret rotated", extra={"action": "webhook_secret_rotated", "subscription_id": str(row["id"])})
+    logger.info(
+        "webhook secret rotated",
+        extra={"action": "webhook_secret_rotated", "subscription_id": str(row["id"])},
+    )
     return {**row, "secret": secret}
 
 
@@ -155,7 +175,10 @@ async def list_deliveries(
         found = await connection.execute(page.order_by(Delivery.id.desc()).limit(query.limit + 1))
         rows = [dict(row) for row in found.mappings()]
     shown = rows[: query.limit]
-    return {"deliveries": shown, "next_cursor": encode_cursor(shown[-1]["id"]) if len(rows) > query.limit else None}
+    return {
+        "deliveries": shown,
+        "next_cursor": encode_cursor(shown[-1]["id"]) if len(rows) > query.limit else None,
+    }
 
 
 async def replay_delivery(
@@ -165,18 +188,26 @@ async def replay_delivery(
     chosen = Delivery.subscription_id == subscription_id, Delivery.id == delivery_id
     async with database.transaction() as connection:
         await _enabled(connection, owner_id, subscription_id)
-        status = (await connection.execute(select(Delivery.status).where(*chosen).with_for_update())).scalar()
+        status = (
+            await connection.execute(select(Delivery.status).where(*chosen).with_for_update())
+        ).scalar()
         if status is None:
             raise ApiError(404, "delivery_not_found", "There is no such delivery.")
         if status == Status.PENDING:
-            raise ApiError(409, "delivery_pending", "It is being delivered; only one that ended can be replayed.")
+            raise ApiError(
+                409,
+                "delivery_pending",
+                "It is being delivered; only one that ended can be replayed.",
+            )
         again = update(Delivery).where(*chosen).values(**AGAIN).returning(*PUBLIC_DELIVERY)
         row = dict((await connection.execute(again)).mappings().one())
         await enqueue(connection, DELIVER_WEBHOOKS)
     return row
 
 
-async def replay_failed(database: Database, owner_id: UUID, subscription_id: UUID, since: datetime) -> dict[str, Any]:
+async def replay_failed(
+    database: Database, owner_id: UUID, subscription_id: UUID, since: datetime
+) -> dict[str, Any]:
     chosen = (
         Delivery.subscription_id == subscription_id,
         Delivery.status == Status.FAILED.value,
@@ -184,13 +215,17 @@ async def replay_failed(database: Database, owner_id: UUID, subscription_id: UUI
     )
     async with database.transaction() as connection:
         await _enabled(connection, owner_id, subscription_id)
-        replayed = (await connection.execute(update(Delivery).where(*chosen).values(**AGAIN))).rowcount
+        replayed = (
+            await connection.execute(update(Delivery).where(*chosen).values(**AGAIN))
+        ).rowcount
         if replayed:
             await enqueue(connection, DELIVER_WEBHOOKS)
     return {"replayed": replayed}
 
 
-async def _own(connection: AsyncConnection, owner_id: UUID, subscription_id: UUID) -> dict[str, Any]:
+async def _own(
+    connection: AsyncConnection, owner_id: UUID, subscription_id: UUID
+) -> dict[str, Any]:
     own = {"mine": subscription_id, "owner": owner_id}
     row = (await connection.execute(select(*PUBLIC).where(*MINE), own)).mappings().one_or_none()
     if row is None:

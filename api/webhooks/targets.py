@@ -16,15 +16,21 @@ from pydantic_core import Url
 
 from api.settings import ProcessSettings
 
-MAX_URL_CHARS = 2048  # chosen: what every HTTP server reads in a request line, nginx's 8 kB included
+MAX_URL_CHARS = (
+    2048  # chosen: what every HTTP server reads in a request line, nginx's 8 kB included
+)
 RESOLVE_SECONDS = 3.0  # a name server that is slower is down; below api.timeouts.REQUEST_SECONDS
 # Threads of their own, so that slow name servers keep nobody else waiting: logins use the event loop's for passwords.
 RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 # What Python counts as global, in its older versions or in all: protocol assignments (a cloud has its metadata at
 # 192.0.0.192), relays and tunnels to an IPv4 address that is written inside (RFC 3056, 4380), documentation.
-NOT_PUBLIC = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")))
-GLOBAL_UNICAST = ip_network("2000::/3")  # leaves out IPv4-mapped, NAT64 (64:ff9b::/96) and all that is local
+NOT_PUBLIC = tuple(
+    map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"))
+)
+GLOBAL_UNICAST = ip_network(
+    "2000::/3"
+)  # leaves out IPv4-mapped, NAT64 (64:ff9b::/96) and all that is local
 NO_ADDRESS = "the host has no public address"
 NOT_IN_TIME = "no name server answered for the host; try again later"
 
@@ -45,7 +51,11 @@ class Rules:
     def of(cls, settings: ProcessSettings) -> Self:
         return cls(
             frozenset(int(port) for port in settings.webhook_allowed_ports.split(",")),
-            tuple(ip_network(network.strip()) for network in settings.webhook_allowed_networks.split(",") if network),
+            tuple(
+                ip_network(network.strip())
+                for network in settings.webhook_allowed_networks.split(",")
+                if network
+            ),
             allows_http=not settings.is_production,
         )
 
@@ -76,7 +86,9 @@ def parse_target(text: str, rules: Rules) -> Target:
     if len(text) > MAX_URL_CHARS:
         raise TargetRefused(f"longer than {MAX_URL_CHARS} characters")
     try:
-        url = Url(text)  # as browsers read it: 0x7f.1, 2130706433 and full-width digits all become 127.0.0.1
+        url = Url(
+            text
+        )  # as browsers read it: 0x7f.1, 2130706433 and full-width digits all become 127.0.0.1
     except (ValidationError, ValueError):
         raise TargetRefused("not a URL") from None
     if url.scheme != "https" and not (url.scheme == "http" and rules.allows_http):
@@ -115,7 +127,9 @@ async def resolve(target: Target, rules: Rules) -> list[str]:
     try:
         found = await asyncio.wait_for(lookup, RESOLVE_SECONDS)
     except (OSError, UnicodeError) as error:
-        is_silent = isinstance(error, TimeoutError) or getattr(error, "errno", None) == socket.EAI_AGAIN
+        is_silent = (
+            isinstance(error, TimeoutError) or getattr(error, "errno", None) == socket.EAI_AGAIN
+        )
         raise TargetRefused(NOT_IN_TIME if is_silent else NO_ADDRESS) from None
     # One that is not allowed spoils all: who owns the name could choose between them by timing.
     if not found or not all(is_allowed(ip_address(address), rules) for address in found):

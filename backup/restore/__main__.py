@@ -49,14 +49,23 @@ def _identity(arguments: argparse.Namespace) -> Iterator[None]:
         return
     say("the server does not answer: what the database is comes from a backup")
     # A name that is tidied up after a command that was killed.
-    folder = Path(tempfile.mkdtemp(prefix=f"{directories.NAME}.restoring-identity-", dir=arguments.root))
+    folder = Path(
+        tempfile.mkdtemp(prefix=f"{directories.NAME}.restoring-identity-", dir=arguments.root)
+    )
     reason = "there is no backup"
     try:
         for backup in reversed(pgbackrest.backups(arguments.repo)):
             shutil.rmtree(folder)
             folder.mkdir(mode=0o700)
-            words = [f"--pg1-path={folder}", f"--set={backup.label}", "--type=none", "--db-exclude=slipway"]
-            done = pgbackrest.call("restore", *words, verification.NO_RETRY, repository=arguments.repo)
+            words = [
+                f"--pg1-path={folder}",
+                f"--set={backup.label}",
+                "--type=none",
+                "--db-exclude=slipway",
+            ]
+            done = pgbackrest.call(
+                "restore", *words, verification.NO_RETRY, repository=arguments.repo
+            )
             if done.code == 0:
                 os.environ["PGBACKREST_PG1_PATH"] = str(folder)
                 yield
@@ -111,7 +120,9 @@ def _make(arguments: argparse.Namespace) -> Facts:
             say(recovery.recover(folder))
             step("check every table and index")
             say(recovery.check(folder))
-        except BaseException:  # a signal, too; what it leaves all the same is named and removed by the next command
+        except (
+            BaseException
+        ):  # a signal, too; what it leaves all the same is named and removed by the next command
             shutil.rmtree(folder, ignore_errors=True)
             raise
         step("done")
@@ -132,7 +143,9 @@ def _prove(arguments: argparse.Namespace, step: Callable[[str], None]) -> choice
     step("look for the backup, and check the WAL")
     moment = datetime.fromisoformat(arguments.to) if arguments.to else None
     chosen = choose(Wish(moment, arguments.set, arguments.repo), say)
-    say(f"{chosen.backup.label} and {chosen.checked_segments} segments of WAL, all as they were written")
+    say(
+        f"{chosen.backup.label} and {chosen.checked_segments} segments of WAL, all as they were written"
+    )
     step("check the backup")
     _check_backup(chosen, arguments)
     return chosen
@@ -147,7 +160,9 @@ def _check(arguments: argparse.Namespace) -> Facts:
 
 def _check_backup(chosen: choice.Choice, arguments: argparse.Namespace) -> None:
     for name in verification.damaged_copies(chosen.backup):
-        say(f"(!) one of the two copies of {name} is damaged; the other one is used: take a new backup")
+        say(
+            f"(!) one of the two copies of {name} is damaged; the other one is used: take a new backup"
+        )
     try:
         verification.backup_files(chosen.backup)
     except Failed as failed:
@@ -163,15 +178,22 @@ def _older(chosen: choice.Choice, arguments: argparse.Namespace) -> list[str]:
             except Failed:
                 continue
             return [f"an older backup is good, and leads to the same time: add --set {one.label}"]
-    return ["no older backup of this repository is good", "docs/runbook.md#backup-failed-or-too-old"]
+    return [
+        "no older backup of this repository is good",
+        "docs/runbook.md#backup-failed-or-too-old",
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python3 -m backup.restore")
-    main.add_argument("command", choices=["list", "check", "make", "tidy", "swap", "swap-back", "discard"])
+    main.add_argument(
+        "command", choices=["list", "check", "make", "tidy", "swap", "swap-back", "discard"]
+    )
     main.add_argument("names", nargs="*")
     main.add_argument("--root", default=str(directories.DATA))
-    main.add_argument("--repo", type=int, choices=[pgbackrest.LOCAL, pgbackrest.OFFSITE], default=pgbackrest.LOCAL)
+    main.add_argument(
+        "--repo", type=int, choices=[pgbackrest.LOCAL, pgbackrest.OFFSITE], default=pgbackrest.LOCAL
+    )
     main.add_argument("--to", default="")
     main.add_argument("--set", default="")
     main.add_argument("--stamp", default=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
@@ -206,14 +228,18 @@ def _stop(number: int, _: object) -> None:
 def main() -> int:
     """Run one command; a failure is one JSON object with `error` and `hints` on standard error."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)  # the first process of a container ignores what it has no answer to
+        signal.signal(
+            number, _stop
+        )  # the first process of a container ignores what it has no answer to
     try:
         facts = _perform(_parser().parse_args())
     except Failed as failed:
         sys.stderr.write(json.dumps({"error": failed.observation, "hints": failed.hints}) + "\n")
         return 1
     except (OSError, ValueError, KeyError) as error:
-        sys.stderr.write(json.dumps({"error": f"{type(error).__name__}: {error}", "hints": []}) + "\n")
+        sys.stderr.write(
+            json.dumps({"error": f"{type(error).__name__}: {error}", "hints": []}) + "\n"
+        )
         return 1
     say(json.dumps({"result": facts}))
     return 0

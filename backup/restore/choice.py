@@ -56,11 +56,14 @@ class Repository:
         every = pgbackrest.backups(number)
         if not every:
             raise Failed(
-                f"repository {number} holds no backup", ["./scripts/backup.sh takes one of a running database"]
+                f"repository {number} holds no backup",
+                ["./scripts/backup.sh takes one of a running database"],
             )
         newest = every[-1].archive
         self.backups = [backup for backup in every if backup.archive == newest]
-        early = [one for one in self.backups if moment is None or one.stopped + BACKUP_ENDS <= moment]
+        early = [
+            one for one in self.backups if moment is None or one.stopped + BACKUP_ENDS <= moment
+        ]
         self._read_from((early or self.backups[:1])[-1])
 
     def _read_from(self, backup: Backup) -> None:
@@ -69,7 +72,9 @@ class Repository:
 
     def usable(self, timeline: Timeline) -> list[Backup]:
         """Return the backups that lie on the way to a timeline, the oldest first; broken ones are left out."""
-        return [one for one in self.backups if not one.has_error and self._is_on_the_way(one, timeline)]
+        return [
+            one for one in self.backups if not one.has_error and self._is_on_the_way(one, timeline)
+        ]
 
     def _is_on_the_way(self, backup: Backup, timeline: Timeline) -> bool:
         left = timeline.left(int(backup.wal_start[:8], 16))
@@ -90,7 +95,9 @@ class Repository:
                 chain = self.chain(backup, timeline)
                 end = verification.last(chain.segments, self.number)
                 if end:
-                    found.append(Range(max(began, backup.stopped + BACKUP_ENDS), end.ended, chain.missing))
+                    found.append(
+                        Range(max(began, backup.stopped + BACKUP_ENDS), end.ended, chain.missing)
+                    )
             ended = self.archive.ended(timeline)
             began = datetime.fromtimestamp(ended, UTC) if ended else began
         return _merged([one for one in found if one.since < one.until])
@@ -123,14 +130,22 @@ def choose(wish: Wish, say: Callable[[str], None]) -> Choice:
     timeline = held.archive.serving(wish.moment.timestamp())
     backup = _backup_before(held, wish, timeline)
     chain = held.chain(backup, timeline)
-    say(f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}")
+    say(
+        f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}"
+    )
     found = _checked(held, chain, wish, backup, say)
     text = f"everything that was committed by {told(wish.moment)}"
     if found:
         number = _number_of(found.lsn, chain)
-        return Choice(backup, timeline.number, "time", f"{wish.moment:%Y-%m-%d %H:%M:%S.%f}+00", text, number)
+        return Choice(
+            backup, timeline.number, "time", f"{wish.moment:%Y-%m-%d %H:%M:%S.%f}+00", text, number
+        )
     # A timeline that another one followed has ended: what it holds is all there was.
-    end = None if chain.missing or not held.archive.ended(timeline) else verification.last(chain.segments, held.number)
+    end = (
+        None
+        if chain.missing or not held.archive.ended(timeline)
+        else verification.last(chain.segments, held.number)
+    )
     if not end:
         raise _not_there(held, wish.moment, chain)
     return Choice(backup, timeline.number, "lsn", end.lsn, text, len(chain.segments))
@@ -149,12 +164,16 @@ def _newest(held: Repository, wish: Wish, say: Callable[[str], None]) -> Choice:
     if chain.missing:
         end = verification.last(chain.segments, held.number)
         raise _not_there(held, end.ended if end else backup.stopped, chain)
-    say(f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}")
+    say(
+        f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}"
+    )
     _checked(held, chain, wish, backup, say)
     end = verification.last(chain.segments, held.number)
     # Where nothing was archived since the backup, the last transaction lies within it, where recovery cannot end.
     if end is None or timelines.place(end.lsn) < timelines.place(backup.lsn_stop):
-        return Choice(backup, timeline.number, "immediate", "", f"the backup of {told(backup.stopped)}", 0)
+        return Choice(
+            backup, timeline.number, "immediate", "", f"the backup of {told(backup.stopped)}", 0
+        )
     text = f"everything in the archive, which ends at {told(end.ended)}"
     return Choice(backup, timeline.number, "lsn", end.lsn, text, len(chain.segments))
 
@@ -165,12 +184,19 @@ def _backup_before(held: Repository, wish: Wish, timeline: Timeline) -> Backup:
         usable = [backup for backup in usable if backup.label == wish.label]
         if not usable:
             names = ", ".join(backup.label for backup in held.usable(timeline))
-            raise Failed(f"there is no good backup {wish.label} on the way there", [f"there are: {names}", LIST])
-    early = [one for one in usable if wish.moment is None or one.stopped + BACKUP_ENDS <= wish.moment]
+            raise Failed(
+                f"there is no good backup {wish.label} on the way there",
+                [f"there are: {names}", LIST],
+            )
+    early = [
+        one for one in usable if wish.moment is None or one.stopped + BACKUP_ENDS <= wish.moment
+    ]
     if early:
         return early[-1]
     first = usable[0].stopped + BACKUP_ENDS if usable else None
-    since = f"the earliest time that can be restored is {told(first)}" if first else "no backup fits"
+    since = (
+        f"the earliest time that can be restored is {told(first)}" if first else "no backup fits"
+    )
     raise Failed(f"{told(wish.moment)} lies before the first backup", [since, LIST])
 
 
@@ -183,19 +209,25 @@ def _checked(
     except verification.Damaged as damaged:
         before = [one for one in chain.segments if one.number < damaged.segment.number]
         end = verification.last(before, held.number)
-        raise Failed(damaged.observation, _offers(held, backup, end.ended if end else None)) from None
+        raise Failed(
+            damaged.observation, _offers(held, backup, end.ended if end else None)
+        ) from None
 
 
 def _offers(held: Repository, backup: Backup, end: datetime | None) -> list[str]:
     """Return what can be restored on both sides of a segment that is damaged or missing."""
     offers = []
     if end and end > backup.stopped + BACKUP_ENDS:
-        offers.append(f"the last time before it that can be restored: --to {told(just_before(end))}")
+        offers.append(
+            f"the last time before it that can be restored: --to {told(just_before(end))}"
+        )
     elif backup != held.backups[0]:
         offers.append(f"an older backup ends earlier: --to {told(backup.started)}")
     after = [one for one in held.backups if one.started > (end or backup.stopped)]
     if after:
-        offers.append(f"the first time after it that can be restored: --to {told(after[0].stopped + BACKUP_ENDS)}")
+        offers.append(
+            f"the first time after it that can be restored: --to {told(after[0].stopped + BACKUP_ENDS)}"
+        )
     return [*offers, LIST, "docs/runbook.md#backup-failed-or-too-old"]
 
 

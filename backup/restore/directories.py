@@ -15,7 +15,9 @@ from backup.commands import Failed
 
 DATA = Path("/var/lib/postgresql/data")
 BESIDE = Path("/var/lib/postgresql/beside")
-NAME = os.environ.get("POSTGRES_MAJOR", "17")  # postgres/cluster.sh says which version the image is of
+NAME = os.environ.get(
+    "POSTGRES_MAJOR", "17"
+)  # postgres/cluster.sh says which version the image is of
 MARK = "slipway-restored"
 AT_FDCWD = -100
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
@@ -41,7 +43,9 @@ def tidy(root: Path) -> State:
         kind, _, stamp = folder.name.removeprefix(f"{NAME}.").partition("-")
         if kind == "restored" and not is_marked(folder, stamp):
             folder.rename(root / f"{NAME}.before-{stamp}")
-            tidied.append(f"{folder.name} was the database before an exchange: it is {NAME}.before-{stamp} now")
+            tidied.append(
+                f"{folder.name} was the database before an exchange: it is {NAME}.before-{stamp} now"
+            )
         elif kind in {"restoring", "restored", "failed"}:
             shutil.rmtree(folder)
             tidied.append(f"{folder.name} of a restore that was cut off is removed")
@@ -98,7 +102,9 @@ def discard(root: Path, names: list[str]) -> None:
 def _exchange(one: Path, other: Path) -> None:
     library = ctypes.CDLL(None, use_errno=True)
     if library.renameat2(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), EXCHANGE) != 0:
-        raise Failed(f"{one.name} and {other.name} cannot be exchanged: {os.strerror(ctypes.get_errno())}")
+        raise Failed(
+            f"{one.name} and {other.name} cannot be exchanged: {os.strerror(ctypes.get_errno())}"
+        )
 
 
 def _size(folder: Path) -> int:

@@ -16,7 +16,9 @@ RECOVERY_SECONDS = 86400.0
 START_SECONDS = 60
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 300
-CHECK_SECONDS = 6 * 3600  # 100 GB at 5 MB/s; partner: MAKE_SECONDS in scripts/stack/stories/restore.py
+CHECK_SECONDS = (
+    6 * 3600
+)  # 100 GB at 5 MB/s; partner: MAKE_SECONDS in scripts/stack/stories/restore.py
 # WAL that recovery keeps (max_wal_size in postgres/postgresql.conf), and room to work.
 SPARE_BYTES = 512 * 1024**2
 PERCENT = re.compile(r"([\d.]+)%\)")
@@ -41,11 +43,17 @@ def check_space(choice: Choice, parent: Path, *, spare_percent: float = 0) -> st
         Failed: where the disk has no room for a second copy of the database.
     """
     usage = shutil.disk_usage(parent)
-    free, needed = usage.free, choice.backup.database_bytes + SPARE_BYTES + int(usage.total * spare_percent / 100)
+    free, needed = (
+        usage.free,
+        choice.backup.database_bytes + SPARE_BYTES + int(usage.total * spare_percent / 100),
+    )
     if free < needed:
         raise Failed(
             f"the restored copy needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
-            ["docs/runbook.md#disk-full", "./scripts/restore.sh --discard-old deletes databases of earlier restores"],
+            [
+                "docs/runbook.md#disk-full",
+                "./scripts/restore.sh --discard-old deletes databases of earlier restores",
+            ],
         )
     return f"{needed / 1e9:.1f} GB of {free / 1e9:.1f} GB that are free"
 
@@ -58,7 +66,13 @@ def restore(choice: Choice, folder: Path, say: Callable[[str], None]) -> None:
     """
     folder.mkdir(mode=0o700)
     repository = choice.backup.repository
-    fetch = " ".join([*pgbackrest.argv("archive-get", f"--pg1-path={folder}", repository=repository), "%f", '"%p"'])
+    fetch = " ".join(
+        [
+            *pgbackrest.argv("archive-get", f"--pg1-path={folder}", repository=repository),
+            "%f",
+            '"%p"',
+        ]
+    )
     options = [
         f"--pg1-path={folder}",
         f"--set={choice.backup.label}",
@@ -106,7 +120,14 @@ def recover(folder: Path) -> str:
         "hot_standby": "off",  # so that it can be connected to when it has reached its target, and not before
     }
     words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
-    start = ["pg_ctl", "start", f"--pgdata={folder}", f"--log={LOG}", "--wait", f"--options={words}"]
+    start = [
+        "pg_ctl",
+        "start",
+        f"--pgdata={folder}",
+        f"--log={LOG}",
+        "--wait",
+        f"--options={words}",
+    ]
     done = run(start, timeout=2 * START_SECONDS)
     is_up = done.code == 0 and _comes_up(folder)
     log = LOG.read_text(encoding="utf-8", errors="replace") if LOG.exists() else ""
@@ -114,7 +135,9 @@ def recover(folder: Path) -> str:
     if not is_up or not reached:
         stop(folder)
         fatal = re.findall(r"(?:FATAL|PANIC): +(.*)", log)
-        raise Failed(f"recovery failed: {'; '.join(fatal[-2:]) or done.reason}", log.splitlines()[-3:])
+        raise Failed(
+            f"recovery failed: {'; '.join(fatal[-2:]) or done.reason}", log.splitlines()[-3:]
+        )
     return str(reached[-1])
 
 
@@ -155,16 +178,30 @@ def check_tables() -> str:
     Raises:
         Failed: with the first lines of what is corrupt.
     """
-    names = [row[0] for row in postgres.ask("select datname from pg_database where datallowconn", socket=str(SOCKET))]
+    names = [
+        row[0]
+        for row in postgres.ask(
+            "select datname from pg_database where datallowconn", socket=str(SOCKET)
+        )
+    ]
     lacking = [name for name in names if not _has_amcheck(name)]
     place = [f"--host={SOCKET}", "--username=postgres"]
-    done = run(["pg_amcheck", *place, "--all", "--install-missing", "--jobs=2"], timeout=CHECK_SECONDS)
+    done = run(
+        ["pg_amcheck", *place, "--all", "--install-missing", "--jobs=2"], timeout=CHECK_SECONDS
+    )
     if done.code == TIMED_OUT:
-        raise Failed(f"the restored database could not be checked within {CHECK_SECONDS} s", ["a faster disk, or more"])
+        raise Failed(
+            f"the restored database could not be checked within {CHECK_SECONDS} s",
+            ["a faster disk, or more"],
+        )
     if done.code != 0:
         raise Failed(f"the restored database is corrupt: {done.reason}")
     for name in lacking:
-        postgres.ask("set client_min_messages = error; drop extension amcheck", database=name, socket=str(SOCKET))
+        postgres.ask(
+            "set client_min_messages = error; drop extension amcheck",
+            database=name,
+            socket=str(SOCKET),
+        )
     return f"{len(names)} databases are sound"
 
 

@@ -73,7 +73,12 @@ class Archive:
         if timeline == self.newest:
             return None
         return max(
-            (one.archived for one in self.held.values() if int(one.name[:8], 16) == timeline.number), default=0.0
+            (
+                one.archived
+                for one in self.held.values()
+                if int(one.name[:8], 16) == timeline.number
+            ),
+            default=0.0,
         )
 
     def chain(self, timeline: Timeline, first: int) -> Chain:
@@ -85,7 +90,11 @@ class Archive:
             found += held[:1]
             # From the timeline before, only its own part of that segment can be had: nothing may follow it.
             if not held or held[0].name != names[0]:
-                beyond = [one.number for one in self.held.values() if one.name[:8] == f"{timeline.number:08X}"]
+                beyond = [
+                    one.number
+                    for one in self.held.values()
+                    if one.name[:8] == f"{timeline.number:08X}"
+                ]
                 return Chain(found, names[0] if any(other > number for other in beyond) else "")
         raise AssertionError  # the stream of numbers has no end
 
@@ -94,7 +103,11 @@ def _owners(timeline: Timeline, first: int) -> Iterator[tuple[int, list[int]]]:
     """Yield each number with the timelines that may have that segment, the one that recovery prefers first."""
     number = first
     while True:
-        begun = [(one, lsn // SEGMENT_BYTES) for one, lsn in timeline.begins if lsn // SEGMENT_BYTES <= number]
+        begun = [
+            (one, lsn // SEGMENT_BYTES)
+            for one, lsn in timeline.begins
+            if lsn // SEGMENT_BYTES <= number
+        ]
         owners = [begun[-1][0]]
         for (_, here), (before, _) in zip(reversed(begun), reversed(begun[:-1]), strict=False):
             if here != number:
@@ -122,9 +135,14 @@ def read(identifier: str, repository: int, first: str) -> Archive:
                 held |= {one.name: one for one in archive.segments(f"{database}/{log}", repository)}
         for named in filter(None, map(HISTORY.fullmatch, inside)):
             number = int(named[1], 16)
-            timelines[number] = Timeline(number, _begins(number, _content(f"{database}/{named[0]}", repository)))
+            timelines[number] = Timeline(
+                number, _begins(number, _content(f"{database}/{named[0]}", repository))
+            )
     if not held:
-        raise Failed("the archive holds no WAL", ["./scripts/status.sh", "docs/runbook.md#archive-not-progressing"])
+        raise Failed(
+            "the archive holds no WAL",
+            ["./scripts/status.sh", "docs/runbook.md#archive-not-progressing"],
+        )
     for number in {int(name[:8], 16) for name in held} - set(timelines):
         timelines[number] = Timeline(number, ((number, 0),))
     return Archive(held, timelines)
@@ -137,7 +155,9 @@ def _begins(number: int, history: str) -> tuple[tuple[int, int], ...]:
 
 
 def _content(path: str, repository: int) -> str:
-    done = pgbackrest.call("repo-get", f"archive/{pgbackrest.STANZA}/{path}", repository=repository or 1)
+    done = pgbackrest.call(
+        "repo-get", f"archive/{pgbackrest.STANZA}/{path}", repository=repository or 1
+    )
     if done.code != 0 or not ANCESTOR.search(done.out):
         raise Failed(f"the archive's {path} cannot be read: {done.reason}")
     return done.out

@@ -50,14 +50,26 @@ def backup_files(backup: Backup) -> None:
     Raises:
         Failed: where one is missing or differs.
     """
-    words = [f"--set={backup.label}", "--output=text", "--verbose", NO_RETRY, "--log-level-console=info"]
+    words = [
+        f"--set={backup.label}",
+        "--output=text",
+        "--verbose",
+        NO_RETRY,
+        "--log-level-console=info",
+    ]
     done = pgbackrest.call("verify", *words, repository=backup.repository, seconds=VERIFY_SECONDS)
     if done.code == 0 and WELL.search(done.out):
         return
     if done.code == TIMED_OUT:
-        raise Failed(f"the backup {backup.label} could not be checked within {VERIFY_SECONDS:.0f} s")
+        raise Failed(
+            f"the backup {backup.label} could not be checked within {VERIFY_SECONDS:.0f} s"
+        )
     lines = [line.strip() for line in done.out.splitlines()]
-    told = [line for line in lines if re.search(r"invalid|missing: [1-9]|other: [1-9]|ERROR|unable", line)]
+    told = [
+        line
+        for line in lines
+        if re.search(r"invalid|missing: [1-9]|other: [1-9]|ERROR|unable", line)
+    ]
     raise Failed(f"the backup {backup.label} is damaged: {'; '.join(told[:3]) or done.reason}")
 
 
@@ -120,7 +132,10 @@ def first_after(
             if begin and begin % PROGRESS_SEGMENTS == 0:
                 say(f"{begin} of at most {len(segments)} segments")
             batch = segments[begin : begin + AT_ONCE]
-            pending = [pool.submit(transactions, one, repository, wanted=one.archived >= early) for one in batch]
+            pending = [
+                pool.submit(transactions, one, repository, wanted=one.archived >= early)
+                for one in batch
+            ]
             for task in pending:
                 for one in task.result():
                     if one.ended > moment:

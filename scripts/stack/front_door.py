@@ -65,7 +65,9 @@ class _Connection(http.client.HTTPSConnection):
         self.expires = ""
 
     def connect(self) -> None:
-        plain = socket.create_connection((self.question.address, self.question.port), ANSWER_SECONDS)
+        plain = socket.create_connection(
+            (self.question.address, self.question.port), ANSWER_SECONDS
+        )
         secure = self.tls.wrap_socket(plain, server_hostname=self.question.host)
         self.expires = str((secure.getpeercert() or {}).get("notAfter", ""))
         self.sock = secure

@@ -58,7 +58,9 @@ class Runner(Protocol):
     ) -> Result:
         """Run a command that changes something, after printing it; raise Failure with evidence if it fails."""
 
-    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+    def follow(
+        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
+    ) -> Result:
         """Run a command that takes long and tell each line of its output as it comes; a failure is a Result."""
 
     def start(self, argv: Sequence[str], log: Path) -> None:
@@ -91,16 +93,23 @@ def _last_lines(text: str) -> str:
 
 
 def _as_typed(argv: Sequence[str], env: dict[str, str] | None) -> str:
-    return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()), shlex.join(argv)])
+    return " ".join(
+        [*(f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()), shlex.join(argv)]
+    )
 
 
 @contextmanager
 def _signals_held(held: list[int]) -> Iterator[None]:
     """Put what would stop this program off while a command starts: until its process is known nobody could end it."""
-    if threading.current_thread() is not threading.main_thread():  # only that one is stopped by signals
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only that one is stopped by signals
         yield
         return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    former = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     for number in former:
         signal.signal(number, lambda received, _: held.append(received))
     try:
@@ -136,7 +145,9 @@ class RealRunner:
             )
         return result
 
-    def _run(self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None) -> Result:
+    def _run(
+        self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None
+    ) -> Result:
         started = time.monotonic()
         held: list[int] = []
         try:
@@ -169,9 +180,13 @@ class RealRunner:
             self._end(process)
             raise
         seconds = time.monotonic() - started
-        return Result(process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds)
+        return Result(
+            process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds
+        )
 
-    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+    def follow(
+        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
+    ) -> Result:
         self.say(f"    $ {_as_typed(argv, None)}")
         started, lines = time.monotonic(), []
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
@@ -199,7 +214,9 @@ class RealRunner:
                 limit.cancel()
             errors.seek(0)
             said = errors.read()
-        return Result(code, "".join(lines), _TERMINAL_CODE.sub("", said), time.monotonic() - started)
+        return Result(
+            code, "".join(lines), _TERMINAL_CODE.sub("", said), time.monotonic() - started
+        )
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
@@ -214,7 +231,12 @@ class RealRunner:
         self.say(f"    $ {shlex.join(argv)} >{log} 2>&1 &")
         with log.open("ab") as output:
             subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
             )
 
     def write(self, path: Path, content: str, mode: int) -> None:
@@ -273,7 +295,9 @@ class DryRunner(RealRunner):
         self.say(f"    would run: {_as_typed(argv, env)}")
         return Result(0)
 
-    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+    def follow(
+        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
+    ) -> Result:
         self.say(f"    would run: {_as_typed(argv, None)}")
         return Result(0)
 

@@ -23,7 +23,15 @@ def test_any_other_text_is_refused_and_never_a_crash(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "ä", "AaH7yP6mebypsusdvhrjPw==", "AaH7yP6mebypsusdvhrjPwAA", "AaH7yP6mebypsusdvhrjPx"]
+    "text",
+    [
+        "",
+        "x",
+        "ä",
+        "AaH7yP6mebypsusdvhrjPw==",
+        "AaH7yP6mebypsusdvhrjPwAA",
+        "AaH7yP6mebypsusdvhrjPx",
+    ],
 )
 def test_near_misses_are_refused(text: str) -> None:
     with pytest.raises(ApiError):

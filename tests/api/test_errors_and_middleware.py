@@ -29,7 +29,9 @@ async def fail_at_the_database(kind: str) -> None:
         "gone": sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg.OperationalError("gone")),
         "cut-off": psycopg.errors.AdminShutdown("terminating connection"),
         "own-mistake": psycopg.errors.SyntaxError("row-secret"),
-        "mistake": sqlalchemy.exc.ProgrammingError("SELEC", {}, psycopg.errors.SyntaxError("row-secret")),
+        "mistake": sqlalchemy.exc.ProgrammingError(
+            "SELEC", {}, psycopg.errors.SyntaxError("row-secret")
+        ),
     }[kind]
 
 
@@ -101,7 +103,9 @@ def assert_error(answer: httpx2.Response, status: int, error: str) -> None:
 
 
 def test_every_answer_names_release_slot_and_request(app: FastAPI) -> None:
-    answer = call(app, "GET", "/livez", headers={"x-request-id": "0123456789abcdef0123456789abcdef"})
+    answer = call(
+        app, "GET", "/livez", headers={"x-request-id": "0123456789abcdef0123456789abcdef"}
+    )
     assert answer.json() == {"status": "alive"}
     assert answer.headers["x-request-id"] == "0123456789abcdef0123456789abcdef"
     assert answer.headers["x-slipway-release"] == "r-1"
@@ -110,9 +114,13 @@ def test_every_answer_names_release_slot_and_request(app: FastAPI) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("given", ["short", "x" * 65, 'abcdefgh"} forged', "abcdefgh\tnext", "", "äbcdefgh"])
+@pytest.mark.parametrize(
+    "given", ["short", "x" * 65, 'abcdefgh"} forged', "abcdefgh\tnext", "", "äbcdefgh"]
+)
 def test_a_request_id_that_is_not_ours_is_replaced(app: FastAPI, given: str) -> None:
-    made = call(app, "GET", "/livez", headers={"x-request-id": given.encode()}).headers["x-request-id"]
+    made = call(app, "GET", "/livez", headers={"x-request-id": given.encode()}).headers[
+        "x-request-id"
+    ]
     assert made != given
     assert len(made) == 32
     int(made, 16)
@@ -120,14 +128,20 @@ def test_a_request_id_that_is_not_ours_is_replaced(app: FastAPI, given: str) -> 
 
 def test_unknown_address_and_wrong_method_have_the_one_form(app: FastAPI) -> None:
     assert_error(call(app, "GET", "/nothing"), 404, "not_found")
-    for path, methods in (("/v1/items", "GET, POST"), (f"/v1/items/{uuid4()}", "GET, PUT, DELETE"), ("/livez", "GET")):
+    for path, methods in (
+        ("/v1/items", "GET, POST"),
+        (f"/v1/items/{uuid4()}", "GET, PUT, DELETE"),
+        ("/livez", "GET"),
+    ):
         wrong = call(app, "PATCH", path)
         assert_error(wrong, 405, "method_not_allowed")
         assert wrong.headers["allow"] == methods
 
 
 def test_a_wrong_body_names_fields_and_repeats_no_value(app: FastAPI) -> None:
-    answer = call(app, "POST", "/v1/users", json={"email": "not-an-address", "password": "typed-pw"})
+    answer = call(
+        app, "POST", "/v1/users", json={"email": "not-an-address", "password": "typed-pw"}
+    )
     assert_error(answer, 422, "validation_failed")
     assert {item["field"] for item in answer.json()["details"]} == {"body.email", "body.password"}
     assert all(set(item) == {"field", "message"} for item in answer.json()["details"])
@@ -137,19 +151,29 @@ def test_a_wrong_body_names_fields_and_repeats_no_value(app: FastAPI) -> None:
 
 def test_text_that_the_database_cannot_store_is_the_callers_error(app: FastAPI) -> None:
     headers = {"Authorization": f"Bearer {app.state.tokens.issue(__import__('uuid').uuid4())}"}
-    assert_error(call(app, "POST", "/v1/items", json={"name": "a\0b"}, headers=headers), 422, "validation_failed")
+    assert_error(
+        call(app, "POST", "/v1/items", json={"name": "a\0b"}, headers=headers),
+        422,
+        "validation_failed",
+    )
 
 
-@pytest.mark.parametrize("text", ["{", '{"name": "\\ud800"}', "[]", "null", '{"name": "a", "price_cents": 1e400}'])
+@pytest.mark.parametrize(
+    "text", ["{", '{"name": "\\ud800"}', "[]", "null", '{"name": "a", "price_cents": 1e400}']
+)
 def test_a_malformed_body_is_the_callers_error(app: FastAPI, text: str) -> None:
     token = app.state.tokens.issue(uuid4())
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    assert_error(call(app, "POST", "/v1/items", content=text, headers=headers), 422, "validation_failed")
+    assert_error(
+        call(app, "POST", "/v1/items", content=text, headers=headers), 422, "validation_failed"
+    )
 
 
 @pytest.mark.parametrize("path", ["/v1/users", "/v1/users/login"])
 @pytest.mark.parametrize("field", ["email", "password"])
-def test_credentials_that_are_not_text_are_the_callers_error(app: FastAPI, path: str, field: str) -> None:
+def test_credentials_that_are_not_text_are_the_callers_error(
+    app: FastAPI, path: str, field: str
+) -> None:
     good = {"email": '"a@example.org"', "password": '"correct horse battery"'}
     bad = {**good, field: r'"a\ud800correct@example.org"'}
     text = "{" + ", ".join(f'"{key}": {value}' for key, value in bad.items()) + "}"
@@ -157,7 +181,9 @@ def test_credentials_that_are_not_text_are_the_callers_error(app: FastAPI, path:
     assert_error(call(app, "POST", path, content=text, headers=headers), 422, "validation_failed")
 
 
-def test_a_crash_is_logged_with_its_request_and_leaks_nothing(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crash_is_logged_with_its_request_and_leaks_nothing(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = call(app, "GET", "/test/crash")
     assert_error(answer, 500, "internal_error")
     assert "inner-secret" not in answer.text
@@ -187,12 +213,18 @@ def test_a_database_that_refuses_connections_is_503(app: FastAPI) -> None:
     login = {"email": "a@example.org", "password": "x"}
     assert_error(call(app, "POST", "/v1/users/login", json=login), 503, "database_unavailable")
     owner = {"Authorization": f"Bearer {app.state.tokens.issue(uuid4())}"}
-    assert_error(call(app, "GET", f"/v1/items/{uuid4()}", headers=owner), 503, "database_unavailable")
+    assert_error(
+        call(app, "GET", f"/v1/items/{uuid4()}", headers=owner), 503, "database_unavailable"
+    )
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(app: FastAPI) -> None:
-    assert_error(call(app, "POST", "/test/body", content=b"x" * (LIMIT_BYTES + 1)), 413, "body_too_large")
-    assert_error(call(app, "POST", "/nothing", content=b"x" * (LIMIT_BYTES + 1)), 413, "body_too_large")
+    assert_error(
+        call(app, "POST", "/test/body", content=b"x" * (LIMIT_BYTES + 1)), 413, "body_too_large"
+    )
+    assert_error(
+        call(app, "POST", "/nothing", content=b"x" * (LIMIT_BYTES + 1)), 413, "body_too_large"
+    )
     assert call(app, "POST", "/test/body", content=b"x" * LIMIT_BYTES).json() == LIMIT_BYTES
 
 
@@ -239,19 +271,30 @@ def test_what_waited_too_long_for_a_process_is_refused_and_probes_are_not(app: F
 
 @pytest.mark.parametrize("age", [QUEUE_SECONDS / 4, -3600])
 def test_what_is_fresh_is_served_whatever_the_clocks_say(app: FastAPI, age: float) -> None:
-    assert call(app, "GET", "/nothing", headers={"x-request-start": f"{time.time() - age:.3f}"}).status_code == 404
+    assert (
+        call(
+            app, "GET", "/nothing", headers={"x-request-start": f"{time.time() - age:.3f}"}
+        ).status_code
+        == 404
+    )
     assert call(app, "GET", "/nothing", headers={"x-request-start": "soon"}).status_code == 404
 
 
 def test_an_unknown_host_is_refused_except_by_probes(app: FastAPI) -> None:
-    assert_error(call(app, "GET", "/v1/items", headers={"host": "evil.example"}), 400, "unknown_host")
+    assert_error(
+        call(app, "GET", "/v1/items", headers={"host": "evil.example"}), 400, "unknown_host"
+    )
     assert call(app, "GET", "/livez", headers={"host": "10.0.0.1"}).status_code == 200
     assert call(app, "GET", "/nothing", headers={"host": "TestServer:8443"}).status_code == 404
 
 
-def test_the_access_line_has_path_and_status_but_no_query(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_access_line_has_path_and_status_but_no_query(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="api")
-    call(app, "GET", "/nothing?token=query-secret", headers={"Authorization": "Bearer header-secret"})
+    call(
+        app, "GET", "/nothing?token=query-secret", headers={"Authorization": "Bearer header-secret"}
+    )
     fields = vars(next(r for r in caplog.records if getattr(r, "action", "") == "request_served"))
     assert (fields["method"], fields["path"], fields["status"]) == ("GET", "/nothing", 404)
     assert fields["duration_ms"] >= 0

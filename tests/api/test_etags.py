@@ -38,12 +38,16 @@ def test_states_a_microsecond_apart_have_different_tags() -> None:
         ('"a,*,b"', []),
     ],
 )
-def test_if_match_accepts_the_states_of_strong_tags(condition: str | None, expected: list[datetime] | None) -> None:
+def test_if_match_accepts_the_states_of_strong_tags(
+    condition: str | None, expected: list[datetime] | None
+) -> None:
     assert check_condition(condition) == condition
     assert states(condition) == expected
 
 
-@pytest.mark.parametrize("condition", ["", TAG.strip('"'), "0", '"a', f"{TAG} {TAG}", f"*, {TAG}", '"a b"', 'w/"a"'])
+@pytest.mark.parametrize(
+    "condition", ["", TAG.strip('"'), "0", '"a', f"{TAG} {TAG}", f"*, {TAG}", '"a b"', 'w/"a"']
+)
 def test_what_is_no_condition_is_refused_and_not_ignored(condition: str) -> None:
     with pytest.raises(ValueError, match="in double quotes"):
         check_condition(condition)
@@ -54,6 +58,8 @@ def test_if_none_match_finds_the_tag_in_any_form(condition: str) -> None:
     assert is_listed(TAG, condition)
 
 
-@pytest.mark.parametrize("condition", [None, "", '"other"', TAG.strip('"'), '"*"', f'"{TAG.strip(chr(34))},"'])
+@pytest.mark.parametrize(
+    "condition", [None, "", '"other"', TAG.strip('"'), '"*"', f'"{TAG.strip(chr(34))},"']
+)
 def test_if_none_match_does_not_find_what_is_not_there(condition: str | None) -> None:
     assert not is_listed(TAG, condition)

@@ -31,7 +31,9 @@ def test_a_request_without_a_key_adds_no_statement() -> None:
     assert asyncio.run(once.answer(cast(Database, SilentDatabase()), change)) is made
 
 
-@pytest.mark.parametrize("key", [None, "a", "x" * 255, "8e03978e-40d5-43e8-bc93-6894a57f9324", '"quoted"'])
+@pytest.mark.parametrize(
+    "key", [None, "a", "x" * 255, "8e03978e-40d5-43e8-bc93-6894a57f9324", '"quoted"']
+)
 def test_a_key_may_be_any_visible_text(key: str | None) -> None:
     assert check_key(key) == key
 

@@ -9,7 +9,18 @@ from fastapi import FastAPI, Request
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.app import create_app
-from api.limits import HEADERS_KEY, LOCAL_KEYS, Asked, Away, Limits, LocalCounts, Rule, RuleName, address_of, rules
+from api.limits import (
+    HEADERS_KEY,
+    LOCAL_KEYS,
+    Asked,
+    Away,
+    Limits,
+    LocalCounts,
+    Rule,
+    RuleName,
+    address_of,
+    rules,
+)
 from api.redis_client import AWAY_SECONDS, GuardedRedis, RedisAway, create_redis
 from tests.api.settings_for_tests import make_settings
 from tests.api.test_errors_and_middleware import assert_error, call
@@ -78,7 +89,10 @@ def test_the_counts_of_a_process_are_bounded(clock: Clock) -> None:
 def test_every_rule_has_its_place_in_the_table_and_takes_its_number_from_the_settings() -> None:
     table = rules(
         make_settings(
-            user_limit_per_second=7, login_limit_per_minute=8, registration_limit_per_hour=9, export_limit_per_hour=10
+            user_limit_per_second=7,
+            login_limit_per_minute=8,
+            registration_limit_per_hour=9,
+            export_limit_per_hour=10,
         )
     )
     assert {name: (rule.quota, rule.seconds, rule.away.value) for name, rule in table.items()} == {
@@ -101,7 +115,11 @@ def test_neither_an_address_nor_an_account_is_in_a_key() -> None:
 
 @pytest.mark.parametrize(
     ("host", "counted"),
-    [("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64")],
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
 )
 def test_an_address_counts_as_its_customer(host: str, counted: str) -> None:
     assert address_of(Request({"type": "http", "client": (host, 0), "headers": []})) == counted
@@ -156,7 +174,9 @@ def test_a_redis_that_failed_is_left_alone_for_a_second_and_then_tried_by_one(cl
         return "answer"
 
     async def ask(times: int) -> list[Any]:
-        return await asyncio.gather(*(guarded.call("test", command) for _ in range(times)), return_exceptions=True)
+        return await asyncio.gather(
+            *(guarded.call("test", command) for _ in range(times)), return_exceptions=True
+        )
 
     assert [type(answer) for answer in asyncio.run(ask(1))] == [RedisAway]
     asyncio.run(ask(50))

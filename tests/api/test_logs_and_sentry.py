@@ -50,7 +50,11 @@ def test_a_line_has_the_fixed_fields_then_its_extras() -> None:
         "request_id",
     ]
     assert written["ts"].endswith("+00:00")
-    assert (written["action"], written["message"], written["item"]) == ("item_created", "item made", "x")
+    assert (written["action"], written["message"], written["item"]) == (
+        "item_created",
+        "item made",
+        "x",
+    )
     assert (written["service"], written["slot"], written["release"]) == ("api", "blue", "r-1")
     assert written["request_id"] == "request-0001"
 
@@ -60,7 +64,12 @@ def test_noise_of_servers_is_dropped() -> None:
 
 
 def test_a_record_of_the_queue_carries_the_request_id_of_its_job() -> None:
-    job = {"id": 7, "task_name": "exports.write", "attempts": 1, "task_kwargs": {"request_id": "request-0007"}}
+    job = {
+        "id": 7,
+        "task_name": "exports.write",
+        "attempts": 1,
+        "task_kwargs": {"request_id": "request-0007"},
+    }
     written = line(job=job)
     assert written["request_id"] == "request-0007"
     assert written["job"] == {"id": 7, "task_name": "exports.write", "attempts": 1}
@@ -121,7 +130,10 @@ def test_nothing_of_the_request_leaves(sent: list[dict[str, Any]]) -> None:
     error = fail(f"GET /x?token=query-secret {authorization} Cookie: {cookie}\nDETAIL: row-secret")
     address = "https://h/p?q=arg-secret"
     logging.getLogger("api.x").error(
-        "failed %s", address, exc_info=error, extra={"headers": "extra-secret", "password": "pw-secret"}
+        "failed %s",
+        address,
+        exc_info=error,
+        extra={"headers": "extra-secret", "password": "pw-secret"},
     )
     assert len(sent) == 1
     text = json.dumps(sent)
@@ -142,7 +154,9 @@ def test_local_variables_do_not_leave(sent: list[dict[str, Any]]) -> None:
     with pytest.raises(RuntimeError) as caught:
         fail_holding("-".join(("local", "secret")))
     logging.getLogger("api.x").error("failed", exc_info=caught.value)
-    frames = [frame for value in sent[0]["exception"]["values"] for frame in value["stacktrace"]["frames"]]
+    frames = [
+        frame for value in sent[0]["exception"]["values"] for frame in value["stacktrace"]["frames"]
+    ]
     assert frames
     assert not [frame for frame in frames if frame.get("vars")]
 
@@ -155,11 +169,15 @@ def test_without_a_dsn_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scrubbing_keeps_the_first_line_without_what_was_sent() -> None:
-    text = scrub("duplicate key value violates unique constraint\nDETAIL: Key (email)=(a@example.org)")
+    text = scrub(
+        "duplicate key value violates unique constraint\nDETAIL: Key (email)=(a@example.org)"
+    )
     assert text == "duplicate key value violates unique constraint"
 
 
-@pytest.mark.parametrize("name", ["password", "ops_password", "refresh_token", "X-CSRF-Token", "token_key", "Cookie"])
+@pytest.mark.parametrize(
+    "name", ["password", "ops_password", "refresh_token", "X-CSRF-Token", "token_key", "Cookie"]
+)
 def test_scrubbing_knows_a_secret_by_a_part_of_its_name(name: str) -> None:
     assert "7913" not in scrub(f"cannot take {name}=7913")
 
@@ -178,7 +196,9 @@ def make_app() -> FastAPI:
     @app.post("/test/crash")
     async def crash(request: Request) -> None:
         sent = await request.json()
-        raise RuntimeError(f"cannot use {sent['name']!r} of {request.url}, {request.headers['authorization']}")
+        raise RuntimeError(
+            f"cannot use {sent['name']!r} of {request.url}, {request.headers['authorization']}"
+        )
 
     @app.post("/test/lookup")
     async def lookup(request: Request) -> None:
@@ -190,12 +210,16 @@ def make_app() -> FastAPI:
         origin = psycopg.errors.InvalidTextRepresentation(
             f'invalid input syntax for type uuid: "{sent["name"]}"\nDETAIL:  Key (email)=({sent["password"]})'
         )
-        raise sqlalchemy.exc.DataError("INSERT INTO users ...", dict(sent), origin, hide_parameters=True) from origin
+        raise sqlalchemy.exc.DataError(
+            "INSERT INTO users ...", dict(sent), origin, hide_parameters=True
+        ) from origin
 
     @app.post("/test/logged")
     async def logged(request: Request) -> None:
         sent = await request.json()
-        logging.getLogger("api.test").error("went wrong: %s", sent["name"], extra={"sent": sent, "action": "tested"})
+        logging.getLogger("api.test").error(
+            "went wrong: %s", sent["name"], extra={"sent": sent, "action": "tested"}
+        )
 
     return app
 
@@ -238,7 +262,11 @@ def test_a_request_that_fails_is_reported_with_its_id_and_slot_and_none_of_its_c
     (report,) = sent
     assert MARK not in json.dumps(report)
     assert report["tags"] == {"request_id": "request-0003", "service": "api", "slot": "blue"}
-    assert (report["release"], report["environment"], report["server_name"]) == ("r-1", "production", "api-blue")
+    assert (report["release"], report["environment"], report["server_name"]) == (
+        "r-1",
+        "production",
+        "api-blue",
+    )
     values = report.get("exception", {"values": []})["values"]
     assert [value["type"] for value in values if value["type"] in kinds] == kinds
     assert not {"request", "user", "extra", "breadcrumbs", "contexts", "modules"} & set(report)
@@ -248,7 +276,9 @@ def test_the_engine_leaves_parameters_out_of_its_errors() -> None:
     assert Database(make_settings()).engine.sync_engine.hide_parameters
 
 
-def test_a_job_that_fails_is_reported_with_its_request_and_without_its_arguments(sent: list[dict[str, Any]]) -> None:
+def test_a_job_that_fails_is_reported_with_its_request_and_without_its_arguments(
+    sent: list[dict[str, Any]],
+) -> None:
     async def work() -> None:
         with queue.replace_connector(InMemoryConnector()):
             app = procrastinate.App(connector=queue.connector)

@@ -58,19 +58,30 @@ def test_a_release_is_ready_where_only_post_migrations_are_missing() -> None:
     code = release.code_migrations.__wrapped__()
     assert code.head == identifier(5)
     assert code.enough == {identifier(3), identifier(4), identifier(5)}
-    assert [code.accepts(identifier(number)) for number in range(6)] == [False, False, False, True, True, True]
+    assert [code.accepts(identifier(number)) for number in range(6)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert code.accepts("2099_01_01_0000")
     assert not code.accepts(None)
 
 
-@pytest.mark.parametrize("arguments", [["--phase", "post"], ["--phase", "pre", "--sql", "base:head"]])
+@pytest.mark.parametrize(
+    "arguments", [["--phase", "post"], ["--phase", "pre", "--sql", "base:head"]]
+)
 def test_no_other_phase_can_be_asked_for(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         migrate.main(arguments)
     assert ended.value.code == 2
 
 
-def test_production_needs_the_confirmation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_production_needs_the_confirmation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("SLIPWAY_MIGRATE_CONFIRM", raising=False)
     monkeypatch.setattr(migrate, "load_settings", lambda _: make_settings())
     monkeypatch.setattr("logging.config.dictConfig", lambda _: None)

@@ -11,7 +11,9 @@ from tests.api.settings_for_tests import OPS_PASSWORD, make_settings
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return create_app(make_settings(docs_enabled=True, ops_password=SecretStr(OPS_PASSWORD))).openapi()
+    return create_app(
+        make_settings(docs_enabled=True, ops_password=SecretStr(OPS_PASSWORD))
+    ).openapi()
 
 
 def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> None:
@@ -53,7 +55,11 @@ def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> Non
 
 
 def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(f"{m} {path}", operation) for path, methods in schema["paths"].items() for m, operation in methods.items()]
+    return [
+        (f"{m} {path}", operation)
+        for path, methods in schema["paths"].items()
+        for m, operation in methods.items()
+    ]
 
 
 def test_every_error_is_described_in_the_one_form(schema: dict[str, Any]) -> None:
@@ -67,12 +73,23 @@ def test_every_error_is_described_in_the_one_form(schema: dict[str, Any]) -> Non
 
 def test_what_any_route_may_answer_is_described_for_every_one(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
-        assert {"400", "413", "429", "500", "502", "503", "504"} <= operation["responses"].keys(), name
+        assert {"400", "413", "429", "500", "502", "503", "504"} <= operation["responses"].keys(), (
+            name
+        )
         assert ("401" in operation["responses"]) >= ("security" in operation), name
-        assert ("422" in operation["responses"]) == bool({"parameters", "requestBody"} & operation.keys()), name
+        assert ("422" in operation["responses"]) == bool(
+            {"parameters", "requestBody"} & operation.keys()
+        ), name
         for status in operation["responses"].keys() & {"429", "503"}:
-            assert operation["responses"][status]["headers"]["Retry-After"]["required"], (name, status)
-    assert schema["components"]["schemas"].keys().isdisjoint({"HTTPValidationError", "ValidationError"})
+            assert operation["responses"][status]["headers"]["Retry-After"]["required"], (
+                name,
+                status,
+            )
+    assert (
+        schema["components"]["schemas"]
+        .keys()
+        .isdisjoint({"HTTPValidationError", "ValidationError"})
+    )
 
 
 def test_the_description_is_not_served_unless_asked_for() -> None:

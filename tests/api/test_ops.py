@@ -14,7 +14,9 @@ from tests.api.settings_for_tests import OPS_PASSWORD, make_settings
 LOGIN = {"user": "operator", "password": OPS_PASSWORD}
 
 
-def ask(method: str, path: str, password: str | None = OPS_PASSWORD, **options: object) -> httpx2.Response:
+def ask(
+    method: str, path: str, password: str | None = OPS_PASSWORD, **options: object
+) -> httpx2.Response:
     """Ask an application whose Redis does not answer."""
     app = create_app(make_settings(ops_password=SecretStr(password) if password else None))
 
@@ -28,13 +30,17 @@ def ask(method: str, path: str, password: str | None = OPS_PASSWORD, **options: 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
 @pytest.mark.parametrize("path", ["/ops", "/ops/session"])
-def test_without_a_password_the_console_is_an_address_like_any_other(method: str, path: str) -> None:
+def test_without_a_password_the_console_is_an_address_like_any_other(
+    method: str, path: str
+) -> None:
     answer, other = (ask(method, at, password=None, json=LOGIN) for at in (path, "/nothing/here"))
     assert answer.status_code == other.status_code == 404
     assert {**answer.json(), "request_id": ""} == {**other.json(), "request_id": ""}
 
 
-@pytest.mark.parametrize("wrong", [{"user": "root"}, {"password": OPS_PASSWORD + "x"}, {"password": "n"}])
+@pytest.mark.parametrize(
+    "wrong", [{"user": "root"}, {"password": OPS_PASSWORD + "x"}, {"password": "n"}]
+)
 def test_a_wrong_user_or_password_is_refused_in_the_same_words(wrong: dict[str, str]) -> None:
     answer = ask("POST", "/ops/session", json=LOGIN | wrong)
     assert (answer.status_code, answer.json()["error"]) == (401, "login_failed")
@@ -59,8 +65,13 @@ def test_every_route_of_the_console_but_login_asks_for_the_operator() -> None:
     """In the dependency that checks the CSRF token as well."""
     paths = create_app(make_settings(ops_password=SecretStr(OPS_PASSWORD))).openapi()["paths"]
     routes = {(method, path) for path in paths if path.startswith("/ops") for method in paths[path]}
-    answers = {(m, path): ask(m.upper(), re.sub(r"\{\w+\}", "1", path), json={}).status_code for m, path in routes}
-    assert {route for route, status in answers.items() if status != 401} == {("post", "/ops/session")}
+    answers = {
+        (m, path): ask(m.upper(), re.sub(r"\{\w+\}", "1", path), json={}).status_code
+        for m, path in routes
+    }
+    assert {route for route, status in answers.items() if status != 401} == {
+        ("post", "/ops/session")
+    }
     assert len(routes) >= 3
 
 

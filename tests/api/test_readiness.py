@@ -20,7 +20,9 @@ from api.release import Migrations, code_migrations
 from api.timeouts import READY_CACHE_SECONDS, READY_SECONDS
 from tests.api.settings_for_tests import make_settings
 
-MIGRATIONS = Migrations(head="b", known=frozenset({"a", "ready", "b"}), enough=frozenset({"ready", "b"}))
+MIGRATIONS = Migrations(
+    head="b", known=frozenset({"a", "ready", "b"}), enough=frozenset({"ready", "b"})
+)
 
 
 class Seam:
@@ -31,7 +33,9 @@ class Seam:
         self.asked = 0
         self.now = 100.0
         self.delay = 0.0
-        self.readiness = Readiness(self.ask_database, self.ask_redis, MIGRATIONS, clock=lambda: self.now)
+        self.readiness = Readiness(
+            self.ask_database, self.ask_redis, MIGRATIONS, clock=lambda: self.now
+        )
 
     async def ask_database(self) -> str | None:
         self.asked += 1
@@ -173,6 +177,8 @@ def test_the_container_probe_tells_by_its_exit_status(
     assert body in capsys.readouterr().out
 
 
-def test_the_container_probe_fails_without_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_container_probe_fails_without_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(probe, "SLOTS_FOLDER", str(tmp_path))
     assert probe.main() == 1

@@ -42,7 +42,12 @@ def test_every_missing_and_wrong_key_is_named_at_once_and_no_value(
     monkeypatch.setenv("DATABASE_PASSWORD", "pw-leaked")
     monkeypatch.setenv("SLIPWAY_SLOT", "slot-leaked")
     text = refusal(capsys)
-    for key in ("TOKEN_KEY: missing", "DATABASE_PORT:", "DATABASE_PASSWORD: shorter", "SLIPWAY_SLOT:"):
+    for key in (
+        "TOKEN_KEY: missing",
+        "DATABASE_PORT:",
+        "DATABASE_PASSWORD: shorter",
+        "SLIPWAY_SLOT:",
+    ):
         assert key in text
     assert "leaked" not in text
     assert text.startswith("error: ")
@@ -77,7 +82,9 @@ def test_a_wrong_environment_name_does_not_loosen_the_rules(
     assert "DATABASE_PASSWORD: the same as DATABASE_USER" in refusal(capsys)
 
 
-def test_secret_files_are_read_without_their_line_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_files_are_read_without_their_line_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("DATABASE_PASSWORD")
     monkeypatch.setenv("SLIPWAY_SECRETS_DIR", str(tmp_path))
     (tmp_path / "database_password").write_text("from-a-file-7913586\n\n")
@@ -123,7 +130,9 @@ def test_loading_the_application_opens_no_connection_and_starts_no_thread() -> N
         "import api.main\n"
         "assert threading.active_count() == 1, threading.enumerate()\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 

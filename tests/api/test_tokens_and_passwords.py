@@ -40,7 +40,9 @@ def test_a_token_is_over_after_its_lifetime_and_the_leeway(tokens: Tokens) -> No
     assert tokens.user_id(tokens.issue(USER, over - LEEWAY_SECONDS + 5)) == USER
 
 
-def test_a_token_that_is_remembered_is_over_in_time_too(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_remembered_is_over_in_time_too(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = time.time()
     token = tokens.issue(USER, now)
     assert tokens.user_id(token) == USER
@@ -61,7 +63,9 @@ def test_a_verified_token_is_not_verified_again_and_few_are_remembered(
     assert [tokens.user_id(token) for token in issued] == users
     tokens.key = OTHER_KEY  # so that a second verification would fail
     assert [tokens.user_id(token) for token in issued] == [None, *users[1:]]
-    assert tokens.user_id(altered(issued[1])) is None, "one that was altered is not the one that is remembered"
+    assert tokens.user_id(altered(issued[1])) is None, (
+        "one that was altered is not the one that is remembered"
+    )
 
 
 def altered(token: str) -> str:
@@ -78,7 +82,9 @@ def altered(token: str) -> str:
         {"token_key": SecretStr(TOKEN_KEY[::-1])},
     ],
 )
-def test_a_token_of_another_issuer_audience_or_key_is_refused(tokens: Tokens, other: dict[str, object]) -> None:
+def test_a_token_of_another_issuer_audience_or_key_is_refused(
+    tokens: Tokens, other: dict[str, object]
+) -> None:
     assert tokens.user_id(Tokens(make_settings(**other)).issue(USER)) is None
 
 
@@ -87,7 +93,12 @@ OTHER_KEY = TOKEN_KEY[::-1]
 
 def test_a_token_names_its_key_and_not_the_key_itself(tokens: Tokens) -> None:
     name = jwt.get_unverified_header(tokens.issue(USER))["kid"]
-    assert name != jwt.get_unverified_header(Tokens(make_settings(token_key=SecretStr(OTHER_KEY))).issue(USER))["kid"]
+    assert (
+        name
+        != jwt.get_unverified_header(
+            Tokens(make_settings(token_key=SecretStr(OTHER_KEY))).issue(USER)
+        )["kid"]
+    )
     assert name not in TOKEN_KEY
 
 
@@ -113,7 +124,12 @@ def test_the_previous_key_verifies_only_and_all_of_the_rules_hold_for_it() -> No
     assert Tokens(make_settings()).user_id(tokens.issue(USER)) == USER, "the current key signs"
     assert tokens.user_id(earlier.issue(USER, time.time() - 3600)) is None
     assert tokens.user_id(altered(earlier.issue(USER))) is None
-    assert tokens.user_id(Tokens(make_settings(token_key=SecretStr(OTHER_KEY), token_issuer="x")).issue(USER)) is None
+    assert (
+        tokens.user_id(
+            Tokens(make_settings(token_key=SecretStr(OTHER_KEY), token_issuer="x")).issue(USER)
+        )
+        is None
+    )
 
 
 def test_a_token_from_before_keys_had_names_is_accepted(tokens: Tokens) -> None:
@@ -148,13 +164,17 @@ def test_a_password_fits_its_hash_only() -> None:
     async def check() -> tuple[bool, bool]:
         stored = await passwords.hash("correct horse battery")
         assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-        return await passwords.verify("correct horse battery", stored), await passwords.verify("other", stored)
+        return await passwords.verify("correct horse battery", stored), await passwords.verify(
+            "other", stored
+        )
 
     assert asyncio.run(check()) == (True, False)
 
 
 def test_a_hash_of_another_profile_stays_good() -> None:
-    stored = Argon2Hasher(time_cost=3, memory_cost=65_536, parallelism=4).hash("correct horse battery")
+    stored = Argon2Hasher(time_cost=3, memory_cost=65_536, parallelism=4).hash(
+        "correct horse battery"
+    )
     assert asyncio.run(Passwords().verify("correct horse battery", stored))
     assert not asyncio.run(Passwords().verify("other", stored))
 
@@ -188,7 +208,9 @@ def test_the_password_of_the_dummy_hash_opens_nothing(monkeypatch: pytest.Monkey
     assert asyncio.run(Passwords().verify("known", None)) is False
 
 
-def test_no_more_hashes_run_at_once_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_hashes_run_at_once_than_memory_is_meant_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     running, most = 0, 0
 
     async def fake_thread(*_: object) -> bool:
@@ -209,15 +231,30 @@ def test_no_more_hashes_run_at_once_than_memory_is_meant_for(monkeypatch: pytest
 
 
 def test_the_next_refresh_token_is_the_same_each_time_and_cannot_be_known_without_the_key() -> None:
-    mine, other = RefreshTokens(make_settings()), RefreshTokens(make_settings(token_key=SecretStr(OTHER_KEY)))
+    mine, other = (
+        RefreshTokens(make_settings()),
+        RefreshTokens(make_settings(token_key=SecretStr(OTHER_KEY))),
+    )
     following = mine.successor("first")
     assert following == mine.successor("first")
-    assert len({following, mine.successor("second"), mine.successor(following), other.successor("first")}) == 4
+    assert (
+        len(
+            {
+                following,
+                mine.successor("second"),
+                mine.successor(following),
+                other.successor("first"),
+            }
+        )
+        == 4
+    )
     assert len(base64.urlsafe_b64decode(following + "=")) == TOKEN_BYTES
 
 
 def test_a_lost_answer_may_be_repeated_after_nginx_has_given_up() -> None:
-    limit = re.search(r"^proxy_read_timeout (\d+)s;$", text("nginx/snippets/proxy.conf"), re.MULTILINE)
+    limit = re.search(
+        r"^proxy_read_timeout (\d+)s;$", text("nginx/snippets/proxy.conf"), re.MULTILINE
+    )
     assert limit
     assert int(limit[1]) < REPEAT_SECONDS <= 60
 

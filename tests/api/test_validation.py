@@ -122,7 +122,9 @@ def test_what_is_not_wise_is_a_warning_and_starts(
     assert value not in warning.fix or value == "development"
 
 
-def test_a_redis_without_a_password_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_redis_without_a_password_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("REDIS_PASSWORD")
     (tmp_path / "redis_password").write_text("", encoding="utf-8")
     assert findings() == {"REDIS_PASSWORD": ("warning", "empty")}
@@ -160,7 +162,9 @@ def test_a_certificate_is_only_checked_against_a_file_that_is_there(
         (("https://app.example.org", "null"), True),
     ],
 )
-def test_cross_origin_requests_from_anywhere_are_refused(value: tuple[str, ...], *, is_refused: bool) -> None:
+def test_cross_origin_requests_from_anywhere_are_refused(
+    value: tuple[str, ...], *, is_refused: bool
+) -> None:
     assert bool(refusal("cors_origins", value, {})) is is_refused
 
 
@@ -186,7 +190,12 @@ def test_a_console_needs_a_password_that_nobody_guesses(
 
 def test_every_secret_has_a_rule_and_a_fix_of_its_own() -> None:
     rules = {*CRITICAL, *WARNED}
-    secrets = {n for kind in KINDS for n, f in kind.model_fields.items() if "SecretStr" in str(f.annotation)}
+    secrets = {
+        n
+        for kind in KINDS
+        for n, f in kind.model_fields.items()
+        if "SecretStr" in str(f.annotation)
+    }
     assert secrets >= {"database_password", "redis_password", "token_key", "sentry_dsn"}
     assert secrets - rules == set()
     assert {name.upper() for name in rules} - set(FIXES) == set()
@@ -236,7 +245,9 @@ def test_in_the_container_of_the_api_the_command_judges_for_the_worker_too() -> 
     ]
 
 
-@pytest.mark.parametrize(("service", "is_fine"), [("worker", True), ("migrate", True), ("api", False)])
+@pytest.mark.parametrize(
+    ("service", "is_fine"), [("worker", True), ("migrate", True), ("api", False)]
+)
 def test_the_command_judges_what_its_own_process_reads(service: str, *, is_fine: bool) -> None:
     done = check_config(service, TOKEN_KEY="", REDIS_PASSWORD="", ALLOWED_HOSTS="")
     assert (done.returncode == 0) is is_fine, done.stdout + done.stderr

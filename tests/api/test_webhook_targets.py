@@ -15,9 +15,32 @@ from api.webhooks.targets import Rules, TargetRefused, is_allowed, parse_target,
 PUBLIC = Rules(frozenset({443}), (), allows_http=False)
 
 FORBIDDEN = [
-    *("127.0.0.1", "127.255.255.254", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
-    *("169.254.169.254", "169.254.170.2", "100.64.0.1", "100.100.100.200", "192.0.0.192", "192.0.2.1", "198.18.0.1"),
-    *("198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255"),
+    *(
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "10.0.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+    ),
+    *(
+        "169.254.169.254",
+        "169.254.170.2",
+        "100.64.0.1",
+        "100.100.100.200",
+        "192.0.0.192",
+        "192.0.2.1",
+        "198.18.0.1",
+    ),
+    *(
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+    ),
     *(
         "::",
         "::1",
@@ -126,7 +149,9 @@ def test_a_url_of_the_wrong_form_is_refused_with_the_reason(url: str, reason: st
     assert refusal(url) == reason
 
 
-@pytest.mark.parametrize("url", ["https://example.com\\@127.0.0.1/", "https://127.0.0.1\\.example.com/"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com\\@127.0.0.1/", "https://127.0.0.1\\.example.com/"]
+)
 def test_what_parsers_read_differently_is_read_once(url: str) -> None:
     target = parse_target(url, PUBLIC)
     assert target.address_url("203.0.113.5").startswith("https://203.0.113.5:443/")
@@ -139,7 +164,9 @@ def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[bytes]:
 
     def look_up(host: bytes, port: int, **_: Any) -> list[Any]:
         asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return asked
@@ -156,7 +183,9 @@ def test_one_inner_address_spoils_the_public_ones(monkeypatch: pytest.MonkeyPatc
     assert refusal("https://both.example/") == targets.NO_ADDRESS
 
 
-def test_a_name_is_resolved_once_and_its_addresses_are_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_resolved_once_and_its_addresses_are_what_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = names(monkeypatch, "8.8.8.8", "1.1.1.1")
     target = parse_target("HTTPS://Bücher.example.:443/a?b=ü", PUBLIC)
     assert asyncio.run(resolve(target, PUBLIC)) == ["8.8.8.8", "1.1.1.1"]
@@ -167,7 +196,9 @@ def test_a_name_is_resolved_once_and_its_addresses_are_what_is_connected_to(monk
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), UnicodeError("label empty")])
-def test_a_name_without_address_is_refused(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_address_is_refused(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
@@ -186,18 +217,25 @@ def settings(**given: str) -> WorkerSettings:
 
 
 def test_an_operator_can_name_a_receiver_of_their_own_and_ports() -> None:
-    rules = Rules.of(settings(webhook_allowed_networks="10.1.2.3/32, fd00::/64", webhook_allowed_ports="443,8443"))
+    rules = Rules.of(
+        settings(
+            webhook_allowed_networks="10.1.2.3/32, fd00::/64", webhook_allowed_ports="443,8443"
+        )
+    )
     assert rules.networks == (ip_network("10.1.2.3/32"), ip_network("fd00::/64"))
     assert is_allowed(ip_address("10.1.2.3"), rules)
     assert not is_allowed(ip_address("10.1.2.4"), rules)
     assert not is_allowed(ip_address("::ffff:10.1.2.3"), rules)
-    assert asyncio.run(resolve(parse_target("https://10.1.2.3:8443/", rules), rules)) == ["10.1.2.3"]
+    assert asyncio.run(resolve(parse_target("https://10.1.2.3:8443/", rules), rules)) == [
+        "10.1.2.3"
+    ]
     assert not rules.allows_http
     assert Rules.of(settings(environment="development")).allows_http
 
 
 @pytest.mark.parametrize(
-    "networks", ["0.0.0.0/0", "127.0.0.1/32", "169.254.169.254/32", "::/0", "fe80::/10", "ten", "10.0.0.1/8"]
+    "networks",
+    ["0.0.0.0/0", "127.0.0.1/32", "169.254.169.254/32", "::/0", "fe80::/10", "ten", "10.0.0.1/8"],
 )
 def test_production_refuses_to_open_this_host_and_the_metadata_address(networks: str) -> None:
     with pytest.raises(ValidationError, match="must"):

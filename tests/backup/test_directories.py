@@ -33,7 +33,11 @@ def test_the_restored_database_takes_the_place_and_the_one_before_is_kept(tmp_pa
     directories.swap(tmp_path, STAMP)
     assert (rows(tmp_path), rows(tmp_path, f"{NAME}.before-{STAMP}")) == ("restored", "present")
     state = directories.tidy(tmp_path)
-    assert (list(state.old), state.tidied, state.has_database) == ([f"{NAME}.before-{STAMP}"], [], True)
+    assert (list(state.old), state.tidied, state.has_database) == (
+        [f"{NAME}.before-{STAMP}"],
+        [],
+        True,
+    )
     directories.swap_back(tmp_path, STAMP)
     assert rows(tmp_path) == "present"
     directories.tidy(tmp_path)

@@ -33,7 +33,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keep(task: str, hours_ago: float, *, is_well: bool = True, success: float = 0) -> None:
     ended = NOW - hours_ago * HOUR
-    records.write(Record(task, ended, 1, is_well, "" if is_well else "a file differs", ended if is_well else success))
+    records.write(
+        Record(
+            task,
+            ended,
+            1,
+            is_well,
+            "" if is_well else "a file differs",
+            ended if is_well else success,
+        )
+    )
 
 
 def keep_backups(*, here: float = 1, there: float = 1, is_shipping: bool = True) -> None:
@@ -45,7 +54,9 @@ def keep_backups(*, here: float = 1, there: float = 1, is_shipping: bool = True)
 
 
 def row() -> Row:
-    return next(one for one in observation.rows(SETTINGS, Snapshot(NOW), NOW) if one.name == "off-host")
+    return next(
+        one for one in observation.rows(SETTINGS, Snapshot(NOW), NOW) if one.name == "off-host"
+    )
 
 
 def is_due(settings: Settings = SETTINGS) -> bool:
@@ -74,7 +85,12 @@ def test_a_drill_off_the_host_that_failed_or_is_late_is_not_well(
 
 @pytest.mark.parametrize(
     ("here", "there", "is_well", "first_is_due"),
-    [(0.1, 0.1, True, False), (0.9, 0.9, True, True), (1.1, 1.1, False, True), (0.1, 30, True, False)],
+    [
+        (0.1, 0.1, True, False),
+        (0.9, 0.9, True, True),
+        (1.1, 1.1, False, True),
+        (0.1, 30, True, False),
+    ],
 )
 def test_a_drill_off_the_host_that_never_ran_is_not_well_after_an_hour_with_backups(
     here: float, there: float, is_well: bool, first_is_due: bool
@@ -132,13 +148,31 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     def backups(repository: int) -> list[Backup]:
         ended = datetime.fromtimestamp(100, UTC)
         first = segment_name(1, 3)
-        return [Backup("A", "full", repository, ended, ended, first, first, "0/3000100", 1, 1, "1", has_error=False)]
+        return [
+            Backup(
+                "A",
+                "full",
+                repository,
+                ended,
+                ended,
+                first,
+                first,
+                "0/3000100",
+                1,
+                1,
+                "1",
+                has_error=False,
+            )
+        ]
 
     def read(_: str, repository: int, __: str) -> Archive:
-        segments = [Segment(segment_name(one, number), "", "", at) for one, number, at in found[repository]]
+        segments = [
+            Segment(segment_name(one, number), "", "", at) for one, number, at in found[repository]
+        ]
         known = {one for one, _, _ in found[repository]}
         return Archive(
-            {one.name: one for one in segments}, {one.number: one for one in (ONE, TWO) if one.number in known}
+            {one.name: one for one in segments},
+            {one.number: one for one in (ONE, TWO) if one.number in known},
         )
 
     def last(segments: list[Segment], repository: int) -> Transaction:
@@ -165,13 +199,17 @@ def moments(monkeypatch: pytest.MonkeyPatch, serving: int) -> tuple[float, float
     return chosen[0], chosen[1]
 
 
-def test_no_time_is_chosen_that_is_not_off_the_host_yet(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_time_is_chosen_that_is_not_off_the_host_yet(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (1, 5, 160.0)]
     held[LOCAL] = [*held[OFFSITE], (1, 6, 190.0), (1, 7, 220.0)]
     assert moments(monkeypatch, 1) == (101, 159)
 
 
-def test_no_time_is_chosen_of_a_database_that_was_replaced(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_time_is_chosen_of_a_database_that_was_replaced(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the two accounts the later one counts: the place's clock may be behind."""
     held[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (2, 5, 160.0), (2, 6, 190.0)]
     held[LOCAL] = [(1, 3, 91.0), (1, 4, 150.0), (2, 5, 160.0), (2, 6, 190.0)]
@@ -193,7 +231,9 @@ def test_it_waits_until_the_newest_segment_is_off_the_host(monkeypatch: pytest.M
     name = segment_name(2, 9)
     monkeypatch.setattr(postgres, "ask", lambda _: [[name]])
     shipped = iter([segment_name(1, 9), segment_name(2, 8), name])
-    monkeypatch.setattr(records, "read", lambda task: Record(task, facts={"segment": next(shipped)}))
+    monkeypatch.setattr(
+        records, "read", lambda task: Record(task, facts={"segment": next(shipped)})
+    )
     monkeypatch.setattr(drill, "LOOK_SECONDS", 0.0)
     drill._await_shipping()
     assert next(shipped, None) is None

@@ -13,7 +13,9 @@ from backup.tasks import Archived
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
-SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14)
+SETTINGS = Settings(
+    full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14
+)
 WELL = Archiver("000000010000000000000009", archived=NOW - 12, since=NOW - 90_000)
 
 
@@ -23,10 +25,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def keep(folder: Path, task: str, *, hours_ago: float, is_well: bool = True, last_success: float | None = None) -> None:
+def keep(
+    folder: Path,
+    task: str,
+    *,
+    hours_ago: float,
+    is_well: bool = True,
+    last_success: float | None = None,
+) -> None:
     ended = NOW - hours_ago * HOUR
     success = ended if last_success is None else last_success
-    records.write(Record(task, ended, 1.0, is_well, f"{task} X" if is_well else "no room", success), folder)
+    records.write(
+        Record(task, ended, 1.0, is_well, f"{task} X" if is_well else "no room", success), folder
+    )
 
 
 def row(name: str, seen: Snapshot) -> Row:
@@ -53,7 +64,11 @@ def test_a_backup_is_too_old_after_one_and_a_half_intervals(
     folder: Path, full: float, incremental: float, is_well: bool
 ) -> None:
     keep(folder, "full", hours_ago=full)
-    keep(folder, "incremental", hours_ago=min(incremental, full - 240) if incremental > 200 else incremental)
+    keep(
+        folder,
+        "incremental",
+        hours_ago=min(incremental, full - 240) if incremental > 200 else incremental,
+    )
     assert row("last backup", snapshot()).is_well == is_well
 
 
@@ -82,11 +97,17 @@ def test_a_repository_that_cannot_be_read_is_not_well(folder: Path) -> None:
         (WELL, True, "12 s ago"),
         (Archiver("A", archived=NOW - 119, since=1), True, "119 s ago"),
         (Archiver("A", archived=NOW - 121, since=1), False, "121 s ago"),
-        (Archiver("A", archived=NOW - 40, failed=NOW - 5, since=1, waiting=2), False, "archiving fails since 40 s"),
+        (
+            Archiver("A", archived=NOW - 40, failed=NOW - 5, since=1, waiting=2),
+            False,
+            "archiving fails since 40 s",
+        ),
         (Archiver("", since=NOW - 300), False, "no segment 300 s ago"),
     ],
 )
-def test_the_archive_is_well_while_its_newest_segment_is_young(archiver: Archiver, is_well: bool, text: str) -> None:
+def test_the_archive_is_well_while_its_newest_segment_is_young(
+    archiver: Archiver, is_well: bool, text: str
+) -> None:
     shown = row("archive", snapshot(archiver))
     assert shown.is_well == is_well
     assert text in shown.text

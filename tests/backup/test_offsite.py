@@ -64,13 +64,17 @@ def test_the_port_and_the_path_have_defaults(
 
 @pytest.mark.parametrize("values", [SFTP, S3])
 @pytest.mark.usefixtures("secret")
-def test_the_service_does_not_start_half_configured(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+def test_the_service_does_not_start_half_configured(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
     for missing in values.keys() - {"OFFSITE_TYPE"}:
         with pytest.raises(Failed, match=f"^{missing} is empty$"):
             load(monkeypatch, {**values, missing: ""})
 
 
-def test_the_service_does_not_start_without_the_secret(monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+def test_the_service_does_not_start_without_the_secret(
+    monkeypatch: pytest.MonkeyPatch, secret: Path
+) -> None:
     secret.write_text("\n", encoding="utf-8")
     with pytest.raises(Failed, match="secrets/offsite_secret is empty"):
         load(monkeypatch, SFTP)
@@ -100,7 +104,9 @@ def test_the_configuration_is_that_of_one_repository_in_the_place_of_the_local_o
     assert "repo2" not in text
 
 
-def test_an_s3_server_may_have_a_ca_of_its_own(monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+def test_an_s3_server_may_have_a_ca_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, secret: Path
+) -> None:
     s3, file = load(monkeypatch, S3), secret.with_name("offsite_ca")
     assert s3
     file.write_text("\n", encoding="utf-8")
@@ -115,7 +121,9 @@ def test_an_s3_server_may_have_a_ca_of_its_own(monkeypatch: pytest.MonkeyPatch, 
     assert "is closed to the backup service" in scripts.faults(S3, secret.parent)[0]
 
 
-def test_the_configuration_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, secret: Path, tmp_path: Path) -> None:
+def test_the_configuration_is_closed_to_others(
+    monkeypatch: pytest.MonkeyPatch, secret: Path, tmp_path: Path
+) -> None:
     (tmp_path / "installation.conf").write_text("[global]\nrepo1-cipher-pass=x\n", encoding="utf-8")
     monkeypatch.setattr(offsite, "INSTALLATION", tmp_path / "installation.conf")
     given = load(monkeypatch, SFTP)
@@ -135,16 +143,27 @@ def test_what_is_whole_is_accepted(secret: Path, values: dict[str, str]) -> None
 @pytest.mark.parametrize("values", [SFTP, S3])
 def test_each_key_that_is_missing_is_named_at_once(secret: Path, values: dict[str, str]) -> None:
     found = scripts.faults({"OFFSITE_TYPE": values["OFFSITE_TYPE"]}, secret.parent)
-    assert [text.partition(" ")[0] for text in found] == [key for key in values if key != "OFFSITE_TYPE"]
+    assert [text.partition(" ")[0] for text in found] == [
+        key for key in values if key != "OFFSITE_TYPE"
+    ]
 
 
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ({"OFFSITE_HOST": "a", "OFFSITE_USER": "b"}, "OFFSITE_TYPE is empty, but OFFSITE_HOST, OFFSITE_USER is set"),
+        (
+            {"OFFSITE_HOST": "a", "OFFSITE_USER": "b"},
+            "OFFSITE_TYPE is empty, but OFFSITE_HOST, OFFSITE_USER is set",
+        ),
         ({**SFTP, "OFFSITE_TYPE": "ftp"}, "OFFSITE_TYPE is neither sftp nor s3"),
-        ({**SFTP, "OFFSITE_BUCKET": "b"}, "OFFSITE_BUCKET is set, and OFFSITE_TYPE=sftp does not know it"),
-        ({**S3, "OFFSITE_FINGERPRINT": PRINT}, "OFFSITE_FINGERPRINT is set, and OFFSITE_TYPE=s3 does not know it"),
+        (
+            {**SFTP, "OFFSITE_BUCKET": "b"},
+            "OFFSITE_BUCKET is set, and OFFSITE_TYPE=sftp does not know it",
+        ),
+        (
+            {**S3, "OFFSITE_FINGERPRINT": PRINT},
+            "OFFSITE_FINGERPRINT is set, and OFFSITE_TYPE=s3 does not know it",
+        ),
         ({**S3, "OFFSITE_HOST": "https://s3.example"}, "OFFSITE_HOST is not a host name"),
         ({**SFTP, "OFFSITE_PATH": "backups"}, "OFFSITE_PATH is not an absolute path"),
         ({**SFTP, "OFFSITE_PATH": "/"}, "OFFSITE_PATH is not an absolute path"),
@@ -152,7 +171,9 @@ def test_each_key_that_is_missing_is_named_at_once(secret: Path, values: dict[st
         ({**SFTP, "OFFSITE_PORT": "65536"}, "OFFSITE_PORT is not a port"),
     ],
 )
-def test_a_wrong_value_is_named_and_not_shown(secret: Path, values: dict[str, str], fault: str) -> None:
+def test_a_wrong_value_is_named_and_not_shown(
+    secret: Path, values: dict[str, str], fault: str
+) -> None:
     [found] = scripts.faults(values, secret.parent)
     assert found.startswith(fault)
 
@@ -170,7 +191,10 @@ def test_a_secret_that_the_service_cannot_read_is_refused(secret: Path) -> None:
         ("", "is empty: it takes the private key"),
         ("password\n", "is not a private key"),
         (KEY.replace("BG5vbmU", "CmFlczI"), "is a private key with a passphrase"),
-        ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", "is a private key with a passphrase"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+            "is a private key with a passphrase",
+        ),
     ],
 )
 def test_a_secret_that_opens_nothing_is_refused(secret: Path, text: str, fault: str) -> None:

@@ -31,7 +31,9 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return commands
 
 
-def test_an_archive_of_the_version_before_an_upgrade_is_told_of_the_new_one(called: list[str]) -> None:
+def test_an_archive_of_the_version_before_an_upgrade_is_told_of_the_new_one(
+    called: list[str],
+) -> None:
     pgbackrest.create_stanza()
     assert called == ["stanza-create", "info", "stanza-upgrade"]
 
@@ -60,7 +62,9 @@ def test_an_archive_of_an_older_version_that_is_not_this_servers_stays_an_error(
     assert "stanza-upgrade" not in called
 
 
-def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     backup = {
         "label": "X",
         "type": "full",
@@ -91,4 +95,7 @@ def test_the_reason_of_an_s3_server_is_told_in_one_line(monkeypatch: pytest.Monk
         pgbackrest.stanza(pgbackrest.OFFSITE)
     reason = "HTTP request failed with 403 (Forbidden); SignatureDoesNotMatch: Check your key."
     assert str(failed.value) == f"the repository off the host is not well: [ProtocolError] {reason}"
-    assert Done(39, "", f"P00  ERROR: [039]: {told}\n{told}", 0).reason == f"P00  ERROR: [039]: {reason}"
+    assert (
+        Done(39, "", f"P00  ERROR: [039]: {told}\n{told}", 0).reason
+        == f"P00  ERROR: [039]: {reason}"
+    )

@@ -26,7 +26,9 @@ def test_a_record_that_cannot_be_read_counts_as_never(tmp_path: Path, content: s
     assert not records.read("full", tmp_path).is_well
 
 
-def test_a_second_task_is_refused_with_the_name_of_the_first_and_the_lock_is_free_afterwards(tmp_path: Path) -> None:
+def test_a_second_task_is_refused_with_the_name_of_the_first_and_the_lock_is_free_afterwards(
+    tmp_path: Path,
+) -> None:
     with records.running("drill", tmp_path), pytest.raises(Failed, match="drill is running"):  # noqa: SIM117
         with records.running("full", tmp_path):
             pytest.fail("both ran")
@@ -46,7 +48,10 @@ def test_a_task_that_waits_begins_when_the_other_has_ended(tmp_path: Path) -> No
 def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:
     with (tmp_path / "running.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Failed, match="another task is running"), records.running("full", tmp_path):
+        with (
+            pytest.raises(Failed, match="another task is running"),
+            records.running("full", tmp_path),
+        ):
             pytest.fail("both ran")
 
 

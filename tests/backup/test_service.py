@@ -11,7 +11,9 @@ from backup.observation import Archiver, Snapshot
 from backup.settings import Settings
 from backup.tasks import Archived, Task
 
-SETTINGS = Settings(full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14)
+SETTINGS = Settings(
+    full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14
+)
 
 
 @pytest.fixture
@@ -21,7 +23,12 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
 
 
 def test_a_step_that_fails_in_whatever_way_is_tried_again(service: Service) -> None:
-    errors = [OSError("No space left on device"), RuntimeError("no thread"), IndexError("none"), MemoryError()]
+    errors = [
+        OSError("No space left on device"),
+        RuntimeError("no thread"),
+        IndexError("none"),
+        MemoryError(),
+    ]
 
     def step() -> float:
         if errors:
@@ -46,7 +53,9 @@ def test_a_loop_that_has_ended_is_seen(service: Service) -> None:
     assert service.newest().at == 0
 
 
-def test_a_task_that_fails_in_an_unexpected_way_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_fails_in_an_unexpected_way_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("read", "write"):
         monkeypatch.setattr(getattr(records, name), "__defaults__", (tmp_path,))
     monkeypatch.setattr(records.running.__wrapped__, "__defaults__", (tmp_path,))  # type: ignore[attr-defined]
@@ -60,7 +69,8 @@ def test_a_task_that_fails_in_an_unexpected_way_is_recorded(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("minutes_ago", "is_well", "is_due"), [(1, False, False), (6, False, True), (6, True, False), (25 * 60, True, True)]
+    ("minutes_ago", "is_well", "is_due"),
+    [(1, False, False), (6, False, True), (6, True, False), (25 * 60, True, True)],
 )
 def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
@@ -74,7 +84,8 @@ def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
 
 
 @pytest.mark.parametrize(
-    ("minutes_ago", "is_well", "is_due"), [(60, True, True), (1, True, True), (1, False, False), (6, False, True)]
+    ("minutes_ago", "is_well", "is_due"),
+    [(60, True, True), (1, True, True), (1, False, False), (6, False, True)],
 )
 def test_a_full_backup_is_due_at_once_where_the_present_database_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
@@ -89,7 +100,9 @@ def test_a_full_backup_is_due_at_once_where_the_present_database_has_none(
     assert tasks.FULL.is_due(SETTINGS, now) == is_due
 
 
-@pytest.mark.parametrize("before", [Archived(is_empty=True), Archived(gap="a gap"), Archived(is_replaced=True)])
+@pytest.mark.parametrize(
+    "before", [Archived(is_empty=True), Archived(gap="a gap"), Archived(is_replaced=True)]
+)
 def test_what_asks_for_a_backup_is_looked_at_again_when_one_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Archived
 ) -> None:
@@ -114,7 +127,9 @@ def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
 
     def seen(seconds_ago: float, waiting: int = 0) -> list[str]:
         asked.clear()
-        service.seen = Snapshot(archiver=Archiver(waiting=waiting), archive=Archived("X", now - seconds_ago))
+        service.seen = Snapshot(
+            archiver=Archiver(waiting=waiting), archive=Archived("X", now - seconds_ago)
+        )
         service._wake(now)
         return asked
 

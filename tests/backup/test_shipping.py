@@ -34,7 +34,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
     def look(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
         assert repository == pgbackrest.LOCAL
-        return {f"{name}-{SUM}.zst": {"type": "file", "time": 7} for name in found[path.rpartition("/")[2]]}
+        return {
+            f"{name}-{SUM}.zst": {"type": "file", "time": 7}
+            for name in found[path.rpartition("/")[2]]
+        }
 
     monkeypatch.setattr(archive, "folder", look)
     return found
@@ -46,7 +49,11 @@ def newer(held: dict[str, list[str]], segment: str) -> list[str]:
 
 
 def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str]]) -> None:
-    held["0000000100000000"] = ["0000000100000000000000FF", "0000000100000000000000FD", "0000000100000000000000FE"]
+    held["0000000100000000"] = [
+        "0000000100000000000000FF",
+        "0000000100000000000000FD",
+        "0000000100000000000000FE",
+    ]
     held["0000000100000001"] = ["000000010000000100000000"]
     held["0000000200000001"] = ["000000020000000100000000"]
     expected = ["0000000100000000000000FE", "0000000100000000000000FF"]
@@ -58,10 +65,14 @@ def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str
 def test_folders_before_the_position_are_not_looked_into(held: dict[str, list[str]]) -> None:
     held["0000000100000001"] = ["000000010000000100000003"]
     there: dict[str, dict[str, object]] = {"0000000100000000": {}, "0000000100000001": {}}
-    assert len(shipping.newer(Position("17-1", {"00000001": "000000010000000100000002"}), there)) == 1
+    assert (
+        len(shipping.newer(Position("17-1", {"00000001": "000000010000000100000002"}), there)) == 1
+    )
 
 
-def test_the_timeline_that_serves_goes_on_after_a_restore_that_was_taken_back(held: dict[str, list[str]]) -> None:
+def test_the_timeline_that_serves_goes_on_after_a_restore_that_was_taken_back(
+    held: dict[str, list[str]],
+) -> None:
     held["0000000100000000"] = ["0000000100000000000000FD", "0000000100000000000000FE"]
     held["0000000200000000"] = ["000000020000000000000005"]
     there: dict[str, dict[str, object]] = {folder: {} for folder in held}
@@ -82,7 +93,9 @@ def arrive(last: str, name: str) -> None:
 
 
 def test_a_segment_that_does_not_follow_leaves_a_gap_until_the_next_backup() -> None:
-    records.write(Record("offsite-full", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000002"}))
+    records.write(
+        Record("offsite-full", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000002"})
+    )
     arrive("000000010000000000000004", "000000010000000000000005")
     assert not tasks.is_gap_offsite()
     arrive("000000010000000000000005", "000000010000000000000007")
@@ -90,7 +103,11 @@ def test_a_segment_that_does_not_follow_leaves_a_gap_until_the_next_backup() -> 
     assert tasks.is_gap_offsite()
     assert not row(NOW).is_well
     assert "missing: segments before 000000010000000000000007" in row(NOW).text
-    records.write(Record("offsite-incremental", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000009"}))
+    records.write(
+        Record(
+            "offsite-incremental", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000009"}
+        )
+    )
     assert not tasks.is_gap_offsite()
 
 
@@ -100,15 +117,26 @@ def test_another_timeline_is_no_gap() -> None:
 
 
 def row(now: float, given: Settings = SETTINGS) -> observation.Row:
-    return next(one for one in observation.rows(given, Snapshot(now), now) if one.name == "off-host")
+    return next(
+        one for one in observation.rows(given, Snapshot(now), now) if one.name == "off-host"
+    )
 
 
-def keep(*, lag: float, is_well: bool = True, full: float = 1, incremental: float = 1, is_taken: bool = True) -> None:
+def keep(
+    *,
+    lag: float,
+    is_well: bool = True,
+    full: float = 1,
+    incremental: float = 1,
+    is_taken: bool = True,
+) -> None:
     facts = {"segment": "0" * 24, "archived": NOW - lag, "waiting": 0, "after_gap": ""}
     records.write(Record("shipping", NOW, 0, is_well, "no room", NOW, facts))
     records.write(Record("offsite-full", NOW - full * HOUR, 1, True, "full X", NOW - full * HOUR))
     last = NOW - incremental * HOUR
-    records.write(Record("offsite-incremental", last, 1, is_taken, "no answer", last if is_taken else 0))
+    records.write(
+        Record("offsite-incremental", last, 1, is_taken, "no answer", last if is_taken else 0)
+    )
 
 
 def test_nothing_configured_is_well_and_said() -> None:
@@ -124,14 +152,18 @@ def test_configured_and_never_shipped_is_not_well() -> None:
 
 @pytest.mark.parametrize(("lag", "is_well"), [(35, True), (119, True), (121, False)])
 @pytest.mark.parametrize("is_shipping", [True, False])
-def test_what_is_off_the_host_is_well_while_it_is_young(lag: float, is_well: bool, is_shipping: bool) -> None:
+def test_what_is_off_the_host_is_well_while_it_is_young(
+    lag: float, is_well: bool, is_shipping: bool
+) -> None:
     """A failure that was just seen is told, and is not yet ill."""
     keep(lag=lag, is_well=is_shipping)
     assert row(NOW).is_well == is_well
     assert ("shipping fails: no room" in row(NOW).text) != is_shipping
 
 
-@pytest.mark.parametrize(("full", "incremental", "is_well"), [(250, 35, True), (250, 37, False), (253, 1, False)])
+@pytest.mark.parametrize(
+    ("full", "incremental", "is_well"), [(250, 35, True), (250, 37, False), (253, 1, False)]
+)
 def test_a_backup_off_the_host_is_too_old_after_one_and_a_half_intervals(
     full: float, incremental: float, is_well: bool
 ) -> None:
@@ -146,7 +178,11 @@ def test_a_backup_off_the_host_that_failed_is_not_well() -> None:
 
 
 def due() -> list[str]:
-    return [task.name for task in tasks.TASKS if task.name.startswith("offsite") and task.is_due(SETTINGS, NOW)]
+    return [
+        task.name
+        for task in tasks.TASKS
+        if task.name.startswith("offsite") and task.is_due(SETTINGS, NOW)
+    ]
 
 
 def test_backups_off_the_host_wait_for_shipping_and_need_a_place() -> None:
@@ -165,7 +201,10 @@ def test_backups_off_the_host_wait_for_shipping_and_need_a_place() -> None:
 def test_records_follow_the_place() -> None:
     entry = {"type": "full", "label": "A", "timestamp": {"stop": 5}, "archive": {"start": "B"}}
     shipping.adopt([entry])
-    assert (records.read("offsite-full").last_success, records.read("offsite-full").facts["wal_start"]) == (5, "B")
+    assert (
+        records.read("offsite-full").last_success,
+        records.read("offsite-full").facts["wal_start"],
+    ) == (5, "B")
     records.write(Record("offsite-drill", NOW, 1, True, "", NOW))
     shipping.adopt([entry])
     assert records.read("offsite-drill").ended
@@ -180,10 +219,14 @@ def test_an_empty_volume_is_begun_only_where_the_place_is_unused(
 ) -> None:
     monkeypatch.setattr(shipping, "DATA", tmp_path)
     one = {"status": {"code": code, "message": "[E] told:\nat length"}}
-    answer = json.dumps([{"name": "main", "status": {"code": code, "message": "other"}, "repo": [one]}])
+    answer = json.dumps(
+        [{"name": "main", "status": {"code": code, "message": "other"}, "repo": [one]}]
+    )
     monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, answer, "", 0))
     if is_refused:
-        with pytest.raises(Failed, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] told$"):
+        with pytest.raises(
+            Failed, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] told$"
+        ):
             shipping.refuse_lost_database()
         (tmp_path / "17").mkdir()
         (tmp_path / "17/PG_VERSION").touch()
@@ -193,7 +236,10 @@ def test_an_empty_volume_is_begun_only_where_the_place_is_unused(
 def test_a_place_of_another_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def stanza(repository: int) -> dict[str, object]:
         ours = {"system-id": 1, "version": "17"}
-        return {"db": [ours if repository == pgbackrest.LOCAL else {**ours, "system-id": 2}], "backup": []}
+        return {
+            "db": [ours if repository == pgbackrest.LOCAL else {**ours, "system-id": 2}],
+            "backup": [],
+        }
 
     monkeypatch.setattr(pgbackrest, "stanza", stanza)
     with pytest.raises(Failed, match="of another database, of system 2"):

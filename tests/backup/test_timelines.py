@@ -84,25 +84,47 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if path == "17-2":
             return {name: {} for name in [*folders, "00000002.history"]}
         found.append(path.removeprefix("17-2/"))
-        return {f"{path[-16:]}{number:08X}-{'0' * 40}.zst": {"time": 7} for number in range(SEGMENTS_PER_LOG)}
+        return {
+            f"{path[-16:]}{number:08X}-{'0' * 40}.zst": {"time": 7}
+            for number in range(SEGMENTS_PER_LOG)
+        }
 
     monkeypatch.setattr(archives, "folder", folder)
-    monkeypatch.setattr(timelines, "_content", lambda *_: "1\t4/100\tno recovery target specified\n")
+    monkeypatch.setattr(
+        timelines, "_content", lambda *_: "1\t4/100\tno recovery target specified\n"
+    )
     return found
 
 
-def test_what_lies_before_the_backup_is_not_listed_but_for_the_newest_of_each_timeline(listed: list[str]) -> None:
+def test_what_lies_before_the_backup_is_not_listed_but_for_the_newest_of_each_timeline(
+    listed: list[str],
+) -> None:
     found = timelines.read("2", OFFSITE, segment_name(1, 8 * SEGMENTS_PER_LOG + 3))
     assert listed == ["0000000200000006", "0000000100000009", "0000000100000008"]
     assert set(found.timelines) == {1, 2}
     assert len(timelines.read("2", OFFSITE, segment_name(1, 0)).held) == 13 * SEGMENTS_PER_LOG
 
 
-def test_a_chain_from_an_older_backup_is_read_whole(listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chain_from_an_older_backup_is_read_whole(
+    listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def backup(hour: int, timeline: int, log: int) -> Backup:
         ended = datetime(2026, 11, 21, hour, tzinfo=UTC)
         first = segment_name(timeline, log * SEGMENTS_PER_LOG)
-        return Backup("A", "full", OFFSITE, ended, ended, first, first, f"{log:X}/100", 1, 1, "2", has_error=False)
+        return Backup(
+            "A",
+            "full",
+            OFFSITE,
+            ended,
+            ended,
+            first,
+            first,
+            f"{log:X}/100",
+            1,
+            1,
+            "2",
+            has_error=False,
+        )
 
     made = [backup(1, 1, 2), backup(2, 1, 8), backup(3, 2, 6)]
     monkeypatch.setattr(pgbackrest, "backups", lambda _: made)

@@ -53,7 +53,9 @@ def main() -> None:
             bring_up(stack)
             found = measure(stack, given.rounds, given.seconds)
         except LoadFailed as failed:
-            sys.exit(f"error: {failed}\nHINT: --rounds 1 --seconds 1 shows sooner whether it is so each time")
+            sys.exit(
+                f"error: {failed}\nHINT: --rounds 1 --seconds 1 shows sooner whether it is so each time"
+            )
         finally:
             stack.remove()
     say(found)
@@ -64,11 +66,19 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/bench.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="scripts/bench.sh",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="pairs of bursts (default 10)")
-    parser.add_argument("--seconds", type=int, default=3, metavar="S", help="length of each burst (default 3)")
-    parser.add_argument("--json", default="", metavar="FILE", help="write the figures and the machine's facts there")
+    parser.add_argument(
+        "--rounds", type=int, default=10, metavar="N", help="pairs of bursts (default 10)"
+    )
+    parser.add_argument(
+        "--seconds", type=int, default=3, metavar="S", help="length of each burst (default 3)"
+    )
+    parser.add_argument(
+        "--json", default="", metavar="FILE", help="write the figures and the machine's facts there"
+    )
     return parser.parse_args()
 
 
@@ -83,7 +93,9 @@ def bring_up(stack: Stack) -> None:
 def measure(stack: Stack, rounds: int, seconds: int) -> dict[str, Any]:
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         token = client.headers["Authorization"].removeprefix("Bearer ")
-        item = client.post("/v1/items", json={"name": "Lamp", "description": "of brass", "price_cents": 4200}).json()
+        item = client.post(
+            "/v1/items", json={"name": "Lamp", "description": "of brass", "price_cents": 4200}
+        ).json()
     whole, reference, *layers = targets(stack, f"/v1/items/{item['id']}")
 
     def is_answering(target: Target) -> Callable[[], bool]:
@@ -116,9 +128,14 @@ def is_reached(target: Target, token: str) -> bool:
 
 def targets(stack: Stack, path: str) -> list[Target]:
     """Return the whole path, the reference, and the layers in the order of LAYERS."""
-    nginx, reference, layers = (address_of(stack, service) for service in ("nginx", "reference", "layers"))
+    nginx, reference, layers = (
+        address_of(stack, service) for service in ("nginx", "reference", "layers")
+    )
     inside = [(f"http://{stack.host}:{port}{path}", nginx) for port in (8091, 8092, 8093)]
-    inside += [(f"http://{stack.host}:8000/{number}{path}", layers) for number in range(len(LAYERS) - len(inside))]
+    inside += [
+        (f"http://{stack.host}:8000/{number}{path}", layers)
+        for number in range(len(LAYERS) - len(inside))
+    ]
     return [
         Target("whole path", f"https://{stack.host}:8443{path}", nginx),
         Target("bare uvicorn", f"http://{stack.host}:8000{path}", reference),
@@ -129,7 +146,9 @@ def targets(stack: Stack, path: str) -> list[Target]:
 def address_of(stack: Stack, service: str) -> str:
     """Return a container's own address: a published port would lead through the engine's proxy, a process more."""
     networks = stack.inspect(service)["NetworkSettings"]["Networks"]
-    return str(networks[f"{stack.project}_{'edge' if service == 'nginx' else 'egress'}"]["IPAddress"])
+    return str(
+        networks[f"{stack.project}_{'edge' if service == 'nginx' else 'egress'}"]["IPAddress"]
+    )
 
 
 def summary(pairs: list[tuple[Count, Count]], peeled: list[list[Count]]) -> dict[str, Any]:
@@ -137,7 +156,13 @@ def summary(pairs: list[tuple[Count, Count]], peeled: list[list[Count]]) -> dict
     rows = []
     for number, name in enumerate(("whole path", *LAYERS)):
         of_whole = statistics.median(row[number].per_second / row[0].per_second for row in peeled)
-        rows.append({"layer": name, "of_whole": round(of_whole, 3), **spread([row[number] for row in peeled])})
+        rows.append(
+            {
+                "layer": name,
+                "of_whole": round(of_whole, 3),
+                **spread([row[number] for row in peeled]),
+            }
+        )
     return {
         "ratio": {
             "median": round(statistics.median(ratios), 3),
@@ -152,7 +177,9 @@ def summary(pairs: list[tuple[Count, Count]], peeled: list[list[Count]]) -> dict
 
 def spread(counts: list[Count]) -> dict[str, float]:
     names = ("per_second", "p50_ms", "p99_ms")
-    return {name: round(statistics.median(getattr(one, name) for one in counts), 2) for name in names}
+    return {
+        name: round(statistics.median(getattr(one, name) for one in counts), 2) for name in names
+    }
 
 
 def facts(stack: Stack, seconds: int) -> dict[str, Any]:
@@ -169,7 +196,9 @@ def facts(stack: Stack, seconds: int) -> dict[str, Any]:
         "release": stack.live()[0],
         "python": stack.compose("exec", "--no-TTY", "reference", "python", "--version").strip(),
         "postgres": stack.sql("show server_version"),
-        "wrk": subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[0],
+        "wrk": subprocess.run(
+            ["wrk", "--version"], capture_output=True, text=True, check=False
+        ).stdout.splitlines()[0],
     }
 
 
@@ -177,11 +206,35 @@ def say(found: dict[str, Any]) -> None:
     whole, reference, ratio = found["whole_path"], found["bare_uvicorn"], found["ratio"]
     print(f"\n{'':50}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'ratio':>8}")
     line = "{:50}{:12.0f}{:9.1f}{:9.1f}{:>8}"
-    print(line.format("whole path", whole["per_second"], whole["p50_ms"], whole["p99_ms"], f"{ratio['median']:.2f}"))
-    print(line.format("bare uvicorn", reference["per_second"], reference["p50_ms"], reference["p99_ms"], "1.00"))
+    print(
+        line.format(
+            "whole path",
+            whole["per_second"],
+            whole["p50_ms"],
+            whole["p99_ms"],
+            f"{ratio['median']:.2f}",
+        )
+    )
+    print(
+        line.format(
+            "bare uvicorn",
+            reference["per_second"],
+            reference["p50_ms"],
+            reference["p99_ms"],
+            "1.00",
+        )
+    )
     print(f"ratio of pairs of bursts: {ratio['least']:.2f} to {ratio['most']:.2f}\n")
     for row in found["layers"]:
-        print(line.format(row["layer"], row["per_second"], row["p50_ms"], row["p99_ms"], f"{row['of_whole']:.2f}"))
+        print(
+            line.format(
+                row["layer"],
+                row["per_second"],
+                row["p50_ms"],
+                row["p99_ms"],
+                f"{row['of_whole']:.2f}",
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,14 @@ from api.main import settings  # noqa: E402
 from api.middleware import RequestMiddleware  # noqa: E402
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ROW = {"id": UUID(int=1), "name": "a", "description": None, "price_cents": 1, "created_at": NOW, "updated_at": NOW}
+ROW = {
+    "id": UUID(int=1),
+    "name": "a",
+    "description": None,
+    "price_cents": 1,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
 NOBODY = UUID(int=2)
 
 
@@ -57,7 +64,13 @@ def service(*, middleware: type[RequestMiddleware] | None = None, **parts: Any) 
 
 async def bare(_scope: Scope, _receive: Receive, send: Send) -> None:
     body = b'{"id":"00000000-0000-0000-0000-000000000001"}'
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-length", b"%d" % len(body))],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 

@@ -37,8 +37,24 @@ def burst(target: Target, token: str, seconds: int) -> Count:
     """Load one target for some seconds; an answer that is not 200 is an error, for it would be a quicker one."""
     done = subprocess.run(
         [
-            *("wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"),
-            *("--timeout", "10s", "--script", str(SCRIPT), "--header", f"Authorization: Bearer {token}", target.url),
+            *(
+                "wrk",
+                "--threads",
+                "1",
+                "--connections",
+                str(CONNECTIONS),
+                "--duration",
+                f"{seconds}s",
+            ),
+            *(
+                "--timeout",
+                "10s",
+                "--script",
+                str(SCRIPT),
+                "--header",
+                f"Authorization: Bearer {token}",
+                target.url,
+            ),
         ],
         env={**os.environ, "BENCH_ADDRESS": target.address},
         capture_output=True,
@@ -47,7 +63,9 @@ def burst(target: Target, token: str, seconds: int) -> Count:
         check=False,
     )
     if done.returncode != 0:
-        raise LoadFailed(f"wrk ended with {done.returncode} on {target.name}: {done.stderr or done.stdout}")
+        raise LoadFailed(
+            f"wrk ended with {done.returncode} on {target.name}: {done.stderr or done.stdout}"
+        )
     found = json.loads(done.stdout.splitlines()[-1])
     if found["failed"] or not found["requests"]:
         raise LoadFailed(f"{target.name}: {found['failed']} of {found['requests']} requests failed")

@@ -78,17 +78,23 @@ Session = Annotated[AsyncSession, Depends(get_session)]
 
 async def get_current_user(token: Annotated[str, Depends(bearer)], session: Session) -> User:
     try:
-        claims = jwt.decode(token, TOKEN_KEY, algorithms=["HS256"], audience="slipway-api", issuer="slipway")
+        claims = jwt.decode(
+            token, TOKEN_KEY, algorithms=["HS256"], audience="slipway-api", issuer="slipway"
+        )
     except jwt.InvalidTokenError as error:
         raise HTTPException(401, "Could not validate credentials") from error
-    user = (await session.execute(select(User).where(User.id == UUID(claims["sub"])))).scalar_one_or_none()
+    user = (
+        await session.execute(select(User).where(User.id == UUID(claims["sub"])))
+    ).scalar_one_or_none()
     if user is None:
         raise HTTPException(401, "Could not validate credentials")
     return user
 
 
 @app.get("/v1/items/{item_id}", response_model=ItemOut)
-async def read_item(item_id: UUID, session: Session, user: Annotated[User, Depends(get_current_user)]) -> Any:
+async def read_item(
+    item_id: UUID, session: Session, user: Annotated[User, Depends(get_current_user)]
+) -> Any:
     statement = select(Item).where(Item.id == item_id, Item.owner_id == user.id)
     item = (await session.execute(statement)).scalar_one_or_none()
     if item is None:

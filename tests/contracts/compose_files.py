@@ -30,7 +30,9 @@ def load(name: str = "compose.yaml") -> dict[str, Any]:
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 # With what the other files add, to be held to the same rules.
-EVERY_SERVICE = {name: s for file in FILES[1:] for name, s in load(file)["services"].items()} | SERVICES
+EVERY_SERVICE = {
+    name: s for file in FILES[1:] for name, s in load(file)["services"].items()
+} | SERVICES
 APP_SERVICES = ("api-blue", "worker-blue", "api-green", "worker-green", "migrate")
 
 

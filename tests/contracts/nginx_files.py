@@ -24,7 +24,9 @@ class Directive:
 
     def has(self, name: str, *arguments: str) -> bool:
         """Whether the block itself, not one inside it, has this directive."""
-        return any(d.name == name and d.arguments[: len(arguments)] == list(arguments) for d in self.block)
+        return any(
+            d.name == name and d.arguments[: len(arguments)] == list(arguments) for d in self.block
+        )
 
 
 def parse(path: Path) -> list[Directive]:
@@ -54,10 +56,16 @@ def parse(path: Path) -> list[Directive]:
 
 def directives() -> list[Directive]:
     """Return every directive of every file, those inside blocks too."""
-    return [inner for path in files("nginx/**/*.conf") for top in parse(path) for inner in top.walk()]
+    return [
+        inner for path in files("nginx/**/*.conf") for top in parse(path) for inner in top.walk()
+    ]
 
 
 def value(name: str, file: str) -> str:
     """Return the one argument of a directive that stands once in a file."""
-    (found,) = {" ".join(d.arguments) for d in directives() if d.name == name and str(d.file) == f"nginx/{file}"}
+    (found,) = {
+        " ".join(d.arguments)
+        for d in directives()
+        if d.name == name and str(d.file) == f"nginx/{file}"
+    }
     return found

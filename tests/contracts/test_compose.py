@@ -27,8 +27,26 @@ Service = dict[str, Any]
 # What it is, who it is, what it runs, what it may, how it ends, what it is given, what it may take, how it is.
 KEY_ORDER = (
     *("<<", "image", "pull_policy", "profiles", "user", "entrypoint", "command"),
-    *("read_only", "cap_drop", "security_opt", "restart", "logging", "stop_signal", "stop_grace_period"),
-    *("environment", "group_add", "ports", "volumes", "tmpfs", "secrets", "networks", "dns_opt", "shm_size"),
+    *(
+        "read_only",
+        "cap_drop",
+        "security_opt",
+        "restart",
+        "logging",
+        "stop_signal",
+        "stop_grace_period",
+    ),
+    *(
+        "environment",
+        "group_add",
+        "ports",
+        "volumes",
+        "tmpfs",
+        "secrets",
+        "networks",
+        "dns_opt",
+        "shm_size",
+    ),
     *("oom_score_adj", "mem_limit", "cpus", "pids_limit", "healthcheck"),
 )
 TOP_LEVEL_ORDER = ("name", "x-", "services", "networks", "volumes", "secrets")
@@ -53,7 +71,11 @@ def test_every_service_is_limited(name: str) -> None:
     assert 0 < service["pids_limit"] <= 256
     assert service["logging"]["options"]["max-size"]
     assert service["logging"]["options"]["max-file"]
-    assert all("size=" in mount for mount in service["tmpfs"]) if "tmpfs" in service else name == "migrate"
+    assert (
+        all("size=" in mount for mount in service["tmpfs"])
+        if "tmpfs" in service
+        else name == "migrate"
+    )
 
 
 @every_service
@@ -74,7 +96,9 @@ def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
 
 def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:
     order = {name: service.get("oom_score_adj", 0) for name, service in SERVICES.items()}
-    assert order["postgres"] == order["redis"] == 0  # below 0 needs a privilege that not every engine has
+    assert (
+        order["postgres"] == order["redis"] == 0
+    )  # below 0 needs a privilege that not every engine has
     assert {order[name] for name in APP_SERVICES} == {500}
 
 
@@ -82,8 +106,12 @@ def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:
 def test_no_service_has_a_fixed_name_or_an_engine_socket(name: str) -> None:
     service = EVERY_SERVICE[name]
     assert "container_name" not in service
-    assert not [mount for mount in service.get("volumes", []) if ".sock" in mount or "docker" in mount]
-    assert all(mount.startswith(("./", "${", *COMPOSE["volumes"])) for mount in service.get("volumes", []))
+    assert not [
+        mount for mount in service.get("volumes", []) if ".sock" in mount or "docker" in mount
+    ]
+    assert all(
+        mount.startswith(("./", "${", *COMPOSE["volumes"])) for mount in service.get("volumes", [])
+    )
 
 
 @every_service
@@ -119,7 +147,9 @@ def test_every_image_names_a_version(name: str) -> None:
 
 
 def test_only_nginx_publishes_ports_and_for_a_developer_the_sink() -> None:
-    publishers = [{name for name, s in load(file)["services"].items() if "ports" in s} for file in FILES]
+    publishers = [
+        {name for name, s in load(file)["services"].items() if "ports" in s} for file in FILES
+    ]
     assert publishers == [{"nginx"}, {"nginx"}, {"sink"}]
 
 
@@ -129,7 +159,10 @@ def test_ports_are_published_on_an_address_and_on_this_machine_alone_by_default(
 
 
 def test_networks_keep_the_data_away_from_the_edge() -> None:
-    members = {network: {n for n, s in SERVICES.items() if network in s["networks"]} for network in COMPOSE["networks"]}
+    members = {
+        network: {n for n, s in SERVICES.items() if network in s["networks"]}
+        for network in COMPOSE["networks"]
+    }
     slots = {"api-blue", "api-green", "worker-blue", "worker-green"}
     data = {*slots, "migrate", "postgres", "postgres-beside", "redis"}
     assert members == {"edge": {"nginx"}, "data": data, "egress": {*slots, "backup", "restore"}}
@@ -147,7 +180,9 @@ def without_slot(service: Service, slot: str) -> Service:
 @pytest.mark.parametrize("part", ["api", "worker"])
 def test_both_slots_are_the_same_but_for_their_name(file: str, part: str) -> None:
     services = load(file)["services"]
-    assert without_slot(services[f"{part}-blue"], "blue") == without_slot(services[f"{part}-green"], "green")
+    assert without_slot(services[f"{part}-blue"], "blue") == without_slot(
+        services[f"{part}-green"], "green"
+    )
 
 
 def test_a_slot_is_one_image_and_migrate_runs_from_it() -> None:
@@ -160,7 +195,11 @@ def test_a_slot_is_one_image_and_migrate_runs_from_it() -> None:
 
 
 def test_blue_and_its_data_start_by_themselves_and_the_rest_when_asked() -> None:
-    profiles = {name: service.get("profiles") for name, service in SERVICES.items() if service.get("profiles")}
+    profiles = {
+        name: service.get("profiles")
+        for name, service in SERVICES.items()
+        if service.get("profiles")
+    }
     assert profiles == {
         "api-green": ["green"],
         "worker-green": ["green"],
@@ -171,7 +210,11 @@ def test_blue_and_its_data_start_by_themselves_and_the_rest_when_asked() -> None
 
 
 def test_the_sockets_are_shared_with_nginx_by_the_group_of_the_images() -> None:
-    holders = {name for name, s in SERVICES.items() if any("/run/slots" in mount for mount in s.get("volumes", []))}
+    holders = {
+        name
+        for name, s in SERVICES.items()
+        if any("/run/slots" in mount for mount in s.get("volumes", []))
+    }
     assert holders == {"nginx", "api-blue", "api-green"}
     (group,) = SERVICES["nginx"]["group_add"]
     for file in ("Dockerfile", "nginx/Dockerfile"):
@@ -187,7 +230,9 @@ def test_every_secret_and_volume_and_network_that_is_used_is_declared(name: str)
 
 @pytest.mark.parametrize("kind", ["secrets", "volumes", "networks"])
 def test_nothing_is_declared_that_nothing_uses(kind: str) -> None:
-    used = {str(item).split(":")[0] for service in SERVICES.values() for item in service.get(kind, [])}
+    used = {
+        str(item).split(":")[0] for service in SERVICES.values() for item in service.get(kind, [])
+    }
     assert set(COMPOSE[kind]) <= used
 
 
@@ -212,7 +257,9 @@ def test_a_stack_with_one_slot_fits_a_host_of_one_gigabyte() -> None:
 
 def test_redis_evicts_and_postgres_caches_within_their_containers() -> None:
     redis = re.search(r"^maxmemory (\S+)$", text("redis/redis.conf"), re.MULTILINE)
-    postgres = re.search(r"^shared_buffers = '(\S+)'", text("postgres/postgresql.conf"), re.MULTILINE)
+    postgres = re.search(
+        r"^shared_buffers = '(\S+)'", text("postgres/postgresql.conf"), re.MULTILINE
+    )
     assert redis
     assert postgres
     assert size_bytes(redis[1]) <= 0.25 * size_bytes(defaulted(SERVICES["redis"]["mem_limit"]))
@@ -224,7 +271,11 @@ def mappings(file: str) -> list[tuple[str, list[str]]]:
     root = yaml.compose(text(file), Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
     top = {key.value: node for key, node in root.value}
-    candidates = [(name, node) for name, node in top.items() if name.startswith("x-") and "environment" not in name]
+    candidates = [
+        (name, node)
+        for name, node in top.items()
+        if name.startswith("x-") and "environment" not in name
+    ]
     candidates += [(key.value, node) for key, node in top["services"].value]
     return [(name, [key.value for key, _ in node.value]) for name, node in candidates]
 
@@ -237,4 +288,12 @@ def test_the_keys_of_a_service_stand_in_one_order(name: str, keys: list[str]) ->
 def test_the_top_level_keys_and_the_services_stand_in_order() -> None:
     kinds = ["x-" if key.startswith("x-") else key for key in COMPOSE]
     assert kinds == sorted(kinds, key=TOP_LEVEL_ORDER.index)
-    assert list(SERVICES) == ["nginx", *APP_SERVICES, "postgres", "backup", "restore", "postgres-beside", "redis"]
+    assert list(SERVICES) == [
+        "nginx",
+        *APP_SERVICES,
+        "postgres",
+        "backup",
+        "restore",
+        "postgres-beside",
+        "redis",
+    ]

@@ -33,7 +33,10 @@ def anchor(heading: str) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    return {anchor(heading) for heading in re.findall(r"^#{1,6} (.+)$", without_fences(text(path)), re.MULTILINE)}
+    return {
+        anchor(heading)
+        for heading in re.findall(r"^#{1,6} (.+)$", without_fences(text(path)), re.MULTILINE)
+    }
 
 
 def entries() -> dict[str, list[str]]:
@@ -66,7 +69,12 @@ def failure_anchors() -> set[str]:
 
 
 def test_failures_send_their_reader_somewhere() -> None:
-    some = {"boot-refused-by-the-configuration", "site-down", "a-service-keeps-restarting", "two-deploys-at-once"}
+    some = {
+        "boot-refused-by-the-configuration",
+        "site-down",
+        "a-service-keeps-restarting",
+        "two-deploys-at-once",
+    }
     assert some <= failure_anchors()
 
 
@@ -76,13 +84,17 @@ def test_every_anchor_that_any_file_names_is_a_heading_of_the_runbook() -> None:
         for path in files("**")
         if path.parts[:2] != ("tests", "contracts")
         for line in lines(path)
-        for name in re.findall(r"(?:docs/)?runbook\.md#([\w-]*\w)(?![\w-]*\()", line)  # not a test's pattern
+        for name in re.findall(
+            r"(?:docs/)?runbook\.md#([\w-]*\w)(?![\w-]*\()", line
+        )  # not a test's pattern
     }
     assert (mentioned | failure_anchors()) - anchors(RUNBOOK) == set()
 
 
 def test_every_failure_leads_to_a_whole_entry() -> None:
-    assert {name: entries().get(name) for name in failure_anchors()} == dict.fromkeys(failure_anchors(), SECTIONS)
+    assert {name: entries().get(name) for name in failure_anchors()} == dict.fromkeys(
+        failure_anchors(), SECTIONS
+    )
 
 
 def test_every_entry_has_the_same_sections_in_the_same_order() -> None:
@@ -107,22 +119,31 @@ def test_every_exit_code_of_the_scripts_is_explained() -> None:
 
 def test_every_command_and_option_of_the_scripts_is_in_the_readme() -> None:
     shown = text("README.md")
-    commands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    commands = next(
+        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
     for name, command in commands.choices.items():
         if not (ROOT / f"scripts/{name}.sh").is_file():
             continue
         assert f"`./scripts/{name}.sh" in shown, name
-        for option in {o for action in command._actions for o in action.option_strings if o.startswith("--")}:
+        for option in {
+            o for action in command._actions for o in action.option_strings if o.startswith("--")
+        }:
             assert f"{option}" in shown, f"{name} {option}"
 
 
 def test_what_mitigation_and_verification_run_can_be_copied_as_it_stands() -> None:
     """No prompt, no ellipsis, no placeholder: those belong into the text around."""
     for entry in re.split(r"^## ", text(RUNBOOK), flags=re.MULTILINE)[1:]:
-        for part in re.findall(r"^### (?:Mitigation|Verification)\n(.*?)(?=^### |\Z)", entry, re.MULTILINE | re.DOTALL):
-            for line in "\n".join(re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)).splitlines():
+        for part in re.findall(
+            r"^### (?:Mitigation|Verification)\n(.*?)(?=^### |\Z)", entry, re.MULTILINE | re.DOTALL
+        ):
+            for line in "\n".join(
+                re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
+            ).splitlines():
                 assert not re.search(
-                    r"^\$ |\.\.\.|<\w+>|\b(?:RELEASE|REF|PID|ID|NAME|SERVICE|FILE)\b(?!=)", without_own(line)
+                    r"^\$ |\.\.\.|<\w+>|\b(?:RELEASE|REF|PID|ID|NAME|SERVICE|FILE)\b(?!=)",
+                    without_own(line),
                 ), line
 
 
@@ -133,9 +154,15 @@ def without_own(line: str) -> str:
 
 def commands(path: Path) -> list[str]:
     """Return each command of the fenced shell blocks, continued lines joined, prompts and comments gone."""
-    blocks = re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```", text(path), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```(?:sh|bash|shell|console)\n(.*?)^```", text(path), re.MULTILINE | re.DOTALL
+    )
     joined = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line.strip().removeprefix("$ ") for line in joined if line.strip() and not line.strip().startswith("#")]
+    return [
+        line.strip().removeprefix("$ ")
+        for line in joined
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def words(command: str) -> list[str]:
@@ -199,13 +226,19 @@ def actions() -> set[str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "action":
             named = node.value
         if named:
-            found |= {n.value for n in ast.walk(named) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            found |= {
+                n.value
+                for n in ast.walk(named)
+                if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            }
     for _, node in nodes("api/**/*.py", "worker/**/*.py"):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "action":
                     found |= {
-                        n.value for n in ast.walk(value) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+                        n.value
+                        for n in ast.walk(value)
+                        if isinstance(n, ast.Constant) and isinstance(n.value, str)
                     }
     return found
 
@@ -216,7 +249,9 @@ def test_every_action_of_the_logs_is_listed_in_the_runbook() -> None:
     assert actions() - listed == set()
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=str
+)
 def test_every_variable_that_a_document_names_is_in_the_code(path: Path) -> None:
     sources = [file for file in files("**") if file.suffix != ".md"]
     code = {word for file in sources for line in lines(file) for word in re.findall(r"\w+", line)}
@@ -260,17 +295,28 @@ def test_every_test_that_a_document_names_exists(document: str) -> None:
     assert paths - set(files("tests/**/*.py")) == set()
 
 
-def test_the_checklist_counts_its_lines_and_every_line_has_a_proof_or_says_that_it_has_none() -> None:
+def test_the_checklist_counts_its_lines_and_every_line_has_a_proof_or_says_that_it_has_none() -> (
+    None
+):
     rows = [line.split("|")[1:-1] for line in lines(Path(CHECKLIST)) if line.startswith("| ")]
     rows = [row for row in rows if row[0].strip() != "requirement"]
-    proved = [row for row in rows if re.search(r"`(test_\w+|\./scripts/[\w -]+\.sh[\w ]*)`", row[1])]
+    proved = [
+        row for row in rows if re.search(r"`(test_\w+|\./scripts/[\w -]+\.sh[\w ]*)`", row[1])
+    ]
     missing = [row for row in rows if row[1].strip() == "not yet"]
     assert len(proved) + len(missing) == len(rows)
     tests = set(re.findall(r"`(test_\w+)`", text(CHECKLIST)))
     counted = re.search(
-        r"^(\d+) lines: (\d+) with a proof, by (\d+) different tests; (\d+) not yet", text(CHECKLIST), re.M
+        r"^(\d+) lines: (\d+) with a proof, by (\d+) different tests; (\d+) not yet",
+        text(CHECKLIST),
+        re.M,
     )
     assert counted
-    assert [int(number) for number in counted.groups()] == [len(rows), len(proved), len(tests), len(missing)]
+    assert [int(number) for number in counted.groups()] == [
+        len(rows),
+        len(proved),
+        len(tests),
+        len(missing),
+    ]
     for part in ("Configuration", "API runtime", "Worker"):
         assert "not yet" not in text(CHECKLIST).partition(f"\n## {part}\n")[2].partition("\n## ")[0]

@@ -31,7 +31,11 @@ def package(module: str) -> str:
 
 
 def importers(module: str, *patterns: str) -> set[str]:
-    return {str(path) for path, name in imports(*patterns) if name == module or name.startswith(f"{module}.")}
+    return {
+        str(path)
+        for path, name in imports(*patterns)
+        if name == module or name.startswith(f"{module}.")
+    }
 
 
 def test_the_worker_imports_the_api_and_never_the_reverse() -> None:
@@ -45,24 +49,42 @@ def test_what_is_in_the_image_imports_nothing_that_is_not(other: str) -> None:
 
 
 def test_the_worker_loads_no_web_framework() -> None:
-    assert importers("fastapi", "worker/**/*.py") | importers("starlette", "worker/**/*.py") == set()
+    assert (
+        importers("fastapi", "worker/**/*.py") | importers("starlette", "worker/**/*.py") == set()
+    )
 
 
 def test_the_scripts_import_the_standard_library_and_themselves_alone() -> None:
-    foreign = {(str(path), name) for path, name in imports("scripts/**/*.py") if package(name) != "stack"}
-    assert {(path, name) for path, name in foreign if package(name) not in sys.stdlib_module_names} == set()
+    foreign = {
+        (str(path), name) for path, name in imports("scripts/**/*.py") if package(name) != "stack"
+    }
+    assert {
+        (path, name) for path, name in foreign if package(name) not in sys.stdlib_module_names
+    } == set()
     assert foreign
 
 
 def test_the_scripts_run_programs_in_one_module() -> None:
     assert importers("subprocess", "scripts/**/*.py") == {"scripts/stack/runner.py"}
-    running = {"os.system", "os.popen", "os.execv", "os.execvp", "os.spawnv", "os.fork", "pty.spawn"}
-    calls = {ast.unparse(node.func) for _, node in nodes("scripts/**/*.py") if isinstance(node, ast.Call)}
+    running = {
+        "os.system",
+        "os.popen",
+        "os.execv",
+        "os.execvp",
+        "os.spawnv",
+        "os.fork",
+        "pty.spawn",
+    }
+    calls = {
+        ast.unparse(node.func) for _, node in nodes("scripts/**/*.py") if isinstance(node, ast.Call)
+    }
     assert calls & running == set()
 
 
 def test_the_backup_service_needs_what_its_image_has_and_runs_programs_in_one_module() -> None:
-    foreign = {package(name) for _, name in imports("backup/**/*.py")} - set(sys.stdlib_module_names)
+    foreign = {package(name) for _, name in imports("backup/**/*.py")} - set(
+        sys.stdlib_module_names
+    )
     assert foreign == {"backup", "prometheus_client"}
     assert importers("subprocess", "backup/**/*.py") == {"backup/commands.py"}
 
@@ -85,7 +107,9 @@ def test_a_probe_imports_light_modules_only(file: str) -> None:
 @pytest.mark.parametrize("file", PROBES)
 def test_the_packages_above_a_probe_are_empty(file: str) -> None:
     for folder in Path(file).parents[:-1]:
-        assert text(folder / "__init__.py") == "", f"{folder}/__init__.py is loaded with every health check"
+        assert text(folder / "__init__.py") == "", (
+            f"{folder}/__init__.py is loaded with every health check"
+        )
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=str)

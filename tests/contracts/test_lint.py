@@ -13,7 +13,11 @@ RENDERED = Path("/tmp/nginx")
 
 
 def shell_files() -> list[str]:
-    return [str(path) for path in files("**") if text_start(path).startswith(("#!/usr/bin/env bash", "#!/bin/"))]
+    return [
+        str(path)
+        for path in files("**")
+        if text_start(path).startswith(("#!/usr/bin/env bash", "#!/bin/"))
+    ]
 
 
 def text_start(path: Path) -> str:
@@ -23,7 +27,12 @@ def text_start(path: Path) -> str:
 
 def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [TOOLS / argv[0], *argv[1:]], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [TOOLS / argv[0], *argv[1:]],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -57,21 +66,32 @@ def edge(tmp_path: Path) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         rendered, mounted = str(tmp_path / "rendered"), str(tmp_path / "nginx")
         copy.write_text(
-            text(path).replace(str(RENDERED), rendered).replace("/etc/slipway/current", mounted), encoding="utf-8"
+            text(path).replace(str(RENDERED), rendered).replace("/etc/slipway/current", mounted),
+            encoding="utf-8",
         )
         copy.chmod(0o755)
     stub = tmp_path / "bin" / "nginx"  # the renderer asks it for versions, and ends in it
     stub.parent.mkdir()
-    stub.write_text('#!/bin/sh\nprintf "nginx/%s\\nbuilt with OpenSSL %s" "$NGINX" "$OPENSSL" >&2\n', encoding="utf-8")
+    stub.write_text(
+        '#!/bin/sh\nprintf "nginx/%s\\nbuilt with OpenSSL %s" "$NGINX" "$OPENSSL" >&2\n',
+        encoding="utf-8",
+    )
     stub.chmod(0o755)
     return tmp_path
 
 
 def render(edge: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = {"SLIPWAY_HOST": "a.example", "RATE_LIMIT_PER_SECOND": "50", "OPENSSL": "3.0.17", "NGINX": "1.26.3"}
+    given = {
+        "SLIPWAY_HOST": "a.example",
+        "RATE_LIMIT_PER_SECOND": "50",
+        "OPENSSL": "3.0.17",
+        "NGINX": "1.26.3",
+    }
     given["PATH"] = f"{edge / 'bin'}:{os.environ['PATH']}"
     argv = ["bash", str(edge / "nginx" / "entrypoint.sh"), "test"]
-    return subprocess.run(argv, env={**given, **environment}, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        argv, env={**given, **environment}, capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 def gixy(edge: Path) -> str:
@@ -112,16 +132,23 @@ def test_the_entry_point_renders_what_differs_between_hosts(edge: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("version", "has_it"), [("1.1.1w", False), ("3.4.9", False), ("3.5.1", True), ("4.0.0", True)])
-def test_the_hybrid_group_is_named_only_where_openssl_knows_it(edge: Path, version: str, has_it: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "has_it"), [("1.1.1w", False), ("3.4.9", False), ("3.5.1", True), ("4.0.0", True)]
+)
+def test_the_hybrid_group_is_named_only_where_openssl_knows_it(
+    edge: Path, version: str, has_it: bool
+) -> None:
     render(edge, OPENSSL=version)
     assert ("X25519MLKEM768" in rendered(edge)["groups.conf"]) is has_it
 
 
 @pytest.mark.parametrize(
-    ("version", "has_it"), [("1.26.3", False), ("1.27.3", False), ("1.27.4", True), ("1.30.0", True), ("1.9.15", False)]
+    ("version", "has_it"),
+    [("1.26.3", False), ("1.27.3", False), ("1.27.4", True), ("1.30.0", True), ("1.9.15", False)],
 )
-def test_connections_outlive_a_reload_only_where_nginx_knows_how(edge: Path, version: str, has_it: bool) -> None:
+def test_connections_outlive_a_reload_only_where_nginx_knows_how(
+    edge: Path, version: str, has_it: bool
+) -> None:
     render(edge, NGINX=version)
     assert (rendered(edge)["keepalive.conf"] == "keepalive_min_timeout 30s;\n") is has_it
 
@@ -133,9 +160,16 @@ def test_the_standard_port_is_not_named_in_the_redirect(edge: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("SLIPWAY_HOST", ""), ("SLIPWAY_HOST", "a;b"), ("RATE_LIMIT_PER_SECOND", "0"), ("RATE_LIMIT_PER_SECOND", "5r")],
+    [
+        ("SLIPWAY_HOST", ""),
+        ("SLIPWAY_HOST", "a;b"),
+        ("RATE_LIMIT_PER_SECOND", "0"),
+        ("RATE_LIMIT_PER_SECOND", "5r"),
+    ],
 )
-def test_the_entry_point_refuses_a_value_that_would_break_the_configuration(edge: Path, key: str, value: str) -> None:
+def test_the_entry_point_refuses_a_value_that_would_break_the_configuration(
+    edge: Path, key: str, value: str
+) -> None:
     refused = render(edge, **{key: value})
     assert refused.returncode == 1
     assert f"error: {key} is '{value}'" in refused.stderr

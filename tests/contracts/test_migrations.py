@@ -22,7 +22,15 @@ VARIABLES = 'revision = "2026_01_01_0000"\ndown_revision = None\n'
 
 
 def squawk(sql: str, excluded: set[str]) -> str:
-    argv = [str(TOOLS / "squawk"), "--pg-version", "17.0", "--reporter", "gcc", "--exclude", ",".join(sorted(excluded))]
+    argv = [
+        str(TOOLS / "squawk"),
+        "--pg-version",
+        "17.0",
+        "--reporter",
+        "gcc",
+        "--exclude",
+        ",".join(sorted(excluded)),
+    ]
     done = subprocess.run(argv, input=sql, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout or done.returncode == 0, done.stderr
     return done.stdout
@@ -30,14 +38,18 @@ def squawk(sql: str, excluded: set[str]) -> str:
 
 def sql_of_all() -> str:
     argv = [sys.executable, "-m", "api.migrate", "--sql", "base:head"]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def lint(root: Path, name: str, body: str) -> list[str]:
     folder = root / migrations.VERSIONS
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    (folder / f"{name}.py").write_text(f"{VARIABLES}def upgrade() -> None:\n{lines}", encoding="utf-8")
+    (folder / f"{name}.py").write_text(
+        f"{VARIABLES}def upgrade() -> None:\n{lines}", encoding="utf-8"
+    )
     return migrations.lint(root)
 
 
@@ -64,9 +76,15 @@ def test_a_rule_is_left_out_only_where_it_would_speak(rule: str) -> None:
     ("sql", "rule"),
     [
         ("CREATE INDEX ix ON items (name);", "require-concurrent-index-creation"),
-        ("ALTER TABLE items ADD CONSTRAINT c CHECK (price_cents > 0);", "constraint-missing-not-valid"),
+        (
+            "ALTER TABLE items ADD CONSTRAINT c CHECK (price_cents > 0);",
+            "constraint-missing-not-valid",
+        ),
         ("ALTER TABLE items ADD COLUMN at timestamptz NOT NULL;", "adding-required-field"),
-        ("ALTER TABLE items ADD COLUMN made uuid DEFAULT gen_random_uuid();", "adding-field-with-default"),
+        (
+            "ALTER TABLE items ADD COLUMN made uuid DEFAULT gen_random_uuid();",
+            "adding-field-with-default",
+        ),
         ("ALTER TABLE items DROP COLUMN name;", "ban-drop-column"),
     ],
 )
@@ -124,7 +142,9 @@ def test_what_only_adds_passes(tmp_path: Path, phase: str, body: str) -> None:
 
 @pytest.mark.parametrize("body", IN_ANY_PHASE.values(), ids=IN_ANY_PHASE)
 @pytest.mark.parametrize("phase", ["pre", "post"])
-def test_what_stops_the_traffic_is_a_fault_in_any_phase(tmp_path: Path, phase: str, body: str) -> None:
+def test_what_stops_the_traffic_is_a_fault_in_any_phase(
+    tmp_path: Path, phase: str, body: str
+) -> None:
     (fault,) = lint(tmp_path, f"2026_01_01_0000_{phase}_x", body)
     assert re.match(rf"api/migrations/versions/2026_01_01_0000_{phase}_x\.py:[45]: ", fault)
 
@@ -148,7 +168,8 @@ def test_a_downgrade_may_take_away(tmp_path: Path) -> None:
     lint(tmp_path, "2026_01_01_0000_pre_x", body)
     path = tmp_path / migrations.VERSIONS / "2026_01_01_0000_pre_x.py"
     path.write_text(
-        path.read_text(encoding="utf-8") + 'def downgrade():\n    op.drop_table("items")\n', encoding="utf-8"
+        path.read_text(encoding="utf-8") + 'def downgrade():\n    op.drop_table("items")\n',
+        encoding="utf-8",
     )
     assert migrations.lint(tmp_path) == []
 

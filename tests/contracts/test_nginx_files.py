@@ -35,7 +35,9 @@ def test_every_file_starts_with_its_title_and_context(path: str) -> None:
     assert re.fullmatch(r"# \+-+\+", top)
     box = title[: title.index(top)]
     assert box
-    assert all(line.startswith("# | ") and line.endswith("|") and len(line) == len(top) for line in box)
+    assert all(
+        line.startswith("# | ") and line.endswith("|") and len(line) == len(top) for line in box
+    )
     assert "Context" in " ".join(box)
 
 
@@ -71,11 +73,15 @@ def test_a_block_that_adds_a_header_includes_the_others_again() -> None:
     ],
 )
 def test_what_a_client_claims_about_itself_is_overwritten(header: str, value: str) -> None:
-    assert [d.arguments[1] for d in named("proxy_set_header") if d.arguments[0] == header] == [value]
+    assert [d.arguments[1] for d in named("proxy_set_header") if d.arguments[0] == header] == [
+        value
+    ]
 
 
 def test_nothing_a_client_wrote_is_appended_to() -> None:
-    forged = re.compile(r"\$(proxy_add_x_forwarded_for|http_x_forwarded_\w+|http_host|http_x_request_id)\b")
+    forged = re.compile(
+        r"\$(proxy_add_x_forwarded_for|http_x_forwarded_\w+|http_host|http_x_request_id)\b"
+    )
     assert [d for d in ALL if forged.search(" ".join(d.arguments))] == []
 
 
@@ -84,18 +90,30 @@ def test_every_pass_includes_the_snippet_and_goes_to_a_slot() -> None:
     assert passing
     for block in passing:
         assert block.has("include", f"{CONFIGURATION}/snippets/proxy.conf")
-    assert {tuple(d.arguments) for d in named("proxy_pass")} == {("http://live",), ("http://blue",), ("http://green",)}
+    assert {tuple(d.arguments) for d in named("proxy_pass")} == {
+        ("http://live",),
+        ("http://blue",),
+        ("http://green",),
+    }
 
 
 def test_a_public_server_passes_to_the_live_slot_alone() -> None:
     for server in SERVERS:
         if server.has("include", "/tmp/nginx/server_name.conf"):
-            assert {tuple(d.arguments) for d in server.walk() if d.name == "proxy_pass"} <= {("http://live",)}
+            assert {tuple(d.arguments) for d in server.walk() if d.name == "proxy_pass"} <= {
+                ("http://live",)
+            }
 
 
 def test_every_upstream_is_one_socket_and_none_is_a_container() -> None:
-    sockets = {d.arguments[0]: [s.arguments for s in d.block if s.name == "server"] for d in named("upstream")}
-    assert sockets == {name: [[f"unix:/run/slots/{name}.sock", "max_fails=0"]] for name in ("live", "blue", "green")}
+    sockets = {
+        d.arguments[0]: [s.arguments for s in d.block if s.name == "server"]
+        for d in named("upstream")
+    }
+    assert sockets == {
+        name: [[f"unix:/run/slots/{name}.sock", "max_fails=0"]]
+        for name in ("live", "blue", "green")
+    }
 
 
 def ports(server: Directive) -> list[str]:
@@ -147,7 +165,11 @@ def test_nothing_of_the_server_comes_before_an_error_s_answer() -> None:
 
 def bodies() -> list[tuple[str, int, str]]:
     return [
-        (location.arguments[-1].removeprefix("/errors/"), int(answer.arguments[0]), answer.arguments[1])
+        (
+            location.arguments[-1].removeprefix("/errors/"),
+            int(answer.arguments[0]),
+            answer.arguments[1],
+        )
         for location in named("location", ERRORS)
         for answer in location.walk()
         if answer.name == "return"
@@ -187,7 +209,9 @@ def test_nginx_answers_errors_in_the_form_of_the_api(name: str, status: int, bod
     assert answer["details"] is None
     assert answer["request_id"] == "$request_id"
     assert re.fullmatch(r"[A-Z].*\.", answer["message"])
-    (page,) = [d.arguments for d in named("error_page", ERRORS) if d.arguments[-1] == f"/errors/{name}"]
+    (page,) = [
+        d.arguments for d in named("error_page", ERRORS) if d.arguments[-1] == f"/errors/{name}"
+    ]
     # With = the answer's own status counts, without it the error's.
     assert ("=" in page) is (page[0] != str(status) or name == "upstream")
 
@@ -197,7 +221,11 @@ def test_the_methods_that_pass_are_those_that_a_refusal_names_and_the_api_knows(
     passed = set(re.findall(r"[A-Z]+", " ".join(condition.arguments)))
     (allow,) = [d.arguments[1] for d in named("add_header", ERRORS) if d.arguments[0] == "Allow"]
     assert passed == set(allow.split(", "))
-    used = {method.upper() for methods in create_app(make_settings()).openapi()["paths"].values() for method in methods}
+    used = {
+        method.upper()
+        for methods in create_app(make_settings()).openapi()["paths"].values()
+        for method in methods
+    }
     assert used <= passed
 
 
@@ -210,8 +238,19 @@ def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
     assert form.arguments[:2] == ["slipway", "escape=json"]
     line = "".join(form.arguments[2:])
     entry = json.loads(re.sub(r":(\$\w+)", r':"\1"', line))
-    assert {"ts", "service", "action", "request_id", "status", "upstream_seconds", "slot", "release"} <= set(entry)
-    assert not re.search(r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", line)
+    assert {
+        "ts",
+        "service",
+        "action",
+        "request_id",
+        "status",
+        "upstream_seconds",
+        "slot",
+        "release",
+    } <= set(entry)
+    assert not re.search(
+        r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", line
+    )
     # After an error $uri and $request_method are those of the error's own address.
     assert not re.search(r"\$(uri|request_method)\b", line)
 
@@ -234,14 +273,18 @@ def pattern(variable: str) -> re.Pattern[str]:
         ("SSH-2.0-hidden", None, None),
     ],
 )
-def test_the_log_s_method_and_path_are_those_of_the_request(line: str, method: str | None, path: str | None) -> None:
+def test_the_log_s_method_and_path_are_those_of_the_request(
+    line: str, method: str | None, path: str | None
+) -> None:
     found = pattern("$asked_method").search(line), pattern("$asked_path").search(line)
     assert [match and match[1] for match in found] == [method, path]
 
 
 def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
     (form,) = named("log_format")
-    assert json.loads(re.sub(r":(\$\w+)", r':"\1"', "".join(form.arguments[2:])))["ts"] == "$ended_at"
+    assert (
+        json.loads(re.sub(r":(\$\w+)", r':"\1"', "".join(form.arguments[2:])))["ts"] == "$ended_at"
+    )
     assert pattern("$ended_at").sub(r"\1\2+00:00", "2026-11-21T03:08:58+00:00 1795230538.965") == (
         "2026-11-21T03:08:58.965+00:00"
     )
@@ -261,7 +304,9 @@ def test_what_one_client_may_upload_at_once_fits_the_tmpfs_and_the_memory() -> N
     assert most * size_bytes(value("client_max_body_size", "conf.d/20-limits.conf")) <= 0.8 * tmpfs
     processes = 1 + only("worker_processes", "nginx.conf")
     buffers = most * size_bytes(value("client_body_buffer_size", "conf.d/20-limits.conf"))
-    assert tmpfs + buffers + processes * NGINX_PROCESS_BYTES <= size_bytes(defaulted(nginx["mem_limit"]))
+    assert tmpfs + buffers + processes * NGINX_PROCESS_BYTES <= size_bytes(
+        defaulted(nginx["mem_limit"])
+    )
     assert only("http2_max_concurrent_streams", "conf.d/20-limits.conf") <= most
 
 

@@ -41,7 +41,9 @@ def test_every_setting_of_postgres_has_its_reason_beside_or_above_it() -> None:
             setting = SETTING.match(line)
             assert setting, line
             assert setting[3] or is_explained, f"{line} has no reason"
-            is_explained = is_explained and not setting[3]  # a comment above reaches to the first line with its own
+            is_explained = (
+                is_explained and not setting[3]
+            )  # a comment above reaches to the first line with its own
             names.append(setting[1])
     assert len(names) == len(set(names)) > 30
 
@@ -58,30 +60,42 @@ def test_what_postgres_may_take_at_once_fits_its_limit() -> None:
     share = {name: 1 / share for name, (_, share) in rules().items()}
     sessions = sum(connections.budget(Project(ROOT, {})).values())
     taken = share["shared_buffers"] + sessions * share["work_mem"] + share["maintenance_work_mem"]
-    assert taken + AUTOVACUUM_WORKERS * share["autovacuum_work_mem"] < 0.85  # the rest: each process' own, and cache
+    assert (
+        taken + AUTOVACUUM_WORKERS * share["autovacuum_work_mem"] < 0.85
+    )  # the rest: each process' own, and cache
 
 
 def memory_lines(groups: Path) -> dict[str, int]:
     """Return what memory.sh gives for a directory of control groups, in bytes."""
     argv = [str(ROOT / "postgres/memory.sh"), str(groups)]
     printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
-    return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+) = '(\d+)kB'", printed, re.MULTILINE)}
+    return {
+        name: int(kib) * 1024
+        for name, kib in re.findall(r"^(\w+) = '(\d+)kB'", printed, re.MULTILINE)
+    }
 
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
 @pytest.mark.parametrize("limit", [256 * MEBIBYTE, 1024 * MEBIBYTE])
-def test_memory_follows_the_limit_of_either_kind_of_control_group(tmp_path: Path, file: str, limit: int) -> None:
+def test_memory_follows_the_limit_of_either_kind_of_control_group(
+    tmp_path: Path, file: str, limit: int
+) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(f"{limit}\n", encoding="ascii")
     assert memory_lines(tmp_path) == {name: limit // share for name, (_, share) in rules().items()}
 
 
 @pytest.mark.parametrize(
-    ("file", "content"), [("memory.max", "max"), ("memory/memory.limit_in_bytes", str(2**63 - 4096)), ("none", "")]
+    ("file", "content"),
+    [("memory.max", "max"), ("memory/memory.limit_in_bytes", str(2**63 - 4096)), ("none", "")],
 )
-def test_without_a_limit_it_is_the_memory_of_the_host(tmp_path: Path, file: str, content: str) -> None:
+def test_without_a_limit_it_is_the_memory_of_the_host(
+    tmp_path: Path, file: str, content: str
+) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(f"{content}\n", encoding="ascii")
-    total = re.search(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    total = re.search(
+        r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE
+    )
     assert total
     assert memory_lines(tmp_path)["shared_buffers"] == int(total[1]) // 4 * 1024

@@ -11,7 +11,9 @@ IMAGE = ("api/**/*.py", "worker/**/*.py")
 def calls(name: str) -> list[tuple[Path, ast.Call]]:
     """Return the calls of a function or method of this name in what the image holds."""
     found = [(path, node) for path, node in nodes(*IMAGE) if isinstance(node, ast.Call)]
-    return [(path, node) for path, node in found if ast.unparse(node.func).rpartition(".")[2] == name]
+    return [
+        (path, node) for path, node in found if ast.unparse(node.func).rpartition(".")[2] == name
+    ]
 
 
 def keywords(call: ast.Call) -> dict[str | None, str]:
@@ -30,12 +32,16 @@ def test_no_code_turns_the_debug_mode_of_the_framework_on() -> None:
     assert applications
     assert [path for path, call in applications if "debug" in keywords(call)] == []
     assert [
-        path for path, node in nodes(*IMAGE) if isinstance(node, ast.Assign) and "app.debug" in ast.unparse(node)
+        path
+        for path, node in nodes(*IMAGE)
+        if isinstance(node, ast.Assign) and "app.debug" in ast.unparse(node)
     ] == []
 
 
 def test_every_cookie_is_secure() -> None:
     for path, call in calls("set_cookie"):
         given = keywords(call)
-        assert (given.get("secure"), given.get("httponly")) == ("True", "True"), f"{path}:{call.lineno}"
+        assert (given.get("secure"), given.get("httponly")) == ("True", "True"), (
+            f"{path}:{call.lineno}"
+        )
         assert given.get("samesite") in {"'lax'", "'strict'"}, f"{path}:{call.lineno}"

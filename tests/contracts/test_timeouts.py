@@ -39,9 +39,18 @@ LADDER = {
     ),
     "the queue, then the request": (timeouts.QUEUE_SECONDS, timeouts.REQUEST_SECONDS),
     "the request, then the drain": (timeouts.REQUEST_SECONDS, timeouts.GRACEFUL_SECONDS),
-    "the request, then a dead worker": (timeouts.REQUEST_SECONDS, timeouts.GUNICORN_TIMEOUT_SECONDS),
-    "the request, then nginx's reading": (timeouts.REQUEST_SECONDS, edge("proxy_read_timeout", "snippets/proxy.conf")),
-    "the request, then nginx's sending": (timeouts.REQUEST_SECONDS, edge("proxy_send_timeout", "snippets/proxy.conf")),
+    "the request, then a dead worker": (
+        timeouts.REQUEST_SECONDS,
+        timeouts.GUNICORN_TIMEOUT_SECONDS,
+    ),
+    "the request, then nginx's reading": (
+        timeouts.REQUEST_SECONDS,
+        edge("proxy_read_timeout", "snippets/proxy.conf"),
+    ),
+    "the request, then nginx's sending": (
+        timeouts.REQUEST_SECONDS,
+        edge("proxy_send_timeout", "snippets/proxy.conf"),
+    ),
     "the drain and the rest, then Gunicorn": (
         timeouts.GRACEFUL_SECONDS + draining.STOCK_SHUTDOWN_SECONDS,
         timeouts.GUNICORN_GRACEFUL_SECONDS,
@@ -50,7 +59,10 @@ LADDER = {
     "Gunicorn, then the engine (green)": (timeouts.GUNICORN_GRACEFUL_SECONDS, grace("api-green")),
     "a job, then the engine (blue)": (timeouts.WORKER_DRAIN_SECONDS, grace("worker-blue")),
     "a job, then the engine (green)": (timeouts.WORKER_DRAIN_SECONDS, grace("worker-green")),
-    "nginx's reading, then its end": (edge("proxy_read_timeout", "snippets/proxy.conf"), grace("nginx")),
+    "nginx's reading, then its end": (
+        edge("proxy_read_timeout", "snippets/proxy.conf"),
+        grace("nginx"),
+    ),
     "nginx's reading, then an old configuration": (
         edge("proxy_read_timeout", "snippets/proxy.conf"),
         edge("worker_shutdown_timeout", "nginx.conf"),
@@ -63,8 +75,14 @@ LADDER = {
         edge("keepalive_time", "conf.d/40-live.conf"),
         timeouts.UPSTREAM_IDLE_SECONDS,
     ),
-    "an idle upstream connection, then Gunicorn": (timeouts.UPSTREAM_IDLE_SECONDS, timeouts.KEEPALIVE_SECONDS),
-    "idle upstream connections, then the whole drain": (timeouts.UPSTREAM_IDLE_SECONDS, timeouts.GRACEFUL_SECONDS),
+    "an idle upstream connection, then Gunicorn": (
+        timeouts.UPSTREAM_IDLE_SECONDS,
+        timeouts.KEEPALIVE_SECONDS,
+    ),
+    "idle upstream connections, then the whole drain": (
+        timeouts.UPSTREAM_IDLE_SECONDS,
+        timeouts.GRACEFUL_SECONDS,
+    ),
     "a readiness check, then its probe": (timeouts.READY_SECONDS, probe.PROBE_SECONDS),
     "the probe, then the engine (blue)": (probe.PROBE_SECONDS, health("api-blue")),
     "the probe, then the engine (green)": (probe.PROBE_SECONDS, health("api-green")),
@@ -94,18 +112,25 @@ def test_the_drain_of_a_slot_is_thirty_seconds_and_more() -> None:
 def gunicorn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Gunicorn's configuration as Gunicorn reads it, with what compose passes to api-blue."""
     for key, value in SERVICES["api-blue"]["environment"].items():
-        monkeypatch.setenv(key, defaulted(value) or ("slipway.test" if key == "ALLOWED_HOSTS" else ""))
+        monkeypatch.setenv(
+            key, defaulted(value) or ("slipway.test" if key == "ALLOWED_HOSTS" else "")
+        )
     for key in ("DATABASE_PASSWORD", "REDIS_PASSWORD", "TOKEN_KEY"):
         monkeypatch.setenv(key, "q8Zr1vXw3Ty6Ub9Nc2Me5Ka7Ld0Pf4Hg")
     return runpy.run_path(str(ROOT / "api/server/gunicorn_conf.py"))
 
 
-def test_gunicorn_takes_the_ladder_and_binds_the_socket_of_its_slot_alone(gunicorn: dict[str, Any]) -> None:
+def test_gunicorn_takes_the_ladder_and_binds_the_socket_of_its_slot_alone(
+    gunicorn: dict[str, Any],
+) -> None:
     assert gunicorn["bind"] == "unix:/run/slots/blue.sock"
     assert gunicorn["graceful_timeout"] == timeouts.GUNICORN_GRACEFUL_SECONDS
     assert gunicorn["timeout"] == timeouts.GUNICORN_TIMEOUT_SECONDS
     assert gunicorn["keepalive"] == timeouts.KEEPALIVE_SECONDS
-    assert gunicorn["worker_class"] == f"{draining.DrainingWorker.__module__}.{draining.DrainingWorker.__name__}"
+    assert (
+        gunicorn["worker_class"]
+        == f"{draining.DrainingWorker.__module__}.{draining.DrainingWorker.__name__}"
+    )
     assert Path(gunicorn["worker_tmp_dir"]) == Path("/dev/shm")
     assert gunicorn["control_socket_disable"] is True
     assert gunicorn["umask"] == 0o007

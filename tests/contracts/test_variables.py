@@ -11,19 +11,37 @@ from stack.config.project import BASES, CPU_KEYS
 from stack.stories.configuration import FIRST_KEYS
 
 from api.settings import ProcessSettings, Settings, WorkerSettings
-from tests.contracts.compose_files import APP_SERVICES, COMPOSE, FILES, SERVICES, defaulted, load, variables
+from tests.contracts.compose_files import (
+    APP_SERVICES,
+    COMPOSE,
+    FILES,
+    SERVICES,
+    defaulted,
+    load,
+    variables,
+)
 from tests.contracts.tree import ROOT, nodes, text
 
 EXAMPLE = text(".env.example")
 KNOWN = environment.known_keys(ROOT / ".env.example")
 IN_COMPOSE = {name for file in FILES for name, _ in variables(text(file))}
-KINDS: dict[str, type[ProcessSettings]] = {"api": Settings, "worker": WorkerSettings, "migrate": ProcessSettings}
+KINDS: dict[str, type[ProcessSettings]] = {
+    "api": Settings,
+    "worker": WorkerSettings,
+    "migrate": ProcessSettings,
+}
 
 
 def script_keys() -> set[str]:
     """Return the keys of `.env` that the scripts name themselves."""
-    literals = {node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)}
-    names = {value for value in literals if isinstance(value, str) and re.fullmatch(r"[A-Z][A-Z0-9_]+", value)}
+    literals = {
+        node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)
+    }
+    names = {
+        value
+        for value in literals
+        if isinstance(value, str) and re.fullmatch(r"[A-Z][A-Z0-9_]+", value)
+    }
     return names | {f"{base.upper()}_IMAGE" for base in BASES}
 
 
@@ -86,8 +104,12 @@ def test_every_variable_that_a_service_is_given_is_read(service: str) -> None:
 
 @pytest.mark.parametrize("service", APP_SERVICES)
 def test_every_required_setting_is_given(service: str) -> None:
-    given = set(SERVICES[service]["environment"]) | {name.upper() for name in SERVICES[service]["secrets"]}
-    assert {name for name, field in fields(kind_of(service)).items() if field.is_required()} <= given
+    given = set(SERVICES[service]["environment"]) | {
+        name.upper() for name in SERVICES[service]["secrets"]
+    }
+    assert {
+        name for name, field in fields(kind_of(service)).items() if field.is_required()
+    } <= given
 
 
 @pytest.mark.parametrize("service", APP_SERVICES)
@@ -104,7 +126,9 @@ def test_the_api_can_judge_the_settings_of_its_worker(slot: str) -> None:
 
 
 def test_every_secret_of_the_compose_file_is_made_by_the_scripts() -> None:
-    made = {node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)}
+    made = {
+        node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)
+    }
     assert set(COMPOSE["secrets"]) <= made
 
 
@@ -115,7 +139,9 @@ def test_the_defaults_of_the_compose_file_are_those_of_the_settings(service: str
         field = fields(kind_of(service)).get(key)
         if field is None or field.is_required() or key.startswith("SLIPWAY_"):
             continue
-        assert defaulted(value).lower() == ("" if field.default in (None, ()) else str(field.default).lower()), key
+        assert defaulted(value).lower() == (
+            "" if field.default in (None, ()) else str(field.default).lower()
+        ), key
         compared += 1
     assert compared >= 3
 
@@ -141,7 +167,9 @@ def explained_defaults() -> dict[str, tuple[list[str], str]]:
 
 
 def compose_defaults() -> list[tuple[str, str]]:
-    pairs = {(name, default) for file in FILES for name, default in variables(text(file)) if default}
+    pairs = {
+        (name, default) for file in FILES for name, default in variables(text(file)) if default
+    }
     commented = set(re.findall(r"^# ?([A-Z0-9_]+)=", EXAMPLE, re.MULTILINE))
     return sorted(pair for pair in pairs if pair[0] not in commented)
 
@@ -164,6 +192,8 @@ def test_the_default_name_of_the_project_is_the_compose_file_s() -> None:
 
 
 def test_no_compose_file_holds_a_secret_in_its_environment() -> None:
-    given: list[dict[str, Any]] = [s.get("environment", {}) for f in FILES for s in load(f)["services"].values()]
+    given: list[dict[str, Any]] = [
+        s.get("environment", {}) for f in FILES for s in load(f)["services"].values()
+    ]
     secret = re.compile(r"PASSWORD|TOKEN_KEY|SECRET|DSN")
     assert [key for one in given for key in one if secret.search(key)] == []

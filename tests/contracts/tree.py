@@ -13,9 +13,22 @@ TOOLS = Path(sys.executable).parent
 def files(*patterns: str) -> list[Path]:
     """Return tracked files, and new ones that are not ignored, relative to ROOT; `**/*.py` also means the top."""
     pathspecs = [f":(glob){pattern}" for pattern in patterns]
-    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *pathspecs]
+    argv = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        *pathspecs,
+    ]
     listing = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
-    return sorted(Path(name) for name in set(listing.split("\0")) if name and (ROOT / name).is_file())
+    return sorted(
+        Path(name) for name in set(listing.split("\0")) if name and (ROOT / name).is_file()
+    )
 
 
 def text(path: str | Path) -> str:

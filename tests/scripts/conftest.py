@@ -23,7 +23,9 @@ BASES = {"PYTHON_IMAGE": "p:1", "NGINX_IMAGE": "n:1", "POSTGRES_IMAGE": "g:1", "
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     known = environment.known_keys(ROOT / ".env.example")
-    for key in [key for key in os.environ if key in known or key.startswith(("DEBIAN_", "PIP_", "GIT_"))]:
+    for key in [
+        key for key in os.environ if key in known or key.startswith(("DEBIAN_", "PIP_", "GIT_"))
+    ]:
         monkeypatch.delenv(key)
 
 
@@ -42,7 +44,9 @@ def bare(tmp_path: Path) -> Path:
         for path, mode in ((file.parent.parent, 0o755), (file.parent, 0o755), (file, 0o755)):
             path.chmod(mode)  # whatever the umask of whoever runs this
     revision = 'revision = "2026_01_01_0000"\ndown_revision = None\n'
-    (root / "api/migrations/versions/2026_01_01_0000_pre_first.py").write_text(revision, encoding="utf-8")
+    (root / "api/migrations/versions/2026_01_01_0000_pre_first.py").write_text(
+        revision, encoding="utf-8"
+    )
     for path in (root / "api", *(root / "api").rglob("*")):
         path.chmod(0o755)
     return root
@@ -71,7 +75,9 @@ def runner() -> RecordingRunner:
 def ports(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Ports that nothing on the test's machine listens on, as up looks for real."""
     with ExitStack() as stack:
-        listeners = {key: stack.enter_context(socket.socket()) for key in ("HTTP_PORT", "HTTPS_PORT")}
+        listeners = {
+            key: stack.enter_context(socket.socket()) for key in ("HTTP_PORT", "HTTPS_PORT")
+        }
         for listener in listeners.values():
             listener.bind(("127.0.0.1", 0))
         found = {key: int(listener.getsockname()[1]) for key, listener in listeners.items()}
@@ -89,7 +95,9 @@ Typed = Callable[..., int]
 
 
 @pytest.fixture
-def typed(runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
+def typed(
+    runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Typed]:
     """Run a command as the command line does, with the recording runner in the checkout; returns its exit code."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(__main__, "RealRunner", lambda: runner)

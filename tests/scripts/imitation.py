@@ -36,7 +36,9 @@ class Host(RecordingRunner):
     tags: dict[str, str] = field(
         default_factory=lambda: {"blue": "old", "green": "older", "old": "old", "older": "older"}
     )
-    running: set[str] = field(default_factory=lambda: {"nginx", "postgres", "redis", "api-blue", "worker-blue"})
+    running: set[str] = field(
+        default_factory=lambda: {"nginx", "postgres", "redis", "api-blue", "worker-blue"}
+    )
     labels: dict[str, str] = field(default_factory=dict)
     head: str = HEAD
     nginx_log: str = ""
@@ -71,7 +73,10 @@ class Host(RecordingRunner):
         return super().read(argv, timeout=timeout, stdin=stdin)
 
     def _facts(self) -> list[tuple[str, str]]:
-        lines = [json.dumps({"Service": n, "State": "running", "Health": "healthy"}) for n in sorted(self.running)]
+        lines = [
+            json.dumps({"Service": n, "State": "running", "Health": "healthy"})
+            for n in sorted(self.running)
+        ]
         return [
             ("readlink", f"{self.live or 'none'}.sock\n"),
             ("ps --all --format json", "\n".join(lines)),
@@ -101,7 +106,9 @@ class Host(RecordingRunner):
 
     def _probe(self, url: str) -> Result:
         port, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
-        answer = self._from_slot({"8083": "blue", "8084": "green"}[port], 401 if path == "v1/items" else 200)
+        answer = self._from_slot(
+            {"8083": "blue", "8084": "green"}[port], 401 if path == "v1/items" else 200
+        )
         head = "\r\n".join(f"{key}: {value}" for key, value in answer.headers.items())
         return Result(0, f"HTTP/1.1 {answer.status} .\r\n{head}\r\n\r\n{answer.body}")
 
@@ -123,7 +130,9 @@ class Host(RecordingRunner):
         if argv[:2] == ["docker", "build"]:
             tag = argv[argv.index("--tag") + 1].rpartition(":")[2]
             self.tags[tag] = tag
-            self.labels[tag] = next(word for word in argv if word.startswith("MIGRATIONS=")).partition("=")[2]
+            self.labels[tag] = next(
+                word for word in argv if word.startswith("MIGRATIONS=")
+            ).partition("=")[2]
         elif argv[:2] == ["docker", "tag"]:
             source, target = (name.rpartition(":")[2] for name in argv[2:4])
             self.tags[target] = self.tags[source]
@@ -144,7 +153,9 @@ class Host(RecordingRunner):
             if switched := re.search(r"ln -sfn (\w+)\.sock", command):
                 found.append(f"switch {switched[1]}")
             elif words[:2] == ["docker", "tag"]:
-                found.append(f"place {words[2].rpartition(':')[2]} in {words[3].rpartition(':')[2]}")
+                found.append(
+                    f"place {words[2].rpartition(':')[2]} in {words[3].rpartition(':')[2]}"
+                )
             elif words[:2] == ["docker", "compose"] and words[2] != "exec":
                 services = [word for word in words if word.startswith(("api-", "worker-"))]
                 found.append(" ".join([words[2], *services]))
@@ -152,7 +163,11 @@ class Host(RecordingRunner):
 
     def steps(self) -> list[str]:
         """Return the names of the steps that were announced."""
-        return [line.split(" [")[0].removeprefix("==> ") for line in self.said if line.startswith("==> ")]
+        return [
+            line.split(" [")[0].removeprefix("==> ")
+            for line in self.said
+            if line.startswith("==> ")
+        ]
 
 
 def furnish(root: Path) -> Project:

@@ -14,7 +14,9 @@ WAIT = "docker compose up --detach --no-deps --wait"
 
 
 def container(service: str, state: str = "running", health: str = "healthy") -> str:
-    return json.dumps({"Service": service, "State": state, "Health": health, "Status": state}) + "\n"
+    return (
+        json.dumps({"Service": service, "State": state, "Health": health, "Status": state}) + "\n"
+    )
 
 
 class Machine:
@@ -29,30 +31,45 @@ class Machine:
             runner.reply(part, Result(0, "2.40.3\n"))
         runner.reply("docker image inspect", Result(0, "sha256:1\n"))
         runner.reply("docker image inspect --format '{{.Id}}' slipway/app:src-", Result(1))
-        runner.reply("image.version", lambda: Result(0, self.release + "\n") if self.release else Result(1))
+        runner.reply(
+            "image.version", lambda: Result(0, self.release + "\n") if self.release else Result(1)
+        )
         runner.reply("apt-config", Result(0))
         runner.reply("entrypoint.sh", Result(0))
         runner.reply("readlink", Result(0, "blue.sock\n"))
         runner.reply("docker compose config", Result(0))
-        runner.reply("api.check_config", lambda: Result(0) if self.release else Result(1, err="No such image"))
+        runner.reply(
+            "api.check_config",
+            lambda: Result(0) if self.release else Result(1, err="No such image"),
+        )
         runner.reply("docker compose ps", lambda: Result(0, self.containers))
         runner.reply("server_version_num", Result(1, err="service postgres is not running\n"))
-        runner.reply("from alembic_version", Result(1, err='ERROR:  relation "alembic_version" does not exist\n'))
+        runner.reply(
+            "from alembic_version",
+            Result(1, err='ERROR:  relation "alembic_version" does not exist\n'),
+        )
         runner.reply("docker compose logs", Result(0, "worker-blue-1  | the reason\n"))
-        runner.reply("run --rm --no-deps --no-TTY migrate", Result(0, "migrated: empty -> 2026_01_01_0000\n"))
+        runner.reply(
+            "run --rm --no-deps --no-TTY migrate", Result(0, "migrated: empty -> 2026_01_01_0000\n")
+        )
         runner.door = self.answer
 
     @property
     def release(self) -> str:
         tags = [
-            command.split()[2] for command in self.runner.ran if command.startswith(PLACE) and not self.runner.is_dry
+            command.split()[2]
+            for command in self.runner.ran
+            if command.startswith(PLACE) and not self.runner.is_dry
         ]
         return tags[-1].partition(":")[2] if tags else self.placed
 
     def answer(self, question: Question) -> Answer:
         if self.runner.is_dry or not self.runner.has_run("worker-blue nginx"):
             return Answer(0, error="connection refused")
-        headers = {"X-Slipway-Release": self.build_is_answered or self.release, "X-Slipway-Slot": "blue"}
+        headers = {
+            "X-Slipway-Release": self.build_is_answered or self.release,
+            "X-Slipway-Slot": "blue",
+        }
         if question.method == "POST":
             self.users.append(json.loads(question.body))
             return Answer(self.registration, "{}", headers)
@@ -61,4 +78,8 @@ class Machine:
 
 def ledger(root: Path) -> list[dict[str, object]]:
     file = load(root).ledger
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        if file.exists()
+        else []
+    )

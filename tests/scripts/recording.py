@@ -67,7 +67,9 @@ class RecordingRunner:
             raise Failure(f"`{command}` exited with {result.code} after 0.0 s", evidence=result.err)
         return result
 
-    def follow(self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str) -> Result:
+    def follow(
+        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
+    ) -> Result:
         result = self.run(argv, timeout=timeout, check=False)
         self.said += [form(line) for line in result.out.splitlines()]
         return result

@@ -20,7 +20,9 @@ COMMANDS = ("up", "deploy", "rollback", "status", "logs", "jobs")
 
 def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     argv = [str(root / f"scripts/{name}.sh"), *arguments]
-    return subprocess.run(argv, env=alone(root), capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    return subprocess.run(
+        argv, env=alone(root), capture_output=True, text=True, timeout=60, check=False, cwd="/"
+    )
 
 
 def alone(root: Path) -> dict[str, str]:
@@ -32,10 +34,14 @@ def alone(root: Path) -> dict[str, str]:
 @pytest.fixture
 def copy(checkout: Path) -> Path:
     """A checkout with the scripts, on a machine whose engine cannot be reached."""
-    shutil.copytree(ROOT / "scripts", checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "scripts", checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__")
+    )
     text = (checkout / ".env").read_text(encoding="utf-8")
     # A port that nothing listens on, whatever stack the machine has.
-    (checkout / ".env").write_text(environment.with_values(text, {"HTTPS_PORT": "1"}), encoding="utf-8")
+    (checkout / ".env").write_text(
+        environment.with_values(text, {"HTTPS_PORT": "1"}), encoding="utf-8"
+    )
     return checkout
 
 
@@ -55,20 +61,25 @@ def test_an_unknown_option_is_a_usage_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--lines", "many"), ("--lines", "-5"), ("--lines", "0")])
-def test_a_number_of_lines_that_makes_no_sense_is_a_usage_error(copy: Path, arguments: tuple[str, str]) -> None:
+def test_a_number_of_lines_that_makes_no_sense_is_a_usage_error(
+    copy: Path, arguments: tuple[str, str]
+) -> None:
     assert script(copy, "logs", *arguments).returncode == 2
 
 
 def test_no_command_is_a_usage_error() -> None:
     argv = ["python3", "-m", "stack"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        argv, env=variables, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert "usage: scripts" in done.stderr
 
 
 @pytest.mark.parametrize(
-    "command", [("status",), ("status", "--history"), ("logs",), ("deploy", "--plan"), ("rollback",)]
+    "command",
+    [("status",), ("status", "--history"), ("logs",), ("deploy", "--plan"), ("rollback",)],
 )
 def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serves(
     copy: Path, command: tuple[str, ...]
@@ -135,10 +146,14 @@ def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(copy: Path, number: signal.Signals) -> None:
+def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(
+    copy: Path, number: signal.Signals
+) -> None:
     # The first command hangs; those after the signal, which ask what is live, do not.
     engine = program(
-        copy, "docker", '[ -e "$0.pid" ] && exit 1\necho $$ >"$0.new"\nmv "$0.new" "$0.pid"\nexec sleep 60\n'
+        copy,
+        "docker",
+        '[ -e "$0.pid" ] && exit 1\necho $$ >"$0.new"\nmv "$0.new" "$0.pid"\nexec sleep 60\n',
     )
     hanging = engine.with_name("docker.pid")
     argv = [str(copy / "scripts/status.sh")]
@@ -166,7 +181,9 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     os.close(reader)
     try:
         argv = [str(copy / f"scripts/{name}.sh")]
-        done = subprocess.run(argv, env=alone(copy), stdout=writer, stderr=-1, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            argv, env=alone(copy), stdout=writer, stderr=-1, text=True, timeout=60, check=False
+        )
     finally:
         os.close(writer)
     assert "Traceback" not in done.stderr
@@ -178,11 +195,18 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     [
         (OSError(28, "No space left on device"), "error: No space left on device"),
         (OSError(5, "Input/output error", "/srv/state"), "error: Input/output error: /srv/state"),
-        (PermissionError(13, "Permission denied", "/srv/.env"), "error: this user may not open /srv/.env"),
+        (
+            PermissionError(13, "Permission denied", "/srv/.env"),
+            "error: this user may not open /srv/.env",
+        ),
     ],
 )
 def test_a_fault_of_the_machine_is_an_error_with_a_way_on_and_what_is_live(
-    runner: RecordingRunner, typed: Typed, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+    runner: RecordingRunner,
+    typed: Typed,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    said: str,
 ) -> None:
     def fail(*_: object) -> bool:
         raise error

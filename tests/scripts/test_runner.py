@@ -21,7 +21,9 @@ PYTHON = [sys.executable, "-c"]
 
 
 def test_a_read_that_fails_is_a_result() -> None:
-    result = RealRunner().read([*PYTHON, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"])
+    result = RealRunner().read(
+        [*PYTHON, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"]
+    )
     assert (result.code, result.out, result.err) == (7, "out\n", "err\n")
     assert result.seconds > 0
 
@@ -62,13 +64,20 @@ def test_codes_for_a_terminal_are_left_out() -> None:
 
 def test_a_run_gets_its_input_and_its_variables() -> None:
     code = "import os, sys; print(sys.stdin.read() + os.environ['A'] + os.environ['PATH'])"
-    assert RealRunner().run([*PYTHON, code], stdin="in-", env={"A": "a-"}).out == f"in-a-{os.environ['PATH']}\n"
+    assert (
+        RealRunner().run([*PYTHON, code], stdin="in-", env={"A": "a-"}).out
+        == f"in-a-{os.environ['PATH']}\n"
+    )
     assert RealRunner().read(["cat"], stdin="in").out == "in"
 
 
 def test_every_command_carries_the_mark_of_the_process_that_started_it() -> None:
     code = f"import os; print(os.environ['{RUN_MARK}'])"
-    assert RealRunner().read([*PYTHON, code]).out == RealRunner().run([*PYTHON, code]).out == f"{os.getpid()}\n"
+    assert (
+        RealRunner().read([*PYTHON, code]).out
+        == RealRunner().run([*PYTHON, code]).out
+        == f"{os.getpid()}\n"
+    )
 
 
 def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
@@ -102,7 +111,9 @@ def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> No
     assert time.monotonic() - started < 50  # it was stopped, not waited for
 
 
-def test_a_signal_that_comes_while_a_command_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_comes_while_a_command_starts_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     begun: list[int] = []
 
     class Interrupted(subprocess.Popen[str]):
@@ -182,7 +193,9 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     assert (tmp_path / "ledger").read_text(encoding="utf-8") == "one\ntwo\n"
 
 
-def test_a_dry_run_reads_the_world_and_leaves_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_reads_the_world_and_leaves_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     runner, file = DryRunner(), tmp_path / "file"
     assert runner.read(["echo", "real"]).out == "real\n"
     runner.run(["touch", str(file)])
@@ -218,9 +231,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     chain, key = str(folder / "fullchain.pem"), str(folder / "privkey.pem")
-    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
     argv += ["-days", "90", "-subj", "/CN=a.example", "-addext", "subjectAltName=DNS:a.example"]
-    subprocess.run([*argv, "-keyout", key, "-out", chain], check=True, capture_output=True, timeout=30)
+    subprocess.run(
+        [*argv, "-keyout", key, "-out", chain], check=True, capture_output=True, timeout=30
+    )
     return Path(chain)
 
 
@@ -238,7 +262,9 @@ def port(certificate: Path) -> Iterator[int]:
     server.server_close()
 
 
-def test_an_answer_carries_its_headers_and_the_end_of_the_certificate(port: int, certificate: Path) -> None:
+def test_an_answer_carries_its_headers_and_the_end_of_the_certificate(
+    port: int, certificate: Path
+) -> None:
     answer = RealRunner().ask(Question("a.example", port, "/livez", certificate))
     assert (answer.status, answer.body, answer.error) == (200, "/livez", "")
     assert answer.headers["X-Slipway-Release"] == "r-1"
@@ -264,7 +290,9 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(port: int, tmp_path: P
     assert "self-signed certificate" in answer.error
 
 
-def test_a_certificate_file_that_cannot_be_read_is_an_answer_and_no_traceback(port: int, tmp_path: Path) -> None:
+def test_a_certificate_file_that_cannot_be_read_is_an_answer_and_no_traceback(
+    port: int, tmp_path: Path
+) -> None:
     (tmp_path / "broken.pem").write_text("not a certificate", encoding="utf-8")
     answer = RealRunner().ask(Question("a.example", port, "/", tmp_path / "broken.pem"))
     assert answer.status == 0
@@ -285,7 +313,10 @@ def test_a_command_runs_to_its_end_when_nobody_reads_on(tmp_path: Path) -> None:
     os.close(reader)
     try:
         done = subprocess.run(
-            [*PYTHON, program], env={**os.environ, "PYTHONPATH": "scripts"}, stdout=writer, check=False
+            [*PYTHON, program],
+            env={**os.environ, "PYTHONPATH": "scripts"},
+            stdout=writer,
+            check=False,
         )
     finally:
         os.close(writer)

@@ -32,7 +32,11 @@ def closed_repository(stack: Stack) -> None:
     """A repository that nobody may write to."""
     stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u-w", f"{REPOSITORY}/archive")
     stack.sql("select pg_switch_wal()")
-    wait_until(lambda: int(stack.sql("select failed_count from pg_stat_archiver")) > 0, 60, "archiving fails")
+    wait_until(
+        lambda: int(stack.sql("select failed_count from pg_stat_archiver")) > 0,
+        60,
+        "archiving fails",
+    )
 
 
 BACKUP_INCIDENTS: dict[str, Callable[[Stack], None]] = {

@@ -14,7 +14,12 @@ def has_engine() -> bool:
     """Whether an engine answers on this machine."""
     if not shutil.which("docker"):
         return False
-    return subprocess.run(["docker", "version"], capture_output=True, timeout=30, check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["docker", "version"], capture_output=True, timeout=30, check=False
+        ).returncode
+        == 0
+    )
 
 
 @pytest.fixture(scope="session")

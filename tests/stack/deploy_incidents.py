@@ -52,7 +52,11 @@ def another_deploy_runs(stack: Stack) -> None:
     """A deploy that is under way in another terminal."""
     stack.vary()
     process = subprocess.Popen(
-        ["./scripts/deploy.sh"], cwd=stack.root, env=stack.environment, stdout=subprocess.PIPE, text=True
+        ["./scripts/deploy.sh"],
+        cwd=stack.root,
+        env=stack.environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     for line in process.stdout:

@@ -12,7 +12,9 @@ PARTS = ("Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollba
 
 def blocks(text: str) -> list[str]:
     """Return the fenced `sh` blocks of a text, in order."""
-    return [match.strip() for match in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    return [
+        match.strip() for match in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
 
 
 def sections(text: str, level: int) -> dict[str, str]:
@@ -28,5 +30,8 @@ def anchor(heading: str) -> str:
 
 def incidents(path: Path = RUNBOOK) -> dict[str, dict[str, str]]:
     """Return the runbook's entries by anchor: those with a Mitigation, as the text of each part."""
-    entries = {anchor(name): sections(text, 3) for name, text in sections(path.read_text(encoding="utf-8"), 2).items()}
+    entries = {
+        anchor(name): sections(text, 3)
+        for name, text in sections(path.read_text(encoding="utf-8"), 2).items()
+    }
     return {name: parts for name, parts in entries.items() if "Mitigation" in parts}

@@ -61,7 +61,10 @@ def corrupted_redis(stack: Stack) -> None:
     keys = "for i = 1, 200 do redis.call('set', 'drill:' .. i, i, 'ex', 600) end"
     stack.redis("eval", keys, "0")
     place = "seek=$(($(stat --format=%s $file) - 5000))"
-    change_redis_file(stack, f"head -c 512 /dev/zero | tr '\\0' x | dd of=$file bs=1 {place} conv=notrunc status=none")
+    change_redis_file(
+        stack,
+        f"head -c 512 /dev/zero | tr '\\0' x | dd of=$file bs=1 {place} conv=notrunc status=none",
+    )
     stack.compose("start", "redis")
     wait_until(lambda: stack.inspect("redis")["RestartCount"] > 1, 30, "Redis refuses to start")
     assert "Bad file format" in stack.compose("logs", "--no-color", "--tail", "20", "redis")
@@ -84,11 +87,15 @@ def used_up_quota(stack: Stack) -> None:
 def clock_set_back(stack: Stack) -> None:
     """The last deploy was written down by a clock that was an hour ahead."""
     ledger = stack.root / "state/ledger.jsonl"
-    entry = stack.ledger()[-1] | {"at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")}
+    entry = stack.ledger()[-1] | {
+        "at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")
+    }
     with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
     # An hour, less what writing it down and asking took.
-    assert re.search(r" (3600|35\d\d) s ahead", stack.run("./scripts/status.sh", check=False).stdout)
+    assert re.search(
+        r" (3600|35\d\d) s ahead", stack.run("./scripts/status.sh", check=False).stdout
+    )
 
 
 def failing_disk(stack: Stack) -> None:

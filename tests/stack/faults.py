@@ -41,7 +41,9 @@ def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
         yield
         listing = in_network_of(stack, "api-blue", "iptables", "--wait", "-nvxL")
         counts = [
-            int(line.split()[0]) for line in listing.splitlines() if line.split()[:1] and line.split()[0].isdigit()
+            int(line.split()[0])
+            for line in listing.splitlines()
+            if line.split()[:1] and line.split()[0].isdigit()
         ]
         assert len(counts) == len(rules)
         assert all(counts), f"a rule met nothing:\n{listing}"
@@ -52,8 +54,12 @@ def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
 @contextmanager
 def narrow_network(stack: Stack) -> Iterator[None]:
     """Let only 64 kbit/s out of the API to Postgres and Redis; what would wait longer than 400 ms is dropped."""
-    address = stack.compose("exec", "--no-TTY", "api-blue", "getent", "hosts", "postgres").split()[0]
-    device = in_network_of(stack, "api-blue", "ip", "route", "get", address).split(" dev ")[1].split()[0]
+    address = stack.compose("exec", "--no-TTY", "api-blue", "getent", "hosts", "postgres").split()[
+        0
+    ]
+    device = (
+        in_network_of(stack, "api-blue", "ip", "route", "get", address).split(" dev ")[1].split()[0]
+    )
     queue = ["root", "tbf", "rate", "64kbit", "burst", "2kb", "latency", "400ms"]
     in_network_of(stack, "api-blue", "tc", "qdisc", "add", "dev", device, *queue)
     try:
@@ -91,7 +97,10 @@ def take_all_connections(stack: Stack) -> str:
 
     def is_taken() -> bool:
         stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
-        return int(stack.sql(f"select count(*) {TAKEN}")) > 40 and stack.sql(f"select count(*) {API_SESSIONS}") == "0"
+        return (
+            int(stack.sql(f"select count(*) {TAKEN}")) > 40
+            and stack.sql(f"select count(*) {API_SESSIONS}") == "0"
+        )
 
     wait_until(is_taken, 60, "every connection is taken, the API's own too", every=0.3)
     return taker
@@ -115,12 +124,21 @@ def fail_one_fsync(stack: Stack, seconds: float) -> str:
     postmaster = stack.host_pid("postgres")
     sessions = children(postmaster)
     attach = [word for pid in sessions for word in ("--attach", str(pid))]
-    inject = ["strace", "--quiet=all", "--trace=fdatasync", "--inject=fdatasync:error=EIO:when=1", *attach]
+    inject = [
+        "strace",
+        "--quiet=all",
+        "--trace=fdatasync",
+        "--inject=fdatasync:error=EIO:when=1",
+        *attach,
+    ]
     with subprocess.Popen(inject, stderr=subprocess.PIPE, text=True) as injection:
 
         def have_ended() -> bool:
             with contextlib.suppress(httpx2.HTTPError), stack.client(timeout=5) as client:
-                client.post("/v1/users", json={"email": f"{uuid.uuid4().hex}@example.com", "password": "long enough 1"})
+                client.post(
+                    "/v1/users",
+                    json={"email": f"{uuid.uuid4().hex}@example.com", "password": "long enough 1"},
+                )
             return not sessions & children(postmaster)
 
         wait_until(have_ended, seconds, "Postgres has ended its processes", every=0.02)
@@ -136,7 +154,9 @@ def heal(stack: Stack, load: Load, seconds: float) -> float:
         return max(ended, load.report.last_failure)
 
     wait_until(stack.is_serving, seconds, "the front door is ready again", every=0.05)
-    wait_until(lambda: time.monotonic() - load._started > last() + 1, seconds, "nothing fails for a second")
+    wait_until(
+        lambda: time.monotonic() - load._started > last() + 1, seconds, "nothing fails for a second"
+    )
     good, known = len(load.report.latencies), len(failures)
     wait_until(lambda: len(load.report.latencies) > good + 20, 30, "requests succeed again")
     assert len(failures) == known, f"not whole yet: {failures[known:]}"
@@ -162,13 +182,26 @@ def kinds(report: Report) -> dict[str, int]:
 
 def assert_nothing_is_leaked(stack: Stack) -> None:
     """See that every place of the pools is free, and that Postgres has no session that nobody uses any more."""
-    wait_until(lambda: stack.metrics()["slipway_database_pool_in_use"] == 0, 30, "every place is given back")
+    wait_until(
+        lambda: stack.metrics()["slipway_database_pool_in_use"] == 0,
+        30,
+        "every place is given back",
+    )
     left = f"select count(*), count(*) filter (where state <> 'idle') {API_SESSIONS}"
     size = int(stack.metrics()["slipway_database_pool_size"])
     try:
-        wait_until(lambda: sessions_fit(stack.sql(left), size), 60, "Postgres has let go of what was broken off")
+        wait_until(
+            lambda: sessions_fit(stack.sql(left), size),
+            60,
+            "Postgres has let go of what was broken off",
+        )
     except AssertionError:
-        print(stack.sql(f"select pid, state, wait_event, backend_start, state_change, query {API_SESSIONS}"), size)
+        print(
+            stack.sql(
+                f"select pid, state, wait_event, backend_start, state_change, query {API_SESSIONS}"
+            ),
+            size,
+        )
         raise
 
 

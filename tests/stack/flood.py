@@ -41,11 +41,15 @@ async def flood(port: str, host: str, token: str, seconds: float, ca_file: str) 
                 base_url=f"https://{host}:{port}",
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=30,
-                transport=httpx2.AsyncHTTPTransport(verify=tls, limits=limits, local_address=f"127.0.0.{number + 2}"),
+                transport=httpx2.AsyncHTTPTransport(
+                    verify=tls, limits=limits, local_address=f"127.0.0.{number + 2}"
+                ),
             )
             for _ in range(CONNECTIONS):
                 tasks.create_task(ask(client, time.monotonic() + seconds, seen))
-    sys.stdout.write(json.dumps({what: [len(times), round(max(times), 2)] for what, times in seen.items()}))
+    sys.stdout.write(
+        json.dumps({what: [len(times), round(max(times), 2)] for what, times in seen.items()})
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from typing import Any
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-PROJECT = os.environ.get("SLIPWAY_TEST_PROJECT", "slipway-test")  # another name for a run beside this one
+PROJECT = os.environ.get(
+    "SLIPWAY_TEST_PROJECT", "slipway-test"
+)  # another name for a run beside this one
 IMAGE = f"{PROJECT}/app"
 
 
@@ -30,7 +32,9 @@ def free_ports(count: int) -> list[int]:
         return [int(listener.getsockname()[1]) for listener in listeners]
 
 
-def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> float:
+def wait_until(
+    condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1
+) -> float:
     """Wait until the condition holds and return how many seconds that took.
 
     Fail when a look that began after the deadline found nothing: one may take half a second itself.
@@ -46,7 +50,9 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: f
 class Stack:
     """What a test may do with the stack under test; every command runs in its own checkout."""
 
-    def __init__(self, root: Path, project: str = PROJECT, host: str = "localhost", https_port: int = 0) -> None:
+    def __init__(
+        self, root: Path, project: str = PROJECT, host: str = "localhost", https_port: int = 0
+    ) -> None:
         self.root = root
         self.project = project
         self.image = f"{project}/app"
@@ -73,7 +79,9 @@ class Stack:
         self.url = f"https://{self.host}:{self.environment['HTTPS_PORT']}"
         self.plain_url = f"http://{self.host}:{self.environment['HTTP_PORT']}"
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, check: bool = True, timeout: float = 600, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the checkout under test."""
         done = subprocess.run(
             argv,
@@ -85,7 +93,9 @@ class Stack:
             check=False,
         )
         if check:
-            assert done.returncode == 0, f"{argv} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == 0, (
+                f"{argv} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
@@ -94,7 +104,15 @@ class Stack:
 
     def sql(self, query: str) -> str:
         """Ask Postgres as its superuser."""
-        psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command", query]
+        psql = [
+            "psql",
+            "-qtAX",
+            "--username=postgres",
+            "--dbname=slipway",
+            "--host=/tmp",
+            "--command",
+            query,
+        ]
         return self.compose("exec", "--no-TTY", "postgres", *psql).strip()
 
     @contextmanager
@@ -125,7 +143,10 @@ class Stack:
         """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own server."""
         ask = ["exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"]
         lines = self.compose(*ask).splitlines()
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+        return {
+            name: float(value)
+            for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
+        }
 
     def metrics_of(self, service: str, port: int) -> dict[str, float]:
         """Return what a container of our own tells Prometheus, by name and labels."""
@@ -159,7 +180,9 @@ class Stack:
     def client(self, **options: Any) -> Iterator[httpx2.Client]:
         """Yield a client of the front door; it has patience, for how quick an answer is is asked where it matters."""
         options.setdefault("timeout", 30)
-        with httpx2.Client(base_url=self.url, verify=self.tls, trust_env=False, **options) as client:
+        with httpx2.Client(
+            base_url=self.url, verify=self.tls, trust_env=False, **options
+        ) as client:
             yield client
 
     def token(self) -> str:
@@ -191,13 +214,17 @@ class Stack:
         move = f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock /run/slots/live.sock"
         self.compose("exec", "--no-TTY", "nginx", "sh", "-ec", move)
 
-    def deploy(self, *options: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def deploy(
+        self, *options: str, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run deploy.sh, watching for two seconds only."""
         return self.run("./scripts/deploy.sh", *options, check=check, timeout=600, **env)
 
     def vary(self) -> None:
         """Change the sources, so that the next deploy has a release of its own."""
-        (self.root / "api/variant.py").write_text(f'"""Variant {time.time_ns()}."""\n', encoding="utf-8")
+        (self.root / "api/variant.py").write_text(
+            f'"""Variant {time.time_ns()}."""\n', encoding="utf-8"
+        )
 
     @contextmanager
     def edited(self, path: str, old: str, new: str) -> Iterator[None]:
@@ -237,7 +264,9 @@ class Stack:
         For about a second after a switch nginx may still use a connection to the other slot.
         """
         slot = (
-            self.compose("exec", "--no-TTY", "nginx", "readlink", "/run/slots/live.sock").strip().removesuffix(".sock")
+            self.compose("exec", "--no-TTY", "nginx", "readlink", "/run/slots/live.sock")
+            .strip()
+            .removesuffix(".sock")
         )
         found: dict[str, str] = {}
 
@@ -269,7 +298,9 @@ class Stack:
             left = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
             assert not left, f"a {kind} of {self.project} is left: {left}"
         for repository in (self.image, f"{self.image}-nginx", f"{self.image}-postgres"):
-            tags = self.run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository).stdout.split()
+            tags = self.run(
+                "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository
+            ).stdout.split()
             if tags:
                 self.run("docker", "rmi", "--force", *tags)
 
@@ -288,7 +319,11 @@ def copy_checkout(target: Path) -> None:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as copied"]):
+    for arguments in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "as copied"],
+    ):
         subprocess.run([*git, *arguments], cwd=target, check=True)
 
 

@@ -71,7 +71,9 @@ class Exports:
     def give_items(self, count: int, description_bytes: int) -> None:
         """Give the user items, so that each file has pieces."""
         made = f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', {description_bytes})"
-        self.stack.sql(f"insert into items (id, owner_id, name, description) {made} from generate_series(1, {count}) n")
+        self.stack.sql(
+            f"insert into items (id, owner_id, name, description) {made} from generate_series(1, {count}) n"
+        )
 
     def ask(self, client: httpx2.Client) -> str:
         """Ask for an export; return its id, or an empty text after noting what was answered."""
@@ -111,15 +113,23 @@ class Exports:
     def events(self, export: str, kind: str) -> int:
         """Return how many events of a kind the job of one export has."""
         of_job = f"job_id in (select id from {EXPORT_JOBS} = '{export}')"
-        return int(self.stack.sql(f"select count(*) from procrastinate_events where type = '{kind}' and {of_job}"))
+        return int(
+            self.stack.sql(
+                f"select count(*) from procrastinate_events where type = '{kind}' and {of_job}"
+            )
+        )
 
     def wait_until_done(self, seconds: float) -> float:
         """Wait until no export and no job waits any more; return the seconds that took."""
-        exports = f"select count(*) from exports where owner_id = '{self.owner}' and status = 'pending'"
+        exports = (
+            f"select count(*) from exports where owner_id = '{self.owner}' and status = 'pending'"
+        )
         waits = "task_name = 'exports.write' and status in ('todo', 'doing')"
         jobs = f"select count(*) from procrastinate_jobs where {waits}"
         left = f"select ({exports}) + ({jobs})"
-        return wait_until(lambda: self.stack.sql(left) == "0", seconds, "every export is done", every=0.5)
+        return wait_until(
+            lambda: self.stack.sql(left) == "0", seconds, "every export is done", every=0.5
+        )
 
     def lost_and_doubled(self) -> tuple[list[str], list[str]]:
         """Return the exports without their effect, acknowledged or only committed, and those that have it twice.
@@ -133,6 +143,14 @@ class Exports:
         )
         rows = {line.split("|")[0]: line.split("|")[1:] for line in listing.splitlines()}
         lost = [export for export in self.acknowledged if export not in rows]
-        lost += [export for export, (status, count, _) in rows.items() if status != "finished" or count == "0"]
-        doubled = [export for export, (_, count, is_whole) in rows.items() if int(count) > 1 or is_whole != "t"]
+        lost += [
+            export
+            for export, (status, count, _) in rows.items()
+            if status != "finished" or count == "0"
+        ]
+        doubled = [
+            export
+            for export, (_, count, is_whole) in rows.items()
+            if int(count) > 1 or is_whole != "t"
+        ]
         return lost, doubled

@@ -64,7 +64,9 @@ class Load:
 
     def _client(self, token: str, *, http2: bool = False) -> httpx2.AsyncClient:
         most = self.connections
-        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=60)
+        limits = httpx2.Limits(
+            max_connections=most, max_keepalive_connections=most, keepalive_expiry=60
+        )
         return httpx2.AsyncClient(
             base_url=self.stack.url,
             verify=self._tls,
@@ -81,7 +83,10 @@ class Load:
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
         async with self._client(token) as one, contextlib.AsyncExitStack() as second:
             self._started = self._last_success = time.monotonic()
-            idlers = [asyncio.create_task(self._idle(token, pause)) for pause in ((2, 7, 15) if self.is_mixed else ())]
+            idlers = [
+                asyncio.create_task(self._idle(token, pause))
+                for pause in ((2, 7, 15) if self.is_mixed else ())
+            ]
             ticking = asyncio.create_task(self._tick())
             await self._send_all(token, one, second)
             await asyncio.gather(*idlers, ticking)
@@ -92,7 +97,9 @@ class Load:
             await asyncio.sleep(TICK_SECONDS)
             self.report.stall = max(self.report.stall, time.monotonic() - begun - TICK_SECONDS)
 
-    async def _send_all(self, token: str, one: httpx2.AsyncClient, second: contextlib.AsyncExitStack) -> None:
+    async def _send_all(
+        self, token: str, one: httpx2.AsyncClient, second: contextlib.AsyncExitStack
+    ) -> None:
         started = time.monotonic()
         pending: set[asyncio.Task[None]] = set()
         count = 0
@@ -196,7 +203,11 @@ class Load:
 
     def lost_and_doubled(self) -> tuple[int, int]:
         """Return how many acknowledged rows are missing, and how many keys have more than one row."""
-        listing = self.stack.sql(f"select name, count(*) from items where name like '{self.key}-%' group by name")
-        rows = {name: int(count) for name, count in (line.split("|") for line in listing.splitlines())}
+        listing = self.stack.sql(
+            f"select name, count(*) from items where name like '{self.key}-%' group by name"
+        )
+        rows = {
+            name: int(count) for name, count in (line.split("|") for line in listing.splitlines())
+        }
         lost = sum(key not in rows for key in self.report.acknowledged)
         return lost, sum(count > 1 for count in rows.values())

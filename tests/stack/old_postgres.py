@@ -22,9 +22,13 @@ def ensure_image() -> str:
     with tempfile.TemporaryDirectory() as directory:
         archive = Path(directory) / "root.tar"
         sources = host.bootstrap_sources(images._debian_mirrors(runner), RELEASE)
-        runner.run(host.bootstrap_argv(str(archive), RELEASE), timeout=images.BUILD_SECONDS, stdin=sources)
+        runner.run(
+            host.bootstrap_argv(str(archive), RELEASE), timeout=images.BUILD_SECONDS, stdin=sources
+        )
         runner.run(engine.import_argv(archive, root))
-    with images.build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
+    with images.build_secrets(
+        apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)
+    ) as secrets:
         argv = engine.build_argv(
             ROOT / "scripts/base-images",
             [IMAGE],

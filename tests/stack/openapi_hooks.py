@@ -33,7 +33,10 @@ schemathesis.openapi.format("email", st.emails().filter(is_deliverable))
 
 @schemathesis.hook
 def filter_failure(
-    context: schemathesis.HookContext, failure: Failure, case: schemathesis.Case[Any], response: Response
+    context: schemathesis.HookContext,
+    failure: Failure,
+    case: schemathesis.Case[Any],
+    response: Response,
 ) -> bool:
     """Drop what the check that expects success holds against a refusal that is right."""
     if type(failure).__name__ != "RejectedPositiveData":

@@ -20,15 +20,30 @@ class Place:
 
     def __init__(self, project: str, base: str) -> None:
         self.name = f"{project}-offsite"
-        with build_secrets(apt_conf=host.apt_settings(RealRunner().read(host.APT_SETTINGS).out)) as secrets:
+        with build_secrets(
+            apt_conf=host.apt_settings(RealRunner().read(host.APT_SETTINGS).out)
+        ) as secrets:
             mounted = [f"--secret=id={name},src={secrets[name]}" for name in ("ca", "apt.conf")]
-            self._docker("build", "--quiet", "--tag", f"{self.name}:test", *mounted, "-", stdin=self.RECIPE % base)
+            self._docker(
+                "build",
+                "--quiet",
+                "--tag",
+                f"{self.name}:test",
+                *mounted,
+                "-",
+                stdin=self.RECIPE % base,
+            )
         gateway = "{{(index .IPAM.Config 0).Gateway}}"
         self.address = self._docker("network", "inspect", "bridge", "--format", gateway)
 
     def _docker(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
-            ["docker", *arguments], input=stdin, capture_output=True, text=True, timeout=300, check=False
+            ["docker", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout.strip()
@@ -40,10 +55,22 @@ class Place:
     @contextmanager
     def running(self, *options: str) -> Iterator[None]:
         """Keep it running, with options of `docker run`; its files are gone afterwards."""
-        given = [word for name, value in self.variables().items() for word in ("--env", f"{name}={value}")]
+        given = [
+            word
+            for name, value in self.variables().items()
+            for word in ("--env", f"{name}={value}")
+        ]
         published = ["--publish", f"{self.address}::{self.PORT}"]
         self._docker(
-            "run", "--detach", "--name", self.name, *published, *given, *options, f"{self.name}:test", self.START
+            "run",
+            "--detach",
+            "--name",
+            self.name,
+            *published,
+            *given,
+            *options,
+            f"{self.name}:test",
+            self.START,
         )
         try:
             yield
@@ -53,7 +80,9 @@ class Place:
 
     def port(self) -> str:
         """Return the port of this machine under which it is reached."""
-        return self._docker("port", self.name, f"{self.PORT}/tcp").splitlines()[0].rpartition(":")[2]
+        return (
+            self._docker("port", self.name, f"{self.PORT}/tcp").splitlines()[0].rpartition(":")[2]
+        )
 
     def pause(self) -> None:
         """Answer nothing from now on, with the connections open."""

@@ -95,7 +95,9 @@ def worker_gone(stack: Stack) -> None:
 def poison_job(stack: Stack) -> None:
     """A job that can never be done, and has failed twice."""
     values = "'exports.write', 'exports.write', '{\"export_id\": \"no export has this id\"}'"
-    job = stack.sql(f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) returning id")
+    job = stack.sql(
+        f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) returning id"
+    )
     tried = f"select attempts >= 2 from procrastinate_jobs where id = {job}"
     wait_until(lambda: stack.sql(tried) == "t", 60, "the job has failed twice")
 

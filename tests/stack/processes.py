@@ -7,7 +7,10 @@ from tests.stack.harness import Stack
 
 def children(pid: int) -> set[int]:
     """Return the ids of a process' children."""
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()}
+    return {
+        int(child)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    }
 
 
 def api_processes(stack: Stack) -> set[int]:

@@ -36,7 +36,16 @@ def now() -> str:
 
 def in_repository(stack: Stack, script: str, *words: str) -> str:
     """Run a shell script in the folder of the repository."""
-    command = ["exec", "--no-TTY", "backup", "sh", "-ec", f"cd {REPOSITORY}; {script}", "sh", *words]
+    command = [
+        "exec",
+        "--no-TTY",
+        "backup",
+        "sh",
+        "-ec",
+        f"cd {REPOSITORY}; {script}",
+        "sh",
+        *words,
+    ]
     return stack.compose(*command)
 
 
@@ -82,7 +91,11 @@ def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
     """Return the files that a restore from a backup to the newest time reads, by kind, as paths in the repository."""
     [first] = [one["archive"]["start"] for one in backups(stack) if one["label"] == label]
     folder = f"backup/main/{label}"
-    segments = [path for path in in_repository(stack, "ls archive/main/*/*/*.zst").split() if path[-69:-45] >= first]
+    segments = [
+        path
+        for path in in_repository(stack, "ls archive/main/*/*/*.zst").split()
+        if path[-69:-45] >= first
+    ]
     return {
         "wal": [path for path in segments if path[-69:-61] == first[:8]],
         "backup": in_repository(stack, 'find "$1/bundle" "$1/pg_data" -type f', folder).split(),
@@ -96,7 +109,10 @@ def flips(stack: Stack, label: str, count: int, seed: int) -> list[Flip]:
     """Return so many flips, of all kinds in turn, in what a restore from a backup to the newest time reads."""
     chosen, files = random.Random(seed), wanted(stack, label)  # noqa: S311  not for secrets
     kinds = [list(files)[number % len(files)] for number in range(count)]
-    return [Flip(kind, chosen.choice(files[kind]), chosen.random(), chosen.randrange(8)) for kind in kinds]
+    return [
+        Flip(kind, chosen.choice(files[kind]), chosen.random(), chosen.randrange(8))
+        for kind in kinds
+    ]
 
 
 @contextmanager
@@ -180,7 +196,9 @@ def rows_are_back(stack: Stack) -> bool:
 
 def lost_volume(stack: Stack) -> None:
     """The volume of Postgres is gone, a moment after a row was archived."""
-    stack.sql("create table if not exists witness (id int); insert into witness values (1); select pg_switch_wal()")
+    stack.sql(
+        "create table if not exists witness (id int); insert into witness values (1); select pg_switch_wal()"
+    )
     stack.compose("rm", "--stop", "--force", "postgres", "backup")
     stack.run("docker", "volume", "rm", f"{stack.project}_postgres")
     stack.compose("up", "--detach", "--no-deps", "postgres")

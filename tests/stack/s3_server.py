@@ -122,7 +122,12 @@ class S3Server(Place):
     def authority(self) -> str:
         """Return the certificate of its CA, as soon as the server answers."""
         connect = "import socket; socket.create_connection(('127.0.0.1', 443))"
-        wait_until(lambda: self.sh(f'python3 -c "{connect}" 2>&1 || true') == "", 60, "the server answers", every=0.5)
+        wait_until(
+            lambda: self.sh(f'python3 -c "{connect}" 2>&1 || true') == "",
+            60,
+            "the server answers",
+            every=0.5,
+        )
         return self.sh("cat /etc/swift/ca.pem")
 
     def settings(self) -> dict[str, str]:

@@ -40,18 +40,25 @@ class SftpServer(Place):
 
     def _make_key(self, kind: str) -> Path:
         file = self.folder / kind
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "test", "-f", file], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "test", "-f", file], check=True
+        )
         return file
 
     def variables(self) -> dict[str, str]:
         """Return the keys."""
         public = Path(f"{self.key}.pub").read_text(encoding="utf-8")
-        return {"HOST_KEY": self.host_key.read_text(encoding="utf-8").rstrip(), "CLIENT": public.strip()}
+        return {
+            "HOST_KEY": self.host_key.read_text(encoding="utf-8").rstrip(),
+            "CLIENT": public.strip(),
+        }
 
     def settings(self) -> dict[str, str]:
         """Return what goes into `.env`."""
         listing = ["ssh-keygen", "-lf", f"{self.host_key}.pub"]
-        fingerprint = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()[1]
+        fingerprint = subprocess.run(
+            listing, capture_output=True, text=True, check=True
+        ).stdout.split()[1]
         return {
             "OFFSITE_TYPE": "sftp",
             "OFFSITE_HOST": self.address,

@@ -26,7 +26,9 @@ def at_terminal(
                 shown += os.read(terminal, 65536).decode(errors="replace")
             except OSError:  # how a terminal ends on Linux
                 return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
-            asked = next((question for question in waiting if shown.rstrip("\r\n").endswith(question)), None)
+            asked = next(
+                (question for question in waiting if shown.rstrip("\r\n").endswith(question)), None
+            )
             if asked is not None:
                 os.write(terminal, f"{waiting.pop(asked)}\n".encode())
         os.kill(pid, signal.SIGKILL)

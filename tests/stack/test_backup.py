@@ -24,7 +24,9 @@ def labels(stack: Stack) -> list[str]:
 
 
 def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> None:
-    wait_until(lambda: "F" in "".join(labels(stack)), 60, "the first backup is there without a command")
+    wait_until(
+        lambda: "F" in "".join(labels(stack)), 60, "the first backup is there without a command"
+    )
     before = labels(stack)
     done = stack.run("./scripts/backup.sh")
     assert done.stdout.splitlines()[-1].startswith("live: release")
@@ -40,22 +42,26 @@ def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
     """Nothing asks for it here: the server ends a segment by itself, so that a lost volume loses at most so much."""
     written = stack.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
     question = f"select last_archived_wal >= '{written}' from pg_stat_archiver"
-    waited = wait_until(lambda: stack.sql(question) == "t", ARCHIVED_SECONDS, "its segment is archived", every=1)
+    waited = wait_until(
+        lambda: stack.sql(question) == "t", ARCHIVED_SECONDS, "its segment is archived", every=1
+    )
     print(f"measured: a row was in the archive after {waited:.0f} s")
 
 
 def test_the_backups_tell_nothing_without_their_key(stack: Stack) -> None:
-    stack.sql("create table canary as select 'the-canary-of-the-backup'::text as word from generate_series(1, 9)")
+    stack.sql(
+        "create table canary as select 'the-canary-of-the-backup'::text as word from generate_series(1, 9)"
+    )
     stack.run("./scripts/backup.sh", "--full")
     stack.sql("drop table canary")
-    search = (
-        f"find {REPOSITORY} -type f -exec cat {{}} + | grep -c the-canary; head -c 8 {REPOSITORY}/archive/main/*/*/*"
-    )
+    search = f"find {REPOSITORY} -type f -exec cat {{}} + | grep -c the-canary; head -c 8 {REPOSITORY}/archive/main/*/*/*"
     found = stack.compose("exec", "--no-TTY", "backup", "sh", "-c", search)
     assert found.splitlines()[0] == "0"
     assert "Salted__" in found, "OpenSSL's mark of an encrypted file"
     key = (stack.root / "secrets/backup_key").read_text(encoding="utf-8").strip()
-    shown = stack.run("docker", "inspect", stack.container("backup"), stack.container("postgres")).stdout
+    shown = stack.run(
+        "docker", "inspect", stack.container("backup"), stack.container("postgres")
+    ).stdout
     assert key not in shown + stack.compose("logs", "backup", "postgres")
 
 
@@ -80,8 +86,18 @@ def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack)
     assert stack.sql("show archive_timeout") == "30s"
 
 
-def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups(stack: Stack) -> None:
-    command = ["run", "--rm", "--no-deps", "--no-TTY", "--volume", "/var/lib/postgresql/data", "postgres"]
+def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups(
+    stack: Stack,
+) -> None:
+    command = [
+        "run",
+        "--rm",
+        "--no-deps",
+        "--no-TTY",
+        "--volume",
+        "/var/lib/postgresql/data",
+        "postgres",
+    ]
     done = stack.run("docker", "compose", *command, check=False)
     assert done.returncode == 1
     assert "the volume holds no database, but there are backups of one" in done.stderr
@@ -122,11 +138,15 @@ def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: 
     for _ in range(16):  # 256 MB
         stack.sql("select pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()")
         peak = max(peak, wal_bytes(stack))
-    wait_until(lambda: wal_bytes(stack) <= QUEUE_BYTES + 256 * 1024**2, 60, "what is too much is dropped")
+    wait_until(
+        lambda: wal_bytes(stack) <= QUEUE_BYTES + 256 * 1024**2, 60, "what is too much is dropped"
+    )
     dropped = stack.compose("logs", "--no-color", "--since", "3m", "postgres")
     assert re.search(r"dropped WAL file .* because archive queue exceeded", dropped)
     newest = labels(stack)[-1]
     stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u+w", f"{REPOSITORY}/archive")
     wait_until(lambda: labels(stack)[-1] != newest, 120, "a backup is taken by itself", every=1)
     wait_until(lambda: backup_row(stack, "archive")[0], 60, "status.sh is well again", every=1)
-    print(f"measured: archiving broken: shown after {alerted:.0f} s, pg_wal {peak / 1e6:.0f} MB at most, gap ended")
+    print(
+        f"measured: archiving broken: shown after {alerted:.0f} s, pg_wal {peak / 1e6:.0f} MB at most, gap ended"
+    )

@@ -20,7 +20,12 @@ def test_the_benchmark_counts_both_sides_and_each_layer(tmp_path: Path, figure: 
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(file.read_text(encoding="utf-8"))
     assert [row["layer"] for row in found["layers"]] == ["whole path", *LAYERS]
-    assert all(row["per_second"] > 1 for row in (found["whole_path"], found["bare_uvicorn"], *found["layers"]))
+    assert all(
+        row["per_second"] > 1
+        for row in (found["whole_path"], found["bare_uvicorn"], *found["layers"])
+    )
     assert all(found["machine"].values())
     assert f"{found['ratio']['median']:.2f}" in done.stdout
-    figure(f"whole path against bare uvicorn, one burst of a second each: {found['ratio']['median']:.2f}")
+    figure(
+        f"whole path against bare uvicorn, one burst of a second each: {found['ratio']['median']:.2f}"
+    )

@@ -13,7 +13,13 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
 SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
-SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password")
+SECRETS = (
+    "database_password",
+    "redis_password",
+    "redis_admin_password",
+    "token_key",
+    "ops_password",
+)
 SENT = ("query", "header", "cookie", "password", "bearer", "basic", "unknown", "refresh", "console")
 PSQL = (
     *("docker", "compose", "exec", "--no-TTY", "postgres", "psql", "-qtAX", "--username=postgres"),
@@ -40,24 +46,35 @@ def canaries(stack: Stack) -> Iterator[dict[str, str]]:
     dsn = folder / "sentry_dsn"
     dsn.chmod(0o644)
     dsn.write_text(DSN + "\n", encoding="utf-8")
-    stack.compose("up", "--detach", "--no-deps", "--force-recreate", "--wait", "api-blue", "worker-blue")
+    stack.compose(
+        "up", "--detach", "--no-deps", "--force-recreate", "--wait", "api-blue", "worker-blue"
+    )
     found = {name: (folder / name).read_text(encoding="utf-8").strip() for name in SECRETS}
     found["tls key"] = (folder / "tls/privkey.pem").read_text(encoding="utf-8").splitlines()[1]
-    found["first password"] = json.loads((folder / "first_user.json").read_text(encoding="utf-8"))["password"]
+    found["first password"] = json.loads((folder / "first_user.json").read_text(encoding="utf-8"))[
+        "password"
+    ]
     found["access token"] = stack.token()
     with stack.client() as client:
         user = json.loads((folder / "first_user.json").read_text(encoding="utf-8"))
         found["refresh token"] = client.post("/v1/users/login", json=user).json()["refresh_token"]
         client.post("/v1/users/refresh", json={"refresh_token": found["refresh token"]})
-        opened = client.post("/ops/session", json={"user": "operator", "password": found["ops_password"]})
-        found["session"], found["csrf token"] = client.cookies[SESSION_COOKIE], opened.json()["csrf_token"]
+        opened = client.post(
+            "/ops/session", json={"user": "operator", "password": found["ops_password"]}
+        )
+        found["session"], found["csrf token"] = (
+            client.cookies[SESSION_COOKIE],
+            opened.json()["csrf_token"],
+        )
     found["sentry_dsn"] = "canarydsn7913586"
     found |= {place: f"canary-{place}-7913586" for place in SENT}
     found["hash"] = "$argon2id$"
     yield found
     dsn.write_text("", encoding="utf-8")
     dsn.chmod(0o444)
-    stack.compose("up", "--detach", "--no-deps", "--force-recreate", "--wait", "api-blue", "worker-blue")
+    stack.compose(
+        "up", "--detach", "--no-deps", "--force-recreate", "--wait", "api-blue", "worker-blue"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +88,27 @@ def answers(stack: Stack, canaries: dict[str, str]) -> str:
         for method, path, options in (
             ("GET", "/v1/items", {"headers": {"Authorization": f"Bearer {canaries['bearer']}"}}),
             ("GET", "/v1/items", {"headers": {"Authorization": f"Basic {canaries['basic']}"}}),
-            ("GET", "/v1/items", {"headers": {"Authorization": f"Bearer {canaries['access token']}"}}),
+            (
+                "GET",
+                "/v1/items",
+                {"headers": {"Authorization": f"Bearer {canaries['access token']}"}},
+            ),
             ("POST", "/v1/users", {"json": user}),
             ("POST", "/v1/users", {"json": user}),
             ("POST", "/v1/users/login", {"json": {**user, "password": canaries["unknown"]}}),
             ("POST", "/v1/users/login", {"json": {"password": canaries["password"]}}),
             ("POST", "/v1/users/login", {"content": f"{{broken {canaries['password']}"}),
             ("POST", "/v1/users/refresh", {"json": {"refresh_token": canaries["refresh"]}}),
-            ("POST", "/ops/session", {"json": {"user": "operator", "password": canaries["console"]}}),
-            ("DELETE", "/ops/session", {"headers": {"Cookie": f"{SESSION_COOKIE}={canaries['session']}"}}),
+            (
+                "POST",
+                "/ops/session",
+                {"json": {"user": "operator", "password": canaries["console"]}},
+            ),
+            (
+                "DELETE",
+                "/ops/session",
+                {"headers": {"Cookie": f"{SESSION_COOKIE}={canaries['session']}"}},
+            ),
             ("PATCH", "/readyz", {}),
             ("GET", "/nothing-here", {}),
             ("POST", "/v1/users", {"content": canaries["password"].encode() * 100_000}),
@@ -111,10 +140,14 @@ def leaks(text: str, canaries: dict[str, str]) -> list[str]:
     return [name for name, value in canaries.items() if value in text]
 
 
-def test_no_secret_is_in_any_log_or_answer(stack: Stack, canaries: dict[str, str], answers: str) -> None:
+def test_no_secret_is_in_any_log_or_answer(
+    stack: Stack, canaries: dict[str, str], answers: str
+) -> None:
     slow_insert_of_a_user(stack, canaries)
     logs = stack.compose("--profile", "*", "logs", "--no-color")
-    assert re.search(r"duration: .*execute .*INSERT INTO users", logs), "Postgres logged no slow registration"
+    assert re.search(r"duration: .*execute .*INSERT INTO users", logs), (
+        "Postgres logged no slow registration"
+    )
     for service in SERVICES:
         assert f"{service}-1" in logs
     assert leaks(logs, canaries) == []
@@ -122,7 +155,9 @@ def test_no_secret_is_in_any_log_or_answer(stack: Stack, canaries: dict[str, str
     assert leaks(answers, canaries) == []
 
 
-def test_no_secret_is_in_a_container_or_its_processes(stack: Stack, canaries: dict[str, str], answers: str) -> None:
+def test_no_secret_is_in_a_container_or_its_processes(
+    stack: Stack, canaries: dict[str, str], answers: str
+) -> None:
     for service in SERVICES:
         assert leaks(json.dumps(stack.inspect(service)), canaries) == [], service
         container, seen = stack.container(service), ""
@@ -137,11 +172,17 @@ def test_no_secret_is_in_a_container_or_its_processes(stack: Stack, canaries: di
 
 
 def test_no_secret_is_in_an_image(stack: Stack, canaries: dict[str, str]) -> None:
-    own = {name: value.encode() for name, value in canaries.items() if name != "hash"}  # the library's own prefix
+    own = {
+        name: value.encode() for name, value in canaries.items() if name != "hash"
+    }  # the library's own prefix
     for image in (f"{stack.image}:blue", f"{stack.image}-nginx:current"):
         history = stack.run("docker", "history", "--no-trunc", image).stdout
-        assert leaks(history + stack.run("docker", "image", "inspect", image).stdout, canaries) == []
-        save = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE, env=stack.environment)
+        assert (
+            leaks(history + stack.run("docker", "image", "inspect", image).stdout, canaries) == []
+        )
+        save = subprocess.Popen(
+            ["docker", "save", image], stdout=subprocess.PIPE, env=stack.environment
+        )
         assert save.stdout
         size, tail = 0, b""
         while chunk := save.stdout.read(CHUNK_BYTES):
@@ -152,7 +193,9 @@ def test_no_secret_is_in_an_image(stack: Stack, canaries: dict[str, str]) -> Non
         assert size > 50 * 1024**2, "the layers were not looked into"
 
 
-def test_no_secret_is_told_or_kept_by_the_scripts(stack: Stack, canaries: dict[str, str], answers: str) -> None:
+def test_no_secret_is_told_or_kept_by_the_scripts(
+    stack: Stack, canaries: dict[str, str], answers: str
+) -> None:
     """A deploy that fails at its smoke test keeps logs and health records of both slots."""
     stack.vary()
     try:
@@ -165,7 +208,11 @@ def test_no_secret_is_told_or_kept_by_the_scripts(stack: Stack, canaries: dict[s
         done = stack.run(f"./scripts/{command}", check=False)
         told += done.stdout + done.stderr
     evidence = [path for path in (stack.root / "state/evidence").rglob("*") if path.is_file()]
-    assert {path.name for path in evidence} >= {"api-green.log", "api-green.state.json", "nginx.log"}
+    assert {path.name for path in evidence} >= {
+        "api-green.log",
+        "api-green.state.json",
+        "nginx.log",
+    }
     kept = [*evidence, stack.root / "state/ledger.jsonl", stack.root / "state/lock"]
     written = "".join(path.read_text(encoding="utf-8") for path in kept if path.exists())
     assert leaks(told, canaries) == []

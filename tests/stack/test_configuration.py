@@ -21,7 +21,10 @@ SESSIONS = (
 # How many of its share a service may leave unused here. The worker's: one is there while Prometheus asks, and of the
 # three for its queue all are in use for moments only.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
-OWN_OF_THE_SERVER = {"slipway.postgres.none", "slipway.scripts.none"}  # health check and scripts, as superuser
+OWN_OF_THE_SERVER = {
+    "slipway.postgres.none",
+    "slipway.scripts.none",
+}  # health check and scripts, as superuser
 
 
 @contextmanager
@@ -49,7 +52,9 @@ def test_the_stack_as_up_makes_it_has_no_finding(stack: Stack) -> None:
 
 def test_each_finding_has_its_key_reason_and_fix_and_no_value(stack: Stack) -> None:
     with secret(stack, "token_key", "canary-7913586"):
-        done = stack.run("./scripts/check-config.sh", check=False, DOCS_ENABLED="true", LOG_LEVEL="canary-level")
+        done = stack.run(
+            "./scripts/check-config.sh", check=False, DOCS_ENABLED="true", LOG_LEVEL="canary-level"
+        )
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == [
@@ -70,9 +75,16 @@ def test_warnings_alone_are_told_and_exit_with_0(stack: Stack) -> None:
     ]
 
 
-def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(stack: Stack) -> None:
-    begun, images = len(stack.ledger()), stack.run("docker", "images", "--quiet", stack.image).stdout
-    done = stack.deploy(check=False, ACCESS_TOKEN_MINUTES="5000", DATABASE_POOL_SIZE="20", API_PROCESSES="3")
+def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(
+    stack: Stack,
+) -> None:
+    begun, images = (
+        len(stack.ledger()),
+        stack.run("docker", "images", "--quiet", stack.image).stdout,
+    )
+    done = stack.deploy(
+        check=False, ACCESS_TOKEN_MINUTES="5000", DATABASE_POOL_SIZE="20", API_PROCESSES="3"
+    )
     assert done.returncode == 1
     for part in (
         "critical ACCESS_TOKEN_MINUTES: ",
@@ -82,7 +94,9 @@ def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(s
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
     ):
         assert part in done.stderr
-    assert [entry["result"] for entry in stack.ledger()[begun:]] == ["failed"], "and none that says begun"
+    assert [entry["result"] for entry in stack.ledger()[begun:]] == ["failed"], (
+        "and none that says begun"
+    )
     assert stack.run("docker", "images", "--quiet", stack.image).stdout == images
     assert "==> image" not in done.stdout
 
@@ -114,7 +128,9 @@ def load(stack: Stack, clients: int) -> Iterator[None]:
             thread.join(30)
 
 
-def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share(stack: Stack, figure: Figure) -> None:
+def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share(
+    stack: Stack, figure: Figure
+) -> None:
     budget = connections.budget(project.load(stack.root))
     most: dict[str, int] = {}
 
@@ -142,4 +158,7 @@ def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share
 def test_every_time_is_utc(stack: Stack) -> None:
     for service in ("nginx", "api-blue", "worker-blue", "postgres", "redis"):
         assert stack.compose("exec", "--no-TTY", service, "date", "+%z").strip() == "+0000", service
-    assert {stack.sql(f"show {name}") for name in ("timezone", "log_timezone")} <= {"UTC", "Etc/UTC"}
+    assert {stack.sql(f"show {name}") for name in ("timezone", "log_timezone")} <= {
+        "UTC",
+        "Etc/UTC",
+    }

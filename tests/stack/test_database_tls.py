@@ -27,7 +27,16 @@ exec postgres -D /tmp/data -c ssl=on -c ssl_cert_file=/certs/db.pem -c ssl_key_f
 
 
 def certificate(folder: Path, name: str, subject: str) -> None:
-    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
     argv += ["-days", "2", "-subj", f"/CN={subject}", "-addext", f"subjectAltName=DNS:{subject}"]
     subprocess.run(
         [*argv, "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")],
@@ -52,7 +61,17 @@ def port(stack: Stack, folder: Path) -> Iterator[int]:
     """A Postgres of its own with a certificate for localhost."""
     lines = (stack.root / ".env").read_text(encoding="utf-8").splitlines()
     image = next(line.partition("=")[2] for line in lines if line.startswith("POSTGRES_IMAGE="))
-    start = ["run", "--detach", "--rm", "--name", NAME, "--user", "postgres", "--publish", "127.0.0.1::5432"]
+    start = [
+        "run",
+        "--detach",
+        "--rm",
+        "--name",
+        NAME,
+        "--user",
+        "postgres",
+        "--publish",
+        "127.0.0.1::5432",
+    ]
     mounts = ["--volume", f"{folder}:/certs:ro", "--tmpfs", "/tmp:mode=1777", "--shm-size", "64m"]
     stack.run("docker", "rm", "--force", NAME, check=False)
     stack.run("docker", *start, *mounts, "--entrypoint", "bash", image, "-euc", START)
@@ -72,7 +91,9 @@ def settings(port: int, **changes: Any) -> Settings:
 
 def is_encrypted(given: Settings) -> bool:
     with psycopg.connect(**connect_arguments(given)) as connection:
-        row = connection.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()").fetchone()
+        row = connection.execute(
+            "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+        ).fetchone()
     assert row is not None
     return bool(row[0])
 
@@ -96,9 +117,19 @@ def test_with_the_setting_it_is_encrypted(port: int, folder: Path, mode: str) ->
 
 @pytest.mark.parametrize(
     ("host", "ca", "reason"),
-    [("localhost", "other.pem", "certificate verify failed"), ("127.0.0.1", "db.pem", "does not match host name")],
+    [
+        ("localhost", "other.pem", "certificate verify failed"),
+        ("127.0.0.1", "db.pem", "does not match host name"),
+    ],
 )
-def test_whoever_is_not_the_database_gets_no_password(port: int, folder: Path, host: str, ca: str, reason: str) -> None:
-    given = settings(port, database_host=host, database_sslmode="verify-full", database_sslrootcert=str(folder / ca))
+def test_whoever_is_not_the_database_gets_no_password(
+    port: int, folder: Path, host: str, ca: str, reason: str
+) -> None:
+    given = settings(
+        port,
+        database_host=host,
+        database_sslmode="verify-full",
+        database_sslrootcert=str(folder / ca),
+    )
     with pytest.raises(psycopg.OperationalError, match=reason):
         is_encrypted(given)

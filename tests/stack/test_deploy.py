@@ -42,7 +42,10 @@ def test_a_deploy_and_both_kinds_of_rollback_fail_no_request(stack: Stack, figur
         done = stack.deploy()
         second, now = stack.live()
         assert (second != first, now) == (True, other(slot))
-        assert done.stdout.splitlines()[-1] == f"live: release {second} in slot {now}, answering at {stack.url}"
+        assert (
+            done.stdout.splitlines()[-1]
+            == f"live: release {second} in slot {now}, answering at {stack.url}"
+        )
         started = time.monotonic()
         stack.run("./scripts/rollback.sh")
         warm = time.monotonic() - started
@@ -56,7 +59,9 @@ def test_a_deploy_and_both_kinds_of_rollback_fail_no_request(stack: Stack, figur
     assert report.slots == {"blue", "green"}
     entries = [(entry["action"], entry["result"]) for entry in stack.ledger()[-6:]]
     assert entries == [
-        (action, result) for action in ("deploy", "rollback", "rollback") for result in ("begun", "done")
+        (action, result)
+        for action in ("deploy", "rollback", "rollback")
+        for result in ("begun", "done")
     ]
     seconds = stack.ledger()[-5]["seconds"]
     figure(
@@ -72,8 +77,16 @@ def test_a_dry_run_prints_the_transcript_of_the_deploy_and_changes_nothing(stack
     real = stack.deploy().stdout
 
     def transcript(text: str, mark: str) -> list[str]:
-        found = [line.strip().removeprefix(mark) for line in text.splitlines() if line.strip().startswith(mark)]
-        kept = [line for line in found if line.startswith(("docker compose", "docker tag", "docker build"))]
+        found = [
+            line.strip().removeprefix(mark)
+            for line in text.splitlines()
+            if line.strip().startswith(mark)
+        ]
+        kept = [
+            line
+            for line in found
+            if line.startswith(("docker compose", "docker tag", "docker build"))
+        ]
         return [re.sub(r"BUILD_TIME=\S+|/\S+", "", line) for line in kept]
 
     assert transcript(dry, "would run: ") == transcript(real, "$ ")
@@ -82,13 +95,30 @@ def test_a_dry_run_prints_the_transcript_of_the_deploy_and_changes_nothing(stack
 @pytest.mark.parametrize(
     ("path", "old", "new", "observed"),
     [
-        ("api/main.py", "app = ", 'raise RuntimeError("never starts")\napp = ', "did not become healthy"),
-        ("api/health/routes.py", "async def readyz", "async def readyz_gone", "did not become healthy"),
-        ("api/items/routes.py", LIST_ITEMS, '    raise RuntimeError("broken")', "/v1/items with a token answered 500"),
+        (
+            "api/main.py",
+            "app = ",
+            'raise RuntimeError("never starts")\napp = ',
+            "did not become healthy",
+        ),
+        (
+            "api/health/routes.py",
+            "async def readyz",
+            "async def readyz_gone",
+            "did not become healthy",
+        ),
+        (
+            "api/items/routes.py",
+            LIST_ITEMS,
+            '    raise RuntimeError("broken")',
+            "/v1/items with a token answered 500",
+        ),
     ],
     ids=["crash-loops", "never-healthy", "healthy-but-answers-500"],
 )
-def test_a_bad_release_is_stopped_before_the_switch(stack: Stack, path: str, old: str, new: str, observed: str) -> None:
+def test_a_bad_release_is_stopped_before_the_switch(
+    stack: Stack, path: str, old: str, new: str, observed: str
+) -> None:
     before, ledger = stack.live(), len(stack.ledger())
     if path == "api/health/routes.py":
         source = (stack.root / path).read_text(encoding="utf-8")
@@ -101,7 +131,9 @@ def test_a_bad_release_is_stopped_before_the_switch(stack: Stack, path: str, old
             done = stack.deploy(check=False, READY_SECONDS="15")
     assert done.returncode == 1
     assert observed in done.stderr
-    assert re.search(r"RUNBOOK: docs/runbook.md#deploy-(waits-for-health|failed-before-the-switch)", done.stderr)
+    assert re.search(
+        r"RUNBOOK: docs/runbook.md#deploy-(waits-for-health|failed-before-the-switch)", done.stderr
+    )
     assert done.stderr.splitlines()[-1].startswith(f"live: release {before[0]} in slot {before[1]}")
     assert stack.live() == before
     assert_clean(load, report)
@@ -114,7 +146,9 @@ def test_a_bad_release_is_stopped_before_the_switch(stack: Stack, path: str, old
     assert "api-" in stack.run("ls", folder[1]).stdout
 
 
-def test_a_release_that_fails_only_under_traffic_is_rolled_back(stack: Stack, figure: Figure) -> None:
+def test_a_release_that_fails_only_under_traffic_is_rolled_back(
+    stack: Stack, figure: Figure
+) -> None:
     before = stack.live()
     # The smoke test asks for a page without a limit; the load asks with one.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'
@@ -133,14 +167,20 @@ def test_a_release_that_fails_only_under_traffic_is_rolled_back(stack: Stack, fi
     assert max(at for at, _ in report.failures) - min(failed) < 15
     assert load.lost_and_doubled() == (0, 0)
     assert stack.ledger()[-1]["result"] == "rolled back"
-    figure(f"worse only under traffic: errors for {max(failed) - min(failed):.1f} s until it was rolled back")
+    figure(
+        f"worse only under traffic: errors for {max(failed) - min(failed):.1f} s until it was rolled back"
+    )
 
 
 def test_two_deploys_at_once_one_wins_and_the_other_names_it(stack: Stack) -> None:
     stack.vary()
     argv = ["./scripts/deploy.sh"]
     first = subprocess.Popen(
-        argv, cwd=stack.root, env={**stack.environment, "WATCH_SECONDS": "3"}, stdout=subprocess.PIPE, text=True
+        argv,
+        cwd=stack.root,
+        env={**stack.environment, "WATCH_SECONDS": "3"},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert first.stdout
     for line in first.stdout:
@@ -150,7 +190,9 @@ def test_two_deploys_at_once_one_wins_and_the_other_names_it(stack: Stack) -> No
     second = stack.deploy(check=False)
     seconds = time.monotonic() - started
     assert second.returncode == 3
-    assert re.search(r"error: another command holds the lock: deploy by \w+, process \d+, since 2", second.stderr)
+    assert re.search(
+        r"error: another command holds the lock: deploy by \w+, process \d+, since 2", second.stderr
+    )
     assert f"process {first.pid}" in second.stderr
     assert seconds < 5
     waiting = stack.run("./scripts/rollback.sh", "--wait-lock", "300")
@@ -179,7 +221,9 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
     load = Load(stack, rate=50)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
-        with stack.edited("nginx/conf.d/20-limits.conf", "client_max_body_size 1m;", "client_max_body_size 2k;"):
+        with stack.edited(
+            "nginx/conf.d/20-limits.conf", "client_max_body_size 1m;", "client_max_body_size 2k;"
+        ):
             stack.deploy()
             with stack.client() as client:
                 assert client.post("/v1/items", content=b"x" * 4096).status_code == 413
@@ -203,7 +247,9 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
     ],
     ids=["doubled", "crlf", "truncated", "missing"],
 )
-def test_a_spoiled_environment_is_named_and_changes_nothing(stack: Stack, spoil: object, named: str) -> None:
+def test_a_spoiled_environment_is_named_and_changes_nothing(
+    stack: Stack, spoil: object, named: str
+) -> None:
     before, file = stack.live(), stack.root / ".env"
     text = file.read_text(encoding="utf-8")
     assert callable(spoil)
@@ -232,7 +278,9 @@ def test_a_weak_secret_is_named_and_not_shown(stack: Stack) -> None:
 
 def test_preflight_refuses_below_the_floor_and_names_what_to_delete(stack: Stack) -> None:
     before = stack.live()
-    done = stack.deploy(check=False, FREE_DISK_FLOOR_BYTES=str(10**15), FREE_MEMORY_FLOOR_BYTES=str(10**15))
+    done = stack.deploy(
+        check=False, FREE_DISK_FLOOR_BYTES=str(10**15), FREE_MEMORY_FLOOR_BYTES=str(10**15)
+    )
     assert done.returncode == 1
     assert "GB are free" in done.stderr
     assert "docker image ls" in done.stderr

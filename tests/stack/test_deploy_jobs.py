@@ -37,7 +37,9 @@ def speed_up(exports: Exports) -> None:
     exports.stack.sql(f"delete from slow_owners where id = '{exports.owner}'")
 
 
-def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(stack: Stack, figure: Figure) -> None:
+def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
+    stack: Stack, figure: Figure
+) -> None:
     finishing, returning, stream = Exports(stack), Exports(stack), Exports(stack)
     first = stack.live()
     with ledger_kept(stack):
@@ -49,21 +51,33 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(stack: Stack
             # The former worker still has both in hand: it drains.
             assert [finishing.events(in_drain, kind) for kind in ("started", "succeeded")] == [1, 0]
             speed_up(finishing)
-            wait_until(lambda: finishing.events(in_drain, "succeeded") == 1, 20, "what ends in the drain is finished")
-            back = wait_until(lambda: returning.events(given_back, "started") == 2, 90, "what does not is given back")
+            wait_until(
+                lambda: finishing.events(in_drain, "succeeded") == 1,
+                20,
+                "what ends in the drain is finished",
+            )
+            back = wait_until(
+                lambda: returning.events(given_back, "started") == 2,
+                90,
+                "what does not is given back",
+            )
             speed_up(returning)
             stack.vary()
             stack.deploy()
         stream.wait_until_done(180)
         assert stack.live()[0] != first[0]
         assert finishing.events(in_drain, "started") == 1, "the former worker finished it"
-        figure(f"two deploys under {len(stream.acknowledged)} exports, {back:.0f} s until a long one was given back")
+        figure(
+            f"two deploys under {len(stream.acknowledged)} exports, {back:.0f} s until a long one was given back"
+        )
         for exports in (finishing, returning, stream):
             assert exports.failures == []
             assert exports.lost_and_doubled() == ([], [])
 
 
-def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(stack: Stack, figure: Figure) -> None:
+def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(
+    stack: Stack, figure: Figure
+) -> None:
     """It is told to stop with a job in hand, and called back: it must not end after that, or nobody takes jobs."""
     slow, after = Exports(stack), Exports(stack)
     first = stack.live()

@@ -48,7 +48,9 @@ def kill_at(stack: Stack, command: list[str], number: int) -> str:
 
 
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
-def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, figure: Figure) -> None:
+def test_killed_at_any_command_the_next_one_succeeds(
+    stack: Stack, name: str, figure: Figure
+) -> None:
     command = [f"./scripts/{name}.sh"]
     load = Load(stack, rate=30)
     table = []
@@ -70,22 +72,30 @@ def test_killed_at_any_command_the_next_one_succeeds(stack: Stack, name: str, fi
                 break
             follow = stack.deploy(check=False, WATCH_SECONDS="0")
             table.append((number, killed_at[:90], follow.returncode, stack.live()[1]))
-            assert follow.returncode == 0, f"after a kill at {killed_at}: {follow.stdout}\n{follow.stderr}"
+            assert follow.returncode == 0, (
+                f"after a kill at {killed_at}: {follow.stdout}\n{follow.stderr}"
+            )
             release, slot = stack.live()
             assert stack.ledger()[-1]["to"] == release
-            running = stack.compose("--profile", "*", "ps", "--status", "running", "--services").split()
+            running = stack.compose(
+                "--profile", "*", "ps", "--status", "running", "--services"
+            ).split()
             assert f"worker-{slot}" in running, "the live slot has no worker"
             assert stack.sql(APPLIED) == head
     for row in table:
         figure(f"{name} killed at command {row[0]}: {row[1]} -> next deploy {row[2]}")
-    figure(f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed {len(report.failures)}")
+    figure(
+        f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed {len(report.failures)}"
+    )
     assert len(table) >= (7 if name == "deploy" else 3)
     assert any("MIGRATE_TAG" in row[1] for row in table) is (name == "deploy")
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
 
 
-def test_a_rollback_goes_across_pre_migrations_and_is_refused_across_post_ones(stack: Stack) -> None:
+def test_a_rollback_goes_across_pre_migrations_and_is_refused_across_post_ones(
+    stack: Stack,
+) -> None:
     first = stack.live()
     versions = stack.root / "api/migrations/versions"
     load = Load(stack, rate=50)

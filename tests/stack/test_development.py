@@ -38,7 +38,9 @@ def developer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def sink(developer: Stack) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=f"http://127.0.0.1:{developer.environment['SINK_PORT']}", trust_env=False) as client:
+    with httpx2.Client(
+        base_url=f"http://127.0.0.1:{developer.environment['SINK_PORT']}", trust_env=False
+    ) as client:
         assert client.delete("/").status_code == 204
         yield client
 
@@ -59,7 +61,9 @@ def text_of(developer: Stack, path: str) -> str:
 
 def test_a_saved_change_of_the_api_is_answered(developer: Stack, figure: Figure) -> None:
     with developer.edited("api/health/schemas.py", '"alive"', '"changed"'):
-        seconds = wait_until(lambda: "changed" in text_of(developer, "/livez"), 60, "the change is there")
+        seconds = wait_until(
+            lambda: "changed" in text_of(developer, "/livez"), 60, "the change is there"
+        )
     wait_until(lambda: "alive" in text_of(developer, "/livez"), 60, "the change is taken back")
     figure(f"development: a saved change is answered after {seconds:.1f} s")
 
@@ -89,19 +93,31 @@ def test_the_documentation_is_open_to_the_developer(developer: Stack) -> None:
 def test_a_webhook_arrives_signed_and_mail_arrives_and_both_are_forgotten_when_asked(
     developer: Stack, sink: httpx2.Client
 ) -> None:
-    with developer.client(timeout=30, headers={"Authorization": f"Bearer {developer.new_token()}"}) as client:
+    with developer.client(
+        timeout=30, headers={"Authorization": f"Bearer {developer.new_token()}"}
+    ) as client:
         path = f"/hooks/{uuid.uuid4()}"
-        hook = client.post("/v1/webhooks", json={"url": f"http://sink{path}", "event_types": ["item.created"]})
+        hook = client.post(
+            "/v1/webhooks", json={"url": f"http://sink{path}", "event_types": ["item.created"]}
+        )
         assert hook.status_code == 201, hook.text
         assert client.post("/v1/items", json={"name": "Lamp"}).status_code == 201
     wait_until(lambda: received(sink, "webhooks"), 60, "the event is in the sink")
     (event,) = received(sink, "webhooks")
-    assert (event["path"], event["json"]["type"], event["json"]["data"]["name"]) == (path, "item.created", "Lamp")
+    assert (event["path"], event["json"]["type"], event["json"]["data"]["name"]) == (
+        path,
+        "item.created",
+        "Lamp",
+    )
     assert Received(event["headers"], event["body"].encode()).is_signed_by(hook.json()["secret"])
 
     developer.compose("exec", "--no-TTY", "api-blue", "python", "-c", SENT_BY_THE_API)
     (mail,) = received(sink, "mails")
-    assert (mail["from"], mail["to"], mail["subject"]) == ("api@example.org", ["anna@example.org"], "Welcome")
+    assert (mail["from"], mail["to"], mail["subject"]) == (
+        "api@example.org",
+        ["anna@example.org"],
+        "Welcome",
+    )
     assert mail["text"].strip() == "Your account is ready."
     assert sink.delete("/").status_code == 204
     assert sink.get("/").json() == {"webhooks": [], "mails": []}
@@ -110,15 +126,31 @@ def test_a_webhook_arrives_signed_and_mail_arrives_and_both_are_forgotten_when_a
 def test_production_refuses_each_part(developer: Stack) -> None:
     """The image for development, and each of its settings on its own, in the services of production."""
     wide = "WEBHOOK_ALLOWED_NETWORKS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
-    for service, command in (("api-blue", "api.check_config"), ("worker-blue", "worker"), ("migrate", "api.migrate")):
+    for service, command in (
+        ("api-blue", "api.check_config"),
+        ("worker-blue", "worker"),
+        ("migrate", "api.migrate"),
+    ):
         done = start(developer, service, command, "DEBUG=true", wide)
         assert done.returncode == 78, done.stderr
         said = done.stdout + done.stderr
-        assert all(f"{key}: " in said for key in ("RELOAD", "DEBUG", "WEBHOOK_ALLOWED_NETWORKS")), said
+        assert all(f"{key}: " in said for key in ("RELOAD", "DEBUG", "WEBHOOK_ALLOWED_NETWORKS")), (
+            said
+        )
     judged = start(developer, "api-blue", "api.check_config", "RELOAD=false", "DOCS_ENABLED=true")
     assert (judged.returncode, judged.stdout.partition(":")[0]) == (0, "warning DOCS_ENABLED")
     alone = developer.run(
-        *("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "--env", "ENVIRONMENT=production", "sink"),
+        *(
+            "docker",
+            "compose",
+            "run",
+            "--rm",
+            "--no-deps",
+            "--no-TTY",
+            "--env",
+            "ENVIRONMENT=production",
+            "sink",
+        ),
         check=False,
         timeout=60,  # one that did start would go on for ever
     )
@@ -132,5 +164,17 @@ def test_production_refuses_each_part(developer: Stack) -> None:
 def start(developer: Stack, service: str, module: str, *given: str) -> Any:
     """Start a module in production's service with the image for development."""
     options = [word for one in given for word in ("--env", one)]
-    argv = ["docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", *options, service, "python", "-m", module]
+    argv = [
+        "docker",
+        "compose",
+        "run",
+        "--rm",
+        "--no-deps",
+        "--no-TTY",
+        *options,
+        service,
+        "python",
+        "-m",
+        module,
+    ]
     return developer.run(*argv, check=False, COMPOSE_FILE="compose.yaml", MIGRATE_TAG="blue")

@@ -38,7 +38,9 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a block as a person would, in one shell; with check, each of its commands must succeed."""
-    return stack.run("bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url)
+    return stack.run(
+        "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
+    )
 
 
 def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
@@ -46,19 +48,25 @@ def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
     done = execute(stack, walk)
     assert "Lamp" in done.stdout
     followed = [
-        json.loads(line.partition("| ")[2]) for line in done.stdout.splitlines() if re.match(r"[\w-]+ +\| {", line)
+        json.loads(line.partition("| ")[2])
+        for line in done.stdout.splitlines()
+        if re.match(r"[\w-]+ +\| {", line)
     ]
     assert {entry["service"] for entry in followed} >= {"nginx", "api"}
 
 
 def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
-    for script in sorted({*re.findall(r"`(\./scripts/[\w-]+\.sh)", README.read_text(encoding="utf-8"))}):
+    for script in sorted(
+        {*re.findall(r"`(\./scripts/[\w-]+\.sh)", README.read_text(encoding="utf-8"))}
+    ):
         assert "usage" in stack.run(script, "--help").stdout.lower()
 
 
 def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> None:
     """The commands of `On a public host`, in a clone of their own, published on loopback; then the renewal's reload."""
-    section = README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
+    section = (
+        README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
+    )
     install, start, reload = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     copy_checkout(tmp_path)
     public = Stack(tmp_path, project="slipway-public", host="api.example.org", https_port=443)
@@ -68,7 +76,18 @@ def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> 
     pair = ["-keyout", "privkey.pem", "-out", "fullchain.pem"]
     public.remove()
     try:
-        public.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90", *subject, *pair)
+        public.run(
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "90",
+            *subject,
+            *pair,
+        )
         execute(public, install)
         done = execute(public, start)
         assert done.stdout.splitlines()[-1].endswith("answering at https://api.example.org")
@@ -93,12 +112,16 @@ def break_redis(stack: Stack) -> None:
     file = stack.root / "redis/redis.conf"
     file.write_text(file.read_text(encoding="utf-8") + "no-such-directive yes\n", encoding="utf-8")
     stack.compose("restart", "redis")
-    wait_until(lambda: stack.inspect("redis")["RestartCount"] > 2, 60, "redis restarts again and again")
+    wait_until(
+        lambda: stack.inspect("redis")["RestartCount"] > 2, 60, "redis restarts again and again"
+    )
 
 
 def kill_everything(stack: Stack) -> None:
     """All processes gone at once, as in a power cut."""
-    for pid in [stack.host_pid(name) for name in ("postgres", "redis", "api-blue", "worker-blue", "nginx")]:
+    for pid in [
+        stack.host_pid(name) for name in ("postgres", "redis", "api-blue", "worker-blue", "nginx")
+    ]:
         os.kill(pid, signal.SIGKILL)
 
 
@@ -124,7 +147,9 @@ def hold_the_migration_lock(stack: Stack) -> None:
     """A session that forgot its transaction, with the lock that migrate needs."""
     psql = ["psql", "-qAtX", "--host=/tmp", "--username=postgres", "--dbname=slipway"]
     argv = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql]
-    session = subprocess.Popen(argv, cwd=stack.root, env=stack.environment, stdin=subprocess.PIPE, text=True)
+    session = subprocess.Popen(
+        argv, cwd=stack.root, env=stack.environment, stdin=subprocess.PIPE, text=True
+    )
     assert session.stdin
     session.stdin.write(f"begin; select pg_advisory_lock({ADVISORY_KEY});\n")
     session.stdin.flush()
@@ -168,7 +193,12 @@ def test_every_incident_of_the_runbook_is_injected() -> None:
 
 def dangling(stack: Stack) -> list[str]:
     """Return the images of this product that have no name."""
-    labels = ["--filter", "dangling=true", "--filter", "label=org.opencontainers.image.title=slipway"]
+    labels = [
+        "--filter",
+        "dangling=true",
+        "--filter",
+        "label=org.opencontainers.image.title=slipway",
+    ]
     return stack.run("docker", "images", "--quiet", *labels).stdout.split()
 
 
@@ -195,7 +225,11 @@ def is_misused(stack: Stack, line: str) -> bool:
     """
     done = execute(stack, line, check=False)
     wrong = re.search(r"no such service|unknown (\w+ )?(flag|command)", done.stderr, re.IGNORECASE)
-    return done.returncode in {2, 126, 127} or wrong is not None or not services_named(line) <= set(SERVICES)
+    return (
+        done.returncode in {2, 126, 127}
+        or wrong is not None
+        or not services_named(line) <= set(SERVICES)
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,7 +280,9 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
     if name == "sessions-lost-after-a-deploy":
         assert accepts_the_earlier_token(stack)
     if name == "boot-refused-by-the-configuration":
-        assert "LOG_LEVEL=\n" in (stack.root / ".env").read_text(encoding="utf-8"), "the first of two lines is kept"
+        assert "LOG_LEVEL=\n" in (stack.root / ".env").read_text(encoding="utf-8"), (
+            "the first of two lines is kept"
+        )
 
 
 def test_an_application_that_refuses_its_settings_names_the_key_and_no_value(stack: Stack) -> None:

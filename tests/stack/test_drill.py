@@ -60,7 +60,15 @@ def sh(stack: Stack, script: str, *words: str) -> str:
 
 
 def ledger(stack: Stack, query: str) -> str:
-    psql = ["psql", "-qtAX", "--host=/tmp", "--username=postgres", "--dbname=postgres", "--command", query]
+    psql = [
+        "psql",
+        "-qtAX",
+        "--host=/tmp",
+        "--username=postgres",
+        "--dbname=postgres",
+        "--command",
+        query,
+    ]
     return stack.compose("exec", "--no-TTY", "postgres", *psql).strip()
 
 
@@ -68,7 +76,12 @@ def ledger(stack: Stack, query: str) -> str:
 def backed_up(stack: Stack) -> Iterator[None]:
     """A backup, and rows of the ledger after it; whatever a test breaks, a new full one stands at the end."""
     stack.run("./scripts/backup.sh", "--full")
-    wait_until(lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "", 60, "the ledger is there", every=1)
+    wait_until(
+        lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "",
+        60,
+        "the ledger is there",
+        every=1,
+    )
     for _ in range(3):  # as the service does every ten seconds
         ledger(stack, "insert into slipway_ledger default values")
     yield
@@ -89,7 +102,12 @@ def test_a_drill_restores_a_random_time_and_finds_exactly_what_was_committed(sta
 
 
 def test_a_drill_right_after_a_backup_finds_a_time_to_restore(stack: Stack) -> None:
-    wait_until(lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "", 60, "the ledger is there", every=1)
+    wait_until(
+        lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "",
+        60,
+        "the ledger is there",
+        every=1,
+    )
     stack.run("./scripts/backup.sh", "--full")
     record = drill(stack)
     assert record["is_well"], record["text"]
@@ -119,8 +137,14 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("truncate users cascade", r"public\.\w+ restored to .* has 0 rows; at least \d+ were there"),
-        (UNSORTED, r"the restored database is corrupt: .*item order invariant violated for index .*sorted_id_idx"),
+        (
+            "truncate users cascade",
+            r"public\.\w+ restored to .* has 0 rows; at least \d+ were there",
+        ),
+        (
+            UNSORTED,
+            r"the restored database is corrupt: .*item order invariant violated for index .*sorted_id_idx",
+        ),
     ],
 )
 def test_a_drill_sees_rows_that_are_not_there_and_an_index_that_is_wrong(
@@ -146,7 +170,9 @@ def test_a_drill_sees_rows_that_are_not_there_and_an_index_that_is_wrong(
         ("rm $(ls archive/main/*/*/*.zst | tail -2 | head -1)", "missing"),
     ],
 )
-def test_a_drill_fails_where_the_repository_is_damaged(stack: Stack, damage: str, reason: str) -> None:
+def test_a_drill_fails_where_the_repository_is_damaged(
+    stack: Stack, damage: str, reason: str
+) -> None:
     for number in range(4):
         stack.sql(f"create temporary table a as select {number}")
         stack.sql("select pg_switch_wal()")

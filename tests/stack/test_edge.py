@@ -23,9 +23,13 @@ STALL_SECONDS = 10  # client_header_timeout and client_body_timeout in nginx/con
 
 
 @contextlib.contextmanager
-def connected(stack: Stack, port: str = "HTTPS_PORT", *, tls: bool = True) -> Iterator[socket.socket]:
+def connected(
+    stack: Stack, port: str = "HTTPS_PORT", *, tls: bool = True
+) -> Iterator[socket.socket]:
     """Yield a connection to the front door that sends exactly what it is given."""
-    with socket.create_connection(("127.0.0.1", int(stack.environment[port])), STALL_SECONDS + 10) as plain:
+    with socket.create_connection(
+        ("127.0.0.1", int(stack.environment[port])), STALL_SECONDS + 10
+    ) as plain:
         if not tls:
             yield plain
             return
@@ -65,11 +69,23 @@ def check_form(got: Answer, status: int, error: str) -> None:
 
 
 REFUSED = {
-    "a null byte in the address": (b"GET /%00?token=hidden HTTP/1.1\r\n" + HOST, 400, "bad_request"),
+    "a null byte in the address": (
+        b"GET /%00?token=hidden HTTP/1.1\r\n" + HOST,
+        400,
+        "bad_request",
+    ),
     "a broken escape in the address": (b"GET /%zz HTTP/1.1\r\n" + HOST, 400, "bad_request"),
     "a way out of the root": (b"GET /../../etc/passwd HTTP/1.1\r\n" + HOST, 400, "bad_request"),
-    "an address of 40 kB": (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n" + HOST, 414, "uri_too_long"),
-    "a header of 9 kB": (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 9000 + b"\r\n", 431, "headers_too_large"),
+    "an address of 40 kB": (
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n" + HOST,
+        414,
+        "uri_too_long",
+    ),
+    "a header of 9 kB": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 9000 + b"\r\n",
+        431,
+        "headers_too_large",
+    ),
     "headers of 40 kB": (
         b"GET / HTTP/1.1\r\n" + HOST + (b"X: " + b"a" * 4000 + b"\r\n") * 10,
         431,
@@ -88,17 +104,37 @@ REFUSED = {
     "a version to come": (b"GET / HTTP/3.0\r\n" + HOST, 505, "version_not_supported"),
     "an address of nginx's own": (b"GET /errors/400 HTTP/1.1\r\n" + HOST, 404, "not_found"),
     # What a proxy and a server could read differently, and so take one request for two.
-    "a length and chunks": (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400, "bad_request"),
-    "chunks and a length": (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400, "bad_request"),
+    "a length and chunks": (
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        400,
+        "bad_request",
+    ),
+    "chunks and a length": (
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        400,
+        "bad_request",
+    ),
     "two lengths": (POST + b"Content-Length: 5\r\nContent-Length: 6\r\n", 400, "bad_request"),
     "one length twice": (POST + b"Content-Length: 5\r\nContent-Length: 5\r\n", 400, "bad_request"),
     "a negative length": (POST + b"Content-Length: -1\r\n", 400, "bad_request"),
     "a length with a sign": (POST + b"Content-Length: +5\r\n", 400, "bad_request"),
-    "two codings": (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", 400, "bad_request"),
+    "two codings": (
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        400,
+        "bad_request",
+    ),
     "an unknown coding": (POST + b"Transfer-Encoding: xchunked\r\n", 501, "not_implemented"),
-    "a list of codings": (POST + b"Transfer-Encoding: identity, chunked\r\n", 501, "not_implemented"),
+    "a list of codings": (
+        POST + b"Transfer-Encoding: identity, chunked\r\n",
+        501,
+        "not_implemented",
+    ),
     "a blank before the colon": (POST + b"Transfer-Encoding : chunked\r\n", 400, "bad_request"),
-    "chunks in HTTP/1.0": (POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n", 400, "bad_request"),
+    "chunks in HTTP/1.0": (
+        POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n",
+        400,
+        "bad_request",
+    ),
     "a folded header": (POST + b"Transfer-Encoding:\r\n chunked\r\n", 400, "bad_request"),
     "a bare carriage return": (POST + b"X: a\rTransfer-Encoding: chunked\r\n", 400, "bad_request"),
     "a broken chunk": (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request"),
@@ -126,14 +162,18 @@ def test_what_nginx_refuses_has_the_one_form_and_harms_nobody(stack: Stack, name
         (b"GET /v1/items#hidden HTTP/1.1", "GET", "/v1/items"),
     ],
 )
-def test_the_log_names_what_was_asked_for_and_no_query(stack: Stack, line: bytes, method: str, path: str) -> None:
+def test_the_log_names_what_was_asked_for_and_no_query(
+    stack: Stack, line: bytes, method: str, path: str
+) -> None:
     with connected(stack) as connection:
         connection.sendall(line + b"\r\n" + HOST + b"Content-Length: 0\r\n\r\n")
         request = answer(connection).headers["x-request-id"]
     found: list[str] = []
 
     def logged() -> bool:
-        found[:] = stack.run("./scripts/logs.sh", "nginx", "--request", request, check=False).stdout.splitlines()
+        found[:] = stack.run(
+            "./scripts/logs.sh", "nginx", "--request", request, check=False
+        ).stdout.splitlines()
         return bool(found)
 
     wait_until(logged, 60, "nginx's line")
@@ -158,7 +198,9 @@ def test_a_body_is_not_taken_for_the_next_request(stack: Stack) -> None:
     body = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = POST + b"Transfer_Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(body)
     with connected(stack) as connection:
-        connection.sendall(head + body + b"GET /livez HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        connection.sendall(
+            head + body + b"GET /livez HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+        )
         seen = rest(connection)
     assert [int(piece[:3]) for piece in seen.split(b"HTTP/1.1 ")[1:]] == [401, 200]
 

@@ -30,8 +30,14 @@ while True:
 """
 
 
-def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(stack: Stack, figure: Figure) -> None:
-    postgres, master, before = stack.host_pid("postgres"), stack.host_pid("api-blue"), api_processes(stack)
+def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
+    stack: Stack, figure: Figure
+) -> None:
+    postgres, master, before = (
+        stack.host_pid("postgres"),
+        stack.host_pid("api-blue"),
+        api_processes(stack),
+    )
     victim = min(before)
     # The kernel takes who has most, which would be the program that fills the container; it is told to prefer this one.
     Path(f"/proc/{victim}/oom_score_adj").write_text("1000", encoding="ascii")
@@ -40,9 +46,16 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(st
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
         argv = ["docker", "exec", stack.container("api-blue"), "python", "-c", HOG]
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as hog:
-            wait_until(lambda: not Path(f"/proc/{victim}").exists(), 30, "memory ran out", every=0.005)
+            wait_until(
+                lambda: not Path(f"/proc/{victim}").exists(), 30, "memory ran out", every=0.005
+            )
             killed = time.monotonic()
-            wait_until(lambda: is_whole(stack, before, victim), BACK_SECONDS, "another process serves", every=0.01)
+            wait_until(
+                lambda: is_whole(stack, before, victim),
+                BACK_SECONDS,
+                "another process serves",
+                every=0.01,
+            )
             back = time.monotonic() - killed
             assert hog.wait(30) == 137
         healed = heal(stack, load, BACK_SECONDS)
@@ -75,13 +88,27 @@ def test_a_host_out_of_memory_would_take_the_application_first(stack: Stack) -> 
     assert min(map(score, ours)) > max(map(score, data))
 
 
-def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(stack: Stack, figure: Figure) -> None:
+def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(
+    stack: Stack, figure: Figure
+) -> None:
     container, before = stack.container("api-blue"), api_processes(stack)
     cpus = stack.inspect("api-blue")["HostConfig"]["NanoCpus"] / 1e9
     token = stack.token()
     pid = stack.host_pid("nginx")
-    arguments = ["8443", stack.host, token, str(FLOOD_SECONDS), str(stack.root / "secrets/tls/fullchain.pem")]
-    argv = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, str(Path(flood.__file__)), *arguments]
+    arguments = [
+        "8443",
+        stack.host,
+        token,
+        str(FLOOD_SECONDS),
+        str(stack.root / "secrets/tls/fullchain.pem"),
+    ]
+    argv = [
+        "nsenter",
+        f"--net=/proc/{pid}/ns/net",
+        sys.executable,
+        str(Path(flood.__file__)),
+        *arguments,
+    ]
     stack.run("docker", "update", "--cpus", "0.1", container)
     try:
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as many:
@@ -99,7 +126,12 @@ def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(stack: Stack, fig
         f"(count, slowest in s), /livez {livez:.1f} s at most, ready {healed:.1f} s after"
     )
     assert {"200", "503 overloaded"} <= set(seen)
-    assert set(seen) <= {"200", "503 overloaded", "503 database_unavailable", "503 service_unavailable"}
+    assert set(seen) <= {
+        "200",
+        "503 overloaded",
+        "503 database_unavailable",
+        "503 service_unavailable",
+    }
     assert max(slowest for _, slowest in seen.values()) < REQUEST_SECONDS
     assert {answer for answer, _ in probes} == {200}
     assert api_processes(stack) == before, "a process was taken for dead"

@@ -29,7 +29,9 @@ FSYNC_SECONDS = 15
 LATE_SECONDS = 15  # how long the API waits for Postgres in the test of a slow start
 
 
-def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(stack: Stack, figure: Figure) -> None:
+def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(
+    stack: Stack, figure: Figure
+) -> None:
     load = probing_load(stack, rate=30)
     api, livez = stack.host_pid("api-blue"), [status(stack, "/livez")]
     with load.running() as report:
@@ -59,7 +61,9 @@ def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(stack: St
     assert_nothing_is_leaked(stack)
 
 
-def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(stack: Stack, figure: Figure) -> None:
+def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
+    stack: Stack, figure: Figure
+) -> None:
     load = probing_load(stack)
     with load.running() as report:
         wait_until(lambda: len(report.acknowledged) > 5, 30, "the load is under way")
@@ -123,7 +127,11 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
         try:
             unready = wait_until(lambda: status(stack, "/readyz")[0] == 503, 5, "not ready")
             caught = 'error": "request_timeout'
-            wait_until(lambda: any(caught in what for _, what in report.failures), 30, "who was caught has ended")
+            wait_until(
+                lambda: any(caught in what for _, what in report.failures),
+                30,
+                "who was caught has ended",
+            )
             livez = [status(stack, "/livez") for _ in range(3)]
         finally:
             stack.compose("unpause", "postgres")
@@ -155,7 +163,9 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
     try:
         stack.compose("start", *ours)
         begun = time.monotonic()
-        wait_until(lambda: status(stack, "/livez")[0] == 200, 60, "the API answers without Postgres")
+        wait_until(
+            lambda: status(stack, "/livez")[0] == 200, 60, "the API answers without Postgres"
+        )
         pids = [stack.host_pid(service) for service in ours]
         answers: set[int] = set()
         while time.monotonic() - begun < LATE_SECONDS:
@@ -169,7 +179,9 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
         export = client.post("/v1/exports").json()["id"]
     over = f"select status from procrastinate_jobs where args->>'export_id' = '{export}'"
     worked = wait_until(lambda: stack.sql(over) == "succeeded", 60, "the worker works")
-    figure(f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job done {worked:.1f} s later")
+    figure(
+        f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job done {worked:.1f} s later"
+    )
     assert [stack.host_pid(service) for service in ours] == pids, "nobody had to start again"
 
 
@@ -178,5 +190,13 @@ def health(stack: Stack) -> str:
 
 
 def is_answering(stack: Stack) -> bool:
-    psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp", "--command", "select 1"]
+    psql = [
+        "psql",
+        "-qtAX",
+        "--username=postgres",
+        "--dbname=slipway",
+        "--host=/tmp",
+        "--command",
+        "select 1",
+    ]
     return stack.compose("exec", "--no-TTY", "postgres", *psql, check=False).strip() == "1"

@@ -29,7 +29,9 @@ HEAL_SECONDS = 10
 DROP = "INPUT -p tcp --sport {} -j DROP"
 RESET = "OUTPUT -p tcp --dport {} -j REJECT --reject-with tcp-reset"
 LOSE = "INPUT -p tcp --sport {} -m statistic --mode random --probability 0.1 -j DROP"
-NO_NAMES = "INPUT -p udp -s 127.0.0.11 -j DROP"  # the engine's name server, which then says nothing at all
+NO_NAMES = (
+    "INPUT -p udp -s 127.0.0.11 -j DROP"  # the engine's name server, which then says nothing at all
+)
 
 
 @contextmanager
@@ -41,10 +43,16 @@ def without_names(stack: Stack) -> Iterator[None]:
 
 # What is done, and whether Postgres is cut off by it.
 FAULTS: dict[str, tuple[Callable[[Stack], AbstractContextManager[None]], bool | None]] = {
-    "answers of both dropped": (lambda stack: packet_rules(stack, DROP.format(5432), DROP.format(6379)), True),
+    "answers of both dropped": (
+        lambda stack: packet_rules(stack, DROP.format(5432), DROP.format(6379)),
+        True,
+    ),
     "answers of Redis dropped": (lambda stack: packet_rules(stack, DROP.format(6379)), False),
     "both reset": (lambda stack: packet_rules(stack, RESET.format(5432), RESET.format(6379)), True),
-    "a tenth of the answers lost": (lambda stack: packet_rules(stack, LOSE.format(5432), LOSE.format(6379)), None),
+    "a tenth of the answers lost": (
+        lambda stack: packet_rules(stack, LOSE.format(5432), LOSE.format(6379)),
+        None,
+    ),
     "64 kbit/s": (narrow_network, None),
     "no names": (without_names, True),
 }
@@ -58,7 +66,9 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
         wait_until(lambda: len(report.acknowledged) > 10, 30, "the load is under way")
         with fault(stack):
             sent = report.sent
-            wait_until(lambda: report.sent > sent + 75, 60, "the fault lasts for five seconds of load")
+            wait_until(
+                lambda: report.sent > sent + 75, 60, "the fault lasts for five seconds of load"
+            )
             assert status(stack, "/livez")[0] == 200
         healed = heal(stack, load, HEAL_SECONDS)
     lost, doubled = load.lost_and_doubled()

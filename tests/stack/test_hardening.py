@@ -14,7 +14,11 @@ SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_container_is_confined(stack: Stack, service: str) -> None:
     # A test before may have started it a moment ago: its first check may still be to come.
-    wait_until(lambda: stack.inspect(service)["State"]["Health"]["Status"] == "healthy", 60, f"{service} is healthy")
+    wait_until(
+        lambda: stack.inspect(service)["State"]["Health"]["Status"] == "healthy",
+        60,
+        f"{service} is healthy",
+    )
     facts = stack.inspect(service)
     host = facts["HostConfig"]
     assert host["ReadonlyRootfs"]
@@ -54,7 +58,11 @@ def test_no_process_is_root_or_holds_a_capability(stack: Stack, service: str) ->
 
 def test_only_nginx_publishes_a_port_and_on_loopback(stack: Stack) -> None:
     for service in SERVICES:
-        bound = [b for bs in (stack.inspect(service)["NetworkSettings"]["Ports"] or {}).values() for b in bs or []]
+        bound = [
+            b
+            for bs in (stack.inspect(service)["NetworkSettings"]["Ports"] or {}).values()
+            for b in bs or []
+        ]
         if service == "nginx":
             assert {b["HostIp"] for b in bound} == {"127.0.0.1"}
         else:
@@ -80,12 +88,27 @@ def test_nginx_reaches_neither_postgres_nor_redis_and_they_reach_nothing(stack: 
 
 
 def test_only_the_group_of_nginx_may_open_the_sockets(stack: Stack) -> None:
-    listing = stack.compose("exec", "--no-TTY", "nginx", "stat", "-c", "%n %a %g", "/run/slots", "/run/slots/blue.sock")
-    assert listing.split() == ["/run/slots", "2770", "10001", "/run/slots/blue.sock", "770", "10001"]
+    listing = stack.compose(
+        "exec", "--no-TTY", "nginx", "stat", "-c", "%n %a %g", "/run/slots", "/run/slots/blue.sock"
+    )
+    assert listing.split() == [
+        "/run/slots",
+        "2770",
+        "10001",
+        "/run/slots/blue.sock",
+        "770",
+        "10001",
+    ]
 
 
 def test_no_secret_is_in_an_environment_or_an_image_layer(stack: Stack) -> None:
-    names = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password")
+    names = (
+        "database_password",
+        "redis_password",
+        "redis_admin_password",
+        "token_key",
+        "ops_password",
+    )
     values = [(stack.root / "secrets" / name).read_text(encoding="utf-8").strip() for name in names]
     seen = "".join(json.dumps(stack.inspect(service)) for service in SERVICES)
     seen += stack.run("docker", "history", "--no-trunc", f"{IMAGE}:blue").stdout
@@ -106,36 +129,79 @@ def test_the_image_is_lean_labelled_and_whole(stack: Stack) -> None:
     assert facts["Config"]["Healthcheck"]["Test"]
 
     def inside(script: str) -> str:
-        argv = ["docker", "run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "sh", f"{IMAGE}:blue"]
+        argv = [
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--user",
+            "0",
+            "--entrypoint",
+            "sh",
+            f"{IMAGE}:blue",
+        ]
         return stack.run(*argv, "-c", script).stdout.strip()
 
     assert inside("find / -xdev -type f -perm /6000") == "", "a setuid file"
-    present = "for name in gcc cc make uv /opt/venv/bin/pip; do if command -v $name; then :; fi; done"
+    present = (
+        "for name in gcc cc make uv /opt/venv/bin/pip; do if command -v $name; then :; fi; done"
+    )
     assert inside(present) == "", "a compiler or an installer"
     assert (
-        inside("find /var/lib/apt/lists /var/cache/apt /root/.cache -type f 2>/dev/null | grep -v lock | head -3") == ""
+        inside(
+            "find /var/lib/apt/lists /var/cache/apt /root/.cache -type f 2>/dev/null | grep -v lock | head -3"
+        )
+        == ""
     )
     sources, compiled = inside(
         "find /app /opt/venv -name '*.py' -not -path '*/versions/*' | wc -l; find /app /opt/venv -name '*.pyc' | wc -l"
     ).split()
-    assert int(compiled) >= int(sources) * 0.95, "byte code is missing, so that every start compiles it"
+    assert int(compiled) >= int(sources) * 0.95, (
+        "byte code is missing, so that every start compiles it"
+    )
     bill = json.loads(inside("cat /app/sbom.cdx.json"))
-    assert {"fastapi", "gunicorn", "psycopg"} <= {component["name"] for component in bill["components"]}
+    assert {"fastapi", "gunicorn", "psycopg"} <= {
+        component["name"] for component in bill["components"]
+    }
     assert set(inside("ls -A /app").split()) == {"api", "sbom.cdx.json", "worker"}
 
 
-def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(stack: Stack) -> None:
+def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(
+    stack: Stack,
+) -> None:
     """The official image comes without; here it is made so."""
-    base = (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
+    base = (
+        (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
+    )
     folder = "$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')"
     recipe = f"FROM {base}\nUSER root\nRUN find {folder} -name __pycache__ -exec rm -rf {{}} +\n"
     file = stack.root / "without-byte-code"
     file.write_text(recipe, encoding="utf-8")
     bare, built = f"{IMAGE}:bare", f"{IMAGE}:compiled"
-    stack.run("docker", "build", "--quiet", "--tag", bare, "--file", str(file), str(stack.root / "scripts/base-images"))
-    build = ["docker", "build", "--quiet", "--build-arg", f"PYTHON_IMAGE={bare}", "--target", "runtime"]
+    stack.run(
+        "docker",
+        "build",
+        "--quiet",
+        "--tag",
+        bare,
+        "--file",
+        str(file),
+        str(stack.root / "scripts/base-images"),
+    )
+    build = [
+        "docker",
+        "build",
+        "--quiet",
+        "--build-arg",
+        f"PYTHON_IMAGE={bare}",
+        "--target",
+        "runtime",
+    ]
     stack.run(*build, "--tag", built, ".")
-    modules = "import asyncio, argparse, email, http.client, importlib.util, json, logging, os, ssl, sys"
+    modules = (
+        "import asyncio, argparse, email, http.client, importlib.util, json, logging, os, ssl, sys"
+    )
     missing = (
         f"{modules}; files = [m.__file__ or '' for m in sys.modules.values() if hasattr(m, '__file__')]; "
         "cached = [importlib.util.cache_from_source(file) for file in files if file.endswith('.py')]; "
@@ -143,7 +209,16 @@ def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(s
     )
 
     def count(image: str) -> int:
-        argv = ["docker", "run", "--rm", "--network", "none", "--env", "PYTHONDONTWRITEBYTECODE=1", image]
+        argv = [
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--env",
+            "PYTHONDONTWRITEBYTECODE=1",
+            image,
+        ]
         return int(stack.run(*argv, "python3", "-c", missing).stdout)
 
     assert count(bare) > 50, "the test's own base image has byte code"
@@ -152,7 +227,9 @@ def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(s
 
 def test_a_second_build_reuses_every_layer(stack: Stack) -> None:
     """Only what differs between two builds, the labels, is made anew."""
-    base = (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
+    base = (
+        (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
+    )
     argv = [
         "docker",
         "build",
@@ -165,7 +242,11 @@ def test_a_second_build_reuses_every_layer(stack: Stack) -> None:
         ".",
     ]
     done = stack.run(*argv, "--tag", f"{IMAGE}:again")
-    steps = [line for line in done.stderr.splitlines() if "[production" in line or "[dependencies" in line]
+    steps = [
+        line
+        for line in done.stderr.splitlines()
+        if "[production" in line or "[dependencies" in line
+    ]
     assert steps
     numbers = {line.split()[0] for line in steps}
     cached = {line.split()[0] for line in done.stderr.splitlines() if line.endswith(" CACHED")}
@@ -179,20 +260,37 @@ LINES = 900_000  # in the engine's own form above twice the cap
 def test_a_flood_of_log_lines_stays_under_its_cap(stack: Stack) -> None:
     """The engine turns the files while they are written, so that none waits for a task of the host."""
     flood = f"yes 'a line that somebody logs again and again' | head -n {LINES}"
-    argv = ["docker", "compose", "run", "--detach", "--no-deps", "--no-TTY", "--entrypoint", "sh", "migrate"]
+    argv = [
+        "docker",
+        "compose",
+        "run",
+        "--detach",
+        "--no-deps",
+        "--no-TTY",
+        "--entrypoint",
+        "sh",
+        "migrate",
+    ]
     container = stack.run(*argv, "-c", flood, MIGRATE_TAG="blue").stdout.strip()
     try:
-        log = Path(stack.run("docker", "inspect", "--format", "{{.LogPath}}", container).stdout.strip())
+        log = Path(
+            stack.run("docker", "inspect", "--format", "{{.LogPath}}", container).stdout.strip()
+        )
         sizes = [0]
 
         def has_ended() -> bool:
             sizes.append(sum(file.stat().st_size for file in log.parent.glob(f"{log.name}*")))
-            return stack.run("docker", "inspect", "--format", "{{.State.Running}}", container).stdout == "false\n"
+            return (
+                stack.run("docker", "inspect", "--format", "{{.State.Running}}", container).stdout
+                == "false\n"
+            )
 
         wait_until(has_ended, 60, "all lines are written")
         assert stack.run("docker", "wait", container).stdout == "0\n"
         assert stack.is_serving()
-        assert max(sizes) <= LOG_CAP_BYTES * 1.01  # a file is turned after the line that reaches its size
+        assert (
+            max(sizes) <= LOG_CAP_BYTES * 1.01
+        )  # a file is turned after the line that reaches its size
         assert max(sizes) > LOG_CAP_BYTES / 3, "less than one file was written, which shows nothing"
     finally:
         stack.run("docker", "rm", "--force", "--volumes", container)

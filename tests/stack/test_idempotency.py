@@ -23,7 +23,9 @@ PRUNE = "insert into procrastinate_jobs (queue_name, task_name, args) values ('{
 @pytest.fixture
 def client(stack: Stack) -> Iterator[httpx2.Client]:
     limits = httpx2.Limits(max_connections=20)
-    with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}, timeout=30, limits=limits) as client:
+    with stack.client(
+        headers={"Authorization": f"Bearer {stack.token()}"}, timeout=30, limits=limits
+    ) as client:
         yield client
 
 
@@ -56,7 +58,9 @@ def test_the_same_key_twenty_times_at_once_makes_one_item(
     assert len({answer.headers["x-request-id"] for answer in answers}) == 20
     assert rows(stack, name) == 1
     slowest_ms = max(answer.elapsed.total_seconds() for answer in answers) * 1000
-    figure(f"one key, 20 requests at once: 1 row, 19 replayed, the slowest after {slowest_ms:.0f} ms")
+    figure(
+        f"one key, 20 requests at once: 1 row, 19 replayed, the slowest after {slowest_ms:.0f} ms"
+    )
 
 
 def test_a_key_stands_for_one_body_one_user_and_one_route(
@@ -70,11 +74,15 @@ def test_a_key_stands_for_one_body_one_user_and_one_route(
     user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
     client.post("/v1/users", json=user)
     token = client.post("/v1/users/login", json=user).json()["access_token"]
-    theirs = client.post("/v1/items", json={"name": "first"}, headers={**key, "Authorization": f"Bearer {token}"})
+    theirs = client.post(
+        "/v1/items", json={"name": "first"}, headers={**key, "Authorization": f"Bearer {token}"}
+    )
     assert theirs.status_code == 201
     assert theirs.json()["id"] != first.json()["id"]
     for given in (b"", b"two words", b"x" * 256, b"\xe4"):
-        refused = client.post("/v1/items", json={"name": "a"}, headers=[(b"Idempotency-Key", given)])
+        refused = client.post(
+            "/v1/items", json={"name": "a"}, headers=[(b"Idempotency-Key", given)]
+        )
         assert (refused.status_code, refused.json()["error"]) == (422, "validation_failed")
 
 
@@ -84,11 +92,15 @@ def test_an_export_that_is_asked_for_twice_has_one_row_and_one_job(
     first, second = (client.post("/v1/exports", headers=key) for _ in range(2))
     assert (first.status_code, second.status_code, second.content) == (202, 202, first.content)
     assert second.headers["idempotency-replayed"] == "true"
-    job = f"select count(*) from procrastinate_jobs where args->>'export_id' = '{first.json()['id']}'"
+    job = (
+        f"select count(*) from procrastinate_jobs where args->>'export_id' = '{first.json()['id']}'"
+    )
     assert stack.sql(job) == "1"
 
 
-def test_a_change_that_failed_leaves_its_key_free(stack: Stack, client: httpx2.Client, key: dict[str, str]) -> None:
+def test_a_change_that_failed_leaves_its_key_free(
+    stack: Stack, client: httpx2.Client, key: dict[str, str]
+) -> None:
     name = f"twice {key['Idempotency-Key']}"
     stack.sql(f"alter table items add constraint refuse check (name <> '{name}') not valid")
     try:
@@ -103,15 +115,21 @@ def test_a_key_that_is_at_work_for_long_is_409_and_says_when_to_come_again(
     stack: Stack, client: httpx2.Client, key: dict[str, str]
 ) -> None:
     made = client.post("/v1/items", json={"name": "held"}, headers=key)
-    with stack.holding(f"select from idempotency_keys where key = '{key['Idempotency-Key']}' for update"):
+    with stack.holding(
+        f"select from idempotency_keys where key = '{key['Idempotency-Key']}' for update"
+    ):
         answer = client.post("/v1/items", json={"name": "held"}, headers=key)
     assert (answer.status_code, answer.json()["error"]) == (409, "idempotency_key_in_use")
     assert answer.headers["retry-after"] == "1"
-    assert LOCK_SECONDS * 0.9 < answer.elapsed.total_seconds() < STATEMENT_SECONDS, "it waits for the lock timeout"
+    assert LOCK_SECONDS * 0.9 < answer.elapsed.total_seconds() < STATEMENT_SECONDS, (
+        "it waits for the lock timeout"
+    )
     assert client.post("/v1/items", json={"name": "held"}, headers=key).content == made.content
 
 
-def test_a_key_is_over_after_a_day_and_then_deleted(stack: Stack, client: httpx2.Client, key: dict[str, str]) -> None:
+def test_a_key_is_over_after_a_day_and_then_deleted(
+    stack: Stack, client: httpx2.Client, key: dict[str, str]
+) -> None:
     fresh = {"Idempotency-Key": uuid.uuid4().hex}
     first = client.post("/v1/items", json={"name": "old"}, headers=key)
     client.post("/v1/items", json={"name": "fresh"}, headers=fresh)
@@ -124,13 +142,19 @@ def test_a_key_is_over_after_a_day_and_then_deleted(stack: Stack, client: httpx2
     assert client.post("/v1/items", json={"name": "new"}, headers=key).content == second.content
     stack.sql(age)
     stack.sql(PRUNE.format("idempotency_keys.prune"))
-    wait_until(lambda: stack.sql(f"select count(*) from idempotency_keys {this}") == "0", 60, "the old key is deleted")
+    wait_until(
+        lambda: stack.sql(f"select count(*) from idempotency_keys {this}") == "0",
+        60,
+        "the old key is deleted",
+    )
     left = f"select count(*) from idempotency_keys where key = '{fresh['Idempotency-Key']}'"
     assert stack.sql(left) == "1"
 
 
 @pytest.mark.drill
-def test_clients_that_repeat_after_a_killed_api_get_the_same_item(stack: Stack, figure: Figure) -> None:
+def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
+    stack: Stack, figure: Figure
+) -> None:
     """Every client knows one thing: it sends the same request under the same key until it is answered."""
     run = uuid.uuid4().hex[:8]
     token = stack.token()
@@ -176,7 +200,9 @@ def ask_until_answered(client: httpx2.Client, name: str, repeated: list[str]) ->
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            answer = client.post("/v1/items", json={"name": name}, headers={"Idempotency-Key": name})
+            answer = client.post(
+                "/v1/items", json={"name": name}, headers={"Idempotency-Key": name}
+            )
         except httpx2.HTTPError:
             repeated.append(name)
             continue

@@ -30,10 +30,18 @@ def make_item(client: httpx2.Client, name: str = "anchor") -> tuple[str, str]:
 def test_a_read_with_the_known_etag_has_no_body(client: httpx2.Client) -> None:
     path, tag = make_item(client)
     read = client.get(path)
-    assert (read.status_code, read.headers["etag"], read.headers["cache-control"]) == (200, tag, "private, no-cache")
+    assert (read.status_code, read.headers["etag"], read.headers["cache-control"]) == (
+        200,
+        tag,
+        "private, no-cache",
+    )
     for condition in (tag, f"W/{tag}", f'"other", {tag}', "*"):
         unchanged = client.get(path, headers={"If-None-Match": condition})
-        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", tag)
+        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (
+            304,
+            b"",
+            tag,
+        )
     replaced = client.put(path, json={"name": "rope"})
     assert replaced.headers["etag"] != tag
     changed = client.get(path, headers={"If-None-Match": tag})
@@ -45,21 +53,32 @@ def test_a_change_is_made_only_in_a_state_that_if_match_names(client: httpx2.Cli
     path, tag = make_item(client)
     for refused in ('"other"', f"W/{tag}"):
         answer = client.put(path, json={"name": "lost"}, headers={"If-Match": refused})
-        assert (answer.status_code, answer.json()["error"], answer.headers["etag"]) == (412, "item_changed", tag)
+        assert (answer.status_code, answer.json()["error"], answer.headers["etag"]) == (
+            412,
+            "item_changed",
+            tag,
+        )
         assert client.delete(path, headers={"If-Match": refused}).status_code == 412
     assert client.get(path).json()["name"] == "anchor"
     second = client.put(path, json={"name": "rope"}, headers={"If-Match": f'"other", {tag}'})
     assert second.status_code == 200
     lines = [("If-Match", '"other"'), ("If-Match", second.headers["etag"])]
     twice = client.put(path, json={"name": "lost"}, headers=lines)
-    assert (twice.status_code, twice.json()["error"]) == (400, "bad_request"), "the API reads one line"
+    assert (twice.status_code, twice.json()["error"]) == (400, "bad_request"), (
+        "the API reads one line"
+    )
     third = client.put(path, json={"name": "chain"}, headers={"If-Match": second.headers["etag"]})
     assert third.status_code == 200
-    assert client.put(path, json={"name": "lost"}, headers={"If-Match": "no tag"}).status_code == 422
+    assert (
+        client.put(path, json={"name": "lost"}, headers={"If-Match": "no tag"}).status_code == 422
+    )
     for condition in ({}, {"If-Match": "*"}):
         assert client.put(path, json={"name": "sail"}, headers=condition).status_code == 200
     assert client.delete(path, headers={"If-Match": third.headers["etag"]}).status_code == 412
-    assert client.delete(path, headers={"If-Match": client.get(path).headers["etag"]}).status_code == 204
+    assert (
+        client.delete(path, headers={"If-Match": client.get(path).headers["etag"]}).status_code
+        == 204
+    )
     assert client.put(path, json={"name": "late"}, headers={"If-Match": "*"}).status_code == 404
 
 
@@ -71,7 +90,9 @@ def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: F
         for attempt in range(1000):
             read = client.get(path)
             name = str(int(read.json()["name"]) + 1)
-            answer = client.put(path, json={"name": name}, headers={"If-Match": read.headers["etag"]})
+            answer = client.put(
+                path, json={"name": name}, headers={"If-Match": read.headers["etag"]}
+            )
             if answer.status_code == 200:
                 return attempt
             assert answer.status_code == 412, answer.text
@@ -84,11 +105,15 @@ def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: F
     figure(f"60 changes by 20 clients to one item: {refused} refused with 412 and repeated, 0 lost")
 
 
-def test_what_the_release_before_writes_changes_the_etag(stack: Stack, client: httpx2.Client) -> None:
+def test_what_the_release_before_writes_changes_the_etag(
+    stack: Stack, client: httpx2.Client
+) -> None:
     """It knows no ETags; its statement is this one."""
     path, tag = make_item(client)
     item = path.rpartition("/")[2]
-    stack.sql(f"update items set name = 'by the other slot', updated_at = now() where id = '{item}'")
+    stack.sql(
+        f"update items set name = 'by the other slot', updated_at = now() where id = '{item}'"
+    )
     assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
     assert client.put(path, json={"name": "lost"}, headers={"If-Match": tag}).status_code == 412
 
@@ -98,7 +123,10 @@ def test_a_clock_that_went_back_makes_no_etag_twice(stack: Stack, client: httpx2
     item = path.rpartition("/")[2]
     stack.sql(f"update items set updated_at = now() + interval '1 hour' where id = '{item}'")
     seen = [datetime.fromisoformat(client.get(path).json()["updated_at"])]
-    seen += [datetime.fromisoformat(client.put(path, json={"name": "x"}).json()["updated_at"]) for _ in range(3)]
+    seen += [
+        datetime.fromisoformat(client.put(path, json={"name": "x"}).json()["updated_at"])
+        for _ in range(3)
+    ]
     assert [later - earlier for earlier, later in pairwise(seen)] == [timedelta(microseconds=1)] * 3
 
 
@@ -108,16 +136,22 @@ def test_pages_hold_still_while_items_come_and_go(client: httpx2.Client) -> None
     cursor, turn = None, 0
     gone = {made[3], made[9]}
     while len(seen) < 12 and (cursor or not seen):
-        page = client.get("/v1/items", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        page = client.get(
+            "/v1/items", params={"limit": 3} | ({"cursor": cursor} if cursor else {})
+        ).json()
         seen += [item["id"] for item in page["items"]]
         cursor, turn = page["next_cursor"], turn + 1
         make_item(client, f"between {turn}")
         if turn == 1:
-            assert client.delete(f"/v1/items/{made[9]}").status_code == 204, "the last of the first page: its cursor"
+            assert client.delete(f"/v1/items/{made[9]}").status_code == 204, (
+                "the last of the first page: its cursor"
+            )
             assert client.delete(f"/v1/items/{made[3]}").status_code == 204
     assert len(seen) == len(set(seen)), "an item came twice"
     stayed = [item for item in reversed(made) if item not in gone]
-    assert [item for item in seen if item in stayed] == stayed, "an item that was there all the time is missing"
+    assert [item for item in seen if item in stayed] == stayed, (
+        "an item that was there all the time is missing"
+    )
 
 
 READS = """
@@ -146,7 +180,9 @@ asyncio.run(main())
 """
 
 
-def test_a_read_that_was_cancelled_or_cut_off_leaves_nothing_to_the_next_on_its_connection(stack: Stack) -> None:
+def test_a_read_that_was_cancelled_or_cut_off_leaves_nothing_to_the_next_on_its_connection(
+    stack: Stack,
+) -> None:
     said = stack.compose("exec", "--no-TTY", "api-blue", "python", "-c", READS).splitlines()
     assert said[:3] == ["TimeoutError own", "AdminShutdown own", "SyntaxError own"]
     assert said[3] == "True", "after a transaction each read stands for itself again"

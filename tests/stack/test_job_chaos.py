@@ -51,7 +51,9 @@ def enqueue(exports: Exports, count: int) -> None:
 
 def asked_for(exports: Exports) -> int:
     """Return how many exports were committed."""
-    return int(exports.stack.sql(f"select count(*) from exports where owner_id = '{exports.owner}'"))
+    return int(
+        exports.stack.sql(f"select count(*) from exports where owner_id = '{exports.owner}'")
+    )
 
 
 class Killer:
@@ -65,16 +67,24 @@ class Killer:
 
     def kill(self) -> None:
         def ready() -> list[str]:
-            return [name for name, at in self.killed_at.items() if time.monotonic() - at > LEAST_LIFE_SECONDS]
+            return [
+                name
+                for name, at in self.killed_at.items()
+                if time.monotonic() - at > LEAST_LIFE_SECONDS
+            ]
 
         wait_until(ready, LEAST_LIFE_SECONDS + 30, "a service that may be killed")
         service = self.random.choice(ready())
         wait_until(lambda: self.stack.host_pid(service), 60, f"{service} runs")
         pid = self.stack.host_pid(service)
-        with suppress(ProcessLookupError):  # it has just ended by itself, as a worker does without Postgres
+        with suppress(
+            ProcessLookupError
+        ):  # it has just ended by itself, as a worker does without Postgres
             os.kill(pid, signal.SIGKILL)
         self.count += 1
-        wait_until(lambda: self.stack.host_pid(service) not in {0, pid}, 60, f"{service} runs again")
+        wait_until(
+            lambda: self.stack.host_pid(service) not in {0, pid}, 60, f"{service} runs again"
+        )
         self.killed_at[service] = time.monotonic()
 
 
@@ -141,17 +151,23 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure
             poison.start(stack)
             with healthy.streaming(rate=2):
                 done = f"select status = 'failed' from procrastinate_jobs where args->>'export_id' = '{kills}'"
-                seconds = wait_until(lambda: stack.sql(done) == "t", 240, "the job is set aside", every=1)
+                seconds = wait_until(
+                    lambda: stack.sql(done) == "t", 240, "the job is set aside", every=1
+                )
         healthy.wait_until_done(120)
         assert healthy.lost_and_doubled() == ([], [])
         ends = stack.inspect("worker-green")["RestartCount"]
-    figure(f"a job that kills its worker was set aside after {seconds:.0f} s and {ends} restarts; others: 0 lost")
+    figure(
+        f"a job that kills its worker was set aside after {seconds:.0f} s and {ends} restarts; others: 0 lost"
+    )
     assert ends == 5
 
 
 def memory_mb(stack: Stack, service: str) -> float:
     """Return what a container takes, as the engine counts it, in MB."""
-    text = stack.run("docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", stack.container(service)).stdout
+    text = stack.run(
+        "docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", stack.container(service)
+    ).stdout
     number, unit = re.match(r"([\d.]+)(\w)iB", text).groups()  # type: ignore[union-attr]
     return float(number) * {"K": 1 / 1024, "M": 1, "G": 1024}[unit]
 
@@ -164,7 +180,11 @@ def execution_p95_ms(exports: Exports) -> float:
         f" join procrastinate_jobs j on j.id = e.job_id where j.args->>'export_id' in {of(exports)}"
         " and j.status = 'succeeded' group by j.id order by j.id desc limit 1000"
     )
-    return float(exports.stack.sql(f"select percentile_cont(0.95) within group (order by ms) from ({took}) t"))
+    return float(
+        exports.stack.sql(
+            f"select percentile_cont(0.95) within group (order by ms) from ({took}) t"
+        )
+    )
 
 
 def p95(values: list[float]) -> float:
@@ -173,7 +193,9 @@ def p95(values: list[float]) -> float:
 
 def flood(exports: Exports, count: int) -> None:
     """Queue many exports at once, and a job that always fails before every thousandth."""
-    of_owner = f"select gen_random_uuid(), '{exports.owner}', 'pending' from generate_series(1, {count})"
+    of_owner = (
+        f"select gen_random_uuid(), '{exports.owner}', 'pending' from generate_series(1, {count})"
+    )
     poisoned = "case when row_number() over () % 1000 = 1 then 'poison' else id::text end"
     exports.stack.sql(
         f"with made as (insert into exports (id, owner_id, status) {of_owner} returning id)"
@@ -208,7 +230,12 @@ def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: F
         assert after < 2 * before
         assert all(late < early * 1.25 + 8 for early, late in zip(memory, grown, strict=True))
         tried = "select max(attempts) from procrastinate_jobs where args->>'export_id' = 'poison'"
-        wait_until(lambda: stack.sql(tried) == "5", 120, "the first of the jobs that always fail is set aside", every=1)
+        wait_until(
+            lambda: stack.sql(tried) == "5",
+            120,
+            "the first of the jobs that always fail is set aside",
+            every=1,
+        )
     finally:
         stack.sql("delete from procrastinate_jobs where status in ('todo', 'failed')")
         stack.sql(f"delete from exports where owner_id = '{many.owner}' and status = 'pending'")

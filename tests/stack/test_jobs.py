@@ -32,7 +32,9 @@ def ask(exports: Exports, count: int) -> list[str]:
 
 def job(stack: Stack, export: str) -> dict[str, str]:
     """Return the job of an export: id, status, attempts."""
-    found = stack.sql(f"select id, status, attempts from procrastinate_jobs where args->>'export_id' = '{export}'")
+    found = stack.sql(
+        f"select id, status, attempts from procrastinate_jobs where args->>'export_id' = '{export}'"
+    )
     return dict(zip(("id", "status", "attempts"), found.split("|"), strict=True))
 
 
@@ -46,7 +48,9 @@ def actions(stack: Stack, service: str) -> list[dict[str, object]]:
     found = []
     for line in stack.compose("logs", "--no-color", "--no-log-prefix", service).splitlines():
         with suppress(ValueError):
-            found.append(json.loads(line[line.find("{") :]))  # Compose moves the cursor before some lines
+            found.append(
+                json.loads(line[line.find("{") :])
+            )  # Compose moves the cursor before some lines
     return found
 
 
@@ -55,14 +59,24 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
     with ledger_kept(stack):
         harmful, healthy = Exports(stack), Exports(stack)
         raises, takes_long, grows = ask(harmful, 3)
-        for export, kind, left in ((raises, "raises", 1), (takes_long, "takes long", 1), (grows, "grows", 5)):
+        for export, kind, left in (
+            (raises, "raises", 1),
+            (takes_long, "takes long", 1),
+            (grows, "grows", 5),
+        ):
             poison.poison(stack, export, kind, attempts_left=left)
         ask(healthy, 30)
         poison.start(stack, "WORKER_MEMORY=256m")
-        wait_until(lambda: is_over(stack, raises, takes_long, grows), 120, "the harmful jobs have ended")
+        wait_until(
+            lambda: is_over(stack, raises, takes_long, grows), 120, "the harmful jobs have ended"
+        )
         healthy.wait_until_done(120)
         assert healthy.lost_and_doubled() == ([], [])
-    assert [job(stack, export)["status"] for export in (raises, takes_long, grows)] == ["failed", "failed", "succeeded"]
+    assert [job(stack, export)["status"] for export in (raises, takes_long, grows)] == [
+        "failed",
+        "failed",
+        "succeeded",
+    ]
     failed = f"select count(*) from exports where status = 'failed' and id in ('{raises}', '{takes_long}')"
     assert stack.sql(failed) == "2", "their user is told"
 
@@ -73,7 +87,11 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
     seen = actions(stack, "worker-green")
     # Of the others one may have been too slow for its two seconds, on a busy machine; it was tried again.
     took_long = job(stack, takes_long)["id"]
-    (late,) = [line for line in seen if line["action"] == "job_timed_out" and str(line["job_id"]) == took_long]
+    (late,) = [
+        line
+        for line in seen
+        if line["action"] == "job_timed_out" and str(line["job_id"]) == took_long
+    ]
     assert (late["task"], late["limit_s"], late["attempts"]) == ("exports.write", 2, 5)
     assert late["request_id"]
     assert [line for line in seen if line["action"] == "worker_over_memory"]
@@ -81,7 +99,9 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
 
 
 @pytest.mark.usefixtures("_poisonable")
-def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(stack: Stack, figure: Figure) -> None:
+def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
+    stack: Stack, figure: Figure
+) -> None:
     with ledger_kept(stack):
         harmful, healthy = Exports(stack), Exports(stack)
         (blocks,) = ask(harmful, 1)
@@ -90,7 +110,9 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(stack
         for export in beside:
             poison.poison(stack, export, "slow")  # in hand while the loop is blocked
         poison.start(stack)
-        seconds = wait_until(lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 90, "the worker ends itself")
+        seconds = wait_until(
+            lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 90, "the worker ends itself"
+        )
         ask(healthy, 20)
         wait_until(lambda: is_over(stack, blocks), 120, "the job is set aside")
         healthy.wait_until_done(180)
@@ -99,8 +121,12 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(stack
     logs = stack.compose("logs", "--no-color", "worker-green")
     assert "Timeout (0:00:15)!" in logs
     assert re.search(r'exports.py", line \d+ in write_export', logs), "the place where it stood"
-    assert [line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"]
-    figure(f"a worker whose loop was blocked ended itself after {seconds:.0f} s, the job was set aside, others done")
+    assert [
+        line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"
+    ]
+    figure(
+        f"a worker whose loop was blocked ended itself after {seconds:.0f} s, the job was set aside, others done"
+    )
 
 
 def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stack) -> None:
@@ -111,7 +137,9 @@ def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stac
         foreign = stack.sql(f"{unknown} returning id")
         exports = Exports(stack)
         (known,) = ask(exports, 1)
-        stack.sql(f"update procrastinate_jobs set lock = 'suspect' where args->>'export_id' = '{known}'")
+        stack.sql(
+            f"update procrastinate_jobs set lock = 'suspect' where args->>'export_id' = '{known}'"
+        )
     finally:
         stack.compose("up", "--detach", "--no-deps", "--wait", "worker-blue")
     try:
@@ -123,32 +151,51 @@ def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stac
 
 
 @pytest.mark.usefixtures("_poisonable")
-def test_what_comes_by_the_clock_comes_once_from_several_workers(stack: Stack, figure: Figure) -> None:
+def test_what_comes_by_the_clock_comes_once_from_several_workers(
+    stack: Stack, figure: Figure
+) -> None:
     """Two processes in one slot, and one of the other slot's name; one of the two is killed on the way."""
     before = stack.sql("select coalesce(max(id), 0) from procrastinate_jobs")
     poison.start(stack, "WORKER_PROCESSES=2")
     first = stack.host_pid("worker-green")
     other = stack.run(
-        *("docker", "compose", "run", "--detach", "--no-deps", "--env", "SLIPWAY_SLOT=blue", "worker-green")
+        *(
+            "docker",
+            "compose",
+            "run",
+            "--detach",
+            "--no-deps",
+            "--env",
+            "SLIPWAY_SLOT=blue",
+            "worker-green",
+        )
     ).stdout.strip()
-    ticks = f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
+    ticks = (
+        f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
+    )
     try:
         wait_until(lambda: int(stack.sql(ticks)) >= 3, 90, "several ticks")
-        children = set(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split())
+        children = set(
+            Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
+        )
         assert len(children) == 2
         os.kill(int(min(children)), signal.SIGKILL)
         now = int(stack.sql(ticks))
         wait_until(lambda: int(stack.sql(ticks)) >= now + 2, 90, "the ticks go on")
 
         def is_replaced() -> bool:
-            left = set(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split())
+            left = set(
+                Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
+            )
             return len(left) == 2 and left != children
 
         wait_until(is_replaced, 90, "another process takes its place")
     finally:
         stack.run("docker", "rm", "--force", other)
     assert stack.metrics_of("worker-green", 9101), "each process tells of its own jobs"
-    by_tick = f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
+    by_tick = (
+        f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
+    )
     twice = stack.sql(f"{by_tick.replace('count(*)', 'args')} group by args having count(*) > 1")
     assert twice == ""
     assert stack.inspect("worker-green")["RestartCount"] == 0
@@ -162,18 +209,27 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     exports.wait_until_done(120)
     ids = {export: job(stack, export)["id"] for export in (one, two, three)}
     for export in (one, two):
-        stack.sql(f"update procrastinate_jobs set status = 'failed', attempts = 5 where id = {ids[export]}")
+        stack.sql(
+            f"update procrastinate_jobs set status = 'failed', attempts = 5 where id = {ids[export]}"
+        )
     listed = stack.run("./scripts/jobs.sh", "list")
     assert f"{ids[one]}  exports.write  5 attempts" in listed.stdout
     assert three not in listed.stdout
     assert listed.stderr.splitlines()[-1].startswith("live: release ")
-    refused = stack.run("./scripts/jobs.sh", "retry", ids[one], ids[three], "999999999", check=False)
+    refused = stack.run(
+        "./scripts/jobs.sh", "retry", ids[one], ids[three], "999999999", check=False
+    )
     assert refused.returncode == 1
     assert f"error: job {ids[three]} is succeeded, job 999999999 is not there" in refused.stderr
     assert "RUNBOOK: docs/runbook.md#failed-jobs" in refused.stderr
     assert job(stack, one)["status"] == "failed", "nothing was changed"
     assert stack.run("./scripts/jobs.sh", "retry", check=False).returncode == 2
-    assert stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "no.such", check=False).returncode == 1
+    assert (
+        stack.run(
+            "./scripts/jobs.sh", "discard", "--all", "--task", "no.such", check=False
+        ).returncode
+        == 1
+    )
     done = stack.run("./scripts/jobs.sh", "retry", ids[one])
     assert f"1 given back to the worker: {ids[one]}" in done.stdout
     wait_until(lambda: job(stack, one)["status"] == "succeeded", 60, "the worker has done it")
@@ -187,7 +243,9 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
         return stack.metrics_of("worker-blue", 9100)
 
     count = 'slipway_job_duration_seconds_count{outcome="succeeded",task="exports.write"}'
-    waiting, failed = (f'slipway_queue_jobs{{queue="no.such",state="{state}"}}' for state in ("waiting", "failed"))
+    waiting, failed = (
+        f'slipway_queue_jobs{{queue="no.such",state="{state}"}}' for state in ("waiting", "failed")
+    )
     oldest = 'slipway_queue_oldest_seconds{queue="no.such"}'
     exports = Exports(stack)
     before = told()
@@ -195,7 +253,9 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
     exports.wait_until_done(120)
     # Of a queue that nobody takes: one waits, and one has failed.
     one_of_each = "('no.such', 'waits', 'todo'), ('no.such', 'fails', 'failed')"
-    stack.sql(f"insert into procrastinate_jobs (queue_name, task_name, status) values {one_of_each}")
+    stack.sql(
+        f"insert into procrastinate_jobs (queue_name, task_name, status) values {one_of_each}"
+    )
     try:
         wait_until(lambda: told().get(oldest, 0) > 0, 60, "the queue is shown")
         shown = told()
@@ -238,14 +298,21 @@ def test_exports_that_are_over_are_deleted_however_many_there_are(stack: Stack) 
     over = "generate_series(1, 45) returning id"
     past = "now() - interval '2 hours'"
     made = f"{columns} select gen_random_uuid(), {owner}, 'finished', {past}, now() - interval '1 minute' from {over}"
-    stack.sql(f"with made as ({made}) insert into export_chunks (export_id, seq, content) select id, 0, 'a' from made")
+    stack.sql(
+        f"with made as ({made}) insert into export_chunks (export_id, seq, content) select id, 0, 'a' from made"
+    )
     fresh, stuck = (
-        stack.sql(f"{columns} values (gen_random_uuid(), {owner}, '{status}', {past}, {ends}) returning id")
+        stack.sql(
+            f"{columns} values (gen_random_uuid(), {owner}, '{status}', {past}, {ends}) returning id"
+        )
         for status, ends in (("finished", "now() + interval '1 hour'"), ("pending", "null"))
     )
     stack.sql(f"insert into export_chunks (export_id, seq, content) values ('{fresh}', 0, 'a')")
     stack.compose("exec", "--no-TTY", "worker-blue", "python", "-c", EXPIRE)
-    assert stack.sql("select count(*) from exports where status = 'finished' and expires_at < now()") == "0"
+    assert (
+        stack.sql("select count(*) from exports where status = 'finished' and expires_at < now()")
+        == "0"
+    )
     assert int(stack.sql("select count(*) from exports where status = 'expired'")) >= 45
     left = "select count(*) from export_chunks c join exports e on e.id = c.export_id where e.status = 'expired'"
     assert stack.sql(left) == "0"

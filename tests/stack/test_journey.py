@@ -37,18 +37,26 @@ def test_a_new_user_reaches_a_csv_file_of_their_items(stack: Stack) -> None:
         asked = client.post("/v1/exports")
         assert asked.status_code == 202
         export = f"/v1/exports/{asked.json()['id']}"
-        wait_until(lambda: client.get(export).json()["status"] == "finished", 120, "the worker finishes the export")
+        wait_until(
+            lambda: client.get(export).json()["status"] == "finished",
+            120,
+            "the worker finishes the export",
+        )
         rows = list(csv.DictReader(io.StringIO(client.get(f"{export}/csv").text)))
     assert len(rows) == 1
     assert rows[0]["name"] == "'=anchor", "a spreadsheet would run the formula"
     assert (
-        stack.sql(f"select count(*) from items i join users u on u.id = i.owner_id where email = '{user['email']}'")
+        stack.sql(
+            f"select count(*) from items i join users u on u.id = i.owner_id where email = '{user['email']}'"
+        )
         == "1"
     )
 
 
 @pytest.mark.parametrize("memory_kibibytes", [19_456, 65_536], ids=["own profile", "older hash"])
-def test_twenty_logins_at_once_fit_the_memory(stack: Stack, memory_kibibytes: int, figure: Figure) -> None:
+def test_twenty_logins_at_once_fit_the_memory(
+    stack: Stack, memory_kibibytes: int, figure: Figure
+) -> None:
     user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
     before = api_processes(stack), stack.inspect("api-blue")["RestartCount"]
     with stack.client(timeout=30) as client, ThreadPoolExecutor(20) as threads:
@@ -57,7 +65,9 @@ def test_twenty_logins_at_once_fit_the_memory(stack: Stack, memory_kibibytes: in
         stack.sql(f"update users set password_hash = '{stored}' where email = '{user['email']}'")
         given = list(threads.map(lambda _: client.post("/v1/users/login", json=user), range(20)))
     slowest_ms = max(answer.elapsed.total_seconds() for answer in given) * 1000
-    figure(f"20 logins at once with hashes of {memory_kibibytes // 1024} MiB: the slowest took {slowest_ms:.0f} ms")
+    figure(
+        f"20 logins at once with hashes of {memory_kibibytes // 1024} MiB: the slowest took {slowest_ms:.0f} ms"
+    )
     assert [answer.status_code for answer in given] == [200] * 20
     # The engine counts a killed container, and not a killed process that Gunicorn replaces.
     assert (api_processes(stack), stack.inspect("api-blue")["RestartCount"]) == before
@@ -69,8 +79,12 @@ def test_another_users_item_is_not_there(stack: Stack) -> None:
     with stack.client() as client:
         client.post("/v1/users", json=user)
         other = client.post("/v1/users/login", json=user).json()["access_token"]
-        mine = client.post("/v1/items", json={"name": "mine"}, headers={"Authorization": f"Bearer {stack.token()}"})
-        answer = client.get(f"/v1/items/{mine.json()['id']}", headers={"Authorization": f"Bearer {other}"})
+        mine = client.post(
+            "/v1/items", json={"name": "mine"}, headers={"Authorization": f"Bearer {stack.token()}"}
+        )
+        answer = client.get(
+            f"/v1/items/{mine.json()['id']}", headers={"Authorization": f"Bearer {other}"}
+        )
     assert answer.status_code == 404
 
 
@@ -80,7 +94,9 @@ def test_a_job_exists_exactly_when_its_export_was_committed(stack: Stack) -> Non
     stack.compose("stop", "worker-blue")
     try:
         with stack.client() as client:
-            made = client.post("/v1/exports", headers={"Authorization": f"Bearer {token}"}).json()["id"]
+            made = client.post("/v1/exports", headers={"Authorization": f"Bearer {token}"}).json()[
+                "id"
+            ]
         writer = "select xmin::text from exports where id = '{0}'"
         job = "select xmin::text from procrastinate_jobs where args->>'export_id' = '{0}'"
         rows = stack.sql(writer.format(made)), stack.sql(job.format(made))
@@ -88,7 +104,11 @@ def test_a_job_exists_exactly_when_its_export_was_committed(stack: Stack) -> Non
         assert rows[0] == rows[1], "another transaction wrote the job"
     finally:
         stack.compose("start", "worker-blue")
-    wait_until(lambda: stack.sql(f"select status from exports where id = '{made}'") == "finished", 120, "the export")
+    wait_until(
+        lambda: stack.sql(f"select status from exports where id = '{made}'") == "finished",
+        120,
+        "the export",
+    )
 
 
 def test_one_request_is_found_in_the_logs_of_nginx_the_api_and_the_job(stack: Stack) -> None:
@@ -99,21 +119,29 @@ def test_one_request_is_found_in_the_logs_of_nginx_the_api_and_the_job(stack: St
 
     def is_told_to_the_end() -> bool:
         """Whether the engine has the worker's last line."""
-        lines = stack.run("./scripts/logs.sh", "--request", request, check=False).stdout.splitlines()
+        lines = stack.run(
+            "./scripts/logs.sh", "--request", request, check=False
+        ).stdout.splitlines()
         entries[:] = [json.loads(line.partition("| ")[2]) for line in lines if "| " in line]
         return "job_success" in {entry["action"] for entry in entries}
 
     wait_until(is_told_to_the_end, 120, "the export")
     assert {entry["service"] for entry in entries} == {"nginx", "api", "worker"}
     assert {entry["request_id"] for entry in entries} == {request}
-    times = {service: [e["ts"] for e in entries if e["service"] == service] for service in ("nginx", "api", "worker")}
+    times = {
+        service: [e["ts"] for e in entries if e["service"] == service]
+        for service in ("nginx", "api", "worker")
+    }
     assert len(times["nginx"]) == 1
     assert [entry["ts"] for entry in entries] == sorted(entry["ts"] for entry in entries)
     # The API's first line is written before the commit: before its answer, which nginx's line follows, and the job.
     assert times["api"][0] == entries[0]["ts"]
     assert times["api"][0] <= times["nginx"][0]
     assert times["api"][0] <= times["worker"][0] < times["worker"][-1]
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", entry["ts"]) for entry in entries)
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", entry["ts"])
+        for entry in entries
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +176,10 @@ def test_plain_http_leads_to_https_and_an_unknown_host_gets_nothing(stack: Stack
 
     with httpx2.Client(trust_env=False) as client:
         answer = client.post(f"{stack.plain_url}/v1/items?a=b")
-        assert (answer.status_code, answer.headers["location"]) == (308, f"{stack.url}/v1/items?a=b")
+        assert (answer.status_code, answer.headers["location"]) == (
+            308,
+            f"{stack.url}/v1/items?a=b",
+        )
         with pytest.raises(httpx2.RemoteProtocolError):
             client.get(stack.plain_url, headers={"Host": "elsewhere.example"})
     with stack.client() as secure, pytest.raises(httpx2.RemoteProtocolError):
@@ -156,7 +187,11 @@ def test_plain_http_leads_to_https_and_an_unknown_host_gets_nothing(stack: Stack
 
 
 def test_forged_forwarding_headers_change_nothing(stack: Stack) -> None:
-    forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example"}
+    forged = {
+        "X-Forwarded-For": "203.0.113.9",
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-Host": "evil.example",
+    }
     with stack.client() as client:
         answer = client.get("/v1/items", headers={**forged, "X-Request-ID": "forged-by-the-client"})
         # A request that says it is old would be refused with 503, and one that says it is young never.
@@ -166,7 +201,9 @@ def test_forged_forwarding_headers_change_nothing(stack: Stack) -> None:
     found: list[str] = []
 
     def logged() -> bool:
-        found[:] = stack.run("./scripts/logs.sh", "api-blue", "--request", request, check=False).stdout.splitlines()
+        found[:] = stack.run(
+            "./scripts/logs.sh", "api-blue", "--request", request, check=False
+        ).stdout.splitlines()
         return bool(found)
 
     wait_until(logged, 60, "the API's log line")

@@ -49,7 +49,9 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
             # Requests in flight at the kill may be lost, and those until the service is back; none after that.
             outages.append((killed - load._started - 2, time.monotonic() - load._started))
             good = len(report.latencies)
-            wait_until(lambda good=good: len(report.latencies) > good + 50, 60, "requests succeed again")  # type: ignore[misc]
+            wait_until(
+                lambda good=good: len(report.latencies) > good + 50, 60, "requests succeed again"
+            )  # type: ignore[misc]
     lost, doubled = load.lost_and_doubled()
     kinds = sorted({what.split("{")[0][:60] for _, what in report.failures})
     figure(
@@ -60,7 +62,9 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
     assert stack.inspect(service)["RestartCount"] > before
     assert (lost, doubled) == (0, 0)
     assert [what for _, what in report.failures if not OUTAGE.match(what)] == []
-    assert [what for when, what in report.failures if not any(a < when < b for a, b in outages)] == []
+    assert [
+        what for when, what in report.failures if not any(a < when < b for a, b in outages)
+    ] == []
     if service in {"worker-blue", "redis"}:
         assert report.failures == [], "the API does not need it"
 
@@ -70,7 +74,9 @@ def kill(stack: Stack, service: str) -> tuple[float, float]:
     pid = stack.host_pid(service)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
-    wait_until(lambda: stack.host_pid(service) not in {0, pid}, 60, f"{service} runs again", every=0.02)
+    wait_until(
+        lambda: stack.host_pid(service) not in {0, pid}, 60, f"{service} runs again", every=0.02
+    )
     wait_until(stack.is_serving, 60, "the front door is ready again", every=0.02)
     return killed, time.monotonic() - killed
 
@@ -94,7 +100,9 @@ def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
     return all(stack.host_pid(service) not in {0, pid} for service, pid in before.items())
 
 
-def test_after_a_power_cut_the_live_slot_serves_again_unattended(stack: Stack, figure: Figure) -> None:
+def test_after_a_power_cut_the_live_slot_serves_again_unattended(
+    stack: Stack, figure: Figure
+) -> None:
     """Every process is gone at once; the engine starts them, in whatever order, as it does at a boot."""
     services = ("nginx", "api-green", "worker-green", "postgres", "redis")
     with green_alone(stack):
@@ -105,7 +113,12 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(stack: Stack, f
             for pid in before.values():
                 os.kill(pid, signal.SIGKILL)
             cut = time.monotonic()
-            wait_until(lambda: all_run_again(stack, before), CUT_SECONDS, "every process runs again", every=0.05)
+            wait_until(
+                lambda: all_run_again(stack, before),
+                CUT_SECONDS,
+                "every process runs again",
+                every=0.05,
+            )
             wait_until(stack.is_serving, CUT_SECONDS, "the front door is ready again", every=0.05)
             back = time.monotonic() - cut
             good = len(report.latencies)
@@ -122,7 +135,9 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(stack: Stack, f
         assert back < CUT_SECONDS
 
 
-def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(stack: Stack, figure: Figure) -> None:
+def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
+    stack: Stack, figure: Figure
+) -> None:
     master, before = stack.host_pid("api-blue"), api_processes(stack)
     load = Load(stack, rate=50)
     with load.running() as report:
@@ -130,9 +145,19 @@ def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(stack: Stack
         os.kill(min(before), signal.SIGKILL)
         killed = time.monotonic()
         whole = len(before)
-        wait_until(lambda: len(api_processes(stack) - {min(before)}) == whole, 2, "another process", every=0.01)
+        wait_until(
+            lambda: len(api_processes(stack) - {min(before)}) == whole,
+            2,
+            "another process",
+            every=0.01,
+        )
         forked = time.monotonic() - killed
-        wait_until(lambda: stack.metrics()["slipway_processes"] == whole, 2 - forked, "it serves", every=0.01)
+        wait_until(
+            lambda: stack.metrics()["slipway_processes"] == whole,
+            2 - forked,
+            "it serves",
+            every=0.01,
+        )
         back = time.monotonic() - killed
         begun = killed - load._started
         good = len(report.latencies)
@@ -144,12 +169,16 @@ def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(stack: Stack
     )
     assert (lost, doubled) == (0, 0)
     # What began up to half a second later may have been given to the connections of the process that was killed.
-    assert [(when - begun, what) for when, what in report.failures if not -2 < when - begun < 0.5] == []
+    assert [
+        (when - begun, what) for when, what in report.failures if not -2 < when - begun < 0.5
+    ] == []
     assert [what for _, what in report.failures if not OUTAGE.match(what)] == []
     assert stack.host_pid("api-blue") == master
 
 
-def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(stack: Stack, figure: Figure) -> None:
+def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
+    stack: Stack, figure: Figure
+) -> None:
     with ledger_kept(stack):
         exports = Exports(stack)
         exports.give_items(ROWS, 0)
@@ -171,7 +200,11 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(stack: Stack,
     assert stack.sql(rows) == "30"
     with stack.client(headers={"Authorization": f"Bearer {exports.token}"}) as client:
         file = client.get(f"/v1/exports/{exports.acknowledged[0]}/csv").text
-    assert len({line.split(",")[0] for line in file.splitlines()}) == len(file.splitlines()) == ROWS + 1
+    assert (
+        len({line.split(",")[0] for line in file.splitlines()})
+        == len(file.splitlines())
+        == ROWS + 1
+    )
 
 
 def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
@@ -218,4 +251,9 @@ def counted(stack: Stack, exports: list[str], kind: str) -> list[int]:
     """Return how many events of a kind each job has."""
     events = f"count(e.id) filter (where e.type = '{kind}')"
     joined = "procrastinate_jobs j left join procrastinate_events e on e.job_id = j.id"
-    return [int(n) for n in stack.sql(f"select {events} from {joined} where {of(exports)} group by j.id").split()]
+    return [
+        int(n)
+        for n in stack.sql(
+            f"select {events} from {joined} where {of(exports)} group by j.id"
+        ).split()
+    ]

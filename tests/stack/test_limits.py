@@ -69,7 +69,10 @@ def check_refusal(answer: httpx2.Response, most_seconds: int) -> int:
     body = answer.json()
     assert set(body) == {"error", "message", "details", "request_id"}
     seconds = int(answer.headers["retry-after"])
-    assert (body["error"], body["details"]) == ("too_many_requests", {"retry_after_seconds": seconds})
+    assert (body["error"], body["details"]) == (
+        "too_many_requests",
+        {"retry_after_seconds": seconds},
+    )
     assert 1 <= seconds <= most_seconds
     assert ";r=0;t=" in answer.headers["ratelimit"]
     return seconds
@@ -81,21 +84,29 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
     wrong = {**user, "password": "not the password"}
     with fresh.client(timeout=30) as client, ThreadPoolExecutor(8) as threads:
         started = time.monotonic()
-        given = list(threads.map(lambda _: client.post("/v1/users/login", json=wrong), range(LOGINS * 2)))
+        given = list(
+            threads.map(lambda _: client.post("/v1/users/login", json=wrong), range(LOGINS * 2))
+        )
         came_back = (time.monotonic() - started) // 3
         passed = [answer.status_code for answer in given if answer.status_code != 429]
         assert LOGINS <= len(passed) <= LOGINS + came_back
         assert set(passed) == {401}
-        assert given[0].headers["ratelimit-policy"] == '"login";q=20;w=60, "login-address";q=60;w=60'
+        assert (
+            given[0].headers["ratelimit-policy"] == '"login";q=20;w=60, "login-address";q=60;w=60'
+        )
         refused = until_refused(lambda: client.post("/v1/users/login", json=user))
         told = time.monotonic()
         seconds = check_refusal(refused, 3)
         # Nobody's account is told from one that exists, and one account's guesses do not lock the others out.
         unknown = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
-        statuses = [client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS * 2)]
+        statuses = [
+            client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS * 2)
+        ]
         assert statuses[:LOGINS] == [401] * LOGINS
         assert 429 in statuses[LOGINS:]
-        time.sleep(max(0.0, told + seconds - time.monotonic()))  # what the header promises, and no longer
+        time.sleep(
+            max(0.0, told + seconds - time.monotonic())
+        )  # what the header promises, and no longer
         assert client.post("/v1/users/login", json=user).status_code == 200
         check_refusal(until_refused(lambda: client.post("/v1/users/login", json=user)), 3)
 
@@ -130,7 +141,9 @@ def test_refreshes_from_one_address_are_limited_and_a_refused_one_uses_no_token_
         refused = until_refused(lambda: refresh(mine))
         seconds = check_refusal(refused, 1)
         time.sleep(max(0.0, told + seconds - time.monotonic()))
-        assert refresh(mine).status_code == 200, "the token was not used up by the exchange that was refused"
+        assert refresh(mine).status_code == 200, (
+            "the token was not used up by the exchange that was refused"
+        )
 
 
 def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> None:
@@ -140,7 +153,9 @@ def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> Non
         def log_in(user: str, password: str) -> httpx2.Response:
             return client.post("/ops/session", json={"user": user, "password": password})
 
-        guesses = [log_in("operator" if i % 2 else "root", "wrong").status_code for i in range(LOGINS)]
+        guesses = [
+            log_in("operator" if i % 2 else "root", "wrong").status_code for i in range(LOGINS)
+        ]
         assert guesses == [401] * LOGINS
         refused = until_refused(lambda: log_in("operator", password))
         told = time.monotonic()
@@ -150,12 +165,16 @@ def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> Non
         assert log_in("operator", password).status_code == 201
 
 
-def test_a_users_writes_are_limited_and_reads_by_key_are_not(fresh: Stack, user: dict[str, str]) -> None:
+def test_a_users_writes_are_limited_and_reads_by_key_are_not(
+    fresh: Stack, user: dict[str, str]
+) -> None:
     with signed_in(fresh, user) as client:
         item = client.post("/v1/items", json={"name": "one"}).json()["id"]
         started = time.monotonic()
         with ThreadPoolExecutor(8) as threads:
-            written = list(threads.map(lambda _: client.post("/v1/items", json={"name": "more"}), range(40)))
+            written = list(
+                threads.map(lambda _: client.post("/v1/items", json={"name": "more"}), range(40))
+            )
             seconds = time.monotonic() - started
             read = list(threads.map(lambda _: client.get(f"/v1/items/{item}"), range(40)))
     refused = [answer for answer in written if answer.status_code == 429]
@@ -170,16 +189,23 @@ def test_a_users_writes_are_limited_and_reads_by_key_are_not(fresh: Stack, user:
 def test_an_export_too_many_is_no_job(fresh: Stack, user: dict[str, str]) -> None:
     with signed_in(fresh, user) as client:
         assert [client.post("/v1/exports").status_code for _ in range(2)] == [202, 202]
-        jobs = fresh.sql("select count(*) from procrastinate_jobs where task_name = 'exports.write'")
+        jobs = fresh.sql(
+            "select count(*) from procrastinate_jobs where task_name = 'exports.write'"
+        )
         refused = client.post("/v1/exports")
         assert check_refusal(refused, 1800) > 1700
         assert refused.headers["ratelimit-policy"] == '"user";q=10;w=2, "export";q=2;w=3600'
-    assert fresh.sql("select count(*) from procrastinate_jobs where task_name = 'exports.write'") == jobs
+    assert (
+        fresh.sql("select count(*) from procrastinate_jobs where task_name = 'exports.write'")
+        == jobs
+    )
 
 
 def test_registrations_from_one_address_are_limited_and_bad_ones_do_not_count(fresh: Stack) -> None:
     def register(password: str = PASSWORD) -> httpx2.Response:
-        return client.post("/v1/users", json={"email": f"{uuid.uuid4().hex}@example.com", "password": password})
+        return client.post(
+            "/v1/users", json={"email": f"{uuid.uuid4().hex}@example.com", "password": password}
+        )
 
     with fresh.client() as client:
         assert [register("short").status_code for _ in range(5)] == [422] * 5
@@ -187,20 +213,28 @@ def test_registrations_from_one_address_are_limited_and_bad_ones_do_not_count(fr
         assert check_refusal(register(), 1800) > 1700
 
 
-def test_without_redis_each_rule_keeps_its_policy(fresh: Stack, user: dict[str, str], figure: Figure) -> None:
+def test_without_redis_each_rule_keeps_its_policy(
+    fresh: Stack, user: dict[str, str], figure: Figure
+) -> None:
     with signed_in(fresh, user) as client:
         fresh.compose("stop", "redis")
         try:
             started = time.monotonic()
-            logins = [client.post("/v1/users/login", json=user) for _ in range(PROCESSES * LOGINS + 30)]
+            logins = [
+                client.post("/v1/users/login", json=user) for _ in range(PROCESSES * LOGINS + 30)
+            ]
             came_back = (time.monotonic() - started) // 3
-            writes = [client.post("/v1/items", json={"name": "open"}).status_code for _ in range(40)]
+            writes = [
+                client.post("/v1/items", json={"name": "open"}).status_code for _ in range(40)
+            ]
             exports = [client.post("/v1/exports").status_code for _ in range(2 * PROCESSES + 2)]
         finally:
             fresh.compose("start", "redis")
     passed = [answer.status_code for answer in logins if answer.status_code != 429]
     slowest = max(answer.elapsed.total_seconds() for answer in logins)
-    figure(f"Redis away: {len(passed)} of {len(logins)} logins passed, quota {LOGINS}; slowest {slowest * 1000:.0f} ms")
+    figure(
+        f"Redis away: {len(passed)} of {len(logins)} logins passed, quota {LOGINS}; slowest {slowest * 1000:.0f} ms"
+    )
     assert LOGINS <= len(passed) <= PROCESSES * (LOGINS + came_back)
     assert set(passed) == {200}
     check_refusal(next(answer for answer in logins if answer.status_code == 429), 3)

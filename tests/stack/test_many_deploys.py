@@ -31,7 +31,9 @@ def median_seconds(stack: Stack) -> dict[str, float]:
         "rollback": ("check", "switch"),
     }
     return {
-        f"{action} {step}": sorted(e["seconds"][step] for e in done if e["action"] == action)[ROUNDS // 2]
+        f"{action} {step}": sorted(e["seconds"][step] for e in done if e["action"] == action)[
+            ROUNDS // 2
+        ]
         for action, steps in names.items()
         for step in steps
     }
@@ -40,7 +42,9 @@ def median_seconds(stack: Stack) -> dict[str, float]:
 def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figure: Figure) -> None:
     routes = stack.root / "api/items/routes.py"
     former = routes.read_text(encoding="utf-8")
-    routes.write_text("import asyncio\n" + former.replace('@router.get("/{item_id}"', SLOW, 1), encoding="utf-8")
+    routes.write_text(
+        "import asyncio\n" + former.replace('@router.get("/{item_id}"', SLOW, 1), encoding="utf-8"
+    )
     stack.deploy()
     load = Load(stack, rate=150, is_mixed=True, slow_path="/v1/items/slow")
     try:

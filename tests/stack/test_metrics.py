@@ -12,7 +12,9 @@ pytestmark = pytest.mark.stack
 ITEMS = 'slipway_http_request_duration_seconds_count{method="GET",route="/v1/items",status="4xx"}'
 
 
-@pytest.mark.parametrize("path", ["/metrics", "//metrics", "/%6detrics", "/v1/../metrics", "/metrics?x=1", "/metrics/"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "//metrics", "/%6detrics", "/v1/../metrics", "/metrics?x=1", "/metrics/"]
+)
 def test_no_client_gets_metrics(stack: Stack, path: str) -> None:
     with stack.client(follow_redirects=False) as client:
         answer = client.get(f"{stack.url}{path}")
@@ -49,7 +51,11 @@ def test_a_killed_process_takes_no_count_with_it_and_leaves_no_file(stack: Stack
             return len(api_processes(stack)) == len(old) and api_processes(stack) != old
 
         wait_until(is_whole, 60, "another process serves")
-    wait_until(lambda: stack.metrics()["slipway_processes"] == before["slipway_processes"], 60, "the gauge is whole")
+    wait_until(
+        lambda: stack.metrics()["slipway_processes"] == before["slipway_processes"],
+        60,
+        "the gauge is whole",
+    )
     after = stack.metrics()
     assert after[ITEMS] >= before[ITEMS]
     assert after["slipway_database_pool_size"] == before["slipway_database_pool_size"]

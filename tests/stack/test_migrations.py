@@ -56,7 +56,11 @@ def _same_schema_afterwards(stack: Stack) -> Iterator[None]:
 
 
 def variant(
-    stack: Stack, folder: Path, name: str, *bodies: str, phases: tuple[str, ...] = ("pre", "pre", "pre")
+    stack: Stack,
+    folder: Path,
+    name: str,
+    *bodies: str,
+    phases: tuple[str, ...] = ("pre", "pre", "pre"),
 ) -> str:
     """Build a release that is the live one with more revisions, each a body of `upgrade`; return its tag."""
     context = folder / name
@@ -78,8 +82,12 @@ def argv(*command: str, budget: float = 30, name: str = "") -> list[str]:
     return [*run, "-e", f"SLIPWAY_MIGRATE_BUDGET_SECONDS={budget}", "migrate", *command]
 
 
-def migrate(stack: Stack, tag: str, *command: str, budget: float = 30) -> subprocess.CompletedProcess[str]:
-    return stack.run(*argv(*command, budget=budget), check=False, MIGRATE_TAG=tag, MIGRATE_CONFIRM="yes")
+def migrate(
+    stack: Stack, tag: str, *command: str, budget: float = 30
+) -> subprocess.CompletedProcess[str]:
+    return stack.run(
+        *argv(*command, budget=budget), check=False, MIGRATE_TAG=tag, MIGRATE_CONFIRM="yes"
+    )
 
 
 def closing(done: subprocess.CompletedProcess[str]) -> str:
@@ -94,7 +102,9 @@ def killed_when(stack: Stack, tag: str, condition: str) -> Iterator[None]:
     name = f"{stack.project}-killed"
     environment = {**stack.environment, "MIGRATE_TAG": tag, "MIGRATE_CONFIRM": "yes"}
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(argv(name=name), cwd=stack.root, env=environment, stdout=quiet, stderr=quiet)
+    process = subprocess.Popen(
+        argv(name=name), cwd=stack.root, env=environment, stdout=quiet, stderr=quiet
+    )
     try:
         wait_until(lambda: stack.sql(condition), 60, "the migration is at work")
         yield
@@ -135,7 +145,9 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
     with load.running() as report, stack.holding("select from items limit 0") as pid:
         for _ in range(TRIES):
             before = len(report.latencies)
-            wait_until(lambda before=before: len(report.latencies) > before + 400, 60, "the load is steady")  # type: ignore[misc]
+            wait_until(
+                lambda before=before: len(report.latencies) > before + 400, 60, "the load is steady"
+            )  # type: ignore[misc]
             begun = len(report.latencies)
             done = migrate(stack, tag, budget=8)
             steady, during = p99(report.latencies[before:begun]), p99(report.latencies[begun:])
@@ -147,7 +159,9 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
         f"{during * 1000:.0f} ms during, longest gap {report.longest_gap:.2f} s"
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    blocked = f"error: migration blocked for 8 s by pid {pid} (drill, idle in transaction, transaction "
+    blocked = (
+        f"error: migration blocked for 8 s by pid {pid} (drill, idle in transaction, transaction "
+    )
     assert blocked in done.stderr, done.stderr
     assert " s old): select from items" in done.stderr, done.stderr
     assert "RUNBOOK: docs/runbook.md#migration-failed" in done.stderr
@@ -158,7 +172,9 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
     assert closing(migrate(stack, tag)) == f"migrated: {HEAD} -> {ONE}"
 
 
-def test_a_migration_that_fails_half_way_leaves_a_clean_start_for_the_next(stack: Stack, tmp_path: Path) -> None:
+def test_a_migration_that_fails_half_way_leaves_a_clean_start_for_the_next(
+    stack: Stack, tmp_path: Path
+) -> None:
     broken = variant(stack, tmp_path, "broken", COLUMN, f'{TABLE}\nop.execute("select 1 / 0")')
     corrected = variant(stack, tmp_path, "corrected", COLUMN, TABLE)
     load = Load(stack, rate=50)
@@ -184,16 +200,25 @@ def test_an_index_that_cannot_be_built_is_not_left_behind(stack: Stack, tmp_path
     assert stack.sql("select to_regclass('drill_ix')") == ""
 
 
-def test_a_migration_killed_in_its_transaction_leaves_nothing(stack: Stack, tmp_path: Path, figure: Figure) -> None:
+def test_a_migration_killed_in_its_transaction_leaves_nothing(
+    stack: Stack, tmp_path: Path, figure: Figure
+) -> None:
     slow = variant(stack, tmp_path, "slow", f'{TABLE}\nop.execute("select pg_sleep(60)")')
     load = Load(stack, rate=50)
     with load.running() as report:
         wait_until(lambda: len(report.latencies) > 20, 30, "the load is under way")
-        with killed_when(stack, slow, "select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"):
+        with killed_when(
+            stack, slow, "select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"
+        ):
             pass
         started = time.monotonic()
-        assert closing(migrate(stack, variant(stack, tmp_path, "quick", TABLE))) == f"migrated: {HEAD} -> {ONE}"
-        figure(f"migration killed in its transaction: the next one was done {time.monotonic() - started:.1f} s later")
+        assert (
+            closing(migrate(stack, variant(stack, tmp_path, "quick", TABLE)))
+            == f"migrated: {HEAD} -> {ONE}"
+        )
+        figure(
+            f"migration killed in its transaction: the next one was done {time.monotonic() - started:.1f} s later"
+        )
     assert report.failures == []
 
 
@@ -217,20 +242,28 @@ def test_a_migration_killed_while_it_builds_an_index_leaves_no_invalid_one(
         seconds = time.monotonic() - started
     assert closing(done) == f"migrated: {HEAD} -> {ONE}"
     assert stack.sql(INVALID) == "0"
-    assert stack.sql("select indisvalid from pg_index where indexrelid = 'drill_ix'::regclass") == "t"
+    assert (
+        stack.sql("select indisvalid from pg_index where indexrelid = 'drill_ix'::regclass") == "t"
+    )
     for action in ("migration_leftover", "invalid_index_dropped"):
         assert action in done.stdout + done.stderr
-    figure(f"migration killed in CREATE INDEX CONCURRENTLY: the next one was done {seconds:.1f} s later, 0 invalid")
+    figure(
+        f"migration killed in CREATE INDEX CONCURRENTLY: the next one was done {seconds:.1f} s later, 0 invalid"
+    )
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
 
 
-def test_of_ten_at_once_one_applies_and_the_others_follow(stack: Stack, tmp_path: Path, figure: Figure) -> None:
+def test_of_ten_at_once_one_applies_and_the_others_follow(
+    stack: Stack, tmp_path: Path, figure: Figure
+) -> None:
     tag = variant(stack, tmp_path, "ten", f'{TABLE}\nop.execute("select pg_sleep(3)")')
     started = time.monotonic()
     with ThreadPoolExecutor(10) as threads:
         done = list(threads.map(lambda _: migrate(stack, tag), range(10)))
-    figure(f"ten migrations at once: one applied, ten exited 0 within {time.monotonic() - started:.1f} s")
+    figure(
+        f"ten migrations at once: one applied, ten exited 0 within {time.monotonic() - started:.1f} s"
+    )
     lines = sorted(closing(one) for one in done)
     assert lines == [f"migrated: {HEAD} -> {ONE}", *[f"migrated: {ONE} -> {ONE}"] * 9]
 
@@ -246,7 +279,9 @@ def test_phase_pre_stops_before_the_first_post(stack: Stack, tmp_path: Path) -> 
     assert closing(migrate(stack, "blue")) == ahead
 
 
-def test_the_release_before_works_on_the_new_schema(stack: Stack, tmp_path: Path, figure: Figure) -> None:
+def test_the_release_before_works_on_the_new_schema(
+    stack: Stack, tmp_path: Path, figure: Figure
+) -> None:
     tag = variant(stack, tmp_path, "next", f"{COLUMN}\n{TABLE}", INDEX)
     load = Load(stack, rate=100)
     with load.running() as report:
@@ -254,7 +289,9 @@ def test_the_release_before_works_on_the_new_schema(stack: Stack, tmp_path: Path
         begun = len(report.latencies)
         assert closing(migrate(stack, tag)) == f"migrated: {HEAD} -> {TWO}"
         ended = len(report.latencies)
-        wait_until(lambda: len(report.latencies) > ended + 500, 30, "the load goes on upon the new schema")
+        wait_until(
+            lambda: len(report.latencies) > ended + 500, 30, "the load goes on upon the new schema"
+        )
         journey.test_a_new_user_reaches_a_csv_file_of_their_items(stack)
         journey.test_a_job_exists_exactly_when_its_export_was_committed(stack)
         assert stack.is_serving()
@@ -266,4 +303,6 @@ def test_the_release_before_works_on_the_new_schema(stack: Stack, tmp_path: Path
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
     assert stack.sql(INVALID) == "0"
-    assert stack.sql("select indisvalid from pg_index where indexrelid = 'drill_ix'::regclass") == "t"
+    assert (
+        stack.sql("select indisvalid from pg_index where indexrelid = 'drill_ix'::regclass") == "t"
+    )

@@ -63,7 +63,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         with place.running("--tmpfs", "/srv/backups:size=256m"):
             edit_settings(root, place.settings())
             (root / "secrets/offsite_secret").chmod(0o644)
-            (root / "secrets/offsite_secret").write_text(place.key.read_text(encoding="utf-8"), encoding="utf-8")
+            (root / "secrets/offsite_secret").write_text(
+                place.key.read_text(encoding="utf-8"), encoding="utf-8"
+            )
             host.run("./scripts/up.sh")
             yield Pair(host, place)
     finally:
@@ -72,14 +74,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 def segments(host: Stack, *options: str) -> list[str]:
     """Return the names of the files of the archive, checksums included, in order."""
-    listing = json.loads(pgbackrest(host, *options, "repo-ls", "--recurse", "--output=json", "archive/main"))
+    listing = json.loads(
+        pgbackrest(host, *options, "repo-ls", "--recurse", "--output=json", "archive/main")
+    )
     names = [path.rpartition("/")[2] for path, entry in listing.items() if entry["type"] == "file"]
     return sorted(name.partition(".")[0] for name in names if len(name) > 60)
 
 
 def shipped(host: Stack) -> str:
     """Return the newest segment that was shipped."""
-    text = host.compose("exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/shipping.json", check=False)
+    text = host.compose(
+        "exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/shipping.json", check=False
+    )
     return str(json.loads(text)["facts"].get("segment", "")) if text else ""
 
 
@@ -94,7 +100,9 @@ def await_shipped(host: Stack, name: str, seconds: float) -> float:
 
 
 def await_well(host: Stack, seconds: float = 90) -> str:
-    wait_until(lambda: backup_row(host, "off-host")[0], seconds, "the line off-host is well", every=1)
+    wait_until(
+        lambda: backup_row(host, "off-host")[0], seconds, "the line off-host is well", every=1
+    )
     return backup_row(host, "off-host")[1]
 
 
@@ -123,7 +131,9 @@ def follow(host: Stack, name: str) -> None:
 def test_every_segment_and_a_backup_get_off_the_host_by_themselves(pair: Pair) -> None:
     text = await_well(pair.host)
     assert "0 waiting; backup" in text
-    written = pair.host.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
+    written = pair.host.sql(
+        "select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))"
+    )
     waited = await_shipped(pair.host, written, LOST_SECONDS)
     print(f"measured: a row was off the host after {waited:.0f} s")
     assert_same_segments(pair.host)
@@ -138,9 +148,13 @@ def test_what_is_off_the_host_tells_nothing_without_the_key(pair: Pair) -> None:
     files = "find /srv/backups -type f -exec cat {} +"
     assert pair.place.sh(f"{files} | grep -c the-canary-off-host || true") == "0"
     key = pair.place.key.read_text(encoding="utf-8").splitlines()[1]
-    shown = pair.host.run("docker", "inspect", pair.host.container("backup"), pair.host.container("postgres")).stdout
+    shown = pair.host.run(
+        "docker", "inspect", pair.host.container("backup"), pair.host.container("postgres")
+    ).stdout
     assert key not in shown + pair.host.compose("logs", "backup", "postgres")
-    assert "offsite_secret" not in json.dumps(pair.host.inspect("postgres")["Mounts"]), "it has no way there"
+    assert "offsite_secret" not in json.dumps(pair.host.inspect("postgres")["Mounts"]), (
+        "it has no way there"
+    )
 
 
 def test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with(pair: Pair) -> None:
@@ -150,7 +164,9 @@ def test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with(pai
         names = [new_segment(pair.host) for _ in range(3)]
         question = f"select last_archived_wal >= '{names[-1]}' from pg_stat_archiver"
         wait_until(lambda: pair.host.sql(question) == "t", 20, "the local archive goes on")
-        waited = wait_until(lambda: is_failing(pair.host), pair.told_seconds, "the failure is shown", every=1)
+        waited = wait_until(
+            lambda: is_failing(pair.host), pair.told_seconds, "the failure is shown", every=1
+        )
         print(f"measured: a place that hangs was told after {waited:.0f} s")
         assert backup_row(pair.host, "archive")[0]
         pair.host.run("./scripts/backup.sh")
@@ -166,7 +182,12 @@ def test_a_place_without_room_is_named_and_caught_up_with_by_the_runbook(pair: P
     pair.place.sh("dd if=/dev/zero of=/srv/backups/ballast bs=1M 2>/dev/null || true")
     try:
         name = new_segment(pair.host)
-        wait_until(lambda: "cannot be pushed" in backup_row(pair.host, "off-host")[1], 30, "it is shown", every=1)
+        wait_until(
+            lambda: "cannot be pushed" in backup_row(pair.host, "off-host")[1],
+            30,
+            "it is shown",
+            every=1,
+        )
         assert backup_row(pair.host, "archive")[0]
     finally:
         pair.place.sh("rm -f /srv/backups/ballast")
@@ -179,7 +200,9 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     await_well(pair.host)
     newest = "ls -d /srv/backups/stack/backup/main/[0-9]*/ | tail -1"
     largest = f'ls -S "$({newest})"bundle/* | head -1'
-    pair.place.sh(f'dd if=/dev/zero of="$({largest})" bs=1 seek=100 count=16 conv=notrunc 2>/dev/null')
+    pair.place.sh(
+        f'dd if=/dev/zero of="$({largest})" bs=1 seek=100 count=16 conv=notrunc 2>/dev/null'
+    )
     done = pair.host.run("./scripts/drill.sh", "restore", "--repo", "offsite", check=False)
     assert done.returncode == 1
     assert re.search(r"the backup \S+ cannot be restored: ", done.stderr), done.stderr
@@ -187,7 +210,9 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert not is_well
     assert "drill failed" in text
     follow(pair.host, DRILL_ENTRY)
-    shown = pair.host.compose("exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/offsite-drill.json")
+    shown = pair.host.compose(
+        "exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/offsite-drill.json"
+    )
     record = json.loads(shown)
     print(f"measured: {record['text']}")
     assert record["facts"]["ledger"] >= 1
@@ -239,19 +264,30 @@ def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float)
     counts = {name: int(count) for name, count in (row.split("|") for row in rows)}
     missing = [at for name, at in customer.acknowledged.items() if name not in counts]
     loss = lost_at - min(missing, default=lost_at)
-    print(f"measured: {len(missing)} of {len(customer.acknowledged)} rows lost, the oldest {loss:.1f} s old")
+    print(
+        f"measured: {len(missing)} of {len(customer.acknowledged)} rows lost, the oldest {loss:.1f} s old"
+    )
     assert loss <= LOST_SECONDS
     assert len(missing) < len(customer.acknowledged)
     assert [name for name in customer.acknowledged if counts.get(name, 1) != 1] == []
-    lost = [name not in counts for name in sorted(customer.acknowledged, key=customer.acknowledged.__getitem__)]
+    lost = [
+        name not in counts
+        for name in sorted(customer.acknowledged, key=customer.acknowledged.__getitem__)
+    ]
     assert lost == sorted(lost), "no row is missing that was acknowledged before one that is there"
 
 
 def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: Path) -> None:
     """Fault 31. First the bundle, long before; then the loss, and a clone beside nothing but it and the place."""
-    bundle, repository, folder = tmp_path / "bundle.asc", tmp_path / "repository", tmp_path / "second"
+    bundle, repository, folder = (
+        tmp_path / "bundle.asc",
+        tmp_path / "repository",
+        tmp_path / "second",
+    )
     (tmp_path / "phrase").write_text(PASSPHRASE, encoding="utf-8")
-    pair.host.run("./scripts/export-secrets.sh", "--passphrase-file", f"{tmp_path}/phrase", f"{bundle}")
+    pair.host.run(
+        "./scripts/export-secrets.sh", "--passphrase-file", f"{tmp_path}/phrase", f"{bundle}"
+    )
     customer, lost_at = lose(pair.host)
     entry = incidents()[ENTRY]
     [typed] = blocks(entry["Mitigation"])
@@ -262,12 +298,16 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
     variables = {**second.environment, "REPOSITORY": str(repository), "BUNDLE": str(bundle)}
     answers = {"passphrase of the bundle: ": PASSPHRASE, "to go on: ": second.project}
     try:
-        code, shown = at_terminal(typed, answers, cwd=folder, env=variables, timeout=SERVING_SECONDS)
+        code, shown = at_terminal(
+            typed, answers, cwd=folder, env=variables, timeout=SERVING_SECONDS
+        )
         assert code == 0, shown
         second.root = folder / "slipway"
         assert second.is_serving(), shown
         commands = len(typed.splitlines())
-        print(f"measured: serving {time.time() - lost_at:.0f} s after the loss; {commands} commands, 2 answers")
+        print(
+            f"measured: serving {time.time() - lost_at:.0f} s after the loss; {commands} commands, 2 answers"
+        )
         assert_only_the_end_is_lost(second, customer, lost_at)
         for block in blocks(entry["Verification"]):
             second.run("bash", "-euo", "pipefail", "-c", block)
@@ -277,7 +317,9 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
         second.remove()
 
 
-def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(pair: Pair) -> None:
+def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(
+    pair: Pair,
+) -> None:
     """Nor where nobody knows whether there are."""
     pair.host.remove()
     done = pair.host.run("./scripts/up.sh", check=False)
@@ -286,7 +328,9 @@ def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_of
     assert "HINT: ./scripts/restore.sh --latest --replace --repo offsite" in done.stderr
     done = pair.host.run("./scripts/up.sh", check=False, OFFSITE_FINGERPRINT=WRONG_FINGERPRINT)
     assert done.returncode == 1
-    assert re.search(r"the repository off the host cannot be asked: .*do not match", done.stderr), done.stderr
+    assert re.search(r"the repository off the host cannot be asked: .*do not match", done.stderr), (
+        done.stderr
+    )
     assert "correct OFFSITE_ in .env or secrets/offsite_secret" in done.stderr
     assert "--replace" not in done.stderr
     assert pair.host.compose("ps", "--quiet", "postgres") == ""

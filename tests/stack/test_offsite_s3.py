@@ -24,7 +24,9 @@ from tests.stack.test_offsite import (
     test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with,
 )
 
-__all__ = ["test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"]  # run with the bucket, too
+__all__ = [
+    "test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"
+]  # run with the bucket, too
 
 pytestmark = pytest.mark.soak
 
@@ -41,7 +43,9 @@ class Pair:
 
     host: Stack
     place: S3Server
-    told_seconds: float = 150  # a silent server is given up after 90 s (S3_IO_SECONDS in backup/offsite.py)
+    told_seconds: float = (
+        150  # a silent server is given up after 90 s (S3_IO_SECONDS in backup/offsite.py)
+    )
 
     def put(self, name: str, text: str) -> None:
         """Write a file of `secrets/` as its containers, which are there already, see it."""
@@ -71,7 +75,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     try:
         host.run("./scripts/up.sh", "--prepare", timeout=1500)
         bases = environment.parse((root / ".env").read_text(encoding="utf-8"))
-        place = S3Server(host.project, next(line.value for line in bases if line.key == "PYTHON_IMAGE"))
+        place = S3Server(
+            host.project, next(line.value for line in bases if line.key == "PYTHON_IMAGE")
+        )
         with place.running():
             made = Pair(host, place)
             made.put("offsite_ca", place.authority())
@@ -85,12 +91,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 def labels(host: Stack) -> list[str]:
     """Return the names of the backups in the bucket, the oldest first."""
-    return [one["label"] for one in json.loads(pgbackrest(host, *OFFSITE, "info", "--output=json"))[0]["backup"]]
+    return [
+        one["label"]
+        for one in json.loads(pgbackrest(host, *OFFSITE, "info", "--output=json"))[0]["backup"]
+    ]
 
 
-def test_every_segment_and_a_backup_get_into_the_bucket_by_themselves(pair: Pair, figure: Figure) -> None:
+def test_every_segment_and_a_backup_get_into_the_bucket_by_themselves(
+    pair: Pair, figure: Figure
+) -> None:
     assert "0 waiting; backup" in await_well(pair.host)
-    written = pair.host.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
+    written = pair.host.sql(
+        "select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))"
+    )
     figure(f"a row was in the bucket after {await_shipped(pair.host, written, LOST_SECONDS):.0f} s")
     assert_same_segments(pair.host)
 
@@ -118,9 +131,17 @@ def test_what_is_too_old_is_deleted_from_the_bucket(pair: Pair) -> None:
     *older, newest = labels(pair.host)
     before = pair.place.requests("POST", "delete")
     # By number here, because nothing is two weeks old; what is deleted is deleted in the same way.
-    pgbackrest(pair.host, *OFFSITE, "expire", "--repo1-retention-full-type=count", "--repo1-retention-full=1")
+    pgbackrest(
+        pair.host,
+        *OFFSITE,
+        "expire",
+        "--repo1-retention-full-type=count",
+        "--repo1-retention-full=1",
+    )
     assert pair.place.requests("POST", "delete") > before
-    there = json.loads(pgbackrest(pair.host, *OFFSITE, "repo-ls", "--recurse", "--output=json", "backup/main"))
+    there = json.loads(
+        pgbackrest(pair.host, *OFFSITE, "repo-ls", "--recurse", "--output=json", "backup/main")
+    )
     left = {path.partition("/")[0] for path, entry in there.items() if entry["type"] == "file"}
     assert newest in left
     assert not left & set(older)

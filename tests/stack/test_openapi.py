@@ -41,21 +41,51 @@ def session(stack: Stack) -> str:
         return str(answer.cookies[SESSION_COOKIE])
 
 
-def run_schemathesis(stack: Stack, folder: Path, token: str, session: str) -> subprocess.CompletedProcess[str]:
+def run_schemathesis(
+    stack: Stack, folder: Path, token: str, session: str
+) -> subprocess.CompletedProcess[str]:
     """Run every check in every phase against the front door."""
     settings = make_settings(ops_password=SecretStr(OPS_PASSWORD))
-    (folder / "openapi.json").write_text(json.dumps(create_app(settings).openapi()), encoding="utf-8")
+    (folder / "openapi.json").write_text(
+        json.dumps(create_app(settings).openapi()), encoding="utf-8"
+    )
     hooks = Path(__file__).with_name("openapi_hooks.py")
     # Not as a header, which would be there in the requests too that are meant to lack it.
     configuration = f'hooks = "{hooks}"\n[auth.openapi.APIKeyCookie]\napi_key = "{session}"\n'
     (folder / "schemathesis.toml").write_text(configuration, encoding="utf-8")
     certificate = str(stack.root / "secrets/tls/fullchain.pem")
-    argv = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", "openapi.json"]
-    argv += ["--url", stack.url, "--tls-verify", certificate, "--header", f"Authorization: Bearer {token}"]
-    argv += ["--checks", "all", "--continue-on-failure", "--request-timeout", "20", "--report-json-path", "report.json"]
+    argv = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "--no-color",
+        "run",
+        "openapi.json",
+    ]
+    argv += [
+        "--url",
+        stack.url,
+        "--tls-verify",
+        certificate,
+        "--header",
+        f"Authorization: Bearer {token}",
+    ]
+    argv += [
+        "--checks",
+        "all",
+        "--continue-on-failure",
+        "--request-timeout",
+        "20",
+        "--report-json-path",
+        "report.json",
+    ]
     argv += ["--seed", str(SEED), "--max-examples", str(EXAMPLES), "--generation-database", "none"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": stack.host}  # for the hooks; never by a proxy
-    return subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "NO_PROXY": stack.host,
+    }  # for the hooks; never by a proxy
+    return subprocess.run(
+        argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
 
 
 def test_every_operation_does_what_its_description_says(
@@ -65,7 +95,9 @@ def test_every_operation_does_what_its_description_says(
     done = run_schemathesis(stack, tmp_path, token, session)
     logged = stack.compose("logs", "--no-log-prefix", "--since", begun, "api-blue").splitlines()
     failed = [line for line in logged if '"request_failed"' in line]
-    print(done.stdout, done.stderr, *failed, sep="\n")  # each failure comes with a command that repeats it
+    print(
+        done.stdout, done.stderr, *failed, sep="\n"
+    )  # each failure comes with a command that repeats it
     assert done.returncode in {0, 1}, "schemathesis itself failed"
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     cases, operations = report["test_cases"], report["operations"]
@@ -75,4 +107,6 @@ def test_every_operation_does_what_its_description_says(
     )
     assert operations["tested"] == operations["total"], report["operations"]
     found = {failure["title"]: failure["operations"] for failure in report["failures"]}
-    assert (found, report["errors"], done.returncode) == ({}, [], 0), "see schemathesis' own words above"
+    assert (found, report["errors"], done.returncode) == ({}, [], 0), (
+        "see schemathesis' own words above"
+    )

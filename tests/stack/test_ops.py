@@ -54,22 +54,36 @@ def key_of(stack: Stack, csrf_token: str) -> str:
 def test_a_session_is_opened_read_and_closed_and_redis_holds_no_id(stack: Stack) -> None:
     with stack.client() as browser:
         assert session_status(browser) == 401
-        assert browser.post("/ops/session", json={**credentials(stack), "password": "wrong"}).status_code == 401
+        assert (
+            browser.post(
+                "/ops/session", json={**credentials(stack), "password": "wrong"}
+            ).status_code
+            == 401
+        )
         opened = browser.post("/ops/session", json=credentials(stack))
         name, *attributes = opened.headers["set-cookie"].split("; ")
         assert name.startswith(f"{COOKIE}=")
-        assert {attribute.lower() for attribute in attributes} == {"httponly", "path=/", "samesite=strict", "secure"}
+        assert {attribute.lower() for attribute in attributes} == {
+            "httponly",
+            "path=/",
+            "samesite=strict",
+            "secure",
+        }
         assert browser.get("/ops/session").json() == opened.json()
         key = key_of(stack, opened.json()["csrf_token"])
         assert browser.cookies[COOKIE] not in key + stack.redis("GET", key)
         for header in ({}, {"X-CSRF-Token": "wrong"}):
             assert browser.delete("/ops/session", headers=header).json()["error"] == "csrf_failed"
         taken = browser.cookies[COOKIE]
-        closed = browser.delete("/ops/session", headers={"X-CSRF-Token": opened.json()["csrf_token"]})
+        closed = browser.delete(
+            "/ops/session", headers={"X-CSRF-Token": opened.json()["csrf_token"]}
+        )
         assert closed.status_code == 204
         assert COOKIE not in browser.cookies
         browser.cookies.clear()
-        assert browser.get("/ops/session", headers={"Cookie": f"{COOKIE}={taken}"}).status_code == 401
+        assert (
+            browser.get("/ops/session", headers={"Cookie": f"{COOKIE}={taken}"}).status_code == 401
+        )
 
 
 def test_a_login_gives_a_new_id_and_takes_over_none(stack: Stack) -> None:
@@ -103,7 +117,10 @@ def test_without_redis_the_console_alone_is_closed(stack: Stack, away: str, back
     with operator(stack) as browser:
         stack.compose(away, "redis")
         try:
-            answers = [browser.get("/ops/session"), browser.post("/ops/session", json=credentials(stack))]
+            answers = [
+                browser.get("/ops/session"),
+                browser.post("/ops/session", json=credentials(stack)),
+            ]
             assert refresh_status(browser, refresh_token(stack, browser)) == 200
         finally:
             stack.compose(back, "redis")
@@ -133,7 +150,9 @@ def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
             token = refresh_token(stack, browser)
             stack.compose("up", "--detach", "--no-deps", "--wait", "api-green")
             stack.switch("green")
-            wait_until(lambda: browser.get("/version").json()["slot"] == "green", 60, "green answers")
+            wait_until(
+                lambda: browser.get("/version").json()["slot"] == "green", 60, "green answers"
+            )
             assert session_status(browser) == 200
             assert refresh_status(browser, token) == 200
             assert browser.delete("/ops/session").status_code == 204
@@ -158,7 +177,9 @@ def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stac
                 (one, 5, "r1"),
             ]
             assert listed[0]["arguments"] == {"export_id": "e1"}
-            forged = browser.post(f"/ops/failed-jobs/{one}/retry", headers={"X-CSRF-Token": "wrong"})
+            forged = browser.post(
+                f"/ops/failed-jobs/{one}/retry", headers={"X-CSRF-Token": "wrong"}
+            )
             assert forged.json()["error"] == "csrf_failed"
             assert stack.sql(state) == "failed|5"
             assert browser.post(f"/ops/failed-jobs/{one}/retry").status_code == 204
@@ -166,7 +187,9 @@ def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stac
             assert browser.post(f"/ops/failed-jobs/{one}/retry").json()["error"] == "job_not_failed"
             assert browser.delete(f"/ops/failed-jobs/{two}").status_code == 204
             assert browser.delete(f"/ops/failed-jobs/{two}").status_code == 404
-            assert browser.get("/ops/failed-jobs", params={"task": "drill.fail"}).json() == {"jobs": []}
+            assert browser.get("/ops/failed-jobs", params={"task": "drill.fail"}).json() == {
+                "jobs": []
+            }
         with stack.client() as stranger:
             assert stranger.get("/ops/failed-jobs").status_code == 401
     finally:
@@ -183,7 +206,9 @@ for n in $(seq 200); do /etc/slipway/cli.sh -e eval "$keys" 0 "$n" >/dev/null; d
 """
 
 
-def test_a_redis_that_is_full_drops_caches_and_keeps_sessions_and_used_up_quotas(stack: Stack, figure: Figure) -> None:
+def test_a_redis_that_is_full_drops_caches_and_keeps_sessions_and_used_up_quotas(
+    stack: Stack, figure: Figure
+) -> None:
     def facts() -> dict[str, str]:
         return dict(line.split(":", 1) for line in stack.redis("info").splitlines() if ":" in line)
 

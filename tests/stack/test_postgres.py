@@ -11,8 +11,15 @@ from tests.stack.harness import Stack, wait_until
 pytestmark = pytest.mark.stack
 MEBIBYTES = {"256m": 256, "1g": 1024}
 # The rules of postgres/postgresql.conf, as what they come to; pg_settings counts buffers in pages.
-SHARES = {"shared_buffers": 4, "effective_cache_size": 2, "work_mem": 128, "maintenance_work_mem": 8}
-MEMORY = "select name, pg_size_bytes(current_setting(name)) from pg_settings where name = any('{%s}')"
+SHARES = {
+    "shared_buffers": 4,
+    "effective_cache_size": 2,
+    "work_mem": 128,
+    "maintenance_work_mem": 8,
+}
+MEMORY = (
+    "select name, pg_size_bytes(current_setting(name)) from pg_settings where name = any('{%s}')"
+)
 
 
 def memory_settings(stack: Stack) -> dict[str, int]:
@@ -22,7 +29,17 @@ def memory_settings(stack: Stack) -> dict[str, int]:
 
 @pytest.mark.parametrize("limit", ["1g", "256m"])  # in this order: the last is the default
 def test_postgres_divides_up_the_memory_it_is_given(stack: Stack, limit: str) -> None:
-    up = ("docker", "compose", "up", "--detach", "--no-deps", "--wait", "--wait-timeout", "60", "postgres")
+    up = (
+        "docker",
+        "compose",
+        "up",
+        "--detach",
+        "--no-deps",
+        "--wait",
+        "--wait-timeout",
+        "60",
+        "postgres",
+    )
     stack.run(*up, POSTGRES_MEMORY=limit)
     total = MEBIBYTES[limit] * 1024**2
     assert stack.inspect("postgres")["HostConfig"]["Memory"] == total
@@ -33,14 +50,18 @@ def test_postgres_divides_up_the_memory_it_is_given(stack: Stack, limit: str) ->
 def psql(stack: Stack, statement: str, database: str = "slipway") -> str:
     """Give psql a statement on standard input, where it knows commands such as \\bind."""
     shell = 'printf "%s\\n" "$1" | psql -qAtX --host=/tmp --username=postgres --dbname="$2"'
-    return stack.compose("exec", "--no-TTY", "postgres", "sh", "-ec", shell, "sh", statement, database).strip()
+    return stack.compose(
+        "exec", "--no-TTY", "postgres", "sh", "-ec", shell, "sh", statement, database
+    ).strip()
 
 
 def test_a_slow_statement_is_logged_without_what_it_carries(stack: Stack) -> None:
     mark, secret = f"mark_{uuid.uuid4().hex}", f"canary-{uuid.uuid4().hex}"
     psql(stack, f"select pg_sleep(0.6), length($1) as {mark} \\bind {secret} \\g")
     slow = re.compile(rf"duration: \d+\.\d+ ms .*{mark}")
-    wait_until(lambda: slow.search(stack.compose("logs", "--no-color", "postgres")), 10, "it is in the log")
+    wait_until(
+        lambda: slow.search(stack.compose("logs", "--no-color", "postgres")), 10, "it is in the log"
+    )
     assert secret not in stack.compose("logs", "--no-color", "postgres")
 
 
@@ -61,12 +82,22 @@ def test_the_readme_s_command_shows_which_statements_take_the_time(stack: Stack)
 def test_a_password_that_was_typed_is_not_kept_among_the_statements(stack: Stack) -> None:
     secret = uuid.uuid4().hex
     psql(stack, f"begin; create role passing login password '{secret}'; rollback;")
-    psql(stack, f"select 1 as seen_{secret}")  # such a statement is kept: the look below finds what there is
+    psql(
+        stack, f"select 1 as seen_{secret}"
+    )  # such a statement is kept: the look below finds what there is
     kept = "select count(*) from pg_stat_statements where query like '%{}%'"
-    found = [psql(stack, kept.format(text), "postgres") for text in (f"seen_{secret}", f"password ''{secret}")]
+    found = [
+        psql(stack, kept.format(text), "postgres")
+        for text in (f"seen_{secret}", f"password ''{secret}")
+    ]
     assert found == ["1", "0"]
 
 
 def test_commits_have_times_and_reads_are_timed(stack: Stack) -> None:
-    assert stack.sql("select current_setting('track_commit_timestamp'), current_setting('track_io_timing')") == "on|on"
+    assert (
+        stack.sql(
+            "select current_setting('track_commit_timestamp'), current_setting('track_io_timing')"
+        )
+        == "on|on"
+    )
     assert stack.sql("select pg_xact_commit_timestamp(xmin) is not null from users limit 1") == "t"

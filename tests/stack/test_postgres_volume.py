@@ -27,7 +27,16 @@ SEGMENTS_AT_ONCE = 4  # of 16 MB: well below the 15 % of the alert, which must n
 
 def free_percent(stack: Stack) -> float:
     """Return the free share of Postgres' volume, asked for also where Postgres does not run."""
-    argv = ("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "df", "postgres", "--output=avail,size")
+    argv = (
+        "run",
+        "--rm",
+        "--no-deps",
+        "--no-TTY",
+        "--entrypoint",
+        "df",
+        "postgres",
+        "--output=avail,size",
+    )
     avail, size = stack.compose(*argv, "/var/lib/postgresql/data").splitlines()[-1].split()
     return 100 * int(avail) / int(size)
 
@@ -35,7 +44,18 @@ def free_percent(stack: Stack) -> float:
 def write_segments(stack: Stack) -> bool:
     """Have Postgres write some segments of its log, and tell whether it could."""
     script = 'printf "%s\\n" "$1" | psql -v ON_ERROR_STOP=1 -qtAX --username=postgres --dbname=slipway --host=/tmp'
-    argv = ["docker", "compose", "exec", "--no-TTY", "postgres", "sh", "-ec", script, "sh", SEGMENT * SEGMENTS_AT_ONCE]
+    argv = [
+        "docker",
+        "compose",
+        "exec",
+        "--no-TTY",
+        "postgres",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+        SEGMENT * SEGMENTS_AT_ONCE,
+    ]
     return stack.run(*argv, check=False).returncode == 0
 
 
@@ -57,16 +77,22 @@ def fill(stack: Stack, ballast: Path) -> None:
     """Fill the volume with Postgres' log, past the alert, until Postgres cannot run any more."""
     stack.sql(SLOT)
     assert disk_row(stack).startswith("ok")
-    wait_until(lambda: write_segments(stack) and free_percent(stack) < 15, 60, "less than 15 % are free")
+    wait_until(
+        lambda: write_segments(stack) and free_percent(stack) < 15, 60, "less than 15 % are free"
+    )
     assert stack.is_serving()
     assert disk_row(stack).startswith("!!")
     assert stack.metrics_of("backup", METRICS_PORT)["slipway_postgres_free_ratio"] < 0.15
     wait_until(lambda: not write_segments(stack), 60, "the volume is full")
-    wait_until(lambda: stack.inspect("postgres")["RestartCount"] > 1, 60, "Postgres starts again and again")
+    wait_until(
+        lambda: stack.inspect("postgres")["RestartCount"] > 1, 60, "Postgres starts again and again"
+    )
     assert ballast.stat().st_size == BALLAST_BYTES, "what was made for this case is there"
 
 
-def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(stack: Stack, figure: Figure) -> None:
+def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(
+    stack: Stack, figure: Figure
+) -> None:
     parts = incidents()[ENTRY]
     load = probing_load(stack, rate=20)
     with small_volume(stack) as mountpoint:

@@ -66,7 +66,10 @@ def asked() -> Asked:
 
 def test_two_processes_share_one_count(stack: Stack) -> None:
     async def test(connect: Clients) -> None:
-        limits = [Limits(GuardedRedis(connect()), {RuleName.LOGIN: Rule(10, 60, Away.LOCAL)}) for _ in range(2)]
+        limits = [
+            Limits(GuardedRedis(connect()), {RuleName.LOGIN: Rule(10, 60, Away.LOCAL)})
+            for _ in range(2)
+        ]
         someone = asked()
 
         async def passes(number: int) -> bool:
@@ -82,10 +85,14 @@ def test_two_processes_share_one_count(stack: Stack) -> None:
     run(stack, test)
 
 
-def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(stack: Stack) -> None:
+def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(
+    stack: Stack,
+) -> None:
     async def test(connect: Clients) -> None:
         client = connect()
-        limits = Limits(GuardedRedis(client), {RuleName.LOGIN: Rule(4, 240, Away.LOCAL)})  # one in a minute
+        limits = Limits(
+            GuardedRedis(client), {RuleName.LOGIN: Rule(4, 240, Away.LOCAL)}
+        )  # one in a minute
         someone = asked()
         scope: dict[str, list[tuple[bytes, bytes]]] = {}
         for _ in range(4):
@@ -144,7 +151,9 @@ def test_a_value_is_made_once_and_again_after_it_was_forgotten(stack: Stack) -> 
             await asyncio.sleep(0.05)
             return b'{"made":%d}' % made
 
-        assert set(await asyncio.gather(*(one.get(key, make) for _ in range(20)))) == {b'{"made":1}'}
+        assert set(await asyncio.gather(*(one.get(key, make) for _ in range(20)))) == {
+            b'{"made":1}'
+        }
         assert await two.get(key, make) == b'{"made":1}'
         await two.forget(key)
         assert await one.get(key, make) == b'{"made":2}'
@@ -192,14 +201,18 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
         assert summary() == {"count": 0, "price_cents": 0}
         items = []
         for number in range(1, 11):
-            items.append(client.post("/v1/items", json={"name": "a", "price_cents": 5}).json()["id"])
+            items.append(
+                client.post("/v1/items", json={"name": "a", "price_cents": 5}).json()["id"]
+            )
             assert summary() == summary() == {"count": number, "price_cents": 5 * number}
         client.put(f"/v1/items/{items[0]}", json={"name": "a"})
         assert summary() == {"count": 10, "price_cents": 45}
         client.delete(f"/v1/items/{items[1]}")
         assert summary() == {"count": 9, "price_cents": 40}
         owner = client.get("/v1/users/me").json()["id"]
-        made = f"select gen_random_uuid(), '{owner}', 'item ' || n, n from generate_series(1, 20000) n"
+        made = (
+            f"select gen_random_uuid(), '{owner}', 'item ' || n, n from generate_series(1, 20000) n"
+        )
         stack.sql(f"insert into items (id, owner_id, name, price_cents) {made}")
         client.delete(f"/v1/items/{items[2]}")
         seconds = []
@@ -207,7 +220,9 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
             answer = client.get("/v1/item-summary")
             seconds.append(float(answer.headers["server-timing"].removeprefix("app;dur=")))
         assert answer.json()["count"] == 20_008
-    figure(f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} ms from Redis")
+    figure(
+        f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} ms from Redis"
+    )
 
 
 # What api/ uses (redis/users.conf says where), and what a connection may say before it has logged in.
@@ -249,9 +264,14 @@ REFUSED = (
 
 def test_the_application_may_give_the_commands_that_it_uses_and_no_other(stack: Stack) -> None:
     with BlockingRedis(
-        address(stack), username="operator", password=secret(stack, "redis_admin_password"), decode_responses=True
+        address(stack),
+        username="operator",
+        password=secret(stack, "redis_admin_password"),
+        decode_responses=True,
     ) as operator:
-        names = sorted({name for category in operator.acl_cat() for name in operator.acl_cat(category)})
+        names = sorted(
+            {name for category in operator.acl_cat() for name in operator.acl_cat(category)}
+        )
         allowed = set()
         for name, facts in operator.execute_command("COMMAND", "INFO", *names).items():
             if facts["subcommands"]:
@@ -261,7 +281,9 @@ def test_the_application_may_give_the_commands_that_it_uses_and_no_other(stack: 
             verdict = operator.execute_command("ACL", "DRYRUN", "default", *words)
             if "to run the" not in verdict:
                 allowed.add(name)
-        dangerous = {name for category in ("dangerous", "admin") for name in operator.acl_cat(category)}
+        dangerous = {
+            name for category in ("dangerous", "admin") for name in operator.acl_cat(category)
+        }
     assert len(names) > 300
     assert allowed == USED | BEFORE_LOGIN
     assert not allowed & dangerous

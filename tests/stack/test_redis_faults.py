@@ -84,8 +84,14 @@ def its_file_cut_off(stack: Stack) -> Iterator[None]:
     finally:
         stack.compose("start", "redis")
     is_kept = ["exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", "get", "drill:kept"]
-    wait_until(lambda: stack.compose(*is_kept, check=False).strip() == "1", BACK_SECONDS, "what was whole is there")
-    assert "aof-load-truncated is enabled" in stack.compose("logs", "--no-color", "--tail", "50", "redis")
+    wait_until(
+        lambda: stack.compose(*is_kept, check=False).strip() == "1",
+        BACK_SECONDS,
+        "what was whole is there",
+    )
+    assert "aof-load-truncated is enabled" in stack.compose(
+        "logs", "--no-color", "--tail", "50", "redis"
+    )
 
 
 @contextlib.contextmanager
@@ -112,7 +118,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(stack: Stack, name: str, figure: Figure) -> None:
+def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(
+    stack: Stack, name: str, figure: Figure
+) -> None:
     fault, readiness = FAULTS[name]
     token = stack.new_token()
     load = Load(stack, rate=50)
@@ -123,7 +131,9 @@ def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(stack: Stack,
             wait_until(lambda: readyz(stack) == readiness, 30, f"the API is {readiness}")
         ended = time.monotonic()
         wait_until(stack.is_serving, BACK_SECONDS, "ready again, Redis included", every=0.02)
-        wait_until(lambda: has_count(stack, token), BACK_SECONDS, "limits are counted again", every=0.02)
+        wait_until(
+            lambda: has_count(stack, token), BACK_SECONDS, "limits are counted again", every=0.02
+        )
         back = time.monotonic() - ended
         good = len(report.latencies)
         wait_until(lambda: len(report.latencies) > good + 20, 30, "requests succeed")
@@ -133,7 +143,8 @@ def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(stack: Stack,
     wait_until(lambda: stack.sql(over) == "succeeded", 60, "the job is done")
     figure(
         f"Redis {name}: back after {back:.1f} s, sent {report.sent}, failed {len(report.failures)}, lost {lost}, "
-        f"p99 {report.p99_ms():.0f} ms; " + ", ".join(f"{what} {got}" for what, got in answers.items())
+        f"p99 {report.p99_ms():.0f} ms; "
+        + ", ".join(f"{what} {got}" for what, got in answers.items())
     )
     assert report.failures == []
     assert (lost, doubled) == (0, 0)
@@ -174,5 +185,7 @@ def ask_everything(stack: Stack, token: str) -> dict[str, str]:
             answer = client.request(method, path, json=body)
             assert answer.status_code == status, f"{method} {path}: {answer.text}"
             kind = path.replace(item, "/v1/items/ID")
-            found[f"{method} {kind}"] = f"{status} in {answer.elapsed.total_seconds() * 1000:.0f} ms"
+            found[f"{method} {kind}"] = (
+                f"{status} in {answer.elapsed.total_seconds() * 1000:.0f} ms"
+            )
     return {**found, "export": str(answer.json()["id"])}

@@ -41,7 +41,9 @@ def _nothing_beside(stack: Stack) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_nothing_beside")
 @pytest.mark.parametrize("count", [1, pytest.param(20, marks=SOAK)])
-def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(stack: Stack, count: int) -> None:
+def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
+    stack: Stack, count: int
+) -> None:
     table = f"ledger_{count}"
     stack.run("./scripts/backup.sh")
     ended = backups(stack)[-1]["timestamp"]["stop"]
@@ -72,11 +74,19 @@ def untouched(stack: Stack) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("count", [9, pytest.param(200, marks=SOAK)])
 def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
-    words = ["--latest", "--replace", "--yes", "--set", label]  # the schedule may take a newer one meanwhile
+    words = [
+        "--latest",
+        "--replace",
+        "--yes",
+        "--set",
+        label,
+    ]  # the schedule may take a newer one meanwhile
     before, missed = untouched(stack), []
     for flip in flips(stack, label, count, SEED):
         with flip.made(stack):
-            if flip.kind == "metadata":  # there are two copies: it is told, and the other one is used
+            if (
+                flip.kind == "metadata"
+            ):  # there are two copies: it is told, and the other one is used
                 told = stack.compose("run", "--rm", "--no-deps", "--no-TTY", *CHECK, "--set", label)
                 is_found = "is damaged; the other one is used" in told
             else:
@@ -85,7 +95,9 @@ def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: 
         if not is_found:
             missed.append(flip)
         assert untouched(stack) == before, flip
-    print(f"measured: {count} changed bits, {count - len(missed)} found before anything was touched")
+    print(
+        f"measured: {count} changed bits, {count - len(missed)} found before anything was touched"
+    )
     assert missed == []
 
 
@@ -125,15 +137,23 @@ def test_an_older_backup_is_offered_where_the_newest_is_damaged(stack: Stack) ->
     with flip.made(stack):
         done = restore(stack, "--latest", "--set", newest, "--beside", check=False)
         assert done.returncode == 1
-        [label] = re.findall(r"an older backup is good, and leads to the same time: add --set (\S+)", done.stderr)
+        [label] = re.findall(
+            r"an older backup is good, and leads to the same time: add --set (\S+)", done.stderr
+        )
         restore(stack, "--latest", "--set", label, "--beside")
-        assert beside(stack, "select count(*) from users") == stack.sql("select count(*) from users")
+        assert beside(stack, "select count(*) from users") == stack.sql(
+            "select count(*) from users"
+        )
     restore(stack, "--remove-beside")
 
 
 def test_a_time_that_cannot_be_restored_is_refused_with_the_nearest_ones(stack: Stack) -> None:
     fresh_backup(stack)
-    spans = [line.split() for line in restore(stack, "--list").stdout.splitlines() if "can be restored:" in line]
+    spans = [
+        line.split()
+        for line in restore(stack, "--list").stdout.splitlines()
+        if "can be restored:" in line
+    ]
     future = datetime.now(UTC) + timedelta(hours=1)
     for moment, told in (
         (future.isoformat(), "lies in the future"),
@@ -147,7 +167,9 @@ def test_a_time_that_cannot_be_restored_is_refused_with_the_nearest_ones(stack: 
 def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stack: Stack) -> None:
     stack.sql("create table kept (id int)")
     with stack.edited(
-        "compose.yaml", 'SLIPWAY_MIGRATE_CONFIRM: "${MIGRATE_CONFIRM:-}"', 'SLIPWAY_MIGRATE_CONFIRM: "no"'
+        "compose.yaml",
+        'SLIPWAY_MIGRATE_CONFIRM: "${MIGRATE_CONFIRM:-}"',
+        'SLIPWAY_MIGRATE_CONFIRM: "no"',
     ):
         stack.sql("insert into kept values (1)")
         moment = now()
@@ -159,7 +181,9 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
     assert stack.ledger()[-1]["result"] == "failed"
     restore(stack, "--to", moment, "--replace", "--yes")
     assert stack.sql("select count(*) from kept") == "1"
-    restore(stack, "--to", now(), "--replace", "--yes")  # on the new timeline; and one that failed is behind it
+    restore(
+        stack, "--to", now(), "--replace", "--yes"
+    )  # on the new timeline; and one that failed is behind it
     assert stack.sql("select count(*) from kept") == "1"
     assert len([name for name in directories(stack) if name.startswith("17.before-")]) == 2
     restore(stack, "--discard-old", "--yes")
@@ -170,7 +194,9 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
 def kill_at(stack: Stack, text: str, *words: str) -> None:
     """Run restore.sh and kill it without notice at the moment it says so."""
     argv = ["./scripts/restore.sh", *words]
-    process = subprocess.Popen(argv, cwd=stack.root, env=stack.environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        argv, cwd=stack.root, env=stack.environment, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout
     for line in process.stdout:
         if text in line:

@@ -30,7 +30,9 @@ def green(stack: Stack) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("green")
-def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack, figure: Figure) -> None:
+def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
+    stack: Stack, figure: Figure
+) -> None:
     load = Load(stack, rate=100)
     steady = 0
     with load.running() as report:
@@ -38,7 +40,9 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack, f
         steady = len(report.latencies)
         for number in range(SWITCHES):
             stack.switch("green" if number % 2 == 0 else "blue")
-            time.sleep(1.5)  # the interval of the promise: what flows between two switches is what is tested
+            time.sleep(
+                1.5
+            )  # the interval of the promise: what flows between two switches is what is tested
     lost, doubled = load.lost_and_doubled()
     figure(
         f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost {lost}, doubled {doubled}, "
@@ -47,7 +51,9 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(stack: Stack, f
     )
     assert len(report.latencies) - steady > 1000, "too few requests met a switch"
     # Measured: 0.04 to 0.3 s without an answer, by how busy the machine is; requests that wait for a slot show.
-    assert report.longest_gap - report.stall < max(1.0, 3 * p99_ms(report.latencies[:steady]) / 1000)
+    assert report.longest_gap - report.stall < max(
+        1.0, 3 * p99_ms(report.latencies[:steady]) / 1000
+    )
     assert report.failures == []
     assert (lost, doubled) == (0, 0)
     assert len(report.acknowledged) > 300
@@ -64,7 +70,9 @@ def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) 
         stack.compose("stop", "api-blue", "worker-blue")
         stack.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
     lost, doubled = load.lost_and_doubled()
-    figure(f"stop after switch: sent {report.sent}, failed {report.failures}, lost {lost}, doubled {doubled}")
+    figure(
+        f"stop after switch: sent {report.sent}, failed {report.failures}, lost {lost}, doubled {doubled}"
+    )
     assert report.failures == []
     assert (lost, doubled) == (0, 0)
 
@@ -84,7 +92,11 @@ def test_nginx_without_a_slot_answers_503_and_recovers_within_a_second(stack: St
         stack.compose("start", "api-blue")
     # From the moment the slot's own check succeeds, nginx may take a second at most.
     probe = ["exec", "--no-TTY", "api-blue", "python", "-I", "-S", "/app/api/health/probe.py"]
-    wait_until(lambda: stack.run("docker", "compose", *probe, check=False).returncode == 0, 60, "the slot is ready")
+    wait_until(
+        lambda: stack.run("docker", "compose", *probe, check=False).returncode == 0,
+        60,
+        "the slot is ready",
+    )
     with stack.client() as client:
         assert wait_until(lambda: status(client) == 200, 5, "nginx found the slot", every=0.02) < 1
 
@@ -111,7 +123,9 @@ def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figur
         seconds = seconds_of(boot)
         if seconds < BOOT_FACTOR * bare:
             break
-    figure(f"container start to ready through the front door: {seconds:.2f} s, a bare Python container {bare:.2f} s")
+    figure(
+        f"container start to ready through the front door: {seconds:.2f} s, a bare Python container {bare:.2f} s"
+    )
     assert seconds < BOOT_FACTOR * bare
 
 

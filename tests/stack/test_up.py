@@ -13,7 +13,9 @@ pytestmark = pytest.mark.stack
 
 def containers(stack: Stack) -> dict[str, str]:
     """Return each container's id and start time: both stay the same where nothing was changed."""
-    listing = stack.run("docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}").stdout
+    listing = stack.run(
+        "docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"
+    ).stdout
     form = "{{.Name}} {{.Id}} {{.State.StartedAt}}"
     lines = stack.run("docker", "inspect", "--format", form, *listing.split()).stdout.splitlines()
     return dict(line.split(" ", 1) for line in lines)
@@ -21,7 +23,11 @@ def containers(stack: Stack) -> dict[str, str]:
 
 def files(stack: Stack) -> dict[str, bytes]:
     """Return what up.sh wrote: `.env`, the secrets, the ledger."""
-    paths = [stack.root / ".env", *(stack.root / "secrets").rglob("*"), *(stack.root / "state").rglob("*")]
+    paths = [
+        stack.root / ".env",
+        *(stack.root / "secrets").rglob("*"),
+        *(stack.root / "state").rglob("*"),
+    ]
     return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
@@ -57,8 +63,12 @@ def test_the_production_file_publishes_80_and_443_and_forces_production(stack: S
     merged = json.loads(stack.run(*argv, COMPOSE_FILE=files_).stdout)
     ports = {(port["host_ip"], port["published"]) for port in merged["services"]["nginx"]["ports"]}
     assert ports == {("0.0.0.0", "80"), ("0.0.0.0", "443")}
-    environments = {name: s.get("environment", {}).get("ENVIRONMENT") for name, s in merged["services"].items()}
-    assert {environments[name] for name in ("api-blue", "api-green", "worker-blue", "migrate")} == {"production"}
+    environments = {
+        name: s.get("environment", {}).get("ENVIRONMENT") for name, s in merged["services"].items()
+    }
+    assert {environments[name] for name in ("api-blue", "api-green", "worker-blue", "migrate")} == {
+        "production"
+    }
 
 
 def test_status_is_one_screen_and_says_that_all_is_well(stack: Stack) -> None:
@@ -66,7 +76,16 @@ def test_status_is_one_screen_and_says_that_all_is_well(stack: Stack) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) <= 24
     named = {line.split()[1] for line in lines if line.startswith("ok ")}
-    assert {"live", "api-blue", "worker-blue", "nginx", "postgres", "redis", "migrations", "queue"} <= named
+    assert {
+        "live",
+        "api-blue",
+        "worker-blue",
+        "nginx",
+        "postgres",
+        "redis",
+        "migrations",
+        "queue",
+    } <= named
     assert {"certificate"} <= named
     assert not [line for line in lines if line.startswith("!!") and "disk" not in line]
 
@@ -78,7 +97,9 @@ def test_status_says_what_is_wrong_and_exits_with_1(stack: Stack) -> None:
     finally:
         stack.compose("start", "worker-blue")
     assert done.returncode == 1
-    assert [line for line in done.stdout.splitlines() if line.startswith("!!") and "worker-blue" in line]
+    assert [
+        line for line in done.stdout.splitlines() if line.startswith("!!") and "worker-blue" in line
+    ]
 
 
 def test_the_tests_stack_stands_beside_another_one(stack: Stack) -> None:

@@ -41,7 +41,9 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def in_volume(stack: Stack, *command: str) -> str:
-    return stack.compose("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", command[0], "postgres", *command[1:])
+    return stack.compose(
+        "run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", command[0], "postgres", *command[1:]
+    )
 
 
 def in_backup(stack: Stack, program: str) -> str:
@@ -53,11 +55,21 @@ def in_backup(stack: Stack, program: str) -> str:
 LOOK = "\tafter=$(contents"
 LOSE = """\tpsql "${to[@]}" --quiet --dbname="$1" --command "delete from alembic_version" || :\n"""
 # There the old server ends a segment of WAL, and could recycle it with those before.
-LOG = ["select pg_create_restore_point('drill')", "select pg_switch_wal()", "checkpoint", "checkpoint"]
-LOSE += "".join(f"""\tpsql "${{from[@]}}" --quiet --dbname=postgres --command "{line}" >/dev/null\n""" for line in LOG)
+LOG = [
+    "select pg_create_restore_point('drill')",
+    "select pg_switch_wal()",
+    "checkpoint",
+    "checkpoint",
+]
+LOSE += "".join(
+    f"""\tpsql "${{from[@]}}" --quiet --dbname=postgres --command "{line}" >/dev/null\n"""
+    for line in LOG
+)
 HANG = "\tsleep infinity\n"
 GAP = "from backup import archive, tasks; archive.reach_now(print); print(tasks.look().gap)"
-NEWEST = "from backup import pgbackrest; made = pgbackrest.backups()[-1]; print(made.kind, made.archive)"
+NEWEST = (
+    "from backup import pgbackrest; made = pgbackrest.backups()[-1]; print(made.kind, made.archive)"
+)
 COMMITTED = "select pg_xact_commit_timestamp(xmin) is not null from alembic_version"
 ROWS = "select (select count(*) from users), (select version_num from alembic_version)"
 
@@ -84,24 +96,44 @@ def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: St
     assert in_backup(old, GAP) == "", "the archive has no hole"
     assert old.sql(COMMITTED) == "t"
     told = refused(old, "next")
-    assert "error: the volume holds a database of Postgres 15, and this image is Postgres 17" in told
+    assert (
+        "error: the volume holds a database of Postgres 15, and this image is Postgres 17" in told
+    )
     assert f"RUNBOOK: docs/runbook.md#{ENTRY}" in told
 
 
 def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(old: Stack) -> None:
     rows = old.sql(ROWS)
     with old.edited("postgres/upgrade.sh", LOOK, HANG + LOOK):
-        upgrade = subprocess.Popen(["./scripts/upgrade-postgres.sh"], cwd=old.root, env=old.environment)
+        upgrade = subprocess.Popen(
+            ["./scripts/upgrade-postgres.sh"], cwd=old.root, env=old.environment
+        )
         try:
             top = ("docker", "top", f"{old.project}-postgres-next")
-            wait_until(lambda: "sleep infinity" in old.run(*top, check=False).stdout, 180, "the copy is under way")
+            wait_until(
+                lambda: "sleep infinity" in old.run(*top, check=False).stdout,
+                180,
+                "the copy is under way",
+            )
         finally:
             upgrade.kill()
             upgrade.wait(10)
-    assert f"error: another server runs on {DATA}/{old_postgres.MAJOR}, in another container" in refused(old, "current")
+    assert (
+        f"error: another server runs on {DATA}/{old_postgres.MAJOR}, in another container"
+        in refused(old, "current")
+    )
     old.run("./scripts/up.sh")
-    listing = ("docker", "ps", "--filter", f"volume={old.project}_postgres", "--format", "{{.Names}}")
-    assert set(old.run(*listing).stdout.split()) == {f"{old.project}-{name}-1" for name in ("backup", "postgres")}
+    listing = (
+        "docker",
+        "ps",
+        "--filter",
+        f"volume={old.project}_postgres",
+        "--format",
+        "{{.Names}}",
+    )
+    assert set(old.run(*listing).stdout.split()) == {
+        f"{old.project}-{name}-1" for name in ("backup", "postgres")
+    }
     assert old.sql(ROWS) == rows
     assert old.sql("show default_transaction_read_only") == "off"
 
@@ -113,10 +145,14 @@ def keep_archive(stack: Stack, source: str, target: str) -> None:
         f"mkdir -p {target}/{file.rpartition('/')[0]}; cp {source}/{file}* {target}/{file.rpartition('/')[0]}"
         for file in files
     ]
-    stack.compose("exec", "--no-TTY", "backup", "sh", "-ec", "; ".join(("cd /var/lib/pgbackrest", *lines)))
+    stack.compose(
+        "exec", "--no-TTY", "backup", "sh", "-ec", "; ".join(("cd /var/lib/pgbackrest", *lines))
+    )
 
 
-def test_the_database_goes_to_the_next_major_version_by_the_runbook(old: Stack, figure: Figure) -> None:
+def test_the_database_goes_to_the_next_major_version_by_the_runbook(
+    old: Stack, figure: Figure
+) -> None:
     parts = incidents()[ENTRY]
     keep_archive(old, "repository", "before")
     load = Load(old, rate=20)
@@ -144,7 +180,9 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(old: Stack, 
     assert f"POSTGRES_IMAGE={old_postgres.IMAGE}" not in environment
     assert f"# POSTGRES_IMAGE before the upgrade to 17: {old_postgres.IMAGE}\n" in environment
     told = refused(old, "before")
-    assert "error: the volume holds a database of Postgres 17, and this image is Postgres 15" in told
+    assert (
+        "error: the volume holds a database of Postgres 17, and this image is Postgres 15" in told
+    )
 
 
 def test_the_directory_of_an_upgrade_keeps_what_is_written_the_next_time_too(old: Stack) -> None:
@@ -163,5 +201,10 @@ def test_an_archive_that_was_not_told_of_the_upgrade_is_told_at_the_next_start(o
     assert "do not match" in (told := old.run(*check, check=False)).stdout + told.stderr
     execute(old, "docker compose restart backup")
     old.run("./scripts/up.sh")
-    wait_until(lambda: in_backup(old, NEWEST) == "full 2", 120, "there is a full backup of the new database", 1)
+    wait_until(
+        lambda: in_backup(old, NEWEST) == "full 2",
+        120,
+        "there is a full backup of the new database",
+        1,
+    )
     execute(old, "docker compose exec --no-TTY backup pgbackrest check\n./scripts/status.sh")

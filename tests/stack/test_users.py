@@ -68,12 +68,16 @@ def row_of(token: str) -> str:
 
 def logged(stack: Stack, service: str, action: str, since: str) -> list[dict[str, Any]]:
     """Return a service's lines of one action, from a moment of the engine's clock on."""
-    lines = stack.run("docker", "logs", "--since", since, stack.container(service)).stdout.splitlines()
+    lines = stack.run(
+        "docker", "logs", "--since", since, stack.container(service)
+    ).stdout.splitlines()
     entries = [json.loads(line) for line in lines if line.startswith("{")]
     return [entry for entry in entries if entry["action"] == action]
 
 
-def logged_until(stack: Stack, last: httpx2.Response, action: str, since: str) -> list[dict[str, Any]]:
+def logged_until(
+    stack: Stack, last: httpx2.Response, action: str, since: str
+) -> list[dict[str, Any]]:
     """Return the API's lines of one action up to the line of this answer: the engine keeps lines some time later."""
     request_id = last.headers["x-request-id"]
 
@@ -117,21 +121,27 @@ def test_twenty_uses_of_one_token_at_once_get_the_one_next_token(
     assert stack.sql(f"select count(*) from refresh_tokens where family_id = ({family})") == "2"
 
 
-@pytest.mark.parametrize("is_late", [False, True], ids=["successor used", "after the time for repeats"])
+@pytest.mark.parametrize(
+    "is_late", [False, True], ids=["successor used", "after the time for repeats"]
+)
 def test_a_second_use_ends_the_login_and_no_other(
     stack: Stack, client: httpx2.Client, user: dict[str, str], is_late: bool
 ) -> None:
     other, first, since = log_in(client, user), log_in(client, user), now()
     second = following(client, first)
     if is_late:
-        stack.sql(f"update refresh_tokens set used_at = used_at - interval '31 seconds' where {row_of(first)}")
+        stack.sql(
+            f"update refresh_tokens set used_at = used_at - interval '31 seconds' where {row_of(first)}"
+        )
         last = second
     else:
         assert following(client, first) == second, "a lost answer may be asked for again"
         last = following(client, second)
     refused = exchange(client, first)
     assert (refused.status_code, refused.json()["error"]) == (401, "refresh_failed")
-    assert exchange(client, last).status_code == 401, "the thief's token, or the owner's, is still good"
+    assert exchange(client, last).status_code == 401, (
+        "the thief's token, or the owner's, is still good"
+    )
     kept = exchange(client, other)
     assert kept.status_code == 200
     entries = logged_until(stack, kept, "refresh_reused", since)
@@ -154,13 +164,19 @@ def test_a_token_that_was_being_added_is_revoked_with_its_family(
     assert exchange(client, late).status_code == 401
 
 
-def test_logout_ends_one_login_and_tells_nothing_of_tokens(client: httpx2.Client, user: dict[str, str]) -> None:
+def test_logout_ends_one_login_and_tells_nothing_of_tokens(
+    client: httpx2.Client, user: dict[str, str]
+) -> None:
     other, first = log_in(client, user), log_in(client, user)
     second = following(client, first)
     for token in (first, first, "unknown"):
         answer = client.post("/v1/users/logout", json={"refresh_token": token})
         assert (answer.status_code, answer.text) == (204, "")
-    assert [exchange(client, token).status_code for token in (second, first, "unknown")] == [401, 401, 401]
+    assert [exchange(client, token).status_code for token in (second, first, "unknown")] == [
+        401,
+        401,
+        401,
+    ]
     following(client, other)
 
 
@@ -168,7 +184,9 @@ def test_tokens_that_are_over_are_refused_and_pruned_and_live_ones_stay(
     stack: Stack, client: httpx2.Client, user: dict[str, str], figure: Figure
 ) -> None:
     live, over, since = log_in(client, user), log_in(client, user), now()
-    stack.sql(f"update refresh_tokens set expires_at = now() - interval '1 second' where {row_of(over)}")
+    stack.sql(
+        f"update refresh_tokens set expires_at = now() - interval '1 second' where {row_of(over)}"
+    )
     assert exchange(client, over).status_code == 401
     stack.sql(
         "insert into refresh_tokens (token_hash, family_id, user_id, expires_at) select sha256(n::text::bytea), "
@@ -176,12 +194,18 @@ def test_tokens_that_are_over_are_refused_and_pruned_and_live_ones_stay(
         f"{PRUNED_ROWS}) n where email = '{user['email']}'"
     )
     stack.compose("exec", "--no-TTY", "worker-blue", "python", "-c", DEFER_PRUNING)
-    wait_until(lambda: logged(stack, "worker-blue", "refresh_tokens_pruned", since), 120, "the worker has pruned")
+    wait_until(
+        lambda: logged(stack, "worker-blue", "refresh_tokens_pruned", since),
+        120,
+        "the worker has pruned",
+    )
     begun, ended = (
         datetime.fromisoformat(logged(stack, "worker-blue", action, since)[-1]["ts"])
         for action in ("start_job", "refresh_tokens_pruned")
     )
-    figure(f"{PRUNED_ROWS} refresh tokens pruned in {(ended - begun).total_seconds() * 1000:.0f} ms")
+    figure(
+        f"{PRUNED_ROWS} refresh tokens pruned in {(ended - begun).total_seconds() * 1000:.0f} ms"
+    )
     assert stack.sql("select count(*) from refresh_tokens where expires_at < now()") == "0"
     following(client, live)
 
@@ -194,7 +218,9 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
     answers = set()
     for _ in range(15):
         for email, times in milliseconds.items():
-            answer = client.post("/v1/users/login", json={"email": email, "password": "typed-wrongly"})
+            answer = client.post(
+                "/v1/users/login", json={"email": email, "password": "typed-wrongly"}
+            )
             times.append(answer.elapsed.total_seconds() * 1000)
             answers.add((answer.status_code, answer.json()["error"], answer.json()["message"]))
     medians = [statistics.median(times) for times in milliseconds.values()]
@@ -207,11 +233,15 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
     assert not [word for word in (known, unknown, "typed-wrongly") if word in json.dumps(entries)]
 
 
-def test_who_is_gone_is_told_to_log_in_again(stack: Stack, client: httpx2.Client, user: dict[str, str]) -> None:
+def test_who_is_gone_is_told_to_log_in_again(
+    stack: Stack, client: httpx2.Client, user: dict[str, str]
+) -> None:
     """As after a restore to a time before the registration: the token is still good."""
     token = client.post("/v1/users/login", json=user).json()["access_token"]
     stack.sql(f"delete from users where email = '{user['email']}'")
     for path, body in (("/v1/items", {"name": "a"}), ("/v1/exports", None)):
         answer = client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
-        assert (answer.status_code, answer.json()["error"]) == (401, "not_authenticated"), answer.text
+        assert (answer.status_code, answer.json()["error"]) == (401, "not_authenticated"), (
+            answer.text
+        )
         assert answer.headers["www-authenticate"].startswith("Bearer")

@@ -23,7 +23,9 @@ ALL = ["item.created", "item.updated", "item.deleted"]
 @pytest.fixture(scope="module")
 def receiver(stack: Stack) -> Iterator[Receiver]:
     """A receiver beside the stack, whose API and worker are told that it may be sent to."""
-    network = json.loads(stack.run("docker", "network", "inspect", f"{stack.project}_egress").stdout)[0]
+    network = json.loads(
+        stack.run("docker", "network", "inspect", f"{stack.project}_egress").stdout
+    )[0]
     gateway = network["IPAM"]["Config"][0]["Gateway"]
     made = Receiver(gateway)
     before = dict(stack.environment)
@@ -32,7 +34,16 @@ def receiver(stack: Stack) -> Iterator[Receiver]:
         "WEBHOOK_ALLOWED_NETWORKS": f"{gateway}/32",
         "WEBHOOK_ALLOWED_PORTS": f"443,{made.port}",
     }
-    services = ["up", "--detach", "--no-deps", "--wait", "--wait-timeout", "60", "api-blue", "worker-blue"]
+    services = [
+        "up",
+        "--detach",
+        "--no-deps",
+        "--wait",
+        "--wait-timeout",
+        "60",
+        "api-blue",
+        "worker-blue",
+    ]
     try:
         stack.compose(*services)
         yield made
@@ -75,7 +86,9 @@ def user(stack: Stack, receiver: Receiver) -> Iterator[User]:
     receiver.answer = lambda _: 204
     with stack.client(timeout=30) as client:
         owner = client.post("/v1/users", json=who).json()["id"]
-        client.headers["Authorization"] = f"Bearer {client.post('/v1/users/login', json=who).json()['access_token']}"
+        client.headers["Authorization"] = (
+            f"Bearer {client.post('/v1/users/login', json=who).json()['access_token']}"
+        )
         url = f"{receiver.url}/{owner}"
         made = client.post("/v1/webhooks", json={"url": url, "event_types": ALL})
         assert made.status_code == 201, made.text
@@ -83,9 +96,13 @@ def user(stack: Stack, receiver: Receiver) -> Iterator[User]:
         assert client.delete(f"/v1/webhooks/{made.json()['id']}").status_code in {204, 404}
 
 
-def test_the_changes_of_an_item_arrive_signed_and_in_order(user: User, receiver: Receiver, figure: Figure) -> None:
+def test_the_changes_of_an_item_arrive_signed_and_in_order(
+    user: User, receiver: Receiver, figure: Figure
+) -> None:
     item = user.create("rope")
-    seconds = wait_until(lambda: receiver.delivered(user.id), 60, "the first event arrives", every=0.01)
+    seconds = wait_until(
+        lambda: receiver.delivered(user.id), 60, "the first event arrives", every=0.01
+    )
     figure(f"webhook: {seconds * 1000:.0f} ms from the answer of the change to its event")
     user.rename(item, "line")
     assert user.client.delete(f"/v1/items/{item}").status_code == 204
@@ -100,10 +117,14 @@ def test_the_changes_of_an_item_arrive_signed_and_in_order(user: User, receiver:
     wait_until(lambda: len(user.deliveries("delivered")) == 3, 60, "the log says so")
     log = user.deliveries()
     assert [one["id"] for one in log] == [one.id for one in got]
-    assert {(one["attempts"], one["last_status_code"], one["next_attempt_at"]) for one in log} == {(1, 204, None)}
+    assert {(one["attempts"], one["last_status_code"], one["next_attempt_at"]) for one in log} == {
+        (1, 204, None)
+    }
 
 
-def test_a_secret_is_rotated_without_an_event_that_either_side_refuses(user: User, receiver: Receiver) -> None:
+def test_a_secret_is_rotated_without_an_event_that_either_side_refuses(
+    user: User, receiver: Receiver
+) -> None:
     new = user.client.post(f"{user.path}/secret").json()
     assert new["previous_secret_until"]
     user.create("rope")
@@ -167,8 +188,12 @@ def test_order_holds_under_errors_and_a_killed_worker(
     os.kill(pid, signal.SIGKILL)
     free.set()
     wait_until(lambda: stack.host_pid("worker-blue") not in {0, pid}, 60, "the worker runs again")
-    seconds = wait_until(lambda: len(user.deliveries("delivered")) == 15, 180, "every event is delivered")
-    figure(f"webhooks: 15 events, 3 refused once, worker killed: all delivered {seconds:.1f} s after it was back")
+    seconds = wait_until(
+        lambda: len(user.deliveries("delivered")) == 15, 180, "every event is delivered"
+    )
+    figure(
+        f"webhooks: 15 events, 3 refused once, worker killed: all delivered {seconds:.1f} s after it was back"
+    )
     for item in items:
         names = [int(one.event["data"]["name"]) for one in receiver.received if one.item == item]
         assert names == sorted(names), "a later event went before an earlier one was delivered"
@@ -178,18 +203,33 @@ def test_order_holds_under_errors_and_a_killed_worker(
     assert repeated > 0, "the kill met no attempt"
 
 
-def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(stack: Stack, user: User, receiver: Receiver) -> None:
+def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(
+    stack: Stack, user: User, receiver: Receiver
+) -> None:
     receiver.answer = lambda one: 503 if one.event["data"]["name"] == "bad" else 200
     item = user.create("bad")
-    wait_until(lambda: user.deliveries() and user.deliveries()[0]["last_status_code"] == 503, 60, "it is refused")
+    wait_until(
+        lambda: user.deliveries() and user.deliveries()[0]["last_status_code"] == 503,
+        60,
+        "it is refused",
+    )
     user.rename(item, "good")
-    assert user.client.post(f"{user.path}/deliveries/{user.deliveries()[0]['id']}/replay").status_code == 409
+    assert (
+        user.client.post(f"{user.path}/deliveries/{user.deliveries()[0]['id']}/replay").status_code
+        == 409
+    )
     assert receiver.delivered(user.id) == [], "the second waits for the first"
-    stack.sql(f"update webhook_deliveries set attempts = 12 where item_id = '{item}' and last_status_code = 503")
+    stack.sql(
+        f"update webhook_deliveries set attempts = 12 where item_id = '{item}' and last_status_code = 503"
+    )
     wait_until(lambda: user.deliveries("failed"), 60, "it is set aside after its last attempt")
     wait_until(lambda: receiver.delivered(user.id), 60, "the next one passes")
     (failed,) = user.deliveries("failed")
-    assert (failed["attempts"], failed["last_error"], failed["next_attempt_at"]) == (13, "status 503", None)
+    assert (failed["attempts"], failed["last_error"], failed["next_attempt_at"]) == (
+        13,
+        "status 503",
+        None,
+    )
 
     receiver.answer = lambda _: 200
     later = {"since": "2999-01-01T00:00:00Z"}
@@ -200,8 +240,14 @@ def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(stack: Stack, use
     wait_until(lambda: len(user.deliveries("delivered")) == 2, 60, "the log says so")
     again = user.client.post(f"{user.path}/deliveries/{failed['id']}/replay")
     assert (again.status_code, again.json()["status"]) == (202, "pending")
-    wait_until(lambda: len(receiver.delivered(user.id)) == 3, 60, "one that was delivered is sent again too")
-    assert [one.id for one in receiver.delivered(user.id)][1:] == [failed["id"]] * 2, "under its old id"
+    wait_until(
+        lambda: len(receiver.delivered(user.id)) == 3,
+        60,
+        "one that was delivered is sent again too",
+    )
+    assert [one.id for one in receiver.delivered(user.id)][1:] == [failed["id"]] * 2, (
+        "under its old id"
+    )
 
 
 def test_410_disables_and_a_redirect_is_not_followed(user: User, receiver: Receiver) -> None:
@@ -210,8 +256,12 @@ def test_410_disables_and_a_redirect_is_not_followed(user: User, receiver: Recei
     wait_until(lambda: user.deliveries()[0]["last_status_code"] == 307, 60, "it is refused")
     assert user.deliveries()[0]["status"] == "pending"
     user.create("gone")
-    wait_until(lambda: not user.client.get(user.path).json()["is_enabled"], 60, "the webhook is disabled")
-    assert [one["status"] for one in user.deliveries()] == ["failed", "failed"], "nothing is left waiting"
+    wait_until(
+        lambda: not user.client.get(user.path).json()["is_enabled"], 60, "the webhook is disabled"
+    )
+    assert [one["status"] for one in user.deliveries()] == ["failed", "failed"], (
+        "nothing is left waiting"
+    )
     assert not [one for one in receiver.received if one.headers[":path"] == "/redirected"]
     refused = user.client.post(f"{user.path}/replay", json={"since": "2020-01-01T00:00:00Z"})
     assert (refused.status_code, refused.json()["error"]) == (409, "webhook_disabled")
@@ -222,16 +272,26 @@ def test_a_dead_host_opens_its_circuit(stack: Stack, user: User, receiver: Recei
     assert user.client.put(user.path, json={"url": dead, "event_types": ALL}).status_code == 200
     for _ in range(6):
         user.create("rope")
-    wait_until(lambda: len([d for d in user.deliveries() if d["last_error"]]) == 6, 60, "each was tried")
-    wait_until(lambda: any("left alone" in (d["last_error"] or "") for d in user.deliveries()), 60, "circuit is open")
+    wait_until(
+        lambda: len([d for d in user.deliveries() if d["last_error"]]) == 6, 60, "each was tried"
+    )
+    wait_until(
+        lambda: any("left alone" in (d["last_error"] or "") for d in user.deliveries()),
+        60,
+        "circuit is open",
+    )
     assert "circuit_opened" in stack.compose("logs", "--no-color", "--since", "10m", "worker-blue")
 
 
-@pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://postgres/", "https://169.254.169.254/latest"])
+@pytest.mark.parametrize(
+    "url", ["https://127.0.0.1/", "https://postgres/", "https://169.254.169.254/latest"]
+)
 def test_an_address_inside_is_refused_when_subscribing(user: User, url: str) -> None:
     answer = user.client.post("/v1/webhooks", json={"url": url, "event_types": ALL})
     assert (answer.status_code, answer.json()["error"]) == (422, "webhook_url_refused")
-    assert answer.json()["details"] == [{"field": "body.url", "message": "the host has no public address"}]
+    assert answer.json()["details"] == [
+        {"field": "body.url", "message": "the host has no public address"}
+    ]
 
 
 def test_a_name_that_came_to_lead_inside_is_refused_when_sending(stack: Stack, user: User) -> None:
@@ -248,4 +308,9 @@ def test_what_belongs_to_a_user_goes_with_the_user(stack: Stack, user: User) -> 
     wait_until(lambda: user.deliveries("delivered"), 60, "the event is delivered")
     stack.sql(f"delete from users where id = '{user.id}'")
     subscription = user.path.rpartition("/")[2]
-    assert stack.sql(f"select count(*) from webhook_deliveries where subscription_id = '{subscription}'") == "0"
+    assert (
+        stack.sql(
+            f"select count(*) from webhook_deliveries where subscription_id = '{subscription}'"
+        )
+        == "0"
+    )

@@ -18,7 +18,9 @@ def test_the_page_makes_a_service_of_books_that_passes_its_tests(tmp_path: Path)
     commands = "\n".join(blocks((ROOT / "docs/your-own-service.md").read_text(encoding="utf-8")))
     copy_checkout(tmp_path)
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    (tmp_path / ".git/info/exclude").write_text(".venv\n", encoding="utf-8")  # ignored as a folder only
+    (tmp_path / ".git/info/exclude").write_text(
+        ".venv\n", encoding="utf-8"
+    )  # ignored as a folder only
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=tmp_path,
@@ -34,6 +36,12 @@ def test_the_page_makes_a_service_of_books_that_passes_its_tests(tmp_path: Path)
     assert passed[0] > 500
     assert passed[1] > 12
     left = subprocess.run(
-        ["git", "grep", "-il", "item", "--", "api/books"], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["git", "grep", "-il", "item", "--", "api/books"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert left.stdout.splitlines() in ([], ["api/books/service.py"]), "only `.items()` of a dictionary may be left"
+    assert left.stdout.splitlines() in ([], ["api/books/service.py"]), (
+        "only `.items()` of a dictionary may be left"
+    )

@@ -7,14 +7,23 @@ from pathlib import Path
 
 from tests.stack.harness import Stack
 
-MEGABYTES = 900  # 256 of ballast, some 100 of Postgres, 256 that its log may take: about 300 stay free
+MEGABYTES = (
+    900  # 256 of ballast, some 100 of Postgres, 256 that its log may take: about 300 stay free
+)
 USERS = ("postgres", "backup")  # the services that mount the volume
 
 
 @contextmanager
 def small_volume(stack: Stack) -> Iterator[Path]:
     """Mount an ext4 of MEGABYTES over Postgres' volume while the block runs; what is in it moves there and back."""
-    inspect = ("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", f"{stack.project}_postgres")
+    inspect = (
+        "docker",
+        "volume",
+        "inspect",
+        "--format",
+        "{{.Mountpoint}}",
+        f"{stack.project}_postgres",
+    )
     mountpoint = Path(stack.run(*inspect).stdout.strip())
     image, aside = stack.root / "state/postgres.img", stack.root / "state/postgres"
     stack.compose("stop", *USERS)
@@ -24,7 +33,9 @@ def small_volume(stack: Stack) -> Iterator[Path]:
     stack.run("mkfs.ext4", "-q", "-m", "0", "-d", str(mountpoint), str(image))
     stack.run("mount", "-o", "loop", str(image), str(mountpoint))
     try:
-        os.chown(mountpoint, owner.st_uid, owner.st_gid)  # mkfs takes over what is in the directory, and not its owner
+        os.chown(
+            mountpoint, owner.st_uid, owner.st_gid
+        )  # mkfs takes over what is in the directory, and not its owner
         start(stack)
         yield mountpoint
     finally:

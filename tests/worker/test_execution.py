@@ -16,7 +16,13 @@ from prometheus_client import REGISTRY
 
 from api.jobs import DELIVER_WEBHOOKS
 from worker import execution, webhooks
-from worker.execution import MAX_ATTEMPTS, MOST_DELIVERIES, JobInterruptedTooOften, JobTimedOut, Rule
+from worker.execution import (
+    MAX_ATTEMPTS,
+    MOST_DELIVERIES,
+    JobInterruptedTooOften,
+    JobTimedOut,
+    Rule,
+)
 from worker.tasks import OWN_QUEUES
 
 LIMIT_SECONDS = 0.05
@@ -35,11 +41,24 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
 
 
 def counted(outcome: str) -> float:
-    return REGISTRY.get_sample_value("slipway_job_duration_seconds_count", {"task": "t", "outcome": outcome}) or 0
+    return (
+        REGISTRY.get_sample_value(
+            "slipway_job_duration_seconds_count", {"task": "t", "outcome": outcome}
+        )
+        or 0
+    )
 
 
 def attempt(work: Callable[[], Awaitable[Any]], attempts: int = 0) -> Any:
-    job = Job(id=7, queue="t", lock=None, queueing_lock=None, task_name="t", task_kwargs={}, attempts=attempts)
+    job = Job(
+        id=7,
+        queue="t",
+        lock=None,
+        queueing_lock=None,
+        task_name="t",
+        task_kwargs={},
+        attempts=attempts,
+    )
     app = App(connector=InMemoryConnector())
     context = JobContext(app=app, job=job, start_timestamp=time.time(), abort_reason=lambda: None)
     return asyncio.run(execution.run_job(work, context, Worker(app)))
@@ -67,7 +86,10 @@ def test_every_task_states_its_limit() -> None:
 
 
 def test_a_run_of_webhooks_ends_by_itself_before_its_limit() -> None:
-    assert execution.RULES[DELIVER_WEBHOOKS].limit_seconds > webhooks.RUN_SECONDS + webhooks.LEASE_SECONDS
+    assert (
+        execution.RULES[DELIVER_WEBHOOKS].limit_seconds
+        > webhooks.RUN_SECONDS + webhooks.LEASE_SECONDS
+    )
 
 
 def test_a_job_that_succeeds_gives_its_result(told: list[int | None]) -> None:
@@ -91,7 +113,9 @@ def test_a_time_out_of_the_job_itself_is_not_taken_for_the_limit(told: list[int 
 
 
 @pytest.mark.parametrize("work", [take_long, time_out_itself])
-def test_the_last_attempt_is_told_about(told: list[int | None], work: Callable[[], Awaitable[Any]]) -> None:
+def test_the_last_attempt_is_told_about(
+    told: list[int | None], work: Callable[[], Awaitable[Any]]
+) -> None:
     for attempts in range(MAX_ATTEMPTS):
         assert told == []
         with pytest.raises((TimeoutError, JobTimedOut)):
@@ -109,7 +133,9 @@ def test_the_last_attempt_is_told_about(told: list[int | None], work: Callable[[
         (be_interrupted, "interrupted"),
     ],
 )
-def test_each_attempt_is_measured_with_its_outcome(work: Callable[[], Awaitable[Any]], outcome: str) -> None:
+def test_each_attempt_is_measured_with_its_outcome(
+    work: Callable[[], Awaitable[Any]], outcome: str
+) -> None:
     before = counted(outcome)
     with suppress(TimeoutError, JobTimedOut, asyncio.CancelledError):
         attempt(work)

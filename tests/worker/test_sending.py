@@ -55,7 +55,9 @@ def receiver(certificate: tuple[Path, Path]) -> Iterator[Receiver]:
     made.close()
 
 
-def sender(port: int, certificate: tuple[Path, Path] | None = None, clock: Clock | None = None) -> Sender:
+def sender(
+    port: int, certificate: tuple[Path, Path] | None = None, clock: Clock | None = None
+) -> Sender:
     rules = Rules(frozenset({port}), (ip_network("127.0.0.0/8"),), allows_http=True)
     trust = ssl.create_default_context(cafile=str(certificate[0])) if certificate else None
     return Sender(rules, Circuits(clock or Clock()), trust)
@@ -73,9 +75,16 @@ def test_the_signature_is_that_of_the_specification() -> None:
     assert signature(secret, key, 1614265330, body) == expected
 
 
-def test_a_signed_event_arrives_under_the_host_s_name(receiver: Receiver, certificate: tuple[Path, Path]) -> None:
+def test_a_signed_event_arrives_under_the_host_s_name(
+    receiver: Receiver, certificate: tuple[Path, Path]
+) -> None:
     other = new_secret()
-    outcome = send(sender(receiver.port, certificate), f"https://localhost:{receiver.port}/a?b=c", SECRET, other)
+    outcome = send(
+        sender(receiver.port, certificate),
+        f"https://localhost:{receiver.port}/a?b=c",
+        SECRET,
+        other,
+    )
     assert outcome == Outcome(204)
     (got,) = receiver.received
     assert got.body == BODY
@@ -94,7 +103,9 @@ def test_a_certificate_of_nobody_s_is_refused_before_anything_is_sent(receiver: 
     assert receiver.received == []
 
 
-def test_a_certificate_for_another_name_is_refused(receiver: Receiver, certificate: tuple[Path, Path]) -> None:
+def test_a_certificate_for_another_name_is_refused(
+    receiver: Receiver, certificate: tuple[Path, Path]
+) -> None:
     """Connecting to an address must not become trusting whoever is there."""
     outcome = send(sender(receiver.port, certificate), f"https://127.0.0.1:{receiver.port}/")
     assert outcome.error is not None
@@ -109,7 +120,9 @@ def test_a_redirect_is_not_followed(receiver: Receiver, certificate: tuple[Path,
     assert [one.headers[":path"] for one in receiver.received] == ["/"]
 
 
-def test_of_a_long_refusal_the_beginning_is_kept(receiver: Receiver, certificate: tuple[Path, Path]) -> None:
+def test_of_a_long_refusal_the_beginning_is_kept(
+    receiver: Receiver, certificate: tuple[Path, Path]
+) -> None:
     receiver.answer, receiver.body = lambda _: 500, b"\0\xff" + b"x" * 5_000_000
     outcome = send(sender(receiver.port, certificate), f"https://localhost:{receiver.port}/")
     assert outcome.status_code == 500
@@ -117,13 +130,19 @@ def test_of_a_long_refusal_the_beginning_is_kept(receiver: Receiver, certificate
     assert outcome.response == "\ufffd" + "x" * (RESPONSE_BYTES - 2)
 
 
-@pytest.mark.parametrize(("status", "is_gone"), [(200, False), (410, True), (400, False), (503, False)])
+@pytest.mark.parametrize(
+    ("status", "is_gone"), [(200, False), (410, True), (400, False), (503, False)]
+)
 def test_only_2xx_is_a_success_and_only_410_an_end(
     receiver: Receiver, certificate: tuple[Path, Path], status: int, is_gone: bool
 ) -> None:
     receiver.answer = lambda _: status
     outcome = send(sender(receiver.port, certificate), f"https://localhost:{receiver.port}/")
-    assert (outcome.is_delivered, outcome.is_gone, outcome.status_code) == (status == 200, is_gone, status)
+    assert (outcome.is_delivered, outcome.is_gone, outcome.status_code) == (
+        status == 200,
+        is_gone,
+        status,
+    )
 
 
 def drip(listener: socket.socket) -> None:
@@ -136,7 +155,9 @@ def drip(listener: socket.socket) -> None:
             time.sleep(0.05)
 
 
-def test_an_attempt_has_a_time_limit_however_slowly_the_receiver_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_has_a_time_limit_however_slowly_the_receiver_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sending, "TOTAL_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=drip, args=(listener,), daemon=True).start()
@@ -153,14 +174,21 @@ def test_the_proxies_of_the_environment_are_not_asked(
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert send(sender(receiver.port, certificate), f"https://localhost:{receiver.port}/").is_delivered
+    assert send(
+        sender(receiver.port, certificate), f"https://localhost:{receiver.port}/"
+    ).is_delivered
 
 
-def test_an_address_that_is_not_allowed_any_more_is_refused_before_connecting(receiver: Receiver) -> None:
+def test_an_address_that_is_not_allowed_any_more_is_refused_before_connecting(
+    receiver: Receiver,
+) -> None:
     stricter = Sender(Rules(frozenset({receiver.port}), (), allows_http=False), Circuits())
     outcome = send(stricter, f"https://localhost:{receiver.port}/")
     assert outcome == Outcome(error="refused: the host has no public address")
-    assert send(stricter, "https://localhost:22/").error == f"refused: the port must be one of {receiver.port}"
+    assert (
+        send(stricter, "https://localhost:22/").error
+        == f"refused: the port must be one of {receiver.port}"
+    )
 
 
 def test_a_dead_host_is_left_alone_and_closes_its_circuit_when_it_answers(
@@ -168,7 +196,10 @@ def test_a_dead_host_is_left_alone_and_closes_its_circuit_when_it_answers(
 ) -> None:
     clock = Clock()
     one = sender(receiver.port, certificate, clock)
-    url, dead = f"https://localhost:{receiver.port}/", f"http://localhost:{receiver.port}/"  # plain text to a TLS port
+    url, dead = (
+        f"https://localhost:{receiver.port}/",
+        f"http://localhost:{receiver.port}/",
+    )  # plain text to a TLS port
     opened = REGISTRY.get_sample_value("slipway_webhook_circuit_opened_total") or 0
     for _ in range(FAILURES_TO_OPEN):
         assert (send(one, dead).error or "").startswith("no answer")

@@ -62,7 +62,9 @@ def pids(folder: Path) -> dict[int, set[int]]:
     return found
 
 
-def test_each_process_is_replaced_when_it_dies_and_the_others_are_left_alone(tmp_path: Path) -> None:
+def test_each_process_is_replaced_when_it_dies_and_the_others_are_left_alone(
+    tmp_path: Path,
+) -> None:
     with supervised(tmp_path, "works", 3):
         until(lambda: len(pids(tmp_path)) == 3)
         (victim,) = pids(tmp_path)[1]
@@ -71,12 +73,18 @@ def test_each_process_is_replaced_when_it_dies_and_the_others_are_left_alone(tmp
         assert [len(pids(tmp_path)[number]) for number in (0, 2)] == [1, 1]
 
 
-def test_a_signal_reaches_every_process_once_and_the_first_waits_for_the_last(tmp_path: Path) -> None:
+def test_a_signal_reaches_every_process_once_and_the_first_waits_for_the_last(
+    tmp_path: Path,
+) -> None:
     with supervised(tmp_path, "works", 3) as process:
         until(lambda: len(pids(tmp_path)) == 3)
         process.terminate()
         assert process.wait(10) == 0
-    assert {path.name for path in tmp_path.glob("drained.*")} == {"drained.0", "drained.1", "drained.2"}
+    assert {path.name for path in tmp_path.glob("drained.*")} == {
+        "drained.0",
+        "drained.1",
+        "drained.2",
+    }
     assert {len(found) for found in pids(tmp_path).values()} == {1}, "none was started again"
 
 

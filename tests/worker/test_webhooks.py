@@ -46,7 +46,9 @@ class Rehearsal(Deliveries):
     async def _claim(self, under_way: dict[asyncio.Task[None], UUID]) -> list[Claimed]:
         await asyncio.sleep(0)
         owners = list(under_way.values())
-        chosen = [one for one in self.waiting if owners.count(one) < webhooks.CLAIM_AT_ONCE][: webhooks.CLAIM_AT_ONCE]
+        chosen = [one for one in self.waiting if owners.count(one) < webhooks.CLAIM_AT_ONCE][
+            : webhooks.CLAIM_AT_ONCE
+        ]
         for one in chosen:
             self.waiting.remove(one)
         return [claimed(owner) for owner in chosen]
@@ -114,7 +116,9 @@ def test_what_comes_while_a_slow_attempt_is_under_way_does_not_wait_for_it() -> 
         first = asyncio.create_task(one.run())
         await until(lambda: one.at_once == 1)
         one.waiting = [quick]
-        await asyncio.wait_for(one.run(), 30)  # a second run would last as long as the attempt under way
+        await asyncio.wait_for(
+            one.run(), 30
+        )  # a second run would last as long as the attempt under way
         await until(lambda: one.sent == [quick])
         one.held[slow].set()
         await first
@@ -141,7 +145,9 @@ def test_a_shutdown_lets_attempts_end_and_begins_none() -> None:
     assert done.at_once == 0
 
 
-def test_an_attempt_that_breaks_off_is_logged_and_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_attempt_that_breaks_off_is_logged_and_ends_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Broken:
         async def send(self, *_: object) -> Outcome:
             raise RuntimeError("a bug")

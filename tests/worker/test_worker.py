@@ -27,7 +27,9 @@ from worker.loop import WorkerLoop, every, share_bytes
 from worker.tasks import OWN_QUEUES
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")']
+)
 def test_a_cell_that_a_spreadsheet_would_run_is_made_text(text: str) -> None:
     assert guard_cell(text) == "'" + text
 
@@ -45,7 +47,15 @@ def test_lines_can_be_read_back() -> None:
 
 
 def job(attempts: int) -> Job:
-    return Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t", task_kwargs={}, attempts=attempts)
+    return Job(
+        id=1,
+        queue="q",
+        lock=None,
+        queueing_lock=None,
+        task_name="t",
+        task_kwargs={},
+        attempts=attempts,
+    )
 
 
 def pause_seconds(attempts: int) -> tuple[float, float]:
@@ -54,7 +64,9 @@ def pause_seconds(attempts: int) -> tuple[float, float]:
     decision = Backoff().get_retry_decision(exception=RuntimeError(), job=job(attempts))
     assert decision is not None
     assert decision.retry_at is not None
-    return (decision.retry_at - datetime.now(UTC)).total_seconds(), (decision.retry_at - before).total_seconds()
+    return (decision.retry_at - datetime.now(UTC)).total_seconds(), (
+        decision.retry_at - before
+    ).total_seconds()
 
 
 def test_pauses_double_and_differ() -> None:
@@ -62,16 +74,23 @@ def test_pauses_double_and_differ() -> None:
         pauses = [pause_seconds(attempts) for _ in range(50)]
         assert middle * 0.5 <= min(most for _, most in pauses)
         assert max(least for least, _ in pauses) <= middle * 1.5
-        assert max(least for least, _ in pauses) > min(most for _, most in pauses), "all are the same"
+        assert max(least for least, _ in pauses) > min(most for _, most in pauses), (
+            "all are the same"
+        )
 
 
 def test_a_job_is_set_aside_after_its_attempts() -> None:
-    assert Backoff().get_retry_decision(exception=RuntimeError(), job=job(MAX_ATTEMPTS - 2)) is not None
+    assert (
+        Backoff().get_retry_decision(exception=RuntimeError(), job=job(MAX_ATTEMPTS - 2))
+        is not None
+    )
     assert Backoff().get_retry_decision(exception=RuntimeError(), job=job(MAX_ATTEMPTS - 1)) is None
 
 
 def test_a_job_that_a_shutdown_interrupted_starts_again_whatever_its_attempts() -> None:
-    decision = Backoff().get_retry_decision(exception=asyncio.CancelledError(), job=job(MAX_ATTEMPTS + 3))
+    decision = Backoff().get_retry_decision(
+        exception=asyncio.CancelledError(), job=job(MAX_ATTEMPTS + 3)
+    )
     assert decision is not None
 
 
@@ -109,13 +128,17 @@ def test_the_worker_is_healthy_when_each_of_its_processes_is(
     assert health.main() == 0
 
 
-def test_a_blocked_process_has_ended_before_its_jobs_are_given_away_and_before_it_is_called_unhealthy() -> None:
+def test_a_blocked_process_has_ended_before_its_jobs_are_given_away_and_before_it_is_called_unhealthy() -> (
+    None
+):
     assert 3 * health.BEAT_SECONDS < health.STUCK_SECONDS
     assert health.STUCK_SECONDS + health.BEAT_SECONDS < stalled.STALLED_SECONDS
     assert health.STUCK_SECONDS + health.BEAT_SECONDS < health.MAX_AGE_SECONDS
 
 
-def test_what_a_worker_does_beside_its_jobs_goes_on_after_any_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_worker_does_beside_its_jobs_goes_on_after_any_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     calls: list[int] = []
 
     async def fail() -> None:
@@ -133,7 +156,10 @@ def test_what_a_worker_does_beside_its_jobs_goes_on_after_any_failure(caplog: py
 def test_memory_is_counted_by_its_share(tmp_path: Path) -> None:
     rollup = tmp_path / "smaps_rollup"
     assert used_bytes(rollup) == 0
-    rollup.write_text("7f00-7fff ---p 00:00 0 [rollup]\nRss: 90 kB\nPss: 60 kB\nPss_Dirty: 50 kB\n", encoding="ascii")
+    rollup.write_text(
+        "7f00-7fff ---p 00:00 0 [rollup]\nRss: 90 kB\nPss: 60 kB\nPss_Dirty: 50 kB\n",
+        encoding="ascii",
+    )
     assert used_bytes(rollup) == 60 * 1024
     assert share_bytes(1000, 1) == 800
     assert share_bytes(1200, 2) == 320, "the supervisor has a share too"
@@ -147,7 +173,9 @@ def test_health_checks_load_nothing_but_the_standard_library(module: str) -> Non
         "heavy = [m for m in sys.modules if m.split('.')[0] in {'fastapi', 'sqlalchemy', 'pydantic', 'psycopg'}]\n"
         "assert not heavy, heavy\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -155,10 +183,14 @@ def test_the_api_never_imports_the_worker() -> None:
     root = Path(health.__file__).parents[1] / "api"
     for path in root.rglob("*.py"):
         lines = path.read_text().splitlines()
-        assert not [text for text in lines if text.startswith(("import worker", "from worker"))], path
+        assert not [text for text in lines if text.startswith(("import worker", "from worker"))], (
+            path
+        )
 
 
-def test_the_first_signal_in_a_drain_for_memory_lets_the_jobs_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_signal_in_a_drain_for_memory_lets_the_jobs_end_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(logging, "shutdown", lambda: None)

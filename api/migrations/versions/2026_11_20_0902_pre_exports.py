@@ -17,12 +17,18 @@ def upgrade() -> None:
         sa.Column("status", sa.String(20), nullable=False),
         sa.Column("row_count", sa.Integer(), nullable=True),
         sa.Column("size_bytes", sa.BigInteger(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+        sa.Column(
+            "created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False
+        ),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_exports"),
-        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name="fk_exports_owner_id_users", ondelete="CASCADE"),
-        sa.CheckConstraint("status IN ('pending', 'finished', 'failed', 'expired')", name="ck_exports_status"),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name="fk_exports_owner_id_users", ondelete="CASCADE"
+        ),
+        sa.CheckConstraint(
+            "status IN ('pending', 'finished', 'failed', 'expired')", name="ck_exports_status"
+        ),
     )
     op.create_index("ix_exports_owner_id", "exports", ["owner_id"])
     op.create_index("ix_exports_expires_at", "exports", ["expires_at"])
@@ -33,6 +39,9 @@ def upgrade() -> None:
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("export_id", "seq", name="pk_export_chunks"),
         sa.ForeignKeyConstraint(
-            ["export_id"], ["exports.id"], name="fk_export_chunks_export_id_exports", ondelete="CASCADE"
+            ["export_id"],
+            ["exports.id"],
+            name="fk_export_chunks_export_id_exports",
+            ondelete="CASCADE",
         ),
     )

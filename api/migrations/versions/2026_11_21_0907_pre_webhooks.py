@@ -15,7 +15,9 @@ PENDING = sa.text("status = 'pending'")
 
 
 def moment(name: str, default: Any = None) -> sa.Column[Any]:
-    return sa.Column(name, sa.DateTime(timezone=True), server_default=default, nullable=default is None)
+    return sa.Column(
+        name, sa.DateTime(timezone=True), server_default=default, nullable=default is None
+    )
 
 
 def upgrade() -> None:
@@ -37,7 +39,10 @@ def create_subscriptions() -> None:
         moment("created_at", sa.func.now()),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_subscriptions"),
         sa.ForeignKeyConstraint(
-            ["owner_id"], ["users.id"], name="fk_webhook_subscriptions_owner_id_users", ondelete="CASCADE"
+            ["owner_id"],
+            ["users.id"],
+            name="fk_webhook_subscriptions_owner_id_users",
+            ondelete="CASCADE",
         ),
     )
     op.create_index("ix_webhook_subscriptions_owner_id", "webhook_subscriptions", ["owner_id"])
@@ -55,7 +60,12 @@ def create_deliveries() -> None:
         sa.Column("request_id", sa.String(64), nullable=True),
         sa.Column("status", sa.String(20), server_default="pending", nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("next_attempt_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=True),
+        sa.Column(
+            "next_attempt_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.func.now(),
+            nullable=True,
+        ),
         sa.Column("last_status_code", sa.Integer(), nullable=True),
         sa.Column("last_error", sa.String(200), nullable=True),
         sa.Column("last_response", sa.Text(), nullable=True),
@@ -68,9 +78,18 @@ def create_deliveries() -> None:
             name="fk_webhook_deliveries_subscription_id_webhook_subscriptions",
             ondelete="CASCADE",
         ),
-        sa.CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="ck_webhook_deliveries_status"),
+        sa.CheckConstraint(
+            "status IN ('pending', 'delivered', 'failed')", name="ck_webhook_deliveries_status"
+        ),
     )
     order = ["subscription_id", "item_id", "sequence"]
-    op.create_index("ix_webhook_deliveries_order", "webhook_deliveries", order, postgresql_where=PENDING)
-    op.create_index("ix_webhook_deliveries_due", "webhook_deliveries", ["next_attempt_at"], postgresql_where=PENDING)
+    op.create_index(
+        "ix_webhook_deliveries_order", "webhook_deliveries", order, postgresql_where=PENDING
+    )
+    op.create_index(
+        "ix_webhook_deliveries_due",
+        "webhook_deliveries",
+        ["next_attempt_at"],
+        postgresql_where=PENDING,
+    )
     op.create_index("ix_webhook_deliveries_created_at", "webhook_deliveries", ["created_at"])

@@ -63,7 +63,17 @@ def throwaway_argv(
     image: str, command: list[str], *, mounts: list[str], user: str, environment: dict[str, str]
 ) -> list[str]:
     """Run one command in a container that is removed afterwards and has no network."""
-    argv = ["docker", "run", "--rm", "--network", "none", "--user", user, "--entrypoint", command[0]]
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        user,
+        "--entrypoint",
+        command[0],
+    ]
     for mount in mounts:
         argv += ["--volume", mount]
     for key, value in environment.items():
@@ -86,8 +96,17 @@ def psql_argv(statement: str, database: str = "slipway") -> list[str]:
     """Ask Postgres as its superuser, inside its container; columns are separated by |."""
     # connect_timeout, in seconds: a server that hangs must not hold up who looks for the reason.
     target = f"dbname={database} application_name=slipway.scripts.none connect_timeout=5"
-    psql = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres", f"--dbname={target}"]
-    return compose_argv("exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", statement)
+    psql = [
+        "psql",
+        "--no-psqlrc",
+        "--tuples-only",
+        "--no-align",
+        "--username=postgres",
+        f"--dbname={target}",
+    ]
+    return compose_argv(
+        "exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", statement
+    )
 
 
 def slot_services(slot: str) -> list[str]:

@@ -2,11 +2,21 @@
 
 from dataclasses import dataclass
 
-RELEASE = "trixie"  # the Debian release that the base images and, on Debian 12, the engine come from
+RELEASE = (
+    "trixie"  # the Debian release that the base images and, on Debian 12, the engine come from
+)
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ENGINE_SOURCE = "/etc/apt/sources.list.d/slipway-engine.sources"
 ENGINE_PIN = "/etc/apt/preferences.d/slipway-engine"
-DEBIAN_ENGINE = ["docker.io", "docker-cli", "docker-compose", "docker-buildx", "iptables", "ca-certificates", "curl"]
+DEBIAN_ENGINE = [
+    "docker.io",
+    "docker-cli",
+    "docker-compose",
+    "docker-buildx",
+    "iptables",
+    "ca-certificates",
+    "curl",
+]
 UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
 APT_UPDATE = ["apt-get", "update", "--quiet=2"]
 # One line per index. The addresses are read from the host, never written here.
@@ -19,7 +29,13 @@ APT_SOURCES = [
 ]
 APT_SETTINGS = ["apt-config", "dump", "Acquire"]
 # The slowest derivation of a key that OpenPGP knows, 0.15 s here for each passphrase that somebody tries.
-GPG_ENCRYPT = ["--symmetric", "--armor", "--cipher-algo=AES256", "--s2k-digest-algo=SHA512", "--s2k-count=65011712"]
+GPG_ENCRYPT = [
+    "--symmetric",
+    "--armor",
+    "--cipher-algo=AES256",
+    "--s2k-digest-algo=SHA512",
+    "--s2k-count=65011712",
+]
 GPG_DECRYPT = ["--decrypt"]
 GPG_SECONDS = 30  # 0.5 s measured
 
@@ -40,7 +56,9 @@ def mirrors(listing: str) -> Mirrors | None:
             continue
         origin, label, _, address = line.split("|")
         if origin == "Debian":
-            found.setdefault("security" if label == "Debian-Security" else "archive", address.rstrip("/"))
+            found.setdefault(
+                "security" if label == "Debian-Security" else "archive", address.rstrip("/")
+            )
     if "archive" not in found:
         return None
     return Mirrors(found["archive"], found.get("security", ""))
@@ -53,7 +71,9 @@ def install_argv(packages: list[str]) -> list[str]:
 
 def engine_source(archive: str) -> str:
     """Return an apt source for the release that has Compose v2, for a host that is older."""
-    return f"Types: deb\nURIs: {archive}\nSuites: {RELEASE}\nComponents: main\nSigned-By: {KEYRING}\n"
+    return (
+        f"Types: deb\nURIs: {archive}\nSuites: {RELEASE}\nComponents: main\nSigned-By: {KEYRING}\n"
+    )
 
 
 def engine_pin() -> str:

@@ -35,7 +35,11 @@ def budget(project: Project) -> dict[str, int]:
     api = api_processes(project) * int(project.values.get("DATABASE_POOL_SIZE") or 5)
     jobs = int(project.values.get("WORKER_CONCURRENCY") or 4)
     worker = int(project.values.get("WORKER_PROCESSES") or 1) * (jobs + WORKER_EXTRA)
-    slots = {f"slipway.{service}.{slot}": n for slot in SLOTS for service, n in (("api", api), ("worker", worker))}
+    slots = {
+        f"slipway.{service}.{slot}": n
+        for slot in SLOTS
+        for service, n in (("api", api), ("worker", worker))
+    }
     return {**slots, **OTHERS}
 
 
@@ -59,5 +63,13 @@ def configured(project: Project) -> tuple[int, int] | None:
     """Return max_connections and superuser_reserved_connections as the checkout's postgresql.conf has them."""
     file = project.root / "postgres" / "postgresql.conf"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    found = dict(re.findall(r"^(max_connections|superuser_reserved_connections)\s*=\s*(\d+)", text, re.MULTILINE))
-    return (int(found["max_connections"]), int(found["superuser_reserved_connections"])) if len(found) == 2 else None
+    found = dict(
+        re.findall(
+            r"^(max_connections|superuser_reserved_connections)\s*=\s*(\d+)", text, re.MULTILINE
+        )
+    )
+    return (
+        (int(found["max_connections"]), int(found["superuser_reserved_connections"]))
+        if len(found) == 2
+        else None
+    )

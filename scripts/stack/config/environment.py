@@ -59,7 +59,9 @@ def _unquoted(value: str) -> str:
 
 def known_keys(example: Path) -> set[str]:
     """Return every key that `.env.example` names, commented out or not."""
-    found = re.findall(r"^#?\s?([A-Z][A-Z0-9_]*)=", example.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"^#?\s?([A-Z][A-Z0-9_]*)=", example.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return set(found)
 
 
@@ -82,7 +84,9 @@ def check_missing(lines: list[Line], example: Path) -> None:
     if missing:
         raise Failure(
             f".env lacks {', '.join(missing)}: it was cut off, or is of an older version",
-            hints=["take the lines, with their comments, from .env.example; an empty value means the default"],
+            hints=[
+                "take the lines, with their comments, from .env.example; an empty value means the default"
+            ],
             runbook=RUNBOOK,
         )
 

@@ -11,9 +11,15 @@ NEEDED = {
 }
 KEYS = sorted({key for keys in NEEDED.values() for key in keys} | {"OFFSITE_PATH", "OFFSITE_PORT"})
 FORMS = {
-    "OFFSITE_HOST": (r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", "a host name, without https:// and path"),
+    "OFFSITE_HOST": (
+        r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?",
+        "a host name, without https:// and path",
+    ),
     "OFFSITE_PATH": (r"/[^\s]+", "an absolute path, of a folder below the root"),
-    "OFFSITE_FINGERPRINT": (r"SHA256:[A-Za-z0-9+/]{43}=?", "of the form SHA256:..., as ssh-keygen -l prints it"),
+    "OFFSITE_FINGERPRINT": (
+        r"SHA256:[A-Za-z0-9+/]{43}=?",
+        "of the form SHA256:..., as ssh-keygen -l prints it",
+    ),
 }
 # How a key of ssh-keygen begins that has no passphrase: the format's name and "none" twice, in base64.
 OPEN = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"
@@ -27,8 +33,16 @@ def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
         return [f"OFFSITE_TYPE is empty, but {', '.join(given)} is set"] if given else []
     if kind not in NEEDED:
         return ["OFFSITE_TYPE is neither sftp nor s3"]
-    found = [f"{key} is empty, and OFFSITE_TYPE={kind} needs it" for key in NEEDED[kind] if not values.get(key)]
-    others = [key for key in KEYS if values.get(key) and key.startswith("OFFSITE") and _is_others(key, kind)]
+    found = [
+        f"{key} is empty, and OFFSITE_TYPE={kind} needs it"
+        for key in NEEDED[kind]
+        if not values.get(key)
+    ]
+    others = [
+        key
+        for key in KEYS
+        if values.get(key) and key.startswith("OFFSITE") and _is_others(key, kind)
+    ]
     found += [f"{key} is set, and OFFSITE_TYPE={kind} does not know it" for key in others]
     for key, (form, meaning) in FORMS.items():
         if values.get(key) and key not in others and not re.fullmatch(form, values[key]):
@@ -36,7 +50,11 @@ def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
     port = values.get("OFFSITE_PORT") or "1"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         found.append("OFFSITE_PORT is not a port")
-    return found + _secret_fault(kind, secrets / "offsite_secret") + _authority_fault(kind, secrets / "offsite_ca")
+    return (
+        found
+        + _secret_fault(kind, secrets / "offsite_secret")
+        + _authority_fault(kind, secrets / "offsite_ca")
+    )
 
 
 def _is_others(key: str, kind: str) -> bool:
@@ -47,7 +65,9 @@ def _secret_fault(kind: str, file: Path) -> list[str]:
     """A file that is not there is made by up.sh, empty; the next look finds it so."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if not text.strip():
-        return [f"{file} is empty: it takes the {'private key' if kind == 'sftp' else 'secret key'}"]
+        return [
+            f"{file} is empty: it takes the {'private key' if kind == 'sftp' else 'secret key'}"
+        ]
     if not file.stat().st_mode & 0o004:
         return [_closed(file)]
     if kind == "sftp" and not re.match(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n", text):

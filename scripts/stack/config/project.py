@@ -29,7 +29,14 @@ NUMBER_KEYS = (
     "OFFSITE_DRILL_HOURS",
 )
 WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
-SECRETS = ("database_password", "redis_password", "redis_admin_password", "token_key", "ops_password", "backup_key")
+SECRETS = (
+    "database_password",
+    "redis_password",
+    "redis_admin_password",
+    "token_key",
+    "ops_password",
+    "backup_key",
+)
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous", "offsite_secret", "offsite_ca")
 # May be emptied: an empty one turns the console off.
@@ -144,7 +151,11 @@ def load(root: Path) -> Project:
     """
     file = root / ".env"
     if not file.exists():
-        raise Failure("there is no .env here", hints=["./scripts/up.sh creates it"], runbook=environment.RUNBOOK)
+        raise Failure(
+            "there is no .env here",
+            hints=["./scripts/up.sh creates it"],
+            runbook=environment.RUNBOOK,
+        )
     # As bytes: reading as text would hide Windows line ends, which Compose passes on.
     lines = environment.parse(file.read_bytes().decode("utf-8", "replace"))
     known = environment.known_keys(root / ".env.example")
@@ -157,7 +168,10 @@ def load(root: Path) -> Project:
     if is_public and project.is_development:
         raise Failure(
             ".env is that of a public host, and COMPOSE_FILE in the environment names compose.dev.yaml",
-            hints=["nothing was touched", "a developer's stack has a checkout and an .env of its own"],
+            hints=[
+                "nothing was touched",
+                "a developer's stack has a checkout and an .env of its own",
+            ],
             runbook="boot-refused-by-the-configuration",
         )
     _check_values(project)
@@ -180,14 +194,18 @@ def refuse_development(project: Project) -> None:
 def _check_values(project: Project) -> None:
     faults = []
     if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", project.host):
-        faults.append("SLIPWAY_HOST is not a host name (an address is none: TLS cannot announce it)")
+        faults.append(
+            "SLIPWAY_HOST is not a host name (an address is none: TLS cannot announce it)"
+        )
     for key in ("HTTP_BIND", "HTTPS_BIND"):
         try:
             ip_address(project.values.get(key) or "127.0.0.1")
         except ValueError:
             faults.append(f"{key} is not an IP address")
     if project.is_public and project.is_development:
-        faults.append("COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml, of which it may name one")
+        faults.append(
+            "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml, of which it may name one"
+        )
     cores = os.cpu_count() or 1
     for key in CPU_KEYS:
         if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "1"):

@@ -22,7 +22,12 @@ def run(runner: Runner, *, is_full: bool) -> None:
     Raises:
         Failure: with what pgBackRest said.
     """
-    _perform(runner, "full" if is_full else "incremental", BACKUP_SECONDS, "the backups from before are kept")
+    _perform(
+        runner,
+        "full" if is_full else "incremental",
+        BACKUP_SECONDS,
+        "the backups from before are kept",
+    )
 
 
 def drill(runner: Runner, *, is_offsite: bool = False) -> None:
@@ -33,14 +38,18 @@ def drill(runner: Runner, *, is_offsite: bool = False) -> None:
     Raises:
         Failure: with what differs, or could not be looked at.
     """
-    consolation = "nothing that serves was touched; what a drill finds damaged a restore refuses, too"
+    consolation = (
+        "nothing that serves was touched; what a drill finds damaged a restore refuses, too"
+    )
     if is_offsite:
         _perform(runner, "offsite-drill", DRILL_SECONDS, consolation, "drill-off-the-host-fails")
     else:
         _perform(runner, "drill", DRILL_SECONDS, consolation)
 
 
-def _perform(runner: Runner, task: str, timeout: float, consolation: str, runbook: str = RUNBOOK) -> None:
+def _perform(
+    runner: Runner, task: str, timeout: float, consolation: str, runbook: str = RUNBOOK
+) -> None:
     done = runner.follow(engine.compose_argv(*SERVICE, task), timeout=timeout, form=message)
     if done.code != 0:
         hints = [consolation, "./scripts/status.sh", "./scripts/logs.sh backup"]
@@ -55,7 +64,10 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
     """
     if runner.is_dry or not project.values.get("OFFSITE_TYPE"):
         return
-    if any(one.name == "postgres" and one.state == "running" for one in observation.services(runner, project)):
+    if any(
+        one.name == "postgres" and one.state == "running"
+        for one in observation.services(runner, project)
+    ):
         return
     once = ["run", "--rm", "--no-deps", "--no-TTY", *SERVICE[2:], "may-begin"]
     asked = runner.run(engine.compose_argv(*once), timeout=ASK_SECONDS, check=False)
@@ -98,4 +110,10 @@ def rows(runner: Runner) -> list[tuple[bool, str, str]]:
     try:
         return [(row["is_well"], row["name"], row["text"]) for row in json.loads(asked.out)]
     except (ValueError, KeyError, TypeError):
-        return [(False, "last backup", f"the backup service does not answer: {observed(asked.out, asked.err)}")]
+        return [
+            (
+                False,
+                "last backup",
+                f"the backup service does not answer: {observed(asked.out, asked.err)}",
+            )
+        ]

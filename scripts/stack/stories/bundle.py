@@ -40,14 +40,18 @@ def passphrase(file: Path | None, *, is_new: bool) -> str:
             raise Failure(f"there is no file {file}", hints=["its first line is the passphrase"])
         return (file.read_text(encoding="utf-8").splitlines() or [""])[0]
     if not sys.stdin.isatty():
-        raise Failure("there is no terminal to ask for the passphrase", hints=["--passphrase-file FILE"])
+        raise Failure(
+            "there is no terminal to ask for the passphrase", hints=["--passphrase-file FILE"]
+        )
     given = getpass.getpass("passphrase of the bundle: ")
     if is_new and getpass.getpass("once more: ") != given:
         raise Failure("the two passphrases differ", hints=["nothing was written; try it once more"])
     return given
 
 
-def export(runner: Runner, project: Project, target: Path, passphrase: str, *, is_overwrite: bool) -> None:
+def export(
+    runner: Runner, project: Project, target: Path, passphrase: str, *, is_overwrite: bool
+) -> None:
     """Write the bundle, open it once more as a new host would, and say what it holds.
 
     Raises:
@@ -56,17 +60,23 @@ def export(runner: Runner, project: Project, target: Path, passphrase: str, *, i
     if len(passphrase) < PASSPHRASE_LEAST:
         raise Failure(
             f"the passphrase has {len(passphrase)} characters, and {PASSPHRASE_LEAST} is the least",
-            hints=["six random words, for example; without it nobody opens the bundle, its owner neither"],
+            hints=[
+                "six random words, for example; without it nobody opens the bundle, its owner neither"
+            ],
         )
     if target.exists() and not is_overwrite:
         raise Failure(f"{target} exists", hints=["name another file, or say --overwrite"])
     found = _collect(project)
-    done = _gpg(runner, passphrase, *host.GPG_ENCRYPT, text=base64.b64encode(_archive(found)).decode())
+    done = _gpg(
+        runner, passphrase, *host.GPG_ENCRYPT, text=base64.b64encode(_archive(found)).decode()
+    )
     if done.code != 0:
         raise Failure(f"gpg could not encrypt: exit {done.code}", evidence=done.err)
     runner.write(target, done.out, 0o600)
     if _open(runner, target, passphrase) != found:
-        raise Failure(f"{target} does not hold what was put into it", hints=["df -h; then export once more"])
+        raise Failure(
+            f"{target} does not hold what was put into it", hints=["df -h; then export once more"]
+        )
     runner.say(f"    {len(found)} files: {', '.join(found)}")
     runner.say(
         f"wrote {target}, and opened it again: it is good\n"
@@ -75,7 +85,9 @@ def export(runner: Runner, project: Project, target: Path, passphrase: str, *, i
     )
 
 
-def restore(runner: Runner, root: Path, source: Path, passphrase: str, *, is_overwrite: bool) -> None:
+def restore(
+    runner: Runner, root: Path, source: Path, passphrase: str, *, is_overwrite: bool
+) -> None:
     """Write what the bundle holds, where it is missing here; what is the same stays as it is.
 
     Raises:
@@ -84,20 +96,31 @@ def restore(runner: Runner, root: Path, source: Path, passphrase: str, *, is_ove
     found = _open(runner, source, passphrase)
     places = {name: _place(root, found, name) for name in found}
     missing = [name for name, path in places.items() if not path.exists()]
-    differing = [name for name in places if name not in missing and places[name].read_bytes() != found[name][1]]
+    differing = [
+        name
+        for name in places
+        if name not in missing and places[name].read_bytes() != found[name][1]
+    ]
     if differing and not is_overwrite:
         raise Failure(
             f"these are here already, with other contents than in the bundle: {', '.join(differing)}",
-            hints=["nothing was written", "--overwrite takes those of the bundle: what was made with these is lost"],
+            hints=[
+                "nothing was written",
+                "--overwrite takes those of the bundle: what was made with these is lost",
+            ],
             runbook=RUNBOOK,
         )
     for name in (*missing, *differing):
         for folder in reversed(PurePosixPath(name).parents[:-1]):
-            runner.make_directory(_place(root, found, str(folder)), MODE_OF_FOLDER.get(str(folder), 0o755))
+            runner.make_directory(
+                _place(root, found, str(folder)), MODE_OF_FOLDER.get(str(folder), 0o755)
+            )
         mode, content = found[name]
         runner.write(places[name], content.decode(), mode)
     same = len(found) - len(missing) - len(differing)
-    runner.say(f"{len(missing)} files written, {len(differing)} replaced; {same} were the same already")
+    runner.say(
+        f"{len(missing)} files written, {len(differing)} replaced; {same} were the same already"
+    )
 
 
 def _collect(project: Project) -> Files:
@@ -106,24 +129,31 @@ def _collect(project: Project) -> Files:
     absent = [
         str(path)
         for path in needed
-        if not path.is_file() or (path.name not in CLEARABLE_SECRETS and not path.read_bytes().strip())
+        if not path.is_file()
+        or (path.name not in CLEARABLE_SECRETS and not path.read_bytes().strip())
     ]
     if absent:
         raise Failure(
             f"missing or empty: {', '.join(absent)}",
-            hints=["a bundle without them would start no new host; ./scripts/up.sh makes those of a new stack"],
+            hints=[
+                "a bundle without them would start no new host; ./scripts/up.sh makes those of a new stack"
+            ],
             runbook=environment.RUNBOOK,
         )
     paths = {ENVIRONMENT: project.root / ENVIRONMENT}
     for path in sorted(project.secrets.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):  # what a write that was cut off left behind
+        if path.is_file() and not path.name.startswith(
+            "."
+        ):  # what a write that was cut off left behind
             paths[f"{FOLDER}/{path.relative_to(project.secrets)}"] = path
     found = {name: (path.stat().st_mode & 0o777, path.read_bytes()) for name, path in paths.items()}
     for name, (_, content) in found.items():
         try:
             content.decode()
         except UnicodeDecodeError:
-            raise Failure(f"{paths[name]} is not text", hints=["keys and certificates in PEM form are"]) from None
+            raise Failure(
+                f"{paths[name]} is not text", hints=["keys and certificates in PEM form are"]
+            ) from None
     return found
 
 
@@ -152,11 +182,17 @@ def _open(runner: Runner, source: Path, passphrase: str) -> Files:
         if done.code == 0:
             return _unpack(base64.b64decode(done.out, validate=True))
     if "Bad session key" in done.err:
-        observation, hint = f"{source} does not open with this passphrase", "nothing was written; try it once more"
+        observation, hint = (
+            f"{source} does not open with this passphrase",
+            "nothing was written; try it once more",
+        )
     else:
         # What gpg printed up to the damage is secret: only its last word is told.
         said = (done.err.strip().splitlines() or ["its contents are of another form"])[-1]
-        observation, hint = f"{source} is damaged: {said}", "nothing was written; take another copy of the file"
+        observation, hint = (
+            f"{source} is damaged: {said}",
+            "nothing was written; take another copy of the file",
+        )
     raise Failure(observation, hints=[hint], runbook=RUNBOOK)
 
 
@@ -193,4 +229,6 @@ def _gpg(runner: Runner, passphrase: str, *arguments: str, text: str = "") -> Re
         raise Failure("gpg is not installed", hints=["apt-get install --yes gpg"])
     with tempfile.TemporaryDirectory(prefix="slipway-gpg-") as home:
         # By standard input, its first line the passphrase: an argument would show it to every user of the host.
-        return runner.read(host.gpg_argv(home, *arguments), stdin=f"{passphrase}\n{text}", timeout=host.GPG_SECONDS)
+        return runner.read(
+            host.gpg_argv(home, *arguments), stdin=f"{passphrase}\n{text}", timeout=host.GPG_SECONDS
+        )

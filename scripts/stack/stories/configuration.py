@@ -6,7 +6,15 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config import environment
-from stack.config.project import CLEARABLE_SECRETS, CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project, default_state, load
+from stack.config.project import (
+    CLEARABLE_SECRETS,
+    CPU_KEYS,
+    OPTIONAL_SECRETS,
+    SECRETS,
+    Project,
+    default_state,
+    load,
+)
 from stack.failure import Failure
 from stack.runner import Runner
 
@@ -31,7 +39,9 @@ FIRST_KEYS = (
 def check_mounted_folders(project: Project) -> None:
     """Refuse files that are mounted and that the containers' users cannot read, as those made under umask 077."""
     names = (*MOUNTED, *(MOUNTED_IN_DEVELOPMENT if project.is_development else ()))
-    for folder in filter(Path.is_dir, [*(project.root / name for name in names), project.certificate.parent]):
+    for folder in filter(
+        Path.is_dir, [*(project.root / name for name in names), project.certificate.parent]
+    ):
         for path in [folder, *folder.rglob("*")]:
             needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
             if path.stat().st_mode & needed != needed:
@@ -91,7 +101,9 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
         elif name not in CLEARABLE_SECRETS and not path.read_text(encoding="utf-8").strip():
             raise Failure(
                 f"the secret file {path} is empty",
-                hints=[f"restore it from where you keep secrets; only for a new stack: rm {path}, and run this again"],
+                hints=[
+                    f"restore it from where you keep secrets; only for a new stack: rm {path}, and run this again"
+                ],
                 runbook=environment.RUNBOOK,
             )
     for name in OPTIONAL_SECRETS:
@@ -107,10 +119,16 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
     if project.certificate.exists() and key.exists():
         return False
     if project.certificate.exists() != key.exists():
-        present, missing = (project.certificate, key) if project.certificate.exists() else (key, project.certificate)
+        present, missing = (
+            (project.certificate, key)
+            if project.certificate.exists()
+            else (key, project.certificate)
+        )
         raise Failure(
             f"{present} is there, but {missing} is not",
-            hints=["put the matching file there; for a self-signed pair: move the one away, and run this again"],
+            hints=[
+                "put the matching file there; for a self-signed pair: move the one away, and run this again"
+            ],
         )
     runner.make_directory(directory, 0o755)
     script = (

@@ -14,7 +14,9 @@ VERSION = "select current_setting('server_version_num')::int / 10000"
 
 def image_version(runner: Runner, image: str) -> int:
     """Return the major version of Postgres in an image, 0 where it does not tell."""
-    argv = engine.throwaway_argv(image, ["postgres", "--version"], mounts=[], user="postgres", environment={})
+    argv = engine.throwaway_argv(
+        image, ["postgres", "--version"], mounts=[], user="postgres", environment={}
+    )
     told = re.search(r"\d+", runner.read(argv).out)
     return int(told[0]) if told else 0
 
@@ -43,6 +45,10 @@ def check_version(runner: Runner, project: Project) -> None:
 
 def furnish(runner: Runner) -> str:
     """Make what a Postgres of an older version or a mended one may lack; return what it lacks still, or `done`."""
-    runner.run(engine.psql_argv("create extension if not exists pg_stat_statements", database="postgres"))
-    ballast = runner.run(engine.compose_argv("exec", "--no-TTY", "postgres", "/etc/slipway/ballast.sh"), check=False)
+    runner.run(
+        engine.psql_argv("create extension if not exists pg_stat_statements", database="postgres")
+    )
+    ballast = runner.run(
+        engine.compose_argv("exec", "--no-TTY", "postgres", "/etc/slipway/ballast.sh"), check=False
+    )
     return ballast.err.strip().partition("\n")[0] if ballast.code else "done"

@@ -43,7 +43,9 @@ def run(runner: Runner, root: Path, options: Options) -> None:
     """Deploy the checkout, or an image; on a host where nothing is live yet, bring everything up instead."""
     refuse_development(configuration.intended(root))
     if not (root / ".env").exists() or not _stands(runner, load(root)):
-        is_first = not (root / ".env").exists() or not observation.slot_release(runner, load(root), "blue")
+        is_first = not (root / ".env").exists() or not observation.slot_release(
+            runner, load(root), "blue"
+        )
         up.run(runner, root)
         if is_first or runner.is_dry:
             return
@@ -90,7 +92,9 @@ class _Deploy:
         except STOPPED as stopped:
             failure = as_failure(stopped, "deploy-failed-after-the-switch")
             failure.code = NEEDS_A_PERSON
-            failure.observation = f"release {self.release} is live, but what follows failed: {failure.observation}"
+            failure.observation = (
+                f"release {self.release} is live, but what follows failed: {failure.observation}"
+            )
             raise failure from None
 
     @property
@@ -100,7 +104,12 @@ class _Deploy:
     @property
     def facts(self) -> dict[str, str]:
         """What hooks and the notification are told."""
-        return {"from": self.was.live_release, "to": self.release, "slot": self.idle, "url": self.project.url}
+        return {
+            "from": self.was.live_release,
+            "to": self.release,
+            "slot": self.idle,
+            "url": self.project.url,
+        }
 
     def _before_the_switch(self) -> None:
         runner, project, step = self.runner, self.project, self.steps.step
@@ -111,7 +120,14 @@ class _Deploy:
         with step("image") as done:
             self.release = self._image()
             done(f"release {self.release}; live is {self.was.live_release} in slot {self.was.live}")
-        ledger.record(runner, project, "deploy", **{"from": self.was.live_release}, to=self.release, result="begun")
+        ledger.record(
+            runner,
+            project,
+            "deploy",
+            **{"from": self.was.live_release},
+            to=self.release,
+            result="begun",
+        )
         with step("settings") as done:
             self.is_placed = True
             slots.place(runner, project, self.release, self.idle)
@@ -124,7 +140,11 @@ class _Deploy:
             slots.start(runner, project, f"api-{self.idle}", anew=True)
             done(f"slot {self.idle} is ready")
         with step("smoke test") as done:
-            done("skipped" if runner.is_dry else slots.smoke(runner, project, self.idle, self.release))
+            done(
+                "skipped"
+                if runner.is_dry
+                else slots.smoke(runner, project, self.idle, self.release)
+            )
         self.earlier = watch.before(runner, self.was.live)
         hooks.run(runner, project, "pre-switch", **self.facts)
         if not edge.is_current(project):
@@ -138,11 +158,15 @@ class _Deploy:
         if not self.options.image:
             faults = migrations.lint(project.root)
             if faults:
-                raise Failure("; ".join(faults), hints=["correct the migrations"], runbook="migration-failed")
+                raise Failure(
+                    "; ".join(faults), hints=["correct the migrations"], runbook="migration-failed"
+                )
             return images.build_release(runner, project)
         if runner.read(engine.inspect_argv(self.options.image)).code != 0:
             runner.run(engine.pull_argv(self.options.image))
-        release = runner.read(engine.label_argv(self.options.image, "org.opencontainers.image.version")).out.strip()
+        release = runner.read(
+            engine.label_argv(self.options.image, "org.opencontainers.image.version")
+        ).out.strip()
         if not release and not runner.is_dry:
             raise Failure(
                 f"{self.options.image} carries no release in its label org.opencontainers.image.version",
@@ -155,7 +179,9 @@ class _Deploy:
     def _migrate(self) -> str:
         runner, project = self.runner, self.project
         head = observation.sql(runner, HEAD).out.strip()
-        label = runner.read(engine.label_argv(f"{project.image}:{self.release}", "slipway.migrations")).out.strip()
+        label = runner.read(
+            engine.label_argv(f"{project.image}:{self.release}", "slipway.migrations")
+        ).out.strip()
         known = migrations.parse_label(label) if label else migrations.revisions(project.root)
         waiting = migrations.pending(known, head)
         if migrations.order_fault(waiting):
@@ -167,12 +193,16 @@ class _Deploy:
         fault = migrations.order_fault(waiting)
         if fault:
             raise Failure(
-                fault, hints=["deploy the release that ends with the `post` first"], runbook="migration-failed"
+                fault,
+                hints=["deploy the release that ends with the `post` first"],
+                runbook="migration-failed",
             )
         if not any(revision.phase == "pre" for revision in waiting):
             return f"nothing to do before the switch, the database is at {head}"
         argv = engine.migrate_argv(is_pre_only=True)
-        done = runner.run(argv, env={"MIGRATE_TAG": self.release, "MIGRATE_CONFIRM": "yes"}, check=False)
+        done = runner.run(
+            argv, env={"MIGRATE_TAG": self.release, "MIGRATE_CONFIRM": "yes"}, check=False
+        )
         if done.code != 0:
             raise Failure(
                 f"migrate exited with {done.code}",
@@ -209,7 +239,13 @@ class _Deploy:
         head = observation.sql(runner, HEAD).out.strip()
         ledger.keep_settings(runner, project, self.release)
         ledger.record(
-            runner, project, "deploy", **facts, migration_head=head, result="done", seconds=self.steps.seconds
+            runner,
+            project,
+            "deploy",
+            **facts,
+            migration_head=head,
+            result="done",
+            seconds=self.steps.seconds,
         )
         retire.later(runner, project, self.was.live, self.was.live_release)
         with self.steps.step("retention") as done:
@@ -218,9 +254,15 @@ class _Deploy:
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
         took = f"{runner.clock() - self.steps.started:.1f} s"
-        runner.say("\nnothing was changed" if runner.is_dry else f"\ndeployed in {took}; back: ./scripts/rollback.sh")
         runner.say(
-            observation.what_serves(runner, project) if live.live == self.idle or runner.is_dry else "live: changed"
+            "\nnothing was changed"
+            if runner.is_dry
+            else f"\ndeployed in {took}; back: ./scripts/rollback.sh"
+        )
+        runner.say(
+            observation.what_serves(runner, project)
+            if live.live == self.idle or runner.is_dry
+            else "live: changed"
         )
 
     def _take_back(self, failure: Failure) -> None:
@@ -249,7 +291,12 @@ class _Deploy:
             return
         failure.code = ROLLED_BACK
         # Anew where it drains already: it is healthy until it ends, and then nobody would take jobs.
-        self._try(failure, lambda: slots.start(runner, project, f"worker-{self.was.live}", anew=self.is_worker_told))
+        self._try(
+            failure,
+            lambda: slots.start(
+                runner, project, f"worker-{self.was.live}", anew=self.is_worker_told
+            ),
+        )
         self._try(failure, lambda: self._keep(failure, services))
         self._try(failure, lambda: slots.stop(runner, services))
         self._try(failure, self._place_back)
@@ -284,10 +331,21 @@ class _Deploy:
 
     def _tell(self, failure: Failure, result: str) -> None:
         runner, project = self.runner, self.project
-        facts = {"from": self.was.live_release, "to": self.release, "result": result, "reason": failure.observation}
-        self._try(failure, lambda: ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds))
+        facts = {
+            "from": self.was.live_release,
+            "to": self.release,
+            "result": result,
+            "reason": failure.observation,
+        }
+        self._try(
+            failure,
+            lambda: ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds),
+        )
         if self.is_placed:
             self._try(failure, self._prune)
-        self._try(failure, lambda: hooks.run(runner, project, "failed", **self.facts, reason=failure.observation))
+        self._try(
+            failure,
+            lambda: hooks.run(runner, project, "failed", **self.facts, reason=failure.observation),
+        )
         told = {**self.facts, "result": result, "reason": failure.observation}
         self._try(failure, lambda: hooks.notify(runner, project, **told))

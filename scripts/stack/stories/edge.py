@@ -56,7 +56,10 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
     if tried.code != 0 or "[warn]" in tried.err:
         raise Failure(
             f"nginx refuses the configuration in {folder}, or the certificate in {project.certificate.parent}",
-            hints=["correct what nginx names", "what serves, and what is installed, was not touched"],
+            hints=[
+                "correct what nginx names",
+                "what serves, and what is installed, was not touched",
+            ],
             runbook="nginx-refuses-its-configuration",
             evidence=tried.err,
         )
@@ -73,7 +76,9 @@ def install(runner: Runner, project: Project) -> bool:
     if not target.exists():
         partial = folder / "releases" / f".{name}"
         runner.run(["rm", "-rf", str(partial)])
-        runner.run(["cp", "--recursive", "--preserve=mode", str(project.root / "nginx"), str(partial)])
+        runner.run(
+            ["cp", "--recursive", "--preserve=mode", str(project.root / "nginx"), str(partial)]
+        )
         runner.run(["mv", "--no-target-directory", str(partial), str(target)])
     point(runner, project, name)
     for old in _superfluous(folder / "releases", name):
@@ -84,14 +89,27 @@ def install(runner: Runner, project: Project) -> bool:
 def point(runner: Runner, project: Project, name: str) -> None:
     """Make an installed configuration the current one, by one rename."""
     folder = project.nginx_folder
-    runner.run(["ln", "--symbolic", "--force", "--no-dereference", f"releases/{name}", str(folder / "next")])
+    runner.run(
+        [
+            "ln",
+            "--symbolic",
+            "--force",
+            "--no-dereference",
+            f"releases/{name}",
+            str(folder / "next"),
+        ]
+    )
     runner.run(["mv", "--no-target-directory", str(folder / "next"), str(folder / "current")])
 
 
 def _superfluous(releases: Path, current: str) -> list[Path]:
     if not releases.is_dir():
         return []
-    others = sorted((p for p in releases.iterdir() if p.name != current), key=lambda p: p.stat().st_mtime, reverse=True)
+    others = sorted(
+        (p for p in releases.iterdir() if p.name != current),
+        key=lambda p: p.stat().st_mtime,
+        reverse=True,
+    )
     return others[KEPT:]
 
 

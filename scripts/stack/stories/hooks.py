@@ -17,7 +17,9 @@ def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
     file = project.root / "hooks" / name
     if not os.access(file, os.X_OK) or file.is_dir():
         return
-    result = runner.run([f"hooks/{name}"], env=_environment(facts), check=False, timeout=HOOK_SECONDS)
+    result = runner.run(
+        [f"hooks/{name}"], env=_environment(facts), check=False, timeout=HOOK_SECONDS
+    )
     if result.code == 0:
         return
     if name in STOPPING:
@@ -42,7 +44,9 @@ def notify(runner: Runner, project: Project, **facts: str) -> None:
         return
     result = runner.run(argv, env=_environment(facts), check=False, timeout=30)
     if result.code != 0:
-        runner.say(f"    warning: NOTIFY_COMMAND exited with {result.code}: {result.err.strip()[-200:]}")
+        runner.say(
+            f"    warning: NOTIFY_COMMAND exited with {result.code}: {result.err.strip()[-200:]}"
+        )
 
 
 def _environment(facts: dict[str, str]) -> dict[str, str]:

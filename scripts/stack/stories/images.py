@@ -27,7 +27,14 @@ ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
 PULL_SECONDS = 300
 BUILD_SECONDS = 1200
 # What the image is made of, besides the base; the same list as .dockerignore.
-SOURCES = ("Dockerfile", ".dockerignore", "requirements.lock", "requirements-build.lock", "api", "worker")
+SOURCES = (
+    "Dockerfile",
+    ".dockerignore",
+    "requirements.lock",
+    "requirements-build.lock",
+    "api",
+    "worker",
+)
 # What the image of the Dockerfile's target for development calls itself; it is no release.
 DEVELOPMENT = "development"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -43,7 +50,9 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
 
     A refresh asks for all of them again, without any cache, to get newer packages.
     """
-    missing = [service for service in BASES if is_refresh or not _has_image(runner, project.base(service))]
+    missing = [
+        service for service in BASES if is_refresh or not _has_image(runner, project.base(service))
+    ]
     if not missing:
         return project
     chosen: dict[str, str] = {}
@@ -54,20 +63,26 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             wanted = wanted.partition("@")[0]
         is_own = wanted.startswith("slipway-base/")
         # One registry for all: what cannot give one of them is not asked for the others, unless .env names them.
-        found = _pull(runner, wanted) if not is_own and (has_registry or project.base(service)) else ""
+        found = (
+            _pull(runner, wanted) if not is_own and (has_registry or project.base(service)) else ""
+        )
         if found:
             chosen[service] = found
         elif project.base(service) and not is_own:
             raise Failure(
                 f"{wanted}, which .env names, is neither here nor to be had from its registry",
-                hints=[f"empty {service.upper()}_IMAGE in .env to have another one chosen, or wait for the registry"],
+                hints=[
+                    f"empty {service.upper()}_IMAGE in .env to have another one chosen, or wait for the registry"
+                ],
             )
         else:
             has_registry = has_registry and is_own
             if is_refresh or not _has_image(runner, debian_name(service)):
                 _build_base(runner, service, is_fresh=is_refresh)
             chosen[service] = debian_name(service)
-    return set_values(runner, project, {f"{service.upper()}_IMAGE": image for service, image in chosen.items()})
+    return set_values(
+        runner, project, {f"{service.upper()}_IMAGE": image for service, image in chosen.items()}
+    )
 
 
 def _has_image(runner: Runner, image: str) -> bool:
@@ -83,12 +98,18 @@ def _pull(runner: Runner, image: str) -> str:
         reason = result.err.strip().splitlines() or [f"exit {result.code}"]
         runner.say(f"    not from the registry: {reason[-1]}")
         return ""
-    digest = runner.read(engine.inspect_argv(image, "{{index .RepoDigests 0}}")).out.strip().partition("@")[2]
+    digest = (
+        runner.read(engine.inspect_argv(image, "{{index .RepoDigests 0}}"))
+        .out.strip()
+        .partition("@")[2]
+    )
     return f"{image.partition('@')[0]}@{digest}"
 
 
 def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
-    runner.say(f"    building {service} from Debian packages ({host.RELEASE} with its security suite)")
+    runner.say(
+        f"    building {service} from Debian packages ({host.RELEASE} with its security suite)"
+    )
     if not _has_image(runner, ROOT_IMAGE):
         _bootstrap(runner)
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
@@ -108,7 +129,10 @@ def _bootstrap(runner: Runner) -> None:
     if os.geteuid() != 0:
         raise Failure(
             "the registry gives no base images, and only root may build them from Debian packages",
-            hints=["run this once as root: sudo ./scripts/up.sh", "or name images that are here in .env"],
+            hints=[
+                "run this once as root: sudo ./scripts/up.sh",
+                "or name images that are here in .env",
+            ],
         )
     sources = _debian_mirrors(runner)
     if runner.read(["mmdebstrap", "--version"]).code != 0:
@@ -122,7 +146,10 @@ def _bootstrap(runner: Runner) -> None:
 
 
 def _debian_mirrors(runner: Runner) -> host.Mirrors:
-    archive, security = os.environ.get("DEBIAN_MIRROR", ""), os.environ.get("DEBIAN_SECURITY_MIRROR", "")
+    archive, security = (
+        os.environ.get("DEBIAN_MIRROR", ""),
+        os.environ.get("DEBIAN_SECURITY_MIRROR", ""),
+    )
     if archive:
         return host.Mirrors(archive, security)
     listing = runner.read(host.APT_SOURCES)
@@ -163,14 +190,21 @@ def pip_settings() -> str:
     """Return the host's choice of package index for pip, for the builds; indexes in local files are left out."""
     parser = configparser.ConfigParser(interpolation=None)
     home = Path.home()
-    parser.read(["/etc/pip.conf", home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"])
+    parser.read(
+        ["/etc/pip.conf", home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"]
+    )
     merged = dict(parser["global"]) if parser.has_section("global") else {}
     for key in ("index-url", "extra-index-url", "trusted-host"):
         given = os.environ.get("PIP_" + key.upper().replace("-", "_"))
         if given:
             merged[key] = given
-    wanted = {key: merged.get(key, "") for key in ("index-url", "extra-index-url", "trusted-host", "proxy")}
-    wanted["extra-index-url"] = " ".join(a for a in wanted["extra-index-url"].split() if not a.startswith("file:"))
+    wanted = {
+        key: merged.get(key, "")
+        for key in ("index-url", "extra-index-url", "trusted-host", "proxy")
+    }
+    wanted["extra-index-url"] = " ".join(
+        a for a in wanted["extra-index-url"].split() if not a.startswith("file:")
+    )
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in wanted.items() if value)
 
 
@@ -225,30 +259,44 @@ def build_release(runner: Runner, project: Project) -> str:
 
 def build_development(runner: Runner, project: Project) -> str:
     """Build what compose.dev.yaml runs the checkout in, and return its name; quick where no lock file changed."""
-    _build(runner, f"{project.image}:{DEVELOPMENT}", {"PYTHON_IMAGE": project.base("python")}, DEVELOPMENT)
+    _build(
+        runner,
+        f"{project.image}:{DEVELOPMENT}",
+        {"PYTHON_IMAGE": project.base("python")},
+        DEVELOPMENT,
+    )
     return DEVELOPMENT
 
 
 def _build(runner: Runner, image: str, arguments: dict[str, str], target: str) -> None:
     with build_secrets() as secrets:
         used = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
-        argv = engine.build_argv(Path(), [image], arguments, used, target=target, pass_on=_proxies())
+        argv = engine.build_argv(
+            Path(), [image], arguments, used, target=target, pass_on=_proxies()
+        )
         runner.run(argv, timeout=BUILD_SECONDS)
 
 
 def build_nginx(runner: Runner, project: Project) -> None:
     """Build nginx's image; quick, and a no-op where nothing changed."""
     arguments = {"NGINX_IMAGE": project.base("nginx")}
-    runner.run(engine.build_argv(Path("nginx"), [project.nginx_image], arguments, {}), timeout=BUILD_SECONDS)
+    runner.run(
+        engine.build_argv(Path("nginx"), [project.nginx_image], arguments, {}),
+        timeout=BUILD_SECONDS,
+    )
 
 
-def build_postgres(runner: Runner, project: Project, *, is_fresh: bool = False, tag: str = "") -> None:
+def build_postgres(
+    runner: Runner, project: Project, *, is_fresh: bool = False, tag: str = ""
+) -> None:
     """Build the image of Postgres with pgBackRest; a no-op where nothing changed."""
     arguments = {"POSTGRES_IMAGE": project.base("postgres")}
     image = f"{project.postgres_image.rpartition(':')[0]}:{tag}" if tag else project.postgres_image
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
         used = {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]}
-        argv = engine.build_argv(Path("postgres"), [image], arguments, used, pass_on=_proxies(), is_fresh=is_fresh)
+        argv = engine.build_argv(
+            Path("postgres"), [image], arguments, used, pass_on=_proxies(), is_fresh=is_fresh
+        )
         runner.run(argv, timeout=BUILD_SECONDS)
 
 

@@ -13,7 +13,9 @@ ACTIONS = ("list", "retry", "discard")
 RUNBOOK = "failed-jobs"
 
 
-def run(runner: Runner, project: Project, action: str, ids: list[int], *, is_all: bool, task: str) -> None:
+def run(
+    runner: Runner, project: Project, action: str, ids: list[int], *, is_all: bool, task: str
+) -> None:
     """Do it in one transaction: where one of the jobs named is not a failed one, nothing is changed.
 
     Raises:
@@ -26,11 +28,17 @@ def run(runner: Runner, project: Project, action: str, ids: list[int], *, is_all
     argv = engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", f"api-{slot}", *command)
     done = runner.read(argv) if action == "list" else runner.run(argv, check=False)
     if done.code != 0:
-        observed = [line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")]
+        observed = [
+            line.removeprefix("error: ")
+            for line in done.err.splitlines()
+            if line.startswith("error: ")
+        ]
         hints = ["./scripts/jobs.sh list shows the failed jobs"]
         hints += ["nothing was changed"] if observed else ["./scripts/status.sh"]
         raise Failure(
-            observed[0] if observed else f"the release in slot {slot} cannot be asked: {done.err.strip()[-200:]}",
+            observed[0]
+            if observed
+            else f"the release in slot {slot} cannot be asked: {done.err.strip()[-200:]}",
             hints=hints,
             runbook=RUNBOOK,
         )

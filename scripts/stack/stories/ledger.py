@@ -59,7 +59,11 @@ def good_releases(project: Project) -> list[str]:
     good: list[str] = []
     for entry in entries(project):
         release = str(entry.get("to") or "")
-        if entry.get("result") == "done" and entry.get("action") in {"up", "deploy", "rollback"} and release:
+        if (
+            entry.get("result") == "done"
+            and entry.get("action") in {"up", "deploy", "rollback"}
+            and release
+        ):
             left = entry.get("from") if entry["action"] == "rollback" else None
             good = [release, *(name for name in good if name not in {release, left})]
         elif entry.get("result") == "rolled back":

@@ -22,7 +22,9 @@ UPGRADE_POSTGRES = "upgrade-postgres"
 
 
 @contextmanager
-def exclusive(runner: Runner, project: Project, command: str, wait_seconds: float = 0) -> Iterator[None]:
+def exclusive(
+    runner: Runner, project: Project, command: str, wait_seconds: float = 0
+) -> Iterator[None]:
     """Hold the project's lock while the block runs; children do not inherit it.
 
     Raises:
@@ -40,7 +42,9 @@ def exclusive(runner: Runner, project: Project, command: str, wait_seconds: floa
             if runner.clock() >= deadline:
                 raise Failure(
                     f"another command holds the lock: {_holder(descriptor)}",
-                    hints=["wait for it; deploy.sh and rollback.sh can wait by themselves: --wait-lock 600"],
+                    hints=[
+                        "wait for it; deploy.sh and rollback.sh can wait by themselves: --wait-lock 600"
+                    ],
                     runbook="two-deploys-at-once",
                     code=LOCKED,
                 )
@@ -50,12 +54,18 @@ def exclusive(runner: Runner, project: Project, command: str, wait_seconds: floa
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.ftruncate(descriptor, 0)
         os.pwrite(
-            descriptor, json.dumps({"command": command, "who": who, "pid": os.getpid(), "since": since}).encode(), 0
+            descriptor,
+            json.dumps(
+                {"command": command, "who": who, "pid": os.getpid(), "since": since}
+            ).encode(),
+            0,
         )
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)  # only a holder that was killed leaves its name, and with it its orphans
+            os.ftruncate(
+                descriptor, 0
+            )  # only a holder that was killed leaves its name, and with it its orphans
     finally:
         os.close(descriptor)
 
@@ -67,7 +77,11 @@ def upgrade_containers(project: Project) -> list[str]:
 
 def end_upgrade(runner: Runner, project: Project) -> None:
     """End the containers of an upgrade, where they are there."""
-    services.end(runner, *(f"name=^/?{name}$" for name in upgrade_containers(project)), runbook=database.UPGRADE)
+    services.end(
+        runner,
+        *(f"name=^/?{name}$" for name in upgrade_containers(project)),
+        runbook=database.UPGRADE,
+    )
 
 
 def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
@@ -109,6 +123,8 @@ def _is_taken(descriptor: int) -> bool:
 def _holder(descriptor: int) -> str:
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
-        return f"{facts['command']} by {facts['who']}, process {facts['pid']}, since {facts['since']}"
+        return (
+            f"{facts['command']} by {facts['who']}, process {facts['pid']}, since {facts['since']}"
+        )
     except (ValueError, KeyError, TypeError):
         return "its holder has not said who it is"

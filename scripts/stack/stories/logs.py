@@ -14,20 +14,32 @@ LOG_SECONDS = 60
 def run(runner: Runner, project: Project, names: list[str], *, lines: int, request: str) -> None:
     """Print the last lines of the services, or, in order of time, every line that carries the request id."""
     if request and not re.fullmatch(r"[A-Za-z0-9-]{8,64}", request):
-        raise Failure(f"'{request}' is not a request id", hints=["take it from the X-Request-ID header"], code=USAGE)
+        raise Failure(
+            f"'{request}' is not a request id",
+            hints=["take it from the X-Request-ID header"],
+            code=USAGE,
+        )
     argv = engine.compose_argv("--profile", "*", "config", "--services")
     known = sorted(_answered(runner.read(argv)).split())
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise Failure(f"no service is called {', '.join(unknown)}", hints=["one of: " + ", ".join(known)], code=USAGE)
+        raise Failure(
+            f"no service is called {', '.join(unknown)}",
+            hints=["one of: " + ", ".join(known)],
+            code=USAGE,
+        )
     if not request:
         runner.say(_answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)).rstrip())
         return
-    found = _of_request(_answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)), request)
+    found = _of_request(
+        _answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)), request
+    )
     if not found:
         raise Failure(
             f"no line of the last {lines} of each service carries the request id {request}",
-            hints=["look further back with --lines, or check the X-Request-ID header of the answer"],
+            hints=[
+                "look further back with --lines, or check the X-Request-ID header of the answer"
+            ],
         )
     runner.say("\n".join(found))
 

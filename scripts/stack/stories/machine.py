@@ -21,7 +21,9 @@ RUNBOOK = "site-down"
 def booted_at() -> datetime:
     """Return when the machine was started."""
     lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
-    return datetime.fromtimestamp(next(int(line.split()[1]) for line in lines if line.startswith("btime")), UTC)
+    return datetime.fromtimestamp(
+        next(int(line.split()[1]) for line in lines if line.startswith("btime")), UTC
+    )
 
 
 def ensure_engine(runner: Runner) -> str:
@@ -73,7 +75,9 @@ def _install(runner: Runner) -> None:
     if name not in {"debian", "ubuntu"}:
         raise Failure(
             f"no engine here, and this script can install one on Debian and Ubuntu only (this is {name or 'unknown'})",
-            hints=["install Docker Engine and its Compose plugin by your distribution's way, then run this again"],
+            hints=[
+                "install Docker Engine and its Compose plugin by your distribution's way, then run this again"
+            ],
         )
     if os.geteuid() != 0:
         raise Failure(
@@ -102,7 +106,11 @@ def _add_engine_source(runner: Runner) -> None:
 
 def _start(runner: Runner) -> None:
     if os.geteuid() != 0:
-        raise Failure("the engine is not running", hints=["start it as root: systemctl start docker"], runbook=RUNBOOK)
+        raise Failure(
+            "the engine is not running",
+            hints=["start it as root: systemctl start docker"],
+            runbook=RUNBOOK,
+        )
     if Path("/run/systemd/system").is_dir():
         runner.run(["systemctl", "enable", "--now", "docker"])
     else:

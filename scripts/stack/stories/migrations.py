@@ -40,10 +40,14 @@ def revisions(root: Path) -> list[Revision]:
         if not form or form[1] != identifier:
             raise Failure(
                 f"{VERSIONS / path.name} holds revision {identifier or 'none'}: the name is not of the form",
-                hints=["call it YYYY_MM_DD_HHMM_<pre|post>_<what>.py, with the date as its revision"],
+                hints=[
+                    "call it YYYY_MM_DD_HHMM_<pre|post>_<what>.py, with the date as its revision"
+                ],
             )
         if identifier in found:
-            raise Failure(f"two migrations are called {identifier}", hints=["give one of them another minute"])
+            raise Failure(
+                f"two migrations are called {identifier}", hints=["give one of them another minute"]
+            )
         found[identifier], parents[identifier] = Revision(identifier, form[2], form[3]), parent
     return [found[identifier] for identifier in _chain(parents)]
 
@@ -67,7 +71,9 @@ def _links(path: Path) -> tuple[str, str | None]:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 given[name] = value
     parent = given.get("down_revision", ast.Constant(None))
-    return _text(given.get("revision")), None if _is_constant(parent, None) else _text(parent) or ast.unparse(parent)
+    return _text(given.get("revision")), None if _is_constant(parent, None) else _text(
+        parent
+    ) or ast.unparse(parent)
 
 
 def _chain(parents: dict[str, str | None]) -> list[str]:
@@ -75,7 +81,9 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
     hints = ["give each migration but the first the one before it as down_revision"]
     heads = sorted(parents.keys() - set(parents.values()))
     if len(heads) != 1:
-        raise Failure(f"the migrations have {len(heads)} heads: {', '.join(heads) or 'none'}", hints=hints)
+        raise Failure(
+            f"the migrations have {len(heads)} heads: {', '.join(heads) or 'none'}", hints=hints
+        )
     chain: list[str] = []
     at: str | None = heads[0]
     while at is not None:
@@ -85,7 +93,9 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
         at = parents[at]
     apart = sorted(parents.keys() - set(chain))
     if apart:
-        raise Failure(f"the migrations are not one line: {', '.join(apart)} stand apart", hints=hints)
+        raise Failure(
+            f"the migrations are not one line: {', '.join(apart)} stand apart", hints=hints
+        )
     return chain[::-1]
 
 
@@ -111,7 +121,12 @@ def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
     """Return what a release would still apply to a database at this head."""
     if database_head in NOTHING:
         return list(known)
-    return list(known[_place(known, database_head, f"database is at {database_head}, which this release") + 1 :])
+    return list(
+        known[
+            _place(known, database_head, f"database is at {database_head}, which this release")
+            + 1 :
+        ]
+    )
 
 
 def order_fault(waiting: Sequence[Revision]) -> str:
@@ -124,10 +139,14 @@ def order_fault(waiting: Sequence[Revision]) -> str:
     return f"{late.identifier} is a pre migration and stands behind {waiting[first].identifier}, a post one"
 
 
-def contracting_between(newer: Sequence[Revision], target_head: str, database_head: str) -> list[Revision]:
+def contracting_between(
+    newer: Sequence[Revision], target_head: str, database_head: str
+) -> list[Revision]:
     """Return the `post` migrations that a database has and a release with this head was not written for."""
     at = _place(newer, database_head, f"database is at {database_head}, which the newer release")
-    since = _place(newer, target_head, f"the target's head is {target_head}, which the newer release")
+    since = _place(
+        newer, target_head, f"the target's head is {target_head}, which the newer release"
+    )
     return [revision for revision in newer[since + 1 : at + 1] if revision.phase == "post"]
 
 
@@ -136,7 +155,9 @@ def _place(known: Sequence[Revision], identifier: str, who: str) -> int:
     if not places:
         raise Failure(
             f"{who} does not know",
-            hints=["take a release that does: ./scripts/status.sh names the database's head and the live release"],
+            hints=[
+                "take a release that does: ./scripts/status.sh names the database's head and the live release"
+            ],
             runbook="rollback-refused",
         )
     return places[0]
@@ -161,7 +182,9 @@ SQL_TAKES_AWAY = re.compile(
     r"|ALTER\s+(?:COLUMN\s+)?\S+\s+(?:SET\s+DATA\s+)?TYPE\b)",
     re.IGNORECASE,
 )
-SQL_INDEX = re.compile(r"\b(?:CREATE\s+(?:UNIQUE\s+)?|DROP\s+)INDEX\b(?!\s+CONCURRENTLY\b)", re.IGNORECASE)
+SQL_INDEX = re.compile(
+    r"\b(?:CREATE\s+(?:UNIQUE\s+)?|DROP\s+)INDEX\b(?!\s+CONCURRENTLY\b)", re.IGNORECASE
+)
 NO_OPERATION = {"get_context", "get_bind", "f"}
 
 
@@ -176,7 +199,9 @@ def lint(root: Path) -> list[str]:
     for path in _paths(root):
         form = FORM.fullmatch(path.stem)
         if not form:
-            faults.append(f"{VERSIONS / path.name}:1: the name has no phase: YYYY_MM_DD_HHMM_<pre|post>_<what>.py")
+            faults.append(
+                f"{VERSIONS / path.name}:1: the name has no phase: YYYY_MM_DD_HHMM_<pre|post>_<what>.py"
+            )
         tree = ast.parse(path.read_text(encoding="utf-8"))
         rules = _Rules(form[2] if form else "pre", tree)
         rules.visit(tree)
@@ -191,7 +216,9 @@ class _Rules(ast.NodeVisitor):
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         self.faults: list[tuple[int, str]] = []
         self._phase = phase
-        self._created = {_text(call.args[0]) for call in calls if _name(call) == "create_table" and call.args}
+        self._created = {
+            _text(call.args[0]) for call in calls if _name(call) == "create_table" and call.args
+        }
         self._has_block = any(_name(call) == "autocommit_block" for call in calls)
         self._in_block = False
 
@@ -201,7 +228,9 @@ class _Rules(ast.NodeVisitor):
 
     def visit_With(self, node: ast.With) -> None:
         outside = self._in_block
-        calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
+        calls = [
+            item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)
+        ]
         self._in_block = outside or any(_name(call) == "autocommit_block" for call in calls)
         self.generic_visit(node)
         self._in_block = outside
@@ -235,7 +264,9 @@ class _Rules(ast.NodeVisitor):
         if name == "alter_column":
             changed: list[str] = [key for key in ("new_column_name", "type_") if key in given]
             changed += ["nullable=False"] if _is_constant(given.get("nullable"), False) else []
-            changed += ["server_default=None"] if _is_constant(given.get("server_default"), None) else []
+            changed += (
+                ["server_default=None"] if _is_constant(given.get("server_default"), None) else []
+            )
             if changed:
                 yield f"op.alter_column with {', '.join(changed)} in a pre migration; make it a post one"
 
@@ -268,7 +299,11 @@ def _text(node: ast.expr | None) -> str:
 
 
 def _strings(node: ast.AST) -> list[str]:
-    return [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return [
+        part.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
 
 
 def _is_constant(node: ast.expr | None, value: object) -> bool:
@@ -277,8 +312,21 @@ def _is_constant(node: ast.expr | None, value: object) -> bool:
 
 def _needs_value(node: ast.Call) -> bool:
     """Tell whether a call adds a column that must hold a value and brings none."""
-    keywords = {k.arg: k.value for part in ast.walk(node) if isinstance(part, ast.Call) for k in part.keywords}
-    is_generated = any(_name(part) in {"Identity", "Computed"} for part in ast.walk(node) if isinstance(part, ast.Call))
-    has_default = "server_default" in keywords and not _is_constant(keywords["server_default"], None)
-    is_required = _is_constant(keywords.get("nullable"), False) or _is_constant(keywords.get("primary_key"), True)
+    keywords = {
+        k.arg: k.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Call)
+        for k in part.keywords
+    }
+    is_generated = any(
+        _name(part) in {"Identity", "Computed"}
+        for part in ast.walk(node)
+        if isinstance(part, ast.Call)
+    )
+    has_default = "server_default" in keywords and not _is_constant(
+        keywords["server_default"], None
+    )
+    is_required = _is_constant(keywords.get("nullable"), False) or _is_constant(
+        keywords.get("primary_key"), True
+    )
     return is_required and not has_default and not is_generated

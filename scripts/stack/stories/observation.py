@@ -43,7 +43,9 @@ def live_link(runner: Runner, project: Project) -> str:
         if runner.read(["docker", "volume", "inspect", f"{project.name}_slots"]).code != 0:
             return ""
         mount = f"{project.name}_slots:/run/slots:ro"
-        argv = engine.throwaway_argv(project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={})
+        argv = engine.throwaway_argv(
+            project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={}
+        )
         asked = runner.read(argv)
     slot = asked.out.strip().removesuffix(".sock")
     if asked.code != 0 or slot not in {*SLOTS, "none"}:
@@ -91,7 +93,9 @@ def slot_release(runner: Runner, project: Project, slot: str) -> str:
     return result.out.strip() if result.code == 0 else ""
 
 
-def ask(runner: Runner, project: Project, path: str, *, body: dict[str, Any] | None = None) -> Answer:
+def ask(
+    runner: Runner, project: Project, path: str, *, body: dict[str, Any] | None = None
+) -> Answer:
     """Ask the front door as a client would; with a body it is a POST."""
     return runner.ask(
         Question(

@@ -15,8 +15,12 @@ def run(runner: Runner, project: Project) -> None:
     head = observation.sql(runner, "select version_num from alembic_version").out.strip()
     waiting = migrations.pending(migrations.revisions(project.root), head)
     for revision in waiting:
-        when = "before the switch" if revision.phase == "pre" else "at the end of the rollback window"
-        runner.say(f"migration      {revision.identifier} {revision.name} ({revision.phase}: {when})")
+        when = (
+            "before the switch" if revision.phase == "pre" else "at the end of the rollback window"
+        )
+        runner.say(
+            f"migration      {revision.identifier} {revision.name} ({revision.phase}: {when})"
+        )
     if not waiting:
         runner.say(f"migration      none, the database is at {head}")
     for line in settings_changed(project, was.live_release):
@@ -33,7 +37,9 @@ def settings_changed(project: Project, live_release: str) -> list[str]:
     snapshot = ledger.settings_of(project, live_release)
     if not snapshot.exists():
         return [f"not known: {snapshot} is not there"]
-    former = {line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))}
+    former = {
+        line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))
+    }
     text = (project.root / ".env").read_text(encoding="utf-8")
     present = {line.key: line.value for line in environment.parse(text)}
     lines = [f"{key} added" for key in present if key not in former]

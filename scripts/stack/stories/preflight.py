@@ -16,7 +16,9 @@ FREE_DISK_BYTES = 2 * 1000**3
 # Measured: a slot takes about 200 MB idle; half as much again for its first requests.
 FREE_MEMORY_BYTES = 300 * 1024**2
 CERTIFICATE_DAYS = 3
-LIMITS = "select current_setting('max_connections'), current_setting('superuser_reserved_connections')"
+LIMITS = (
+    "select current_setting('max_connections'), current_setting('superuser_reserved_connections')"
+)
 
 
 def check(runner: Runner, project: Project) -> list[str]:
@@ -35,7 +37,9 @@ def check(runner: Runner, project: Project) -> list[str]:
     if faults:
         entry = "disk-or-memory-below-the-floor" if room else "boot-refused-by-the-configuration"
         evidence = "\n".join(sorted(found))
-        raise Failure("; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence)
+        raise Failure(
+            "; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence
+        )
     edge.check(runner, project, project.root / "nginx")
     return warnings
 
@@ -51,7 +55,9 @@ def _way_back(runner: Runner, project: Project) -> list[str]:
 def _room(runner: Runner, project: Project) -> list[str]:
     root = Path(runner.read(engine.ROOT_DIRECTORY).out.strip() or "/var/lib/docker")
     faults = []
-    for path in {next(p for p in (folder, *folder.parents) if p.exists()) for folder in (root, project.state)}:
+    for path in {
+        next(p for p in (folder, *folder.parents) if p.exists()) for folder in (root, project.state)
+    }:
         free = shutil.disk_usage(path).free
         floor = int(project.values.get("FREE_DISK_FLOOR_BYTES") or FREE_DISK_BYTES)
         if free < floor:
@@ -62,13 +68,19 @@ def _room(runner: Runner, project: Project) -> list[str]:
     free = available_memory_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
     floor = int(project.values.get("FREE_MEMORY_FLOOR_BYTES") or FREE_MEMORY_BYTES)
     if free < floor:
-        faults.append(f"{free // 1024**2} MB of memory are free, a second slot needs {floor // 1024**2} MB")
+        faults.append(
+            f"{free // 1024**2} MB of memory are free, a second slot needs {floor // 1024**2} MB"
+        )
     return faults
 
 
 def available_memory_bytes(meminfo: str) -> int:
     """Return MemAvailable and free swap of /proc/meminfo, in bytes."""
-    values = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.splitlines() if line.endswith("kB")}
+    values = {
+        line.split(":")[0]: int(line.split()[1])
+        for line in meminfo.splitlines()
+        if line.endswith("kB")
+    }
     return (values["MemAvailable"] + values.get("SwapFree", 0)) * 1024
 
 

@@ -66,7 +66,10 @@ def _argv(*words: str) -> list[str]:
 
 def look(runner: Runner, project: Project, root: str = "") -> dict[str, Any]:
     """End what a restore that was killed left running, tidy up after it, and return what there is."""
-    labels = [f"label=com.docker.compose.project={project.name}", "label=com.docker.compose.service=restore"]
+    labels = [
+        f"label=com.docker.compose.project={project.name}",
+        "label=com.docker.compose.service=restore",
+    ]
     services.end(runner, *labels, runbook=RUNBOOK)
     return facts(ask(runner, "tidy", *([f"--root={root}"] if root else [])))
 
@@ -89,7 +92,9 @@ def show(runner: Runner, options: Options) -> None:
     """Say which backups there are and which times can be restored."""
     done = runner.read(_argv("list", f"--repo={options.repository}"), timeout=SHORT_SECONDS)
     facts(done)
-    runner.say("\n".join(line for line in done.out.splitlines() if not line.startswith('{"result"')))
+    runner.say(
+        "\n".join(line for line in done.out.splitlines() if not line.startswith('{"result"'))
+    )
 
 
 def beside(runner: Runner, project: Project, options: Options) -> None:
@@ -111,14 +116,20 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
             facts(ask(runner, "swap", f"--root={BESIDE}", f"--stamp={stamp}"))
             done(told(made))
         with steps.step("start"):
-            services.start(runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows")
-        runner.say(f"\nbeside the database, after {runner.clock() - steps.started:.1f} s: {made['text']}\n{COPY}")
+            services.start(
+                runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows"
+            )
+        runner.say(
+            f"\nbeside the database, after {runner.clock() - steps.started:.1f} s: {made['text']}\n{COPY}"
+        )
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
     """Remove the copy beside the database, and what a restore that was cut off left of one."""
     with exclusive(runner, project, "restore"):
-        runner.run(engine.compose_argv("--profile", "beside", "rm", "--stop", "--force", "postgres-beside"))
+        runner.run(
+            engine.compose_argv("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
+        )
         volume = f"{project.name}_beside"
         if runner.read(["docker", "volume", "inspect", volume]).code == 0:
             runner.run(["docker", "volume", "rm", volume])
@@ -134,13 +145,17 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
         runner.say(
             f"    the database of {project.name} becomes what it was at {options.to or 'the end of the archive'}"
         )
-        runner.say("    everything that was written later is no longer in it; its directory is kept")
+        runner.say(
+            "    everything that was written later is no longer in it; its directory is kept"
+        )
         confirm(project.name, options)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         with steps.step("restore") as done:
             made = make(runner, options, "", stamp)
             done(told(made))
-        replacement.take_over(runner, project, steps, replacement.New(stamp, made, bool(found.get("has_database"))))
+        replacement.take_over(
+            runner, project, steps, replacement.New(stamp, made, bool(found.get("has_database")))
+        )
 
 
 def make(runner: Runner, options: Options, root: str, stamp: str) -> dict[str, Any]:
@@ -187,4 +202,8 @@ def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.r
     sys.stdout.write(f"type the project's name, {name}, to go on: ")
     sys.stdout.flush()
     if answer().strip() != name:
-        raise Failure("not confirmed", hints=["nothing was changed; --yes confirms without asking"], code=USAGE)
+        raise Failure(
+            "not confirmed",
+            hints=["nothing was changed; --yes confirms without asking"],
+            code=USAGE,
+        )

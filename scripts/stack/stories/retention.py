@@ -27,5 +27,7 @@ def prune(runner: Runner, project: Project) -> list[str]:
         runner.run(["docker", "rmi", f"{project.image}:{tag}"], check=False)
     ours = "label=org.opencontainers.image.title=slipway"
     runner.run(["docker", "image", "prune", "--force", "--filter", ours], check=False)
-    runner.run(["docker", "builder", "prune", "--force", "--filter", f"until={CACHE_HOURS}h"], check=False)
+    runner.run(
+        ["docker", "builder", "prune", "--force", "--filter", f"until={CACHE_HOURS}h"], check=False
+    )
     return gone

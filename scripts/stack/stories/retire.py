@@ -21,13 +21,30 @@ def later(runner: Runner, project: Project, slot: str, release: str) -> None:
     """Have the slot retired when the rollback window is over, by a process that outlives this one."""
     window = project.values.get("ROLLBACK_WINDOW_SECONDS") or str(DEFAULT_WINDOW_SECONDS)
     entry = str(len(ledger.entries(project)))
-    argv = [sys.executable, "-m", "stack", "retire", slot, release, "--after", window, "--entry", entry]
-    runner.start(["env", f"PYTHONPATH={project.root / 'scripts'}", *argv], project.state / "retire.log")
+    argv = [
+        sys.executable,
+        "-m",
+        "stack",
+        "retire",
+        slot,
+        release,
+        "--after",
+        window,
+        "--entry",
+        entry,
+    ]
+    runner.start(
+        ["env", f"PYTHONPATH={project.root / 'scripts'}", *argv], project.state / "retire.log"
+    )
 
 
 def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
     """Have the idle slot retired after all, where a reboot ended the process that waited; say whether it had."""
-    past = [entry for entry in ledger.entries(project) if entry.get("action") in {"deploy", "rollback", "retire"}]
+    past = [
+        entry
+        for entry in ledger.entries(project)
+        if entry.get("action") in {"deploy", "rollback", "retire"}
+    ]
     is_due = bool(past) and past[-1]["action"] != "retire" and past[-1].get("result") == "done"
     if not is_due or datetime.fromisoformat(str(past[-1]["at"])) > booted_at:
         return False
@@ -36,7 +53,9 @@ def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
     return True
 
 
-def run(runner: Runner, project: Project, slot: str, release: str, *, after_seconds: float, entry: int) -> None:
+def run(
+    runner: Runner, project: Project, slot: str, release: str, *, after_seconds: float, entry: int
+) -> None:
     """Wait, then retire the slot, unless another deploy or rollback has begun since the ledger's entry."""
     deadline = runner.clock() + after_seconds
     while runner.clock() < deadline:
@@ -46,7 +65,11 @@ def run(runner: Runner, project: Project, slot: str, release: str, *, after_seco
             return
     with exclusive(runner, project, "retire", LOCK_SECONDS):
         found = slots.look(runner, project)
-        if ledger.has_begun_since(project, entry) or found.live == slot or found.idle_release != release:
+        if (
+            ledger.has_begun_since(project, entry)
+            or found.live == slot
+            or found.idle_release != release
+        ):
             runner.say(f"slot {slot} is left alone: something else was done since")
             return
         slots.stop(runner, engine.slot_services(slot))
@@ -55,18 +78,32 @@ def run(runner: Runner, project: Project, slot: str, release: str, *, after_seco
         except Failure as failure:
             facts = {"slot": slot, "release": release, "to": found.live_release, "result": "failed"}
             ledger.record(runner, project, "retire", **facts, reason=failure.observation)
-            hooks.notify(runner, project, to=found.live_release, result="failed", reason=failure.observation)
+            hooks.notify(
+                runner, project, to=found.live_release, result="failed", reason=failure.observation
+            )
             raise
-        facts = {"slot": slot, "release": release, "applied": applied, "result": "done", "to": found.live_release}
+        facts = {
+            "slot": slot,
+            "release": release,
+            "applied": applied,
+            "result": "done",
+            "to": found.live_release,
+        }
         ledger.record(runner, project, "retire", **facts, pid=os.getpid())
 
 
 def contract(runner: Runner, project: Project, live: str) -> str:
     """Apply the `post` migrations of the live release; return what was done, empty where there was nothing."""
-    label = runner.read(engine.label_argv(f"{project.image}:{live}", "slipway.migrations")).out.strip()
+    label = runner.read(
+        engine.label_argv(f"{project.image}:{live}", "slipway.migrations")
+    ).out.strip()
     head = observation.sql(runner, "select version_num from alembic_version").out.strip()
     known = migrations.parse_label(label)
-    if not head or head not in {revision.identifier for revision in known} or not migrations.pending(known, head):
+    if (
+        not head
+        or head not in {revision.identifier for revision in known}
+        or not migrations.pending(known, head)
+    ):
         return ""
     done = runner.run(engine.migrate_argv(), env={"MIGRATE_TAG": live, "MIGRATE_CONFIRM": "yes"})
     return (done.out.strip().splitlines() or [""])[-1]

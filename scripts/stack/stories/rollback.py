@@ -33,7 +33,9 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
             done(f"from {was.live_release} in slot {was.live} to {target} in slot {was.idle}")
         facts = {"from": was.live_release, "to": target, "slot": was.idle}
         if not runner.is_dry:
-            (root / ".env.before").unlink(missing_ok=True)  # of an earlier rollback: _stay must not take it for its own
+            (root / ".env.before").unlink(
+                missing_ok=True
+            )  # of an earlier rollback: _stay must not take it for its own
         ledger.record(runner, project, "rollback", **facts, result="begun")
         try:
             _go_back(runner, project, steps, was, target)
@@ -57,7 +59,9 @@ def previous(runner: Runner, project: Project, was: Slots) -> str:
         return was.idle_release
     raise Failure(
         f"there is no release to go back to from {was.live_release}",
-        hints=[f"docker image ls {project.image} lists what is kept; name one: ./scripts/rollback.sh RELEASE"],
+        hints=[
+            f"docker image ls {project.image} lists what is kept; name one: ./scripts/rollback.sh RELEASE"
+        ],
         runbook=REFUSED,
     )
 
@@ -68,20 +72,34 @@ def _has_image(runner: Runner, project: Project, release: str) -> bool:
 
 def _check(runner: Runner, project: Project, was: Slots, target: str) -> None:
     if target == was.live_release:
-        raise Failure(f"release {target} is live already", hints=["./scripts/status.sh --history"], runbook=REFUSED)
+        raise Failure(
+            f"release {target} is live already",
+            hints=["./scripts/status.sh --history"],
+            runbook=REFUSED,
+        )
     # Somebody may have removed the release's own name; what is placed in the slot is the same image.
     image = f"{project.image}:{was.idle if was.idle_release == target else target}"
     if runner.read(engine.inspect_argv(image)).code != 0:
         kept = runner.read(["docker", "images", "--format", "{{.Tag}}", project.image]).out.split()
         names = ", ".join(tag for tag in kept if tag not in observation.SLOTS)
-        raise Failure(f"the image of release {target} is not here", hints=[f"kept are: {names}"], runbook=REFUSED)
+        raise Failure(
+            f"the image of release {target} is not here",
+            hints=[f"kept are: {names}"],
+            runbook=REFUSED,
+        )
     label = '{{index .Config.Labels "slipway.migrations"}}|{{index .Config.Labels "slipway.migration_head"}}'
-    newer, _, _ = runner.read(engine.inspect_argv(f"{project.image}:{was.live}", label)).out.strip().partition("|")
+    newer, _, _ = (
+        runner.read(engine.inspect_argv(f"{project.image}:{was.live}", label))
+        .out.strip()
+        .partition("|")
+    )
     older, _, older_head = runner.read(engine.inspect_argv(image, label)).out.strip().partition("|")
     head = observation.sql(runner, "select version_num from alembic_version").out.strip()
     if head == older_head:
         return
-    known = max((migrations.parse_label(text) for text in (newer, older) if text), key=len, default=[])
+    known = max(
+        (migrations.parse_label(text) for text in (newer, older) if text), key=len, default=[]
+    )
     if not known:
         raise Failure(
             f"the database is at {head}, and neither release says which migrations led there",
@@ -93,7 +111,10 @@ def _check(runner: Runner, project: Project, was: Slots, target: str) -> None:
         names = ", ".join(revision.identifier for revision in between)
         raise Failure(
             f"the schema is past release {target}: {names} took away what it needs",
-            hints=["deploy a corrected release: ./scripts/deploy.sh", "or restore the database to a time before it"],
+            hints=[
+                "deploy a corrected release: ./scripts/deploy.sh",
+                "or restore the database to a time before it",
+            ],
             runbook=REFUSED,
         )
 
@@ -129,14 +150,20 @@ def _restore_configuration(runner: Runner, project: Project, release: str) -> No
         return
     present = file.read_text(encoding="utf-8")
     keys = {line.key for line in environment.parse(present)}
-    former = {line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))}
-    restored = environment.with_values(present, {key: value for key, value in former.items() if key in keys})
+    former = {
+        line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))
+    }
+    restored = environment.with_values(
+        present, {key: value for key, value in former.items() if key in keys}
+    )
     if restored != present:
         runner.write(project.root / ".env.before", present, 0o600)
         runner.write(file, restored, 0o600)
 
 
-def _stay(runner: Runner, project: Project, was: Slots, failure: Failure, facts: dict[str, str]) -> None:
+def _stay(
+    runner: Runner, project: Project, was: Slots, failure: Failure, facts: dict[str, str]
+) -> None:
     """The way back failed: what was live stays live, or becomes live again, with its settings."""
     if runner.is_dry:
         return
@@ -163,7 +190,9 @@ def _stay(runner: Runner, project: Project, was: Slots, failure: Failure, facts:
     reason = failure.observation
     tidying += [
         lambda: ledger.record(runner, project, "rollback", **facts, result=result, reason=reason),
-        lambda: hooks.notify(runner, project, **facts, url=project.url, result=result, reason=reason),
+        lambda: hooks.notify(
+            runner, project, **facts, url=project.url, result=result, reason=reason
+        ),
     ]
     for tidy in tidying:
         try:

@@ -10,7 +10,9 @@ LOG_LINES = "25"
 END_SECONDS = 60
 
 
-def start(runner: Runner, project: Project, *names: str, seconds: int, runbook: str, anew: bool = False) -> None:
+def start(
+    runner: Runner, project: Project, *names: str, seconds: int, runbook: str, anew: bool = False
+) -> None:
     """Start services, and replace those whose configuration changed; `anew` replaces each in any case.
 
     Raises:
@@ -22,7 +24,11 @@ def start(runner: Runner, project: Project, *names: str, seconds: int, runbook: 
     if runner.is_dry:
         return
     # (!) Compose 2.26 may exit with 0 when the time is over (seen: once in 36 times): only the containers tell.
-    found = [one for one in observation.services(runner, project) if one.name in names and not one.is_well]
+    found = [
+        one
+        for one in observation.services(runner, project)
+        if one.name in names and not one.is_well
+    ]
     if done.code == 0 and not found:
         return
     ill = [one for one in found if one.health != "starting"] or found
@@ -30,7 +36,9 @@ def start(runner: Runner, project: Project, *names: str, seconds: int, runbook: 
     seen = ", ".join(f"{one.state} {one.health}".rstrip() for one in ill)
     logs = ""
     if ill:
-        logs = runner.read(engine.compose_argv("logs", "--no-color", "--tail", LOG_LINES, *(s.name for s in ill))).out
+        logs = runner.read(
+            engine.compose_argv("logs", "--no-color", "--tail", LOG_LINES, *(s.name for s in ill))
+        ).out
     said = "\n".join(done.err.strip().splitlines()[-3:])
     raise Failure(
         f"{who} did not become healthy within {seconds} s: {seen or said}",
@@ -46,7 +54,13 @@ def end(runner: Runner, *filters: str, runbook: str) -> None:
     Raises:
         Failure: with the engine's words, where one is still there after a minute.
     """
-    listing = ["docker", "ps", "--all", "--quiet", *(word for one in filters for word in ("--filter", one))]
+    listing = [
+        "docker",
+        "ps",
+        "--all",
+        "--quiet",
+        *(word for one in filters for word in ("--filter", one)),
+    ]
     deadline = runner.clock() + END_SECONDS
     while left := runner.read(listing).out.split():
         # One that ends by itself meanwhile is refused ("removal is already in progress") and gone soon: not checked.

@@ -46,7 +46,9 @@ def run(runner: Runner, project: Project) -> bool:
 def look(runner: Runner, project: Project, slot: str) -> list[str]:
     """Return the findings of the compose files, the secret files and the settings, one a line."""
     # Without the files no container starts, so that none is asked.
-    return _files(runner, project) or _judge(slot, lambda argv: runner.read(argv, timeout=JUDGE_SECONDS))
+    return _files(runner, project) or _judge(
+        slot, lambda argv: runner.read(argv, timeout=JUDGE_SECONDS)
+    )
 
 
 def accept(runner: Runner, project: Project, slot: str) -> str:
@@ -62,7 +64,10 @@ def accept(runner: Runner, project: Project, slot: str) -> str:
     if critical:
         raise Failure(
             f"the release in slot {slot} refuses {', '.join(keys(critical))}; what runs was not touched",
-            hints=["correct the keys named above in .env, or the file in secrets/", "./scripts/check-config.sh"],
+            hints=[
+                "correct the keys named above in .env, or the file in secrets/",
+                "./scripts/check-config.sh",
+            ],
             runbook=RUNBOOK,
             evidence="\n".join(sorted(found)),
         )
@@ -80,7 +85,9 @@ def short(line: str) -> str:
 
 def _files(runner: Runner, project: Project) -> list[str]:
     composed = runner.read(engine.compose_argv("config", "--quiet"))
-    found = [f"{CRITICAL}compose: {composed.err.strip()}; correct .env"] if composed.code != 0 else []
+    found = (
+        [f"{CRITICAL}compose: {composed.err.strip()}; correct .env"] if composed.code != 0 else []
+    )
     for name in (*SECRETS, *OPTIONAL_SECRETS):
         path = project.secrets / name
         if name in MAY_BE_EMPTY:
@@ -101,7 +108,9 @@ def _judge(slot: str, ask: Callable[[list[str]], Result]) -> list[str]:
     if done.code in {0, EX_CONFIG}:
         return done.out.splitlines()
     if "No module named api.check_config" in done.err:
-        return [f"{WARNING}{service}: its release is older than this check; it judges its settings when it starts"]
+        return [
+            f"{WARNING}{service}: its release is older than this check; it judges its settings when it starts"
+        ]
     raise Failure(
         f"{service} could not judge its settings: exit code {done.code}",
         hints=["docker compose config --quiet", "./scripts/status.sh"],

@@ -50,10 +50,14 @@ def start(runner: Runner, project: Project, service: str, *, anew: bool = False)
         Failure: with the service's last log lines.
     """
     seconds = int(project.values.get("READY_SECONDS") or READY_SECONDS)
-    services.start(runner, project, service, seconds=seconds, runbook="deploy-waits-for-health", anew=anew)
+    services.start(
+        runner, project, service, seconds=seconds, runbook="deploy-waits-for-health", anew=anew
+    )
 
 
-def probe(runner: Runner, project: Project, slot: str, path: str, *, token: str = "", body: str = "") -> Answer:
+def probe(
+    runner: Runner, project: Project, slot: str, path: str, *, token: str = "", body: str = ""
+) -> Answer:
     """Ask one slot through nginx, live or not, as a client behind the front door would be passed on."""
     headers = ["--header", f"Host: {project.host}"]
     if token:
@@ -91,7 +95,12 @@ def smoke(runner: Runner, project: Project, slot: str, release: str) -> str:
         return f"{len(checks)} answers as expected; the first user cannot log in (HTTP {answer.status})"
     _expect(answer, "/v1/users/login", 200, release)
     token = str(json.loads(answer.body)["access_token"])
-    _expect(probe(runner, project, slot, "/v1/items", token=token), "/v1/items with a token", 200, release)
+    _expect(
+        probe(runner, project, slot, "/v1/items", token=token),
+        "/v1/items with a token",
+        200,
+        release,
+    )
     return f"{len(checks) + 2} answers as expected"
 
 
@@ -106,14 +115,18 @@ def _expect(answer: Answer, path: str, status: int, release: str) -> None:
     seen = f"{answer.status} from release '{found}'" if answer.status else answer.error
     raise Failure(
         f"the smoke test of release {release} failed: {path} answered {seen}, expected {status}",
-        hints=["SMOKE_PATHS in .env says which paths are asked for", answer.body[:200]] if answer.body else [],
+        hints=["SMOKE_PATHS in .env says which paths are asked for", answer.body[:200]]
+        if answer.body
+        else [],
         runbook="deploy-failed-before-the-switch",
     )
 
 
 def make_live(runner: Runner, slot: str) -> None:
     """Switch: rename a new link over the live one."""
-    move = f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock {observation.LINK}"
+    move = (
+        f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock {observation.LINK}"
+    )
     runner.run(engine.compose_argv("exec", "--no-TTY", "nginx", "sh", "-ec", move))
 
 
@@ -132,7 +145,11 @@ def await_front_door(runner: Runner, project: Project, release: str, slot: str) 
             return
         if runner.clock() > deadline:
             found, there = observation.answered_by(answer)
-            seen = f"{answer.status} from release '{found}' in slot '{there}'" if answer.status else answer.error
+            seen = (
+                f"{answer.status} from release '{found}' in slot '{there}'"
+                if answer.status
+                else answer.error
+            )
             raise Failure(
                 f"the front door does not answer with release {release} from slot {slot}: {seen}",
                 runbook="deploy-failed-after-the-switch",

@@ -71,7 +71,11 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     release, answering = observation.answered_by(answer)
     if (release, answering) == (placed, slot) and release:
         return True, "live", f"slot {slot}, release {release}"
-    seen = f"release {release} from slot {answering}" if release else f"{answer.status or answer.error}"
+    seen = (
+        f"release {release} from slot {answering}"
+        if release
+        else f"{answer.status or answer.error}"
+    )
     return (
         False,
         "live",
@@ -86,14 +90,20 @@ def _services(runner: Runner, project: Project, live: str) -> list[Row]:
     wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
     rows = [_service(service, wanted) for service in found]
     missing = wanted - {service.name for service in found}
-    return rows + [(False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)]
+    return rows + [
+        (False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)
+    ]
 
 
 def _service(service: observation.Service, wanted: set[str]) -> Row:
     if service.name in wanted:
         return service.is_well, service.name, service.status
     if service.name.startswith("worker-") and service.state == "running":
-        return False, service.name, f"{service.status}, in the idle slot, and takes jobs; ./scripts/up.sh stops it"
+        return (
+            False,
+            service.name,
+            f"{service.status}, in the idle slot, and takes jobs; ./scripts/up.sh stops it",
+        )
     return True, service.name, service.status
 
 
@@ -104,7 +114,9 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
         seen = (result.err.strip().splitlines() or ["no answer"])[-1]
         return [(False, "migrations", seen), (False, "queue", seen)]
     head, todo, doing, failed, age = result.out.strip().split("|")
-    label = runner.read(engine.label_argv(f"{project.image}:{live}", "slipway.migrations")).out.strip()
+    label = runner.read(
+        engine.label_argv(f"{project.image}:{live}", "slipway.migrations")
+    ).out.strip()
     known = migrations.parse_label(label)
     # A database that is ahead is fine: what a newer release adds runs before that release is live.
     is_known = head in {revision.identifier for revision in known}
@@ -114,7 +126,9 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
     )
     text += "".join(f", {revision.identifier} ({revision.phase}) waits" for revision in waiting)
     is_well = bool(head) and not any(revision.phase == "pre" for revision in waiting)
-    queue = f"{todo} waiting, {doing} running, {failed} failed" + (f", the oldest waits {age} s" if int(todo) else "")
+    queue = f"{todo} waiting, {doing} running, {failed} failed" + (
+        f", the oldest waits {age} s" if int(todo) else ""
+    )
     is_taken = failed == "0" and int(age) < OLDEST_JOB_SECONDS
     return [(is_well, "migrations", text), (is_taken, "queue", queue)]
 
@@ -122,11 +136,20 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
 def _disks(runner: Runner, project: Project) -> list[Row]:
     root = runner.read(engine.ROOT_DIRECTORY).out.strip()
     rows = []
-    for name, path in (("disk engine", Path(root or "/var/lib/docker")), ("disk state", project.state)):
+    for name, path in (
+        ("disk engine", Path(root or "/var/lib/docker")),
+        ("disk state", project.state),
+    ):
         there = next(p for p in (path, *path.parents) if p.exists())
         usage = shutil.disk_usage(there)
         free = 100 * usage.free / usage.total
-        rows.append((free >= DISK_PERCENT_LOW, name, f"{usage.free / 1e9:.1f} GB free ({free:.0f} %) at {there}"))
+        rows.append(
+            (
+                free >= DISK_PERCENT_LOW,
+                name,
+                f"{usage.free / 1e9:.1f} GB free ({free:.0f} %) at {there}",
+            )
+        )
     return rows
 
 
@@ -136,11 +159,15 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
     answer = runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *question))
     if answer.code != 0:
         volume = f"{project.name}_postgres"
-        if runner.read(["docker", "volume", "inspect", volume]).code != 0:  # to mount it would make it
+        if (
+            runner.read(["docker", "volume", "inspect", volume]).code != 0
+        ):  # to mount it would make it
             return False, "disk postgres", f"there is no volume {volume}"
         mount = f"{volume}:/var/lib/postgresql/data:ro"
         image = project.base("postgres")
-        argv = engine.throwaway_argv(image, question, mounts=[mount], user="postgres", environment={})
+        argv = engine.throwaway_argv(
+            image, question, mounts=[mount], user="postgres", environment={}
+        )
         answer = runner.read(argv)
     numbers = [int(word) for word in answer.out.split() if word.isdecimal()]
     if answer.code != 0 or len(numbers) != 3:
@@ -175,13 +202,21 @@ def _clock(project: Project) -> Row:
     """Nobody here knows the right time; a clock that nothing keeps, or that was once ahead of now, is known."""
     now = datetime.now(UTC)
     kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) != TIME_ERROR
-    text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + ("kept by a time service" if kept else "which no time service keeps")
+    text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + (
+        "kept by a time service" if kept else "which no time service keeps"
+    )
     try:
-        ahead = (datetime.fromisoformat(str((ledger.last(project) or {})["at"])) - now).total_seconds()
+        ahead = (
+            datetime.fromisoformat(str((ledger.last(project) or {})["at"])) - now
+        ).total_seconds()
     except (KeyError, ValueError, TypeError):
         ahead = 0.0
     if ahead > CLOCK_AHEAD_SECONDS:
-        return False, "clock", f"{text}; the last deploy lies {ahead:.0f} s ahead: docs/runbook.md#clock-wrong"
+        return (
+            False,
+            "clock",
+            f"{text}; the last deploy lies {ahead:.0f} s ahead: docs/runbook.md#clock-wrong",
+        )
     return True, "clock", text
 
 

@@ -38,5 +38,8 @@ def as_failure(stopped: BaseException, runbook: str) -> Failure:
     if isinstance(stopped, Failure):
         return stopped
     if isinstance(stopped, OSError):
-        return Failure(f"{stopped.strerror or stopped}: {stopped.filename or 'no file named'}", runbook="disk-full")
+        return Failure(
+            f"{stopped.strerror or stopped}: {stopped.filename or 'no file named'}",
+            runbook="disk-full",
+        )
     return Failure(f"stopped by {str(stopped) or 'Ctrl-C'}", runbook=runbook)

@@ -31,7 +31,9 @@ from stack.stories.steps import Steps
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
-PREPARED = "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
+PREPARED = (
+    "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
+)
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
@@ -59,13 +61,21 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
             done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
         project, slot, release = _provide(runner, steps, project, is_refresh=is_refresh)
         if is_prepare:
-            runner.say(f"\nready in {runner.clock() - steps.started:.1f} s, and nothing was started: {PREPARED}")
+            runner.say(
+                f"\nready in {runner.clock() - steps.started:.1f} s, and nothing was started: {PREPARED}"
+            )
             return
         _bring_up(runner, steps, project, slot, release)
         credentials = _first_credentials(runner, project, slot)
         if not project.is_development and (ledger.last(project) or {}).get("to") != release:
             head = migrations.head(root)
-            facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
+            facts = {
+                "from": None,
+                "to": release,
+                "slot": slot,
+                "migration_head": head,
+                "result": "done",
+            }
             ledger.keep_settings(runner, project, release)
             ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
         if not runner.is_dry and retire.resume(runner, project, machine.booted_at()):
@@ -73,14 +83,18 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
     _say_next(runner, steps, project, credentials)
 
 
-def _provide(runner: Runner, steps: Steps, project: Project, *, is_refresh: bool) -> tuple[Project, str, str]:
+def _provide(
+    runner: Runner, steps: Steps, project: Project, *, is_refresh: bool
+) -> tuple[Project, str, str]:
     """Do the steps from the base images to the settings; return the project, the live slot and its release."""
     with steps.step("base images") as done:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
         database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
-        done(", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis")))
+        done(
+            ", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis"))
+        )
     with steps.step("certificate") as done:
         made = configuration.ensure_certificate(runner, project)
         done("made a self-signed one" if made else "kept as it is")
@@ -113,7 +127,9 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
         done(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as done:
         _check_ports(runner, project)
-        _start(runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS)
+        _start(
+            runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS
+        )
         _mend(runner, project, slot)
         done(_await_release(runner, project, release))
 
@@ -136,11 +152,16 @@ def _install_nginx(runner: Runner, project: Project) -> str:
 
 def _check_ports(runner: Runner, project: Project) -> None:
     """Name a port that something else listens on: Compose's own words for it are long and late."""
-    if any(service.name == "nginx" and service.state == "running" for service in observation.services(runner, project)):
+    if any(
+        service.name == "nginx" and service.state == "running"
+        for service in observation.services(runner, project)
+    ):
         return
     plain = 80 if project.is_public else int(project.values.get("HTTP_PORT") or 8080)
     for key, port in (("HTTP", plain), ("HTTPS", project.https_port)):
-        bound = project.values.get(f"{key}_BIND") or ("0.0.0.0" if project.is_public else "127.0.0.1")  # noqa: S104
+        bound = project.values.get(f"{key}_BIND") or (
+            "0.0.0.0" if project.is_public else "127.0.0.1"
+        )  # noqa: S104
         with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -150,7 +171,10 @@ def _check_ports(runner: Runner, project: Project) -> None:
             except OSError as error:
                 raise Failure(
                     f"nginx cannot have port {port} of {bound}: {error.strerror}",
-                    hints=[f"ss --listening --tcp --processes 'sport = {port}'", f"or set {key}_PORT in .env"],
+                    hints=[
+                        f"ss --listening --tcp --processes 'sport = {port}'",
+                        f"or set {key}_PORT in .env",
+                    ],
                     runbook="site-down",
                 ) from None
 
@@ -162,7 +186,11 @@ def _mend(runner: Runner, project: Project, slot: str) -> None:
     if not observation.live_link(runner, project):
         slots.make_live(runner, slot)
     idle = next(other for other in observation.SLOTS if other != slot)
-    running = {service.name for service in observation.services(runner, project) if service.state == "running"}
+    running = {
+        service.name
+        for service in observation.services(runner, project)
+        if service.state == "running"
+    }
     if f"worker-{idle}" in running:
         slots.stop(runner, [f"worker-{idle}"])
 
@@ -174,7 +202,10 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
         release = images.build_development(runner, project)
     elif placed and placed != images.DEVELOPMENT:
         checkout, _ = images.release_name(runner, project.root)
-        return placed, "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh"
+        return (
+            placed,
+            "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh",
+        )
     else:
         release = images.build_release(runner, project)
     runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
@@ -187,12 +218,20 @@ def _deploy_next(runner: Runner, project: Project) -> str:
         return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
     checkout, _ = images.release_name(runner, project.root)
-    return "" if checkout == placed else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"
+    return (
+        ""
+        if checkout == placed
+        else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"
+    )
 
 
 def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
     """Start services, those between two tries of the engine too."""
-    waiting = [s.name for s in observation.services(runner, project) if s.name in names and s.state == "restarting"]
+    waiting = [
+        s.name
+        for s in observation.services(runner, project)
+        if s.name in names and s.state == "restarting"
+    ]
     if waiting:
         # The engine waits up to a minute between two tries, and `up` leaves such a container alone.
         runner.run(engine.compose_argv("restart", *waiting))
@@ -213,7 +252,11 @@ def _await_release(runner: Runner, project: Project, release: str) -> str:
             raise Failure(
                 f"the front door did not answer with release {release} within {FRONT_DOOR_SECONDS} s "
                 f"(last answer: {seen}, {answer.body[:300]})",
-                hints=[*_certificate_hint(project, answer.error), "./scripts/logs.sh nginx", "./scripts/status.sh"],
+                hints=[
+                    *_certificate_hint(project, answer.error),
+                    "./scripts/logs.sh nginx",
+                    "./scripts/status.sh",
+                ],
                 runbook="site-down",
             )
         runner.sleep(0.2)
@@ -238,13 +281,19 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
     if not is_second_try:
         user = {"email": "first@example.com", "password": secrets.token_urlsafe(18)}
         runner.write(draft, json.dumps(user) + "\n", 0o600)
-    answer = observation.ask(runner, project, "/v1/users", body=json.loads(draft.read_text(encoding="utf-8")))
+    answer = observation.ask(
+        runner, project, "/v1/users", body=json.loads(draft.read_text(encoding="utf-8"))
+    )
     if answer.status == 201:
         runner.run(["mv", "--no-target-directory", str(draft), str(file)])
     elif answer.status == 409 and is_second_try:
         # The answer to an earlier registration was lost, or the user was there before.
         runner.say(f"    {draft} holds what was tried as the first user's password")
-    elif answer.status not in {404, 405, 409}:  # a service with no such route; a database that came with its users
+    elif answer.status not in {
+        404,
+        405,
+        409,
+    }:  # a service with no such route; a database that came with its users
         raise Failure(
             f"the first user could not be registered: HTTP {answer.status} {answer.body[:300]} {answer.error}".rstrip(),
             hints=[f"./scripts/logs.sh api-{slot}"],
@@ -265,7 +314,11 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         f"\nup in {runner.clock() - steps.started:.1f} s\n"
         f"  address      {project.url}\n"
         + (f"  first login  {credentials}\n" if credentials.exists() else "")
-        + (f"  console      {project.url}/ops/session, password in {console}\n" if has_console else "")
+        + (
+            f"  console      {project.url}/ops/session, password in {console}\n"
+            if has_console
+            else ""
+        )
         + f"  try it       curl {trust} {project.url}/readyz\n"
         + _deploy_next(runner, project)
         + "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"

@@ -63,7 +63,11 @@ def run(runner: Runner, root: Path, image: str) -> None:
         with steps.step("check") as done:
             upgrade = _check(runner, project, image)
             is_needed = upgrade.new > upgrade.old
-            done(f"from Postgres {upgrade.old} to {upgrade.base}" if is_needed else "it is that version already")
+            done(
+                f"from Postgres {upgrade.old} to {upgrade.base}"
+                if is_needed
+                else "it is that version already"
+            )
         if is_needed:
             with steps.step("image"):
                 images.build_postgres(runner, images.with_base(project, upgrade.base), tag="next")
@@ -82,7 +86,8 @@ def run(runner: Runner, root: Path, image: str) -> None:
 
 def _check(runner: Runner, project: Project, image: str) -> Upgrade:
     asked = observation.sql(
-        runner, "select current_setting('server_version_num')::int / 10000, sum(pg_database_size(oid)) from pg_database"
+        runner,
+        "select current_setting('server_version_num')::int / 10000, sum(pg_database_size(oid)) from pg_database",
     )
     if asked.code != 0:
         raise Failure(
@@ -94,9 +99,13 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
     base = images.choose_postgres(runner, project, image)
     new = database.image_version(runner, base)
     if new < old:
-        raise Failure(f"{base} is Postgres {new}, and the database is of {old}", runbook=database.UPGRADE)
+        raise Failure(
+            f"{base} is Postgres {new}, and the database is of {old}", runbook=database.UPGRADE
+        )
     df = ["df", "--block-size=1", "--output=avail", ROOT]
-    free = int(runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *df)).out.split()[-1])
+    free = int(
+        runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *df)).out.split()[-1]
+    )
     needed = size * ROOM_FACTOR + WAL_BYTES
     if new > old and free < needed:
         raise Failure(
@@ -153,7 +162,12 @@ def _copy(upgrade: Upgrade) -> None:
     serve = ["postgres", "-D", f"{ROOT}/{upgrade.old}", *options]
     runner.run(_one_shot("--detach", "--name", old, "postgres", *serve))
     ready = ["exec", old, "pg_isready", "--quiet", "--host=/run/postgresql"]
-    _wait(runner, lambda: runner.read(["docker", *ready]).code == 0, START_SECONDS, "the old server does not start")
+    _wait(
+        runner,
+        lambda: runner.read(["docker", *ready]).code == 0,
+        START_SECONDS,
+        "the old server does not start",
+    )
     copy = _with_tag("next", _one_shot("--name", new, "postgres", "/etc/slipway/upgrade.sh"))
     copied = runner.follow(copy, timeout=COPY_SECONDS)
     if copied.code != 0:
@@ -169,14 +183,20 @@ def _switch(upgrade: Upgrade) -> None:
     upgrade.is_switched = True
     set_values(runner, project, {"POSTGRES_IMAGE": upgrade.base})
     runner.run(engine.tag_argv(_tagged(project, "next"), project.postgres_image))
-    runner.run(_one_shot("postgres", "mv", "--no-target-directory", f"{upgrade.directory}.new", upgrade.directory))
+    runner.run(
+        _one_shot(
+            "postgres", "mv", "--no-target-directory", f"{upgrade.directory}.new", upgrade.directory
+        )
+    )
     _start(upgrade, "postgres")
 
 
 def _note_image(upgrade: Upgrade) -> None:
     """Keep the name of the image from before in `.env`: a run that is killed after this cannot put it back."""
     file = upgrade.project.root / ".env"
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith(NOTE)]
+    lines = [
+        line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith(NOTE)
+    ]
     note = f"{NOTE} {upgrade.new}: {upgrade.project.base('postgres')}"
     upgrade.runner.write(file, "\n".join([*lines, note]) + "\n", 0o600)
 
@@ -200,7 +220,9 @@ def _go_back(upgrade: Upgrade, failure: Failure) -> None:
         failure.code = NEEDS_A_PERSON
         failure.hints.append(f"going back failed too: {stopped}")
         failure.hints.append(f"POSTGRES_IMAGE in .env was {project.base('postgres')}")
-        failure.hints.append(f"the rows are in {ROOT}/{upgrade.old}; ./scripts/up.sh starts what it can")
+        failure.hints.append(
+            f"the rows are in {ROOT}/{upgrade.old}; ./scripts/up.sh starts what it can"
+        )
 
 
 def _tagged(project: Project, tag: str) -> str:
@@ -217,7 +239,9 @@ def _with_tag(tag: str, argv: list[str]) -> list[str]:
 
 
 def _start(upgrade: Upgrade, *names: str) -> None:
-    services.start(upgrade.runner, upgrade.project, *names, seconds=START_SECONDS, runbook=database.UPGRADE)
+    services.start(
+        upgrade.runner, upgrade.project, *names, seconds=START_SECONDS, runbook=database.UPGRADE
+    )
 
 
 def _await_front_door(upgrade: Upgrade) -> str:

@@ -63,7 +63,9 @@ def verdict(before: Traffic, now: Traffic, *, by_latency: bool = True) -> str:
 
 def since(runner: Runner, start: datetime, slot: str) -> Traffic:
     """Return a slot's traffic from a moment on."""
-    argv = engine.compose_argv("logs", "--no-color", "--no-log-prefix", "--since", start.isoformat(), "nginx")
+    argv = engine.compose_argv(
+        "logs", "--no-color", "--no-log-prefix", "--since", start.isoformat(), "nginx"
+    )
     return traffic(runner.read(argv).out, slot)
 
 

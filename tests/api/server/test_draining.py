@@ -42,11 +42,28 @@ class Server:
         self.socket = directory / "slot.sock"
         self.log = directory / "log"
         root = Path(__file__).parents[3]
-        options = ["--workers", str(WORKERS), "--keep-alive", "75", "--graceful-timeout", "35", "--log-level", "info"]
+        options = [
+            "--workers",
+            str(WORKERS),
+            "--keep-alive",
+            "75",
+            "--graceful-timeout",
+            "35",
+            "--log-level",
+            "info",
+        ]
         options += ["--no-control-socket", "--worker-class", "api.server.draining.DrainingWorker"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *options, "--bind", f"unix:{self.socket}", "served:app"],
+                [
+                    sys.executable,
+                    "-m",
+                    "gunicorn",
+                    *options,
+                    "--bind",
+                    f"unix:{self.socket}",
+                    "served:app",
+                ],
                 cwd=directory,
                 env={**os.environ, "PYTHONPATH": f"{root}:{directory}"},
                 stdout=log,
@@ -105,12 +122,16 @@ def test_workers_are_replaced_without_a_lost_request(server: Server, figure: Fig
     async def scenario() -> tuple[int, list[str]]:
         failures: list[str] = []
         until = asyncio.Event()
-        clients = [asyncio.create_task(keep_posting(server, until, failures)) for _ in range(CLIENTS)]
+        clients = [
+            asyncio.create_task(keep_posting(server, until, failures)) for _ in range(CLIENTS)
+        ]
         for generation in (2, 3):
             await asyncio.sleep(0.3)
             server.process.send_signal(signal.SIGHUP)
             await asyncio.to_thread(server.wait_for, "Started server process", WORKERS * generation)
-            await asyncio.to_thread(server.wait_for, "Finished server process", WORKERS * (generation - 1))
+            await asyncio.to_thread(
+                server.wait_for, "Finished server process", WORKERS * (generation - 1)
+            )
         until.set()
         return sum(await asyncio.gather(*clients)), failures
 
@@ -120,7 +141,9 @@ def test_workers_are_replaced_without_a_lost_request(server: Server, figure: Fig
     assert sent > 100
 
 
-def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_served(server: Server) -> None:
+def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_served(
+    server: Server,
+) -> None:
     async def scenario() -> tuple[bool, bool]:
         busy = await asyncio.open_unix_connection(str(server.socket))
         idle = await asyncio.open_unix_connection(str(server.socket))
@@ -129,7 +152,9 @@ def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_serve
         await asyncio.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 20
-        while is_kept := await post(*idle):  # as nginx would send its next requests, until the drain is under way
+        while is_kept := await post(
+            *idle
+        ):  # as nginx would send its next requests, until the drain is under way
             assert time.monotonic() < deadline, "it never says Connection: close"
             await asyncio.sleep(0.02)
         return is_kept, await answer
@@ -139,7 +164,9 @@ def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_serve
     assert "was sent SIGTERM" not in server.log.read_text("utf-8", "replace")
 
 
-def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The master kills a worker without heartbeat after `timeout`, here 4 s; the answer in flight takes 7."""
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 4")
     server = Server(tmp_path)
@@ -162,15 +189,23 @@ def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(tmp_path: Path, monk
 
 
 def test_workers_end_when_their_master_was_killed(server: Server) -> None:
-    pids = [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text("utf-8"))]
+    pids = [
+        int(pid)
+        for pid in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text("utf-8"))
+    ]
     server.process.kill()
     server.process.wait(10)
     deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+    while any(
+        Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text()
+        for pid in pids
+    ):
         assert time.monotonic() < deadline, "a worker outlived its master"
         time.sleep(0.05)
 
 
 def test_an_interrupt_ends_all_at_once_as_a_developer_expects(server: Server) -> None:
     server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(20) == 0  # a fraction of a second measured, and 35 s where the workers do not notice
+    assert (
+        server.process.wait(20) == 0
+    )  # a fraction of a second measured, and 35 s where the workers do not notice

@@ -43,7 +43,9 @@ def test_the_base_images_get_the_security_suite_where_the_host_has_it() -> None:
 def test_the_engine_alone_comes_from_the_newer_release() -> None:
     everything, engine_only = host.engine_pin().strip().split("\n\n")
     assert everything.splitlines() == ["Package: *", "Pin: release n=trixie", "Pin-Priority: -10"]
-    assert engine_only.splitlines()[0] == "Package: docker.io docker-cli docker-compose docker-buildx"
+    assert (
+        engine_only.splitlines()[0] == "Package: docker.io docker-cli docker-compose docker-buildx"
+    )
     assert int(engine_only.rpartition(" ")[2]) > 500
     assert "URIs: http://d.test\n" in host.engine_source("http://d.test")
     assert "Signed-By: /" in host.engine_source("http://d.test")
@@ -78,7 +80,9 @@ def test_a_build_names_its_secrets_and_never_holds_them() -> None:
 
 
 def test_a_throwaway_container_has_no_network_and_leaves_nothing() -> None:
-    argv = engine.throwaway_argv("i:1", ["sh", "-c", "x"], mounts=["/a:/b"], user="1:2", environment={"K": "v"})
+    argv = engine.throwaway_argv(
+        "i:1", ["sh", "-c", "x"], mounts=["/a:/b"], user="1:2", environment={"K": "v"}
+    )
     assert argv == [
         *("docker", "run", "--rm", "--network", "none", "--user", "1:2", "--entrypoint", "sh"),
         *("--volume", "/a:/b", "--env", "K=v", "i:1", "-c", "x"),

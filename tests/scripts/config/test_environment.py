@@ -73,9 +73,12 @@ def test_an_unknown_key_is_refused_by_name_and_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "missing"), [("", "A, B, C"), ("# A=\n", "A, B, C"), (f"B={VALUE}\n", "A, C"), ("C=\nB=\nA=\n", "")]
+    ("text", "missing"),
+    [("", "A, B, C"), ("# A=\n", "A, B, C"), (f"B={VALUE}\n", "A, C"), ("C=\nB=\nA=\n", "")],
 )
-def test_keys_that_the_example_has_and_the_file_lacks_are_named(tmp_path: Path, text: str, missing: str) -> None:
+def test_keys_that_the_example_has_and_the_file_lacks_are_named(
+    tmp_path: Path, text: str, missing: str
+) -> None:
     example = tmp_path / "example"
     example.write_text("B=\nA=1\n# why\nC=\n# D=may be left out\n", encoding="utf-8")
     if not missing:
@@ -94,11 +97,17 @@ def test_keys_that_are_commented_out_are_known_and_prose_is_not(tmp_path: Path) 
 
 
 KEYS = st.text(string.ascii_uppercase, min_size=1, max_size=3)
-PLAIN = st.text(string.ascii_letters + string.digits + "-_./:@+=#", min_size=1).filter(lambda text: text[0] != "#")
+PLAIN = st.text(string.ascii_letters + string.digits + "-_./:@+=#", min_size=1).filter(
+    lambda text: text[0] != "#"
+)
 FILLER = st.sampled_from(["", "# a comment", "#", "#\tNOTE"])
 
 
-@given(st.dictionaries(KEYS, st.one_of(st.just(""), PLAIN)), st.dictionaries(KEYS, PLAIN), st.lists(FILLER))
+@given(
+    st.dictionaries(KEYS, st.one_of(st.just(""), PLAIN)),
+    st.dictionaries(KEYS, PLAIN),
+    st.lists(FILLER),
+)
 def test_values_that_are_written_are_read_again_and_no_other_is_changed(
     before: dict[str, str], given: dict[str, str], comments: list[str]
 ) -> None:
@@ -109,7 +118,9 @@ def test_values_that_are_written_are_read_again_and_no_other_is_changed(
 
 
 @given(st.dictionaries(KEYS, PLAIN, min_size=1), st.dictionaries(KEYS, PLAIN, min_size=1))
-def test_a_value_that_stands_there_is_replaced_and_not_doubled(before: dict[str, str], given: dict[str, str]) -> None:
+def test_a_value_that_stands_there_is_replaced_and_not_doubled(
+    before: dict[str, str], given: dict[str, str]
+) -> None:
     text = "".join(f"{key}={value}\n" for key, value in before.items())
     assert values(with_values(text, given)) == {**before, **given}
 

@@ -17,12 +17,18 @@ def project(**values: str) -> Project:
     [
         ({}, "https://localhost:8443", "127.0.0.1"),
         ({"SLIPWAY_HOST": "a.example", "HTTPS_PORT": "443"}, "https://a.example", "127.0.0.1"),
-        ({"COMPOSE_FILE": "compose.yaml:compose.prod.yaml", "HTTPS_PORT": "9"}, "https://localhost", "127.0.0.1"),
+        (
+            {"COMPOSE_FILE": "compose.yaml:compose.prod.yaml", "HTTPS_PORT": "9"},
+            "https://localhost",
+            "127.0.0.1",
+        ),
         ({"HTTPS_BIND": "0.0.0.0"}, "https://localhost:8443", "127.0.0.1"),
         ({"HTTPS_BIND": "192.0.2.7"}, "https://localhost:8443", "192.0.2.7"),
     ],
 )
-def test_the_front_door_is_where_it_is_published(given: dict[str, str], url: str, dial: str) -> None:
+def test_the_front_door_is_where_it_is_published(
+    given: dict[str, str], url: str, dial: str
+) -> None:
     assert (project(**given).url, project(**given).dial_address) == (url, dial)
 
 
@@ -30,7 +36,12 @@ def test_the_front_door_is_where_it_is_published(given: dict[str, str], url: str
     ("given", "name", "image", "nginx"),
     [
         ({}, "slipway", "slipway/app", "slipway/app-nginx:current"),
-        ({"COMPOSE_PROJECT_NAME": "two", "SLIPWAY_IMAGE": "two/app"}, "two", "two/app", "two/app-nginx:current"),
+        (
+            {"COMPOSE_PROJECT_NAME": "two", "SLIPWAY_IMAGE": "two/app"},
+            "two",
+            "two/app",
+            "two/app-nginx:current",
+        ),
     ],
 )
 def test_names_follow_the_two_keys_that_make_a_second_stack(
@@ -46,7 +57,9 @@ def test_secrets_lie_in_the_checkout_or_where_the_key_says() -> None:
     assert project(SECRETS_DIR="/etc/slipway").certificate == Path("/etc/slipway/tls/fullchain.pem")
 
 
-def test_the_process_environment_goes_before_the_file(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_goes_before_the_file(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTPS_PORT", "9443")
     monkeypatch.setenv("NOT_OURS", "x")
     values = load(checkout).values
@@ -95,7 +108,9 @@ def test_an_address_to_publish_on_may_be_any_or_none(
 
 
 @pytest.mark.parametrize("key", CPU_KEYS)
-def test_more_cpus_than_the_machine_has_are_refused(checkout: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_more_cpus_than_the_machine_has_are_refused(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for value in ("2", "0.5", ""):
         monkeypatch.setenv(key, value)
@@ -130,10 +145,15 @@ def test_an_env_that_is_not_text_is_a_failure_and_no_traceback(checkout: Path) -
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_DAYS", "1.5")]
+    ("key", "value"),
+    [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_DAYS", "1.5")],
 )
-def test_a_number_that_must_be_whole_is_refused_otherwise(checkout: Path, key: str, value: str) -> None:
+def test_a_number_that_must_be_whole_is_refused_otherwise(
+    checkout: Path, key: str, value: str
+) -> None:
     file = checkout / ".env"
-    file.write_text(file.read_text(encoding="utf-8").replace(f"{key}=\n", f"{key}={value}\n"), encoding="utf-8")
+    file.write_text(
+        file.read_text(encoding="utf-8").replace(f"{key}=\n", f"{key}={value}\n"), encoding="utf-8"
+    )
     with pytest.raises(Failure, match=f"{key} is not a whole number"):
         load(checkout)

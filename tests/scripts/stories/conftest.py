@@ -25,5 +25,7 @@ def host() -> Host:
 
 @pytest.fixture
 def project(no_floors: None, checkout: Path) -> Project:
-    (checkout / "api/migrations/versions/2026_02_01_0000_pre_add.py").write_text(ADD, encoding="utf-8")
+    (checkout / "api/migrations/versions/2026_02_01_0000_pre_add.py").write_text(
+        ADD, encoding="utf-8"
+    )
     return furnish(checkout)

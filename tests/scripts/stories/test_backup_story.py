@@ -27,7 +27,10 @@ def test_the_progress_is_told_as_text_and_the_kind_is_passed_on(runner: Recordin
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (Result(1, f"{line('begins')}\n{line('incremental: ERROR: [041]: no room', 'ERROR')}\n"), r"\[041\]: no room"),
+        (
+            Result(1, f"{line('begins')}\n{line('incremental: ERROR: [041]: no room', 'ERROR')}\n"),
+            r"\[041\]: no room",
+        ),
         (Result(1, "", '{"error": "drill is running", "hints": []}\n'), "drill is running"),
         (Result(1, "", 'service "backup" is not running\n'), "is not running"),
         (Result(137), "gave no answer"),
@@ -51,20 +54,26 @@ def test_a_drill_says_that_nothing_was_touched(runner: RecordingRunner) -> None:
 
 
 def test_a_drill_off_the_host_is_a_task_and_an_entry_of_its_own(runner: RecordingRunner) -> None:
-    runner.reply("backup offsite-drill", Result(1, f"{line('offsite-drill: a file differs', 'ERROR')}\n"))
+    runner.reply(
+        "backup offsite-drill", Result(1, f"{line('offsite-drill: a file differs', 'ERROR')}\n")
+    )
     with pytest.raises(Failure, match="a file differs") as failed:
         backup.drill(runner, is_offsite=True)
     assert failed.value.runbook == "drill-off-the-host-fails"
 
 
 def test_the_lines_of_the_service_are_shown(runner: RecordingRunner) -> None:
-    told = [{"name": "archive", "is_well": False, "text": "3 s ago"}, {"name": "drill", "is_well": True, "text": "-"}]
+    told = [
+        {"name": "archive", "is_well": False, "text": "3 s ago"},
+        {"name": "drill", "is_well": True, "text": "-"},
+    ]
     runner.reply("backup status", Result(0, json.dumps(told)))
     assert backup.rows(runner) == [(False, "archive", "3 s ago"), (True, "drill", "-")]
 
 
 @pytest.mark.parametrize(
-    "answer", [Result(1, err='service "backup" is not running\n'), Result(0, ""), Result(0, '{"a": 1}')]
+    "answer",
+    [Result(1, err='service "backup" is not running\n'), Result(0, ""), Result(0, '{"a": 1}')],
 )
 def test_a_service_that_says_nothing_is_not_well(runner: RecordingRunner, answer: Result) -> None:
     runner.reply("backup status", answer)
@@ -88,6 +97,9 @@ def test_a_new_database_is_refused_with_the_advice_of_the_service(
         return
     with pytest.raises(Failure, match="there are backups off the host") as failed:
         backup.refuse_new_database(runner, configured)
-    assert (failed.value.hints, failed.value.runbook) == (["bring them back"], "restore-to-a-new-host")
+    assert (failed.value.hints, failed.value.runbook) == (
+        ["bring them back"],
+        "restore-to-a-new-host",
+    )
     backup.refuse_new_database(runner, loaded)
     assert len(runner.ran) == 1, "without a place nothing is asked"

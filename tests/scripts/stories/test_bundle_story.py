@@ -45,7 +45,9 @@ def other(tmp_path: Path) -> Path:
     return root
 
 
-def restore(root: Path, file: Path, passphrase: str = PASSPHRASE, *, is_overwrite: bool = False) -> None:
+def restore(
+    root: Path, file: Path, passphrase: str = PASSPHRASE, *, is_overwrite: bool = False
+) -> None:
     bundle.restore(RealRunner(), root, file, passphrase, is_overwrite=is_overwrite)
 
 
@@ -57,7 +59,9 @@ def contents(root: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_a_new_host_gets_every_file_with_its_mode(project: Project, made: Path, other: Path) -> None:
+def test_a_new_host_gets_every_file_with_its_mode(
+    project: Project, made: Path, other: Path
+) -> None:
     restore(other, made)
     assert contents(other) == contents(project.root)
     assert (other / "secrets").stat().st_mode & 0o777 == 0o700
@@ -96,7 +100,9 @@ def test_a_cut_file_is_called_damaged(made: Path, other: Path, share: float) -> 
     assert list(other.iterdir()) == []
 
 
-def test_files_that_differ_are_named_and_kept_until_told_otherwise(project: Project, made: Path, other: Path) -> None:
+def test_files_that_differ_are_named_and_kept_until_told_otherwise(
+    project: Project, made: Path, other: Path
+) -> None:
     restore(other, made)
     key, password = other / "secrets/token_key", other / "secrets/redis_password"
     key.chmod(0o644)
@@ -115,7 +121,9 @@ def test_a_bundle_lacks_no_secret(project: Project, tmp_path: Path) -> None:
     (project.secrets / "token_key").chmod(0o644)
     (project.secrets / "token_key").write_text("\n", encoding="utf-8")
     with pytest.raises(Failure, match=r"missing or empty: .*token_key, .*backup_key"):
-        bundle.export(RealRunner(), project, tmp_path / "bundle.asc", PASSPHRASE, is_overwrite=False)
+        bundle.export(
+            RealRunner(), project, tmp_path / "bundle.asc", PASSPHRASE, is_overwrite=False
+        )
     assert not (tmp_path / "bundle.asc").exists()
 
 
@@ -133,9 +141,15 @@ def test_a_short_passphrase_is_refused(project: Project, tmp_path: Path) -> None
         bundle.export(RealRunner(), project, tmp_path / "bundle.asc", "x" * 15, is_overwrite=False)
 
 
-def test_the_bundles_own_settings_say_where_its_secrets_are(project: Project, made: Path, other: Path) -> None:
+def test_the_bundles_own_settings_say_where_its_secrets_are(
+    project: Project, made: Path, other: Path
+) -> None:
     elsewhere = other / "vault"
-    text = (project.root / ".env").read_text(encoding="utf-8").replace("SECRETS_DIR=", f"SECRETS_DIR={elsewhere}")
+    text = (
+        (project.root / ".env")
+        .read_text(encoding="utf-8")
+        .replace("SECRETS_DIR=", f"SECRETS_DIR={elsewhere}")
+    )
     (project.root / ".env").write_text(text, encoding="utf-8")
     shutil.copytree(project.secrets, elsewhere)
     bundle.export(RealRunner(), load(project.root), made, PASSPHRASE, is_overwrite=True)
@@ -154,19 +168,32 @@ def test_a_bundle_reaches_no_other_place(name: str) -> None:
         bundle._unpack(text.getvalue())
 
 
-def test_by_command_nothing_secret_is_printed_or_is_an_argument(project: Project, tmp_path: Path) -> None:
+def test_by_command_nothing_secret_is_printed_or_is_an_argument(
+    project: Project, tmp_path: Path
+) -> None:
     root = project.root
-    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__")
+    )
     # A gpg that keeps its arguments and becomes the real one.
     (root / "bin").mkdir()
-    (root / "bin/gpg").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/argv\nexec {shutil.which("gpg")} "$@"\n')
+    (root / "bin/gpg").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/argv\nexec {shutil.which("gpg")} "$@"\n'
+    )
     (root / "bin/gpg").chmod(0o755)
     (tmp_path / "phrase").write_text(f"{PASSPHRASE}\n", encoding="utf-8")
-    done = script(root, "export-secrets", "--passphrase-file", f"{tmp_path}/phrase", f"{tmp_path}/bundle.asc")
+    done = script(
+        root, "export-secrets", "--passphrase-file", f"{tmp_path}/phrase", f"{tmp_path}/bundle.asc"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     shutil.rmtree(project.secrets)
     done = script(
-        root, "export-secrets", "--passphrase-file", f"{tmp_path}/phrase", "--import", f"{tmp_path}/bundle.asc"
+        root,
+        "export-secrets",
+        "--passphrase-file",
+        f"{tmp_path}/phrase",
+        "--import",
+        f"{tmp_path}/bundle.asc",
     )
     assert (done.returncode, done.stderr) == (0, "")
     argv = (tmp_path / "argv").read_text(encoding="utf-8")
@@ -179,7 +206,9 @@ def test_by_command_nothing_secret_is_printed_or_is_an_argument(project: Project
 
 def test_without_a_terminal_the_passphrase_needs_a_file(project: Project, tmp_path: Path) -> None:
     root = project.root
-    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__")
+    )
     done = script(root, "export-secrets", f"{tmp_path}/bundle.asc")
     assert done.returncode == 1
     assert "HINT: --passphrase-file FILE" in done.stderr

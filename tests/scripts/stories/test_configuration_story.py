@@ -27,7 +27,11 @@ def test_a_first_start_writes_what_it_was_given_into_env(
     monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
     assert ensure_environment(runner, bare).host == "a.example"
     written = (bare / ".env").read_text(encoding="utf-8").splitlines()
-    assert {"SLIPWAY_HOST=a.example", "COMPOSE_PROJECT_NAME=two", f"STATE_DIR={tmp_path / 'state'}"} <= set(written)
+    assert {
+        "SLIPWAY_HOST=a.example",
+        "COMPOSE_PROJECT_NAME=two",
+        f"STATE_DIR={tmp_path / 'state'}",
+    } <= set(written)
     assert (bare / ".env").stat().st_mode & 0o777 == 0o600
 
 
@@ -43,7 +47,11 @@ def test_an_env_that_is_there_is_never_overwritten(
 
 @pytest.mark.parametrize(("cores", "written"), [(1, "1"), (2, ""), (None, "")])
 def test_on_a_machine_with_one_core_no_container_is_given_more(
-    runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None, written: str
+    runner: RecordingRunner,
+    bare: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int | None,
+    written: str,
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     project = ensure_environment(runner, bare)
@@ -68,13 +76,17 @@ def test_a_dry_run_describes_the_project_and_writes_nothing(bare: Path) -> None:
     assert not (bare / ".env").exists()
 
 
-def test_missing_secrets_are_made_strong_and_different(runner: RecordingRunner, loaded: Project) -> None:
+def test_missing_secrets_are_made_strong_and_different(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     assert ensure_secrets(runner, loaded) == list(SECRETS)
     made = {(loaded.secrets / name).read_text(encoding="utf-8").strip() for name in SECRETS}
     assert len(made) == len(SECRETS)
     assert min(map(len, made)) >= 43  # 32 bytes
     assert loaded.secrets.stat().st_mode & 0o777 == 0o700
-    assert [(loaded.secrets / name).read_text(encoding="utf-8") for name in OPTIONAL_SECRETS] == [""] * 4
+    assert [(loaded.secrets / name).read_text(encoding="utf-8") for name in OPTIONAL_SECRETS] == [
+        ""
+    ] * 4
 
 
 def test_a_secret_that_is_there_is_never_touched(runner: RecordingRunner, loaded: Project) -> None:
@@ -113,11 +125,15 @@ def pair(project: Project) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("present", [0, 1])
-def test_half_a_certificate_is_refused_and_stays(runner: RecordingRunner, loaded: Project, present: int) -> None:
+def test_half_a_certificate_is_refused_and_stays(
+    runner: RecordingRunner, loaded: Project, present: int
+) -> None:
     files = pair(loaded)
     files[0].parent.mkdir(parents=True)
     files[present].write_text("mine", encoding="utf-8")
-    with pytest.raises(Failure, match=f"{files[present].name} is there, but .*{files[1 - present].name} is not"):
+    with pytest.raises(
+        Failure, match=f"{files[present].name} is there, but .*{files[1 - present].name} is not"
+    ):
         ensure_certificate(runner, loaded)
     assert files[present].read_text(encoding="utf-8") == "mine"
     assert runner.ran == []
@@ -131,7 +147,9 @@ def test_a_whole_certificate_is_kept(runner: RecordingRunner, loaded: Project) -
     assert runner.ran == []
 
 
-def test_a_first_certificate_is_made_without_a_network_for_the_host(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_first_certificate_is_made_without_a_network_for_the_host(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     assert ensure_certificate(runner, loaded) is True
     (command,) = runner.ran
     assert "--network none" in command
@@ -150,7 +168,9 @@ def test_a_first_certificate_is_made_without_a_network_for_the_host(runner: Reco
         ("tls/privkey.pem", 0o600),
     ],
 )
-def test_a_mounted_file_that_containers_cannot_read_is_refused(bare: Path, path: str, mode: int) -> None:
+def test_a_mounted_file_that_containers_cannot_read_is_refused(
+    bare: Path, path: str, mode: int
+) -> None:
     project = Project(bare, {"SECRETS_DIR": ".", "COMPOSE_FILE": "compose.yaml:compose.dev.yaml"})
     tls = bare / "tls"
     check_mounted_folders(project)  # none yet
@@ -164,8 +184,12 @@ def test_a_mounted_file_that_containers_cannot_read_is_refused(bare: Path, path:
     assert raised.value.hints == [f"chmod -R o+rX {bare / path.partition('/')[0]}"]
 
 
-def test_found_values_are_written_where_they_stand_empty(runner: RecordingRunner, bare: Path) -> None:
+def test_found_values_are_written_where_they_stand_empty(
+    runner: RecordingRunner, bare: Path
+) -> None:
     (bare / ".env").write_text("# which\nREDIS_IMAGE=\nHTTP_PORT=1\n", encoding="utf-8")
     project = set_values(runner, Project(bare, {"HTTP_PORT": "1"}), {"REDIS_IMAGE": "redis:8.0"})
-    assert (bare / ".env").read_text(encoding="utf-8") == "# which\nREDIS_IMAGE=redis:8.0\nHTTP_PORT=1\n"
+    assert (bare / ".env").read_text(
+        encoding="utf-8"
+    ) == "# which\nREDIS_IMAGE=redis:8.0\nHTTP_PORT=1\n"
     assert project.values == {"HTTP_PORT": "1", "REDIS_IMAGE": "redis:8.0"}

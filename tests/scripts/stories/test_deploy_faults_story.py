@@ -31,11 +31,16 @@ def lose_a_secret(host: Host, project: Project) -> None:
 
 
 def spoil_nginx(host: Host, project: Project) -> None:
-    host.reply("--entrypoint /etc/slipway/current/entrypoint.sh", Result(1, err="nginx: [emerg] unknown directive"))
+    host.reply(
+        "--entrypoint /etc/slipway/current/entrypoint.sh",
+        Result(1, err="nginx: [emerg] unknown directive"),
+    )
 
 
 def smoke_badly(host: Host, project: Project) -> None:
-    host.reply("127.0.0.1:8084/v1/items", Result(0, "HTTP/1.1 500 .\r\nX-Slipway-Release: r\r\n\r\n{}"))
+    host.reply(
+        "127.0.0.1:8084/v1/items", Result(0, "HTTP/1.1 500 .\r\nX-Slipway-Release: r\r\n\r\n{}")
+    )
 
 
 def stop_by_hand(host: Host, project: Project) -> None:
@@ -67,13 +72,21 @@ BEFORE: dict[str, tuple[Injection, str, str]] = {
         "deploy-failed-before-the-switch",
     ),
     "build": (fail("docker build --progress"), "docker build", ""),
-    "hook before migrating": (fail_hook("pre-migrate"), "exited with 7", "deploy-failed-before-the-switch"),
+    "hook before migrating": (
+        fail_hook("pre-migrate"),
+        "exited with 7",
+        "deploy-failed-before-the-switch",
+    ),
     "order of migrations": (order_badly, "stands behind", "migration-failed"),
     "migrate": (fail(MIGRATE), "migrate exited with 1", "migration-failed"),
     "place": (fail("docker tag slipway/app:src-"), "docker tag", ""),
     "start": (fail(START.format("api-green")), "did not become healthy", "deploy-waits-for-health"),
     "smoke test": (smoke_badly, "answered 500 from release 'r'", "deploy-failed-before-the-switch"),
-    "hook before the switch": (fail_hook("pre-switch"), "exited with 7", "deploy-failed-before-the-switch"),
+    "hook before the switch": (
+        fail_hook("pre-switch"),
+        "exited with 7",
+        "deploy-failed-before-the-switch",
+    ),
     "reload": (refuse_the_reload, "reload", ""),
     "by hand": (stop_by_hand, "stopped by SIGTERM", "deploy-failed-before-the-switch"),
 }
@@ -112,7 +125,10 @@ def test_a_failed_deploy_runs_the_hook_for_it(host: Host, project: Project) -> N
     hook(project.root, "failed")
     fail(MIGRATE)(host, project)
     failed_deploy(host, project)
-    assert host.environments[host.position("hooks/failed")]["SLIPWAY_REASON"] == "migrate exited with 1"
+    assert (
+        host.environments[host.position("hooks/failed")]["SLIPWAY_REASON"]
+        == "migrate exited with 1"
+    )
 
 
 def test_a_migration_that_fails_shows_its_own_words(host: Host, project: Project) -> None:
@@ -145,7 +161,10 @@ def test_a_step_that_fails_after_the_switch_goes_back_to_the_slot_before(
     inject(host, project)
     failed = failed_deploy(host, project)
     assert observed in failed.observation
-    assert (failed.code, step == "worker" or failed.runbook == "deploy-failed-after-the-switch") == (ROLLED_BACK, True)
+    assert (
+        failed.code,
+        step == "worker" or failed.runbook == "deploy-failed-after-the-switch",
+    ) == (ROLLED_BACK, True)
     assert host.live == "blue"
     assert {"api-blue", "worker-blue"} <= host.running
     assert not {"api-green", "worker-green"} & host.running
@@ -177,7 +196,9 @@ def test_going_back_that_fails_too_needs_a_person(host: Host, project: Project) 
     assert ledger.entries(project)[-1]["result"] != "done"
 
 
-def test_going_back_that_failed_is_not_recorded_as_rolled_back(host: Host, project: Project) -> None:
+def test_going_back_that_failed_is_not_recorded_as_rolled_back(
+    host: Host, project: Project
+) -> None:
     answer_badly_under_traffic(host, project)
     fail(RENAME.format("blue"))(host, project)
     failed_deploy(host, project)
@@ -197,8 +218,12 @@ def test_the_way_back_comes_before_the_evidence(host: Host, project: Project) ->
     assert set(seen) == {"blue"}
 
 
-@pytest.mark.parametrize("command", ["docker compose stop api-green", "docker tag slipway/app:older"])
-def test_tidying_up_that_fails_does_not_hide_that_it_went_back(host: Host, project: Project, command: str) -> None:
+@pytest.mark.parametrize(
+    "command", ["docker compose stop api-green", "docker tag slipway/app:older"]
+)
+def test_tidying_up_that_fails_does_not_hide_that_it_went_back(
+    host: Host, project: Project, command: str
+) -> None:
     answer_badly_under_traffic(host, project)
     fail(command)(host, project)
     assert failed_deploy(host, project).code == ROLLED_BACK
@@ -264,13 +289,17 @@ def test_a_deploy_of_the_release_that_is_warm_leaves_it_warm_where_it_fails_befo
     assert "api-green" in host.running
 
 
-def test_a_refusal_before_any_effect_changes_no_image_and_no_slot(host: Host, project: Project) -> None:
+def test_a_refusal_before_any_effect_changes_no_image_and_no_slot(
+    host: Host, project: Project
+) -> None:
     lose_a_secret(host, project)
     failed_deploy(host, project)
     assert [command for command in host.ran if command.startswith("docker")] == []
 
 
-def test_a_release_that_is_rolled_back_takes_its_nginx_configuration_with_it(host: Host, project: Project) -> None:
+def test_a_release_that_is_rolled_back_takes_its_nginx_configuration_with_it(
+    host: Host, project: Project
+) -> None:
     installed = edge.installed(project)
     (project.root / "nginx/conf.d/a.conf").write_text("# changed\n", encoding="utf-8")
     answer_badly_under_traffic(host, project)

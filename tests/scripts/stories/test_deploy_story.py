@@ -56,7 +56,10 @@ def test_a_deploy_goes_from_the_preflight_to_the_retention(host: Host, project: 
         "up worker-green",
         "kill worker-blue",
     ]
-    assert host.said[-1] == f"live: release {release} in slot green, answering at https://localhost:8443"
+    assert (
+        host.said[-1]
+        == f"live: release {release} in slot green, answering at https://localhost:8443"
+    )
     assert {"api-green", "worker-green", "api-blue"} <= host.running
 
 
@@ -77,12 +80,17 @@ def test_the_ledger_and_the_settings_of_the_release_are_written_before_anything_
     begun, done = ledger.entries(project)[-2:]
     release = release_of(host)
     assert (begun["from"], begun["to"], begun["result"]) == ("old", release, "begun")
-    assert (done["from"], done["to"], done["slot"], done["result"]) == ("old", release, "green", "done")
+    assert (done["from"], done["to"], done["slot"], done["result"]) == (
+        "old",
+        release,
+        "green",
+        "done",
+    )
     assert done["migration_head"] == HEAD
     assert set(done["seconds"]) >= {"preflight", "image", "start", "switch", "watch"}
-    assert ledger.settings_of(project, release).read_text(encoding="utf-8") == (project.root / ".env").read_text(
-        encoding="utf-8"
-    )
+    assert ledger.settings_of(project, release).read_text(encoding="utf-8") == (
+        project.root / ".env"
+    ).read_text(encoding="utf-8")
 
 
 def test_without_a_pending_pre_migration_none_is_run(host: Host, project: Project) -> None:
@@ -98,11 +106,15 @@ def test_only_the_pre_phase_runs_before_the_switch(host: Host, project: Project)
     assert host.environments[place] == {"MIGRATE_TAG": release_of(host), "MIGRATE_CONFIRM": "yes"}
 
 
-def test_an_image_is_deployed_as_the_release_that_its_label_names(host: Host, project: Project) -> None:
+def test_an_image_is_deployed_as_the_release_that_its_label_names(
+    host: Host, project: Project
+) -> None:
     host.tags["9"] = "r-9"
     host.reply("docker image inspect --format '{{.Id}}' registry/app:9", Result(1))
     deploy_on(host, project, image="registry/app:9")
-    assert host.position("docker pull --quiet registry/app:9") < host.position("docker tag registry/app:9")
+    assert host.position("docker pull --quiet registry/app:9") < host.position(
+        "docker tag registry/app:9"
+    )
     assert not host.has_run("docker build --progress")
     assert host.tags["green"] == "r-9"
 
@@ -114,19 +126,29 @@ def test_an_image_without_a_release_is_refused(host: Host, project: Project) -> 
     assert host.live == "blue"
 
 
-def test_hooks_and_the_notification_are_told_the_facts_in_their_order(host: Host, project: Project) -> None:
+def test_hooks_and_the_notification_are_told_the_facts_in_their_order(
+    host: Host, project: Project
+) -> None:
     names = ["pre-build", "pre-migrate", "pre-switch", "post-switch", "post-deploy", "failed"]
     for name in names:
         hook(project.root, name)
     deploy_on(host, project)
-    assert [c for c in host.ran if c.startswith("hooks/")] == [f"hooks/{name}" for name in names[:-1]]
+    assert [c for c in host.ran if c.startswith("hooks/")] == [
+        f"hooks/{name}" for name in names[:-1]
+    ]
     assert host.position("hooks/pre-migrate") < host.position(MIGRATE)
     assert (
-        host.position("hooks/pre-switch") < host.position(RENAME.format("green")) < host.position("hooks/post-switch")
+        host.position("hooks/pre-switch")
+        < host.position(RENAME.format("green"))
+        < host.position("hooks/post-switch")
     )
     told = host.environments[host.position("notify me")]
     assert told["SLIPWAY_RESULT"] == "done"
-    assert (told["SLIPWAY_FROM"], told["SLIPWAY_TO"], told["SLIPWAY_SLOT"]) == ("old", release_of(host), "green")
+    assert (told["SLIPWAY_FROM"], told["SLIPWAY_TO"], told["SLIPWAY_SLOT"]) == (
+        "old",
+        release_of(host),
+        "green",
+    )
     assert told["SLIPWAY_URL"] == "https://localhost:8443"
 
 
@@ -160,7 +182,9 @@ def test_where_nothing_stands_it_brings_everything_up_first(
     assert host.live == "green"
 
 
-def test_a_first_deploy_is_the_bringing_up_alone(host: Host, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_deploy_is_the_bringing_up_alone(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.running.clear()
     host.tags.clear()
     monkeypatch.setattr(up, "run", lambda *_: None)
@@ -173,18 +197,29 @@ def test_what_runs_the_checkout_itself_has_no_deploy_and_no_rollback(
     command: str, host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
-    run = {"deploy": lambda: deploy_on(host, project), "rollback": lambda: rollback.run(host, project.root, "", 0)}
+    run = {
+        "deploy": lambda: deploy_on(host, project),
+        "rollback": lambda: rollback.run(host, project.root, "", 0),
+    }
     failed = failure_of(run[command])
     assert "compose.dev.yaml" in failed.observation
     assert (failed.code, host.ran, host.written) == (1, [], [])
 
 
-def test_a_dry_run_tells_the_same_commands_and_changes_nothing(checkout: Path, project: Project) -> None:
+def test_a_dry_run_tells_the_same_commands_and_changes_nothing(
+    checkout: Path, project: Project
+) -> None:
     dry, real = Host(is_dry=True), Host()
-    files = {path: path.read_bytes() for path in [*checkout.rglob("*"), *project.state.rglob("*")] if path.is_file()}
+    files = {
+        path: path.read_bytes()
+        for path in [*checkout.rglob("*"), *project.state.rglob("*")]
+        if path.is_file()
+    }
     deploy_on(dry, project)
     assert files == {
-        path: path.read_bytes() for path in [*checkout.rglob("*"), *project.state.rglob("*")] if path.is_file()
+        path: path.read_bytes()
+        for path in [*checkout.rglob("*"), *project.state.rglob("*")]
+        if path.is_file()
     }
     assert (dry.live, dry.tags["green"]) == ("blue", "older")
     deploy_on(real, project)
@@ -197,7 +232,9 @@ def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]
     stub.write_text(STUB.format(log=str(log)), encoding="utf-8")
     stub.chmod(0o755)
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
-    subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=cwd, env=environment, check=True, timeout=30)
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block], cwd=cwd, env=environment, check=True, timeout=30
+    )
     lines = [tuple(line.split("\t")) for line in log.read_text(encoding="utf-8").splitlines()]
     return [(without_build_secrets(c), tag, confirm) for c, tag, confirm in lines]
 
@@ -205,23 +242,44 @@ def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]
 def without_build_secrets(command: str) -> str:
     """Return a command without the host's own files and without the time."""
     words = shlex.split(command)
-    kept = [w for before, w in zip(["", *words], words, strict=False) if "--secret" not in (before, w)]
+    kept = [
+        w for before, w in zip(["", *words], words, strict=False) if "--secret" not in (before, w)
+    ]
     return re.sub(r"BUILD_TIME=\S+?(?='|\s|$)", "BUILD_TIME=", shlex.join(kept))
 
 
 def by_hand(host: Host) -> list[tuple[str, str, str]]:
     """Return what a story ran of the engine's commands, as `transcript` does."""
     pairs = zip(host.ran, host.environments, strict=True)
-    kept = [(c, e) for c, e in pairs if c.startswith(("docker compose", "docker tag", "docker build --progress"))]
-    return [(without_build_secrets(c), e.get("MIGRATE_TAG", ""), e.get("MIGRATE_CONFIRM", "")) for c, e in kept]
+    kept = [
+        (c, e)
+        for c, e in pairs
+        if c.startswith(("docker compose", "docker tag", "docker build --progress"))
+    ]
+    return [
+        (without_build_secrets(c), e.get("MIGRATE_TAG", ""), e.get("MIGRATE_CONFIRM", ""))
+        for c, e in kept
+    ]
 
 
 @pytest.mark.parametrize("is_dry", [False, True], ids=["real", "dry"])
 def test_the_runbook_deploys_by_hand_with_the_commands_of_the_story(
     project: Project, tmp_path: Path, *, is_dry: bool
 ) -> None:
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-C", str(project.root)]
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "first"]):
+    git = [
+        "git",
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.com",
+        "-C",
+        str(project.root),
+    ]
+    for arguments in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "first"],
+    ):
         subprocess.run([*git, *arguments], check=True, timeout=30)
     host = Host(is_dry=is_dry)
     deploy_on(host, project)

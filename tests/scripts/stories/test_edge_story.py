@@ -56,7 +56,9 @@ def test_the_same_content_changes_nothing(real: Remembering, loaded: Project) ->
     assert real.ran == []
 
 
-def test_an_edit_in_the_checkout_does_not_reach_what_is_installed(real: Remembering, loaded: Project) -> None:
+def test_an_edit_in_the_checkout_does_not_reach_what_is_installed(
+    real: Remembering, loaded: Project
+) -> None:
     edit(loaded, "one")
     edge.install(real, loaded)
     edit(loaded, "two")
@@ -64,7 +66,9 @@ def test_an_edit_in_the_checkout_does_not_reach_what_is_installed(real: Remember
     assert not edge.is_current(loaded)
 
 
-def test_a_new_one_becomes_current_by_a_rename_of_a_link_once_it_is_whole(real: Remembering, loaded: Project) -> None:
+def test_a_new_one_becomes_current_by_a_rename_of_a_link_once_it_is_whole(
+    real: Remembering, loaded: Project
+) -> None:
     edit(loaded, "one")
     edge.install(real, loaded)
     former = current(loaded).resolve()
@@ -73,18 +77,27 @@ def test_a_new_one_becomes_current_by_a_rename_of_a_link_once_it_is_whole(real: 
     assert edge.install(real, loaded)
     programs = [shlex.split(command)[0] for command in real.ran]
     assert programs == ["rm", "cp", "mv", "ln", "mv"]
-    assert real.ran[-1] == f"mv --no-target-directory {loaded.nginx_folder}/next {loaded.nginx_folder}/current"
+    assert (
+        real.ran[-1]
+        == f"mv --no-target-directory {loaded.nginx_folder}/next {loaded.nginx_folder}/current"
+    )
     assert (current(loaded) / "conf.d/a.conf").read_text(encoding="utf-8") == "two"
-    assert (former / "conf.d/a.conf").read_text(encoding="utf-8") == "one", "what nginx has open stays whole"
+    assert (former / "conf.d/a.conf").read_text(encoding="utf-8") == "one", (
+        "what nginx has open stays whole"
+    )
     assert not (loaded.nginx_folder / "next").is_symlink()
 
 
-def test_the_link_is_relative_so_that_it_holds_inside_the_container(real: Remembering, loaded: Project) -> None:
+def test_the_link_is_relative_so_that_it_holds_inside_the_container(
+    real: Remembering, loaded: Project
+) -> None:
     edge.install(real, loaded)
     assert current(loaded).readlink() == Path("releases") / edge.fingerprint(loaded.root / "nginx")
 
 
-def test_a_former_content_is_made_current_again_without_a_copy(real: Remembering, loaded: Project) -> None:
+def test_a_former_content_is_made_current_again_without_a_copy(
+    real: Remembering, loaded: Project
+) -> None:
     for text in ("one", "two"):
         edit(loaded, text)
         edge.install(real, loaded)
@@ -96,7 +109,9 @@ def test_a_former_content_is_made_current_again_without_a_copy(real: Remembering
 
 
 @pytest.mark.parametrize("done", range(6))
-def test_an_install_that_was_killed_is_finished_by_the_next(real: Remembering, loaded: Project, done: int) -> None:
+def test_an_install_that_was_killed_is_finished_by_the_next(
+    real: Remembering, loaded: Project, done: int
+) -> None:
     edit(loaded, "one")
     edge.install(real, loaded)
     edit(loaded, "two")
@@ -137,7 +152,9 @@ def test_a_dry_run_installs_nothing(loaded: Project) -> None:
     assert runner.has_run("current")
 
 
-def test_a_configuration_is_tried_with_the_mounts_and_the_settings_of_the_service(loaded: Project) -> None:
+def test_a_configuration_is_tried_with_the_mounts_and_the_settings_of_the_service(
+    loaded: Project,
+) -> None:
     asked: list[list[str]] = []
 
     class Asking(RecordingRunner):
@@ -161,7 +178,10 @@ def test_a_configuration_is_tried_with_the_mounts_and_the_settings_of_the_servic
 
 @pytest.mark.parametrize(
     "answer",
-    [Result(1, err="nginx: [emerg] unknown directive"), Result(0, err="nginx: [warn] conflicting server name")],
+    [
+        Result(1, err="nginx: [emerg] unknown directive"),
+        Result(0, err="nginx: [warn] conflicting server name"),
+    ],
     ids=["refused", "warned"],
 )
 def test_what_nginx_refuses_or_warns_of_is_shown_in_its_words(

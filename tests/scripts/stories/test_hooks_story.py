@@ -23,7 +23,9 @@ def test_without_a_hook_nothing_runs(runner: RecordingRunner, loaded: Project) -
     assert runner.ran == []
 
 
-def test_a_file_that_is_not_executable_and_a_folder_are_no_hook(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_file_that_is_not_executable_and_a_folder_are_no_hook(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     hook(loaded.root, "pre-build")
     (loaded.root / "hooks/pre-build").chmod(0o644)
     (loaded.root / "hooks/pre-switch").mkdir()
@@ -55,7 +57,11 @@ def test_a_hook_before_the_switch_stops_the_deploy_with_its_own_words(
         hooks.run(runner, loaded, name, **FACTS)
     failed = raised.value
     assert failed.observation == f"hooks/{name} exited with 7"
-    assert (failed.evidence, failed.code, failed.runbook) == ("one\ntwo\n", 1, "deploy-failed-before-the-switch")
+    assert (failed.evidence, failed.code, failed.runbook) == (
+        "one\ntwo\n",
+        1,
+        "deploy-failed-before-the-switch",
+    )
     assert failed.hints == [f"correct the hook, or make it not executable: chmod -x hooks/{name}"]
 
 
@@ -86,7 +92,9 @@ def test_without_a_command_nobody_is_notified(runner: RecordingRunner, loaded: P
 def test_the_command_may_have_arguments(runner: RecordingRunner, loaded: Project) -> None:
     hooks.notify(runner, with_command(loaded, "notify 'to me'"), **FACTS, result="done")
     assert runner.ran == ["notify 'to me'"]
-    assert runner.environments == [{"SLIPWAY_FROM": "a", "SLIPWAY_TO": "b", "SLIPWAY_RESULT": "done"}]
+    assert runner.environments == [
+        {"SLIPWAY_FROM": "a", "SLIPWAY_TO": "b", "SLIPWAY_RESULT": "done"}
+    ]
 
 
 def test_a_notification_that_fails_only_warns(runner: RecordingRunner, loaded: Project) -> None:

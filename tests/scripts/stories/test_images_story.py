@@ -15,7 +15,9 @@ from tests.scripts.recording import RecordingRunner
 ABSENT, PRESENT = Result(1, err="No such image"), Result(0, "sha256:1\n")
 AWAY = Result(1, err="dial tcp: lookup failed\n")
 DIGEST = "sha256:" + "a" * 64
-DEBIAN = "Debian|Debian|trixie|http://d.test/\nDebian|Debian-Security|trixie-security|http://s.test/\n"
+DEBIAN = (
+    "Debian|Debian|trixie|http://d.test/\nDebian|Debian-Security|trixie-security|http://s.test/\n"
+)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root builds base images")
 
 
@@ -33,7 +35,9 @@ def fresh(loaded: Project) -> Project:
 @pytest.fixture
 def offline(runner: RecordingRunner) -> RecordingRunner:
     runner.reply("docker image inspect", ABSENT)
-    runner.reply("slipway-base/debian", lambda: PRESENT if runner.has_run("docker import") else ABSENT)
+    runner.reply(
+        "slipway-base/debian", lambda: PRESENT if runner.has_run("docker import") else ABSENT
+    )
     runner.reply("docker pull", AWAY)
     runner.reply("apt-config", Result(0, 'Acquire::http::Proxy "http://proxy.test";\n'))
     runner.reply("apt-get indextargets", Result(0, DEBIAN))
@@ -48,7 +52,9 @@ def test_images_that_are_here_are_left_alone(runner: RecordingRunner, loaded: Pr
     assert runner.written == []
 
 
-def test_a_registry_s_image_is_kept_with_the_digest_it_had(runner: RecordingRunner, fresh: Project) -> None:
+def test_a_registry_s_image_is_kept_with_the_digest_it_had(
+    runner: RecordingRunner, fresh: Project
+) -> None:
     runner.reply("docker image inspect", ABSENT)
     runner.reply("RepoDigests", Result(0, f"docker/x@{DIGEST}\n"))
     images.ensure_bases(runner, fresh)
@@ -59,10 +65,14 @@ def test_a_registry_s_image_is_kept_with_the_digest_it_had(runner: RecordingRunn
 
 
 @as_root
-def test_without_a_registry_all_are_built_under_names_that_say_so(offline: RecordingRunner, fresh: Project) -> None:
+def test_without_a_registry_all_are_built_under_names_that_say_so(
+    offline: RecordingRunner, fresh: Project
+) -> None:
     images.ensure_bases(offline, fresh)
     stored = load(fresh.root)
-    assert {name: stored.base(name) for name in BASES} == {name: f"slipway-base/{name}:debian-trixie" for name in BASES}
+    assert {name: stored.base(name) for name in BASES} == {
+        name: f"slipway-base/{name}:debian-trixie" for name in BASES
+    }
     assert sum("docker pull" in command for command in offline.ran) == 1
     order = [offline.position(f"--tag slipway-base/{name}:") for name in BASES]
     assert offline.position("mmdebstrap --quiet") < offline.position("docker import") < min(order)
@@ -110,14 +120,18 @@ def test_images_that_were_pruned_come_back_and_env_can_still_be_read(
 
 
 @as_root
-def test_an_image_that_env_names_is_never_replaced_by_another_kind(offline: RecordingRunner, fresh: Project) -> None:
+def test_an_image_that_env_names_is_never_replaced_by_another_kind(
+    offline: RecordingRunner, fresh: Project
+) -> None:
     project = Project(fresh.root, {**fresh.values, "REDIS_IMAGE": "registry.test/redis:8"})
     with pytest.raises(Failure, match=r"registry\.test/redis:8"):
         images.ensure_bases(offline, project)
 
 
 @as_root
-def test_a_refresh_takes_all_of_them_again_and_uses_no_cache(offline: RecordingRunner, fresh: Project) -> None:
+def test_a_refresh_takes_all_of_them_again_and_uses_no_cache(
+    offline: RecordingRunner, fresh: Project
+) -> None:
     images.ensure_bases(offline, fresh)
     done = len(offline.ran)
     offline.reply("docker image inspect", PRESENT)
@@ -125,9 +139,10 @@ def test_a_refresh_takes_all_of_them_again_and_uses_no_cache(offline: RecordingR
     images.ensure_bases(offline, first)
     assert len(offline.ran) == done
     images.ensure_bases(offline, first, is_refresh=True)
-    assert [f"slipway-base/{name}:" in command for name, command in zip(BASES, offline.ran[done:], strict=True)] == [
-        True for _ in BASES
-    ]
+    assert [
+        f"slipway-base/{name}:" in command
+        for name, command in zip(BASES, offline.ran[done:], strict=True)
+    ] == [True for _ in BASES]
     assert all("--no-cache" in command for command in offline.ran[done:])
 
 
@@ -141,7 +156,9 @@ def test_a_refresh_asks_the_registry_for_the_name_without_the_old_digest(
     assert refreshed.base("redis") == f"redis:8.0@{DIGEST}"
 
 
-def test_a_pull_that_fails_without_a_word_is_a_failed_pull(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_pull_that_fails_without_a_word_is_a_failed_pull(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     runner.reply("docker image inspect", ABSENT)
     runner.reply("docker pull", Result(1))
     with pytest.raises(Failure, match="nor to be had"):
@@ -149,7 +166,9 @@ def test_a_pull_that_fails_without_a_word_is_a_failed_pull(runner: RecordingRunn
 
 
 @as_root
-def test_without_registry_and_debian_it_says_what_to_give(offline: RecordingRunner, fresh: Project) -> None:
+def test_without_registry_and_debian_it_says_what_to_give(
+    offline: RecordingRunner, fresh: Project
+) -> None:
     offline.reply("apt-get indextargets", Result(0, "Ubuntu|Ubuntu|noble|http://u.test/\n"))
     with pytest.raises(Failure, match="no Debian source") as raised:
         images.ensure_bases(offline, fresh)
@@ -176,8 +195,19 @@ def test_build_secrets_are_gone_after_the_build_and_pip_s_local_files_stay_out(
 
 
 def git(root: Path, *arguments: str) -> str:
-    argv = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    argv = [
+        "git",
+        "-C",
+        str(root),
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.com",
+        *arguments,
+    ]
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=30, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -212,7 +242,10 @@ def test_a_change_beside_the_sources_is_the_same_release(repository: Path) -> No
 
 
 def test_without_git_a_release_is_called_after_its_sources(bare: Path) -> None:
-    assert images.release_name(RealRunner(), bare) == (f"src-{images.source_hash(bare)[:8]}", "unknown")
+    assert images.release_name(RealRunner(), bare) == (
+        f"src-{images.source_hash(bare)[:8]}",
+        "unknown",
+    )
 
 
 def test_a_renamed_source_is_another_release(bare: Path) -> None:
@@ -221,13 +254,17 @@ def test_a_renamed_source_is_another_release(bare: Path) -> None:
     assert images.source_hash(bare) != before
 
 
-def test_a_release_that_is_here_is_not_built_again(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_release_that_is_here_is_not_built_again(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     runner.reply("docker image inspect", PRESENT)
     assert images.build_release(runner, loaded).startswith("src-")
     assert runner.ran == []
 
 
-def test_a_build_states_release_revision_and_migrations(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_build_states_release_revision_and_migrations(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     runner.reply("docker image inspect", ABSENT)
     release = images.build_release(runner, loaded)
     (command,) = runner.ran

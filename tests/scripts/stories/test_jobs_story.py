@@ -11,7 +11,9 @@ from tests.scripts.imitation import Host
 PROGRAM = "run --rm --no-deps --no-TTY api-blue python -m api.deadletters"
 
 
-def run(host: Host, project: Project, action: str, *ids: int, is_all: bool = False, task: str = "") -> None:
+def run(
+    host: Host, project: Project, action: str, *ids: int, is_all: bool = False, task: str = ""
+) -> None:
     jobs.run(host, project, action, list(ids), is_all=is_all, task=task)
 
 
@@ -33,7 +35,10 @@ def test_what_changes_something_is_one_printed_command(
     host = Host()
     host.reply(PROGRAM, Result(0, "what it says\n"))
     run(host, loaded, action, *ids, is_all=not ids, task=task)
-    assert (host.ran, host.said) == ([f"docker compose {PROGRAM} {action} {words}"], ["what it says"])
+    assert (host.ran, host.said) == (
+        [f"docker compose {PROGRAM} {action} {words}"],
+        ["what it says"],
+    )
 
 
 @pytest.mark.parametrize(

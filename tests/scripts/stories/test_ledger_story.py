@@ -64,7 +64,8 @@ def test_a_release_that_a_person_went_back_from_is_not_good(loaded: Project) -> 
 
 
 @pytest.mark.parametrize(
-    "spoiled", [b'{"action": "dep\n', b"\xff\xfe\n", b"[1]\n", b"null\n", b"\n", b'"text"\n', b"{}\n"]
+    "spoiled",
+    [b'{"action": "dep\n', b"\xff\xfe\n", b"[1]\n", b"null\n", b"\n", b'"text"\n', b"{}\n"],
 )
 def test_lines_that_are_no_entry_are_passed_over(loaded: Project, spoiled: bytes) -> None:
     write(loaded, ("deploy", "a", "done"))
@@ -83,7 +84,11 @@ def test_a_line_without_an_end_spoils_only_itself_and_the_next(loaded: Project) 
 
 
 def test_without_a_file_there_is_no_history(loaded: Project) -> None:
-    assert (ledger.entries(loaded), ledger.last(loaded), ledger.good_releases(loaded)) == ([], None, [])
+    assert (ledger.entries(loaded), ledger.last(loaded), ledger.good_releases(loaded)) == (
+        [],
+        None,
+        [],
+    )
 
 
 def test_the_settings_of_a_release_are_kept_closed_to_others(loaded: Project) -> None:
@@ -93,7 +98,9 @@ def test_the_settings_of_a_release_are_kept_closed_to_others(loaded: Project) ->
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_evidence_is_logs_and_health_of_the_slot_and_of_nginx(runner: RecordingRunner, loaded: Project) -> None:
+def test_the_evidence_is_logs_and_health_of_the_slot_and_of_nginx(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     runner.reply("docker compose logs", Result(0, "out\n", "err\n"))
     runner.reply("docker compose ps", Result(0, "c0ffee\n"))
     runner.reply("docker inspect", Result(0, json.dumps({"Status": "exited"})))
@@ -108,7 +115,9 @@ def test_the_evidence_is_logs_and_health_of_the_slot_and_of_nginx(runner: Record
     assert folder.parent == loaded.state / "evidence"
 
 
-def test_a_container_that_is_gone_leaves_its_logs_alone(runner: RecordingRunner, loaded: Project) -> None:
+def test_a_container_that_is_gone_leaves_its_logs_alone(
+    runner: RecordingRunner, loaded: Project
+) -> None:
     runner.reply("docker compose logs", Result(1, err="no such service"))
     runner.reply("docker compose ps", Result(0, ""))
     folder = ledger.keep_evidence(runner, loaded, "deploy", ["api-green"])

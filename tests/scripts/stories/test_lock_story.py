@@ -72,12 +72,17 @@ def is_free(project: Project) -> bool:
 def is_running(pid: int) -> bool:
     """Whether a process runs; one that ended and that nobody has asked after yet does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     except OSError:
         return False
 
 
-def test_a_second_one_is_refused_at_once_and_names_the_holder(loaded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_one_is_refused_at_once_and_names_the_holder(
+    loaded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SUDO_USER", "ada")
     with holder(loaded) as process:
         started = time.monotonic()
@@ -133,7 +138,10 @@ def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
     script = f"runner.start(['sh', '-c', 'echo $$ >{left}; exec sleep 60'], Path('{tmp_path}/log'))"
     with holder(loaded, script) as process:
         process.wait(10)
-        until(lambda: left.exists() and left.read_text(encoding="ascii").strip(), "the child has started")
+        until(
+            lambda: left.exists() and left.read_text(encoding="ascii").strip(),
+            "the child has started",
+        )
         pid = int(left.read_text(encoding="ascii"))
         try:
             with exclusive(RealRunner(), loaded, "deploy"):
@@ -145,7 +153,10 @@ def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
 def test_what_a_killed_holder_left_running_is_ended_first(loaded: Project, tmp_path: Path) -> None:
     left = tmp_path / "left"
     with holder(loaded, f"runner.read(['sh', '-c', 'echo $$ >{left}; exec sleep 60'])") as process:
-        until(lambda: left.exists() and left.read_text(encoding="ascii").strip(), "the child has started")
+        until(
+            lambda: left.exists() and left.read_text(encoding="ascii").strip(),
+            "the child has started",
+        )
         pid = int(left.read_text(encoding="ascii"))
         process.kill()
         process.wait(10)
@@ -162,7 +173,10 @@ def test_an_orphan_that_ignores_the_first_signal_gets_the_second(
     left = tmp_path / "left"
     stubborn = f'trap "" TERM; echo $$ >{left}; while :; do sleep 0.05; done'
     with holder(loaded, f"runner.read(['sh', '-c', {stubborn!r}])") as process:
-        until(lambda: left.exists() and left.read_text(encoding="ascii").strip(), "the child has started")
+        until(
+            lambda: left.exists() and left.read_text(encoding="ascii").strip(),
+            "the child has started",
+        )
         pid = int(left.read_text(encoding="ascii"))
         process.kill()
         process.wait(10)
@@ -182,7 +196,9 @@ def test_a_process_of_somebody_else_is_left_alone(loaded: Project) -> None:
         other.wait(10)
 
 
-@pytest.mark.parametrize("content", [b"", b"not json", b"[]", b'{"pid": "x"}', b"\xff", b'{"pid": null}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"not json", b"[]", b'{"pid": "x"}', b"\xff", b'{"pid": null}']
+)
 def test_a_spoiled_lock_file_stops_nobody(loaded: Project, content: bytes) -> None:
     loaded.state.mkdir(parents=True)
     (loaded.state / "lock").write_bytes(content)
@@ -194,7 +210,10 @@ def test_a_holder_that_has_not_said_who_it_is_still_holds_it(loaded: Project) ->
     loaded.state.mkdir(parents=True)
     with (loaded.state / "lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Failure, match="its holder has not said who it is"), exclusive(RealRunner(), loaded, "up"):
+        with (
+            pytest.raises(Failure, match="its holder has not said who it is"),
+            exclusive(RealRunner(), loaded, "up"),
+        ):
             pass
 
 
@@ -203,14 +222,21 @@ def test_a_dry_run_takes_no_lock(loaded: Project) -> None:
         assert not loaded.state.exists()
 
 
-@pytest.mark.parametrize(("command", "removed"), [("upgrade-postgres", ["docker rm --force 1a 2b"]), ("deploy", [])])
+@pytest.mark.parametrize(
+    ("command", "removed"), [("upgrade-postgres", ["docker rm --force 1a 2b"]), ("deploy", [])]
+)
 def test_the_servers_of_an_upgrade_that_was_killed_are_removed_before_anything_else(
     loaded: Project, runner: RecordingRunner, command: str, removed: list[str]
 ) -> None:
     left = iter([Result(0, "1a\n2b\n")])
     runner.reply(r"name=^/?slipway-postgres-old$", lambda: next(left, Result(0)))
     loaded.state.mkdir(exist_ok=True)
-    facts = {"command": command, "who": "ada", "pid": 2**22 + 1, "since": "2026-01-01"}  # above every process id
+    facts = {
+        "command": command,
+        "who": "ada",
+        "pid": 2**22 + 1,
+        "since": "2026-01-01",
+    }  # above every process id
     (loaded.state / "lock").write_text(json.dumps(facts), encoding="utf-8")
     with exclusive(runner, loaded, "up"):
         assert runner.ran == removed

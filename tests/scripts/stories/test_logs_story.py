@@ -37,7 +37,9 @@ def engine(runner: RecordingRunner) -> RecordingRunner:
     return runner
 
 
-def show(runner: RecordingRunner, project: Project, *names: str, lines: int = 50, request: str = "") -> list[str]:
+def show(
+    runner: RecordingRunner, project: Project, *names: str, lines: int = 50, request: str = ""
+) -> list[str]:
     logs.run(runner, project, list(names), lines=lines, request=request)
     return "\n".join(runner.said).splitlines()
 
@@ -48,13 +50,17 @@ def test_every_line_of_one_request_and_no_other_is_shown_in_order_of_time(
     assert show(engine, loaded, request=ID) == [LINES[4], LINES[1], LINES[0]]
 
 
-def test_the_lines_of_the_named_services_are_shown_as_they_are(engine: RecordingRunner, loaded: Project) -> None:
+def test_the_lines_of_the_named_services_are_shown_as_they_are(
+    engine: RecordingRunner, loaded: Project
+) -> None:
     engine.reply("--tail 7 api-blue", Result(0, "one\ntwo\n"))
     assert show(engine, loaded, "api-blue", lines=7) == ["one", "two"]
 
 
 @pytest.mark.parametrize("request_id", ["a;b", "short", "x" * 65, "../../etc", "0123 4567"])
-def test_what_is_not_a_request_id_is_refused(engine: RecordingRunner, loaded: Project, request_id: str) -> None:
+def test_what_is_not_a_request_id_is_refused(
+    engine: RecordingRunner, loaded: Project, request_id: str
+) -> None:
     with pytest.raises(Failure, match="is not a request id") as raised:
         show(engine, loaded, request=request_id)
     assert raised.value.code == USAGE

@@ -14,10 +14,14 @@ LATE = Revision("2026_04_01_0000", "pre", "late")
 KNOWN = [Revision(FIRST, "pre", "first"), ADD, DROP]
 
 
-def write(root: Path, stem: str, parent: str | None, revision: str = "", *, is_annotated: bool = False) -> None:
+def write(
+    root: Path, stem: str, parent: str | None, revision: str = "", *, is_annotated: bool = False
+) -> None:
     kinds = (": str", ": str | None") if is_annotated else ("", "")
     builds_on = "None" if parent is None else f'"{parent}"'
-    text = f'revision{kinds[0]} = "{revision or stem[:15]}"\ndown_revision{kinds[1]} = {builds_on}\n'
+    text = (
+        f'revision{kinds[0]} = "{revision or stem[:15]}"\ndown_revision{kinds[1]} = {builds_on}\n'
+    )
     (root / migrations.VERSIONS / f"{stem}.py").write_text(text, encoding="utf-8")
 
 
@@ -97,18 +101,30 @@ def test_a_label_that_is_none_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("head", "waiting"),
-    [("", KNOWN), ("empty", KNOWN), (FIRST, [ADD, DROP]), (ADD.identifier, [DROP]), (DROP.identifier, [])],
+    [
+        ("", KNOWN),
+        ("empty", KNOWN),
+        (FIRST, [ADD, DROP]),
+        (ADD.identifier, [DROP]),
+        (DROP.identifier, []),
+    ],
 )
-def test_what_stands_behind_the_database_s_head_is_pending(head: str, waiting: list[Revision]) -> None:
+def test_what_stands_behind_the_database_s_head_is_pending(
+    head: str, waiting: list[Revision]
+) -> None:
     assert migrations.pending(KNOWN, head) == waiting
 
 
 def test_a_database_that_the_release_does_not_know_is_refused() -> None:
-    with pytest.raises(Failure, match="database is at 2099_01_01_0000, which this release does not know"):
+    with pytest.raises(
+        Failure, match="database is at 2099_01_01_0000, which this release does not know"
+    ):
         migrations.pending(KNOWN, "2099_01_01_0000")
 
 
-@pytest.mark.parametrize("waiting", [[], [ADD], [DROP], [ADD, LATE, DROP], [DROP, Revision("x", "post")]])
+@pytest.mark.parametrize(
+    "waiting", [[], [ADD], [DROP], [ADD, LATE, DROP], [DROP, Revision("x", "post")]]
+)
 def test_first_pre_then_post_is_in_order(waiting: list[Revision]) -> None:
     assert migrations.order_fault(waiting) == ""
 
@@ -116,7 +132,9 @@ def test_first_pre_then_post_is_in_order(waiting: list[Revision]) -> None:
 @pytest.mark.parametrize("waiting", [[DROP, LATE], [ADD, DROP, LATE], [DROP, LATE, DROP]])
 def test_a_pre_behind_a_post_is_a_fault_that_names_both(waiting: list[Revision]) -> None:
     fault = migrations.order_fault(waiting)
-    assert fault == "2026_04_01_0000 is a pre migration and stands behind 2026_03_01_0000, a post one"
+    assert (
+        fault == "2026_04_01_0000 is a pre migration and stands behind 2026_03_01_0000, a post one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +153,9 @@ def test_a_rollback_is_told_which_post_migrations_lie_between(
     assert migrations.contracting_between([*KNOWN, LATE], target, database) == between
 
 
-@pytest.mark.parametrize(("target", "database"), [("2099_01_01_0000", FIRST), (FIRST, "2099_01_01_0000")])
+@pytest.mark.parametrize(
+    ("target", "database"), [("2099_01_01_0000", FIRST), (FIRST, "2099_01_01_0000")]
+)
 def test_a_rollback_between_heads_that_nobody_knows_is_refused(target: str, database: str) -> None:
     with pytest.raises(Failure, match="2099_01_01_0000, which the newer release does not know"):
         migrations.contracting_between(KNOWN, target, database)

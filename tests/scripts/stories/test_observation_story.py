@@ -25,12 +25,16 @@ def test_the_live_link_is_read_from_the_volume_where_nginx_does_not_run(
 ) -> None:
     assert observation.live_link(without_nginx, loaded) == "green"
     assert observation.live_slot(without_nginx, loaded) == "green"
-    (question, *_) = [command for command in without_nginx.asked if command.startswith("docker run")]
+    (question, *_) = [
+        command for command in without_nginx.asked if command.startswith("docker run")
+    ]
     assert "--volume slipway_slots:/run/slots:ro" in question
     assert "--network none" in question
 
 
-@pytest.mark.parametrize(("part", "reply"), [("docker volume", Result(1)), ("docker run", Result(0, "none.sock\n"))])
+@pytest.mark.parametrize(
+    ("part", "reply"), [("docker volume", Result(1)), ("docker run", Result(0, "none.sock\n"))]
+)
 def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
     without_nginx: RecordingRunner, loaded: Project, part: str, reply: Result
 ) -> None:
@@ -38,11 +42,17 @@ def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
     assert observation.live_link(without_nginx, loaded) == ""
     assert observation.live_slot(without_nginx, loaded) == "blue"
     states = {"api-green": "running", "worker-blue": "exited", "worker-green": "running"}
-    without_nginx.reply("docker compose ps", Result(0, "".join(container(*one) for one in states.items())))
-    assert observation.live_slot(without_nginx, loaded) == "green", "only the live slot's worker runs"
+    without_nginx.reply(
+        "docker compose ps", Result(0, "".join(container(*one) for one in states.items()))
+    )
+    assert observation.live_slot(without_nginx, loaded) == "green", (
+        "only the live slot's worker runs"
+    )
 
 
-@pytest.mark.parametrize("link", ["purple.sock\n", "", "/tmp/blue.sock\n", "blue.sock\ngreen.sock\n"])
+@pytest.mark.parametrize(
+    "link", ["purple.sock\n", "", "/tmp/blue.sock\n", "blue.sock\ngreen.sock\n"]
+)
 @pytest.mark.parametrize("part", ["docker compose exec", "docker run"])
 def test_a_link_that_names_no_slot_is_refused_and_not_guessed(
     without_nginx: RecordingRunner, loaded: Project, part: str, link: str

@@ -45,7 +45,9 @@ def test_a_host_that_is_well_passes_without_an_effect(host: Host, project: Proje
     assert (host.ran, host.written) == ([], [])
 
 
-def test_an_emptied_console_password_is_as_good_as_a_strong_one(host: Host, project: Project) -> None:
+def test_an_emptied_console_password_is_as_good_as_a_strong_one(
+    host: Host, project: Project
+) -> None:
     (project.secrets / "ops_password").write_text("\n", encoding="utf-8")
     assert preflight.check(host, project) == []
 
@@ -55,11 +57,18 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project)
     (project.secrets / "redis_password").write_text("\n", encoding="utf-8")
     (project.secrets / "ops_password").unlink()
     (project.secrets / "token_key_previous").unlink()
-    host.reply("docker compose config", Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"))
+    host.reply(
+        "docker compose config",
+        Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"),
+    )
     host.reply("max_connections", Result(0, "20|3\n"))
-    host.door = lambda _: Answer(200, expires=f"{datetime.now(UTC) + timedelta(days=1):%b %d %H:%M:%S %Y} GMT")
+    host.door = lambda _: Answer(
+        200, expires=f"{datetime.now(UTC) + timedelta(days=1):%b %d %H:%M:%S %Y} GMT"
+    )
     huge = str(10**15)
-    failed = failure(host, with_values(project, FREE_DISK_FLOOR_BYTES=huge, FREE_MEMORY_FLOOR_BYTES=huge))
+    failed = failure(
+        host, with_values(project, FREE_DISK_FLOOR_BYTES=huge, FREE_MEMORY_FLOOR_BYTES=huge)
+    )
     for part in (
         "token_key is missing or empty",
         "redis_password is missing or empty",
@@ -75,9 +84,15 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project)
 
 
 def test_what_the_live_release_refuses_is_told_with_its_fix(host: Host, project: Project) -> None:
-    host.reply("api-blue python -m api.check_config", Result(78, "critical TOKEN_KEY: short; put another\n"))
+    host.reply(
+        "api-blue python -m api.check_config",
+        Result(78, "critical TOKEN_KEY: short; put another\n"),
+    )
     failed = failure(host, project)
-    assert (failed.observation, failed.evidence) == ("TOKEN_KEY: short", "critical TOKEN_KEY: short; put another")
+    assert (failed.observation, failed.evidence) == (
+        "TOKEN_KEY: short",
+        "critical TOKEN_KEY: short; put another",
+    )
     assert failed.runbook == "boot-refused-by-the-configuration"
 
 
@@ -87,9 +102,12 @@ def test_what_the_live_release_warns_of_stops_nothing(host: Host, project: Proje
 
 
 @pytest.mark.parametrize(
-    ("key", "named"), [("FREE_DISK_FLOOR_BYTES", "GB are free"), ("FREE_MEMORY_FLOOR_BYTES", "MB of memory")]
+    ("key", "named"),
+    [("FREE_DISK_FLOOR_BYTES", "GB are free"), ("FREE_MEMORY_FLOOR_BYTES", "MB of memory")],
 )
-def test_below_a_floor_it_refuses_and_says_what_to_do(host: Host, project: Project, key: str, named: str) -> None:
+def test_below_a_floor_it_refuses_and_says_what_to_do(
+    host: Host, project: Project, key: str, named: str
+) -> None:
     failed = failure(host, with_values(project, **{key: str(10**15)}))
     assert named in failed.observation
     assert failed.runbook == "disk-or-memory-below-the-floor"
@@ -97,7 +115,10 @@ def test_below_a_floor_it_refuses_and_says_what_to_do(host: Host, project: Proje
 
 def test_the_disk_s_fault_names_what_to_delete(host: Host, project: Project) -> None:
     failed = failure(host, with_values(project, FREE_DISK_FLOOR_BYTES=str(10**15)))
-    assert "1000000.0 GB are needed: delete old releases (docker image ls slipway/app)" in failed.observation
+    assert (
+        "1000000.0 GB are needed: delete old releases (docker image ls slipway/app)"
+        in failed.observation
+    )
 
 
 @pytest.mark.parametrize("key", ["FREE_DISK_FLOOR_BYTES", "FREE_MEMORY_FLOOR_BYTES"])
@@ -133,7 +154,9 @@ def test_a_postgres_that_does_not_answer_is_a_fault(host: Host, project: Project
 
 def test_a_front_door_without_a_certificate_is_a_warning(host: Host, project: Project) -> None:
     host.door = lambda _: Answer(0, error="connection refused")
-    assert preflight.check(host, project) == ["the front door shows no certificate: connection refused"]
+    assert preflight.check(host, project) == [
+        "the front door shows no certificate: connection refused"
+    ]
 
 
 def test_a_deploy_warns_where_nothing_is_kept_to_go_back_to(host: Host, project: Project) -> None:

@@ -17,7 +17,10 @@ INFO = {
 
 
 def info(**changed: str) -> Result:
-    return Result(0, "# Memory\r\n" + "".join(f"{name}:{value}\r\n" for name, value in (INFO | changed).items()))
+    return Result(
+        0,
+        "# Memory\r\n" + "".join(f"{name}:{value}\r\n" for name, value in (INFO | changed).items()),
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,8 @@ def test_redis_is_not_ok_when_it_is_nearly_full_or_does_not_reach_its_file(
         (Result(0, "NOAUTH Authentication required.\n"), "NOAUTH Authentication required."),
     ],
 )
-def test_a_redis_that_does_not_answer_is_not_ok(runner: RecordingRunner, answer: Result, said: str) -> None:
+def test_a_redis_that_does_not_answer_is_not_ok(
+    runner: RecordingRunner, answer: Result, said: str
+) -> None:
     runner.reply("cli.sh info", answer)
     assert redis.row(runner) == (False, "redis data", said)

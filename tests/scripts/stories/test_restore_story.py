@@ -23,19 +23,27 @@ def result(**found: object) -> Result:
 
 
 def failure(text: str) -> Result:
-    return Result(1, "progress\n", json.dumps({"error": text, "hints": ["an older one is good"]}) + "\n")
+    return Result(
+        1, "progress\n", json.dumps({"error": text, "hints": ["an older one is good"]}) + "\n"
+    )
 
 
 def found(runner: RecordingRunner) -> Result:
     """What `tidy` finds: the old database under its new name, once the two were exchanged."""
-    stamps = [named[1] for command in runner.ran if (named := re.search(r"restore swap --stamp=(\S+)", command))]
+    stamps = [
+        named[1]
+        for command in runner.ran
+        if (named := re.search(r"restore swap --stamp=(\S+)", command))
+    ]
     return result(has_database=True, old={f"17.before-{stamp}": 1 for stamp in stamps}, tidied=[])
 
 
 @pytest.fixture
 def stack(runner: RecordingRunner) -> RecordingRunner:
     services = ("api-blue", "worker-blue", "nginx", "postgres", "backup", "redis")
-    listing = [json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services]
+    listing = [
+        json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services
+    ]
     replies: dict[str, Reply] = {
         "docker ps": Result(0),
         "compose ps": Result(0, "\n".join(listing)),
@@ -57,14 +65,33 @@ def answering(release: str) -> Callable[[Question], Answer]:
 
 
 def order(stack: RecordingRunner) -> list[str]:
-    verbs = ("make", "stop api", "stop postgres", "swap --", "swap-back", "postgres", "api.migrate", "api-blue")
+    verbs = (
+        "make",
+        "stop api",
+        "stop postgres",
+        "swap --",
+        "swap-back",
+        "postgres",
+        "api.migrate",
+        "api-blue",
+    )
     return [next((verb for verb in verbs if verb in command), "") for command in stack.ran]
 
 
-def test_nothing_is_stopped_before_the_restored_database_is_ready(stack: RecordingRunner, loaded: Project) -> None:
+def test_nothing_is_stopped_before_the_restored_database_is_ready(
+    stack: RecordingRunner, loaded: Project
+) -> None:
     restore.replace(stack, loaded, YES)
     done = [verb for verb in order(stack) if verb]
-    assert done == ["make", "stop api", "stop postgres", "swap --", "postgres", "api.migrate", "api-blue"]
+    assert done == [
+        "make",
+        "stop api",
+        "stop postgres",
+        "swap --",
+        "postgres",
+        "api.migrate",
+        "api-blue",
+    ]
     assert (ledger.last(loaded) or {})["result"] == "done"
     assert stack.said[-1].startswith("live: release r1")
 
@@ -85,7 +112,9 @@ def test_no_answer_of_the_container_is_no_success(stack: RecordingRunner, loaded
     assert not [command for command in stack.ran if " stop " in command]
 
 
-def test_a_database_that_does_not_start_gives_way_to_the_one_before(stack: RecordingRunner, loaded: Project) -> None:
+def test_a_database_that_does_not_start_gives_way_to_the_one_before(
+    stack: RecordingRunner, loaded: Project
+) -> None:
     fails = iter([Result(1)])
     stack.reply("--wait-timeout 120 postgres", lambda: next(fails, Result(0)))
     with pytest.raises(Failure) as failed:
@@ -107,7 +136,9 @@ def test_where_there_was_no_database_the_restored_one_stays_for_a_person(
     assert "swap-back" not in order(stack)
 
 
-def test_an_exchange_that_failed_starts_the_database_before(stack: RecordingRunner, loaded: Project) -> None:
+def test_an_exchange_that_failed_starts_the_database_before(
+    stack: RecordingRunner, loaded: Project
+) -> None:
     stack.reply("backup.restore swap", failure("cannot be exchanged"))
     stack.reply("backup.restore tidy", result(has_database=True, old={}))
     with pytest.raises(Failure, match="cannot be exchanged") as failed:
@@ -116,7 +147,9 @@ def test_an_exchange_that_failed_starts_the_database_before(stack: RecordingRunn
     assert [verb for verb in order(stack) if verb][-2:] == ["postgres", "api-blue"]
 
 
-def test_an_exchange_whose_answer_was_lost_is_taken_back(stack: RecordingRunner, loaded: Project) -> None:
+def test_an_exchange_whose_answer_was_lost_is_taken_back(
+    stack: RecordingRunner, loaded: Project
+) -> None:
     answers = iter([Result(124, err="stopped after 600 s")])
     stack.reply("backup.restore swap", lambda: next(answers, result()))
     with pytest.raises(Failure) as failed:
@@ -125,12 +158,18 @@ def test_an_exchange_whose_answer_was_lost_is_taken_back(stack: RecordingRunner,
     assert [verb for verb in order(stack) if verb][-3:] == ["swap-back", "postgres", "api-blue"]
 
 
-def test_a_container_that_a_killed_command_left_is_ended_first(stack: RecordingRunner, loaded: Project) -> None:
+def test_a_container_that_a_killed_command_left_is_ended_first(
+    stack: RecordingRunner, loaded: Project
+) -> None:
     left = iter([Result(0, "c1\n")] * 2)
     stack.reply("docker ps", lambda: next(left, Result(0)))
     stack.reply("docker rm", Result(1, err="removal of container c1 is already in progress"))
     restore.replace(stack, loaded, YES)
-    assert stack.ran[:3] == ["docker rm --force c1"] * 2 + [command for command in stack.ran if "tidy" in command][:1]
+    assert (
+        stack.ran[:3]
+        == ["docker rm --force c1"] * 2
+        + [command for command in stack.ran if "tidy" in command][:1]
+    )
 
 
 def test_a_container_that_cannot_be_removed_ends_the_restore_before_it_begins(
@@ -140,7 +179,10 @@ def test_a_container_that_cannot_be_removed_ends_the_restore_before_it_begins(
     stack.reply("docker rm", Result(1, err="device or resource busy"))
     with pytest.raises(Failure, match="containers cannot be removed: c1") as failed:
         restore.replace(stack, loaded, YES)
-    assert (failed.value.evidence, failed.value.runbook) == ("device or resource busy", restore.RUNBOOK)
+    assert (failed.value.evidence, failed.value.runbook) == (
+        "device or resource busy",
+        restore.RUNBOOK,
+    )
     assert set(stack.ran) == {"docker rm --force c1"}
 
 
@@ -178,7 +220,9 @@ def test_a_time_without_a_zone_is_utc(text: str, taken: str) -> None:
     assert restore.moment(text) == taken
 
 
-def test_a_copy_that_is_there_already_is_not_thrown_away(stack: RecordingRunner, loaded: Project) -> None:
+def test_a_copy_that_is_there_already_is_not_thrown_away(
+    stack: RecordingRunner, loaded: Project
+) -> None:
     with pytest.raises(Failure, match="there is a copy beside the database already"):
         restore.beside(stack, loaded, YES)
     assert "make" not in order(stack)

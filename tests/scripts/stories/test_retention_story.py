@@ -29,7 +29,9 @@ def test_a_placed_release_and_the_previous_good_one_stay(
 
 
 @given(tags=names, good=names, keep=st.integers(1, 6))
-def test_as_many_as_the_settings_say_are_kept_the_newest_first(tags: list[str], good: list[str], keep: int) -> None:
+def test_as_many_as_the_settings_say_are_kept_the_newest_first(
+    tags: list[str], good: list[str], keep: int
+) -> None:
     left = [tag for tag in tags if tag not in removable(tags, good, [], keep)]
     assert left[:keep] == tags[:keep]
     assert len(left) <= 2 * keep + 1, "nothing is kept for ever"
@@ -49,7 +51,13 @@ def test_what_can_go_goes_and_is_named(host: Host, loaded: Project) -> None:
         "docker rmi slipway/app:r-2",
         "docker rmi slipway/app:r-1",
     ]
-    assert set(host.tags) == {"blue", "green", "old", "older", *(f"r-{number}" for number in range(3, 8))}
+    assert set(host.tags) == {
+        "blue",
+        "green",
+        "old",
+        "older",
+        *(f"r-{number}" for number in range(3, 8)),
+    }
 
 
 def test_the_good_releases_of_the_ledger_stay(host: Host, loaded: Project) -> None:
@@ -62,7 +70,9 @@ def test_the_settings_say_how_many(host: Host, loaded: Project) -> None:
     assert retention.prune(host, project) == [f"r-{number}" for number in range(6, 0, -1)]
 
 
-def test_only_our_images_without_a_name_and_old_cache_are_pruned(host: Host, loaded: Project) -> None:
+def test_only_our_images_without_a_name_and_old_cache_are_pruned(
+    host: Host, loaded: Project
+) -> None:
     retention.prune(host, loaded)
     pruned = [command for command in host.ran if "prune" in command]
     assert pruned == [

@@ -47,7 +47,9 @@ def test_it_waits_for_the_window_and_stops_the_slot(host: Host, project: Project
     )
 
 
-def test_the_post_migrations_of_the_live_release_follow_the_stop(host: Host, project: Project) -> None:
+def test_the_post_migrations_of_the_live_release_follow_the_stop(
+    host: Host, project: Project
+) -> None:
     host.labels["old"] = f"{HEAD}:pre,{DROPPED}:post"
     host.reply("--no-TTY migrate", Result(0, f"one\nmigrated: {HEAD} -> {DROPPED}\n"))
     run(host, project)
@@ -56,8 +58,12 @@ def test_the_post_migrations_of_the_live_release_follow_the_stop(host: Host, pro
     assert ledger.entries(project)[-1]["applied"] == f"migrated: {HEAD} -> {DROPPED}"
 
 
-@pytest.mark.parametrize("head", [HEAD, "", "2030_01_01_0000"], ids=["at the head", "unreadable", "unknown"])
-def test_where_nothing_is_pending_nothing_is_migrated(host: Host, project: Project, head: str) -> None:
+@pytest.mark.parametrize(
+    "head", [HEAD, "", "2030_01_01_0000"], ids=["at the head", "unreadable", "unknown"]
+)
+def test_where_nothing_is_pending_nothing_is_migrated(
+    host: Host, project: Project, head: str
+) -> None:
     host.head = head
     run(host, project)
     assert host.changes() == [STOP]
@@ -79,7 +85,9 @@ def place_another(host: Host, project: Project) -> None:
     host.tags["green"] = "new"
 
 
-@pytest.mark.parametrize("happen", [deploy_meanwhile, switch_back, switch_back_to_the_same_release, place_another])
+@pytest.mark.parametrize(
+    "happen", [deploy_meanwhile, switch_back, switch_back_to_the_same_release, place_another]
+)
 def test_it_leaves_alone_what_something_newer_has_touched(
     host: Host, project: Project, happen: Callable[[Host, Project], None]
 ) -> None:
@@ -107,9 +115,13 @@ def test_it_gives_up_within_seconds_of_a_newer_deploy(host: Host, project: Proje
     assert host.now == 2 * retire.POLL_SECONDS
 
 
-def test_a_deploy_that_was_refused_before_any_effect_does_not_cancel_it(host: Host, project: Project) -> None:
+def test_a_deploy_that_was_refused_before_any_effect_does_not_cancel_it(
+    host: Host, project: Project
+) -> None:
     entry = len(ledger.entries(project))
-    ledger.record(RecordingRunner(), project, "deploy", to="", result="failed", reason="the disk is full")
+    ledger.record(
+        RecordingRunner(), project, "deploy", to="", result="failed", reason="the disk is full"
+    )
     retire.run(host, project, "green", "older", after_seconds=0, entry=entry)
     assert host.changes() == [STOP]
 
@@ -147,6 +159,8 @@ def test_a_window_that_a_reboot_cut_off_begins_again(
 ) -> None:
     ledger.record(host, project, last[0], to="old", result=last[1])
     before, after = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    assert not retire.resume(host, project, booted_at=before), "the process that waits is still there"
+    assert not retire.resume(host, project, booted_at=before), (
+        "the process that waits is still there"
+    )
     assert retire.resume(host, project, booted_at=after) is is_due
     assert host.has_run("retire green older --after 600") is is_due

@@ -35,11 +35,15 @@ def failure(host: Host, project: Project, release: str = "") -> Failure:
     return failure_of(lambda: run(host, project, release))
 
 
-def record(project: Project, release: str, result: str = "done", action: str = "deploy", was: str = "") -> None:
+def record(
+    project: Project, release: str, result: str = "done", action: str = "deploy", was: str = ""
+) -> None:
     ledger.record(RecordingRunner(), project, action, **{"from": was}, to=release, result=result)
 
 
-def test_a_warm_slot_is_made_live_by_a_rename_and_nothing_is_started_before(host: Host, project: Project) -> None:
+def test_a_warm_slot_is_made_live_by_a_rename_and_nothing_is_started_before(
+    host: Host, project: Project
+) -> None:
     host.running.add("api-green")
     run(host, project)
     assert host.changes() == WARM
@@ -62,7 +66,9 @@ def test_a_release_whose_own_name_was_removed_is_taken_from_its_slot(
     assert host.changes() == (WARM if running else COLD[1:])
 
 
-def test_a_warm_slot_with_another_release_is_not_taken_for_the_target(host: Host, project: Project) -> None:
+def test_a_warm_slot_with_another_release_is_not_taken_for_the_target(
+    host: Host, project: Project
+) -> None:
     host.running.add("api-green")
     host.tags |= {"oldest": "oldest"}
     run(host, project, "oldest")
@@ -101,7 +107,9 @@ def test_without_a_ledger_it_is_the_release_of_the_idle_slot(host: Host, project
     assert (host.live, host.tags["green"]) == ("green", "older")
 
 
-def test_a_release_that_was_rolled_back_from_by_hand_is_not_gone_back_to(host: Host, project: Project) -> None:
+def test_a_release_that_was_rolled_back_from_by_hand_is_not_gone_back_to(
+    host: Host, project: Project
+) -> None:
     host.tags |= {"oldest": "oldest"}
     project.ledger.unlink()
     for release in ("oldest", "older", "old"):
@@ -122,7 +130,10 @@ def test_without_any_release_to_go_back_to_it_is_refused(host: Host, project: Pr
 
 @pytest.mark.parametrize(
     ("release", "observed"),
-    [("old", "release old is live already"), ("no-such", "the image of release no-such is not here")],
+    [
+        ("old", "release old is live already"),
+        ("no-such", "the image of release no-such is not here"),
+    ],
 )
 def test_what_cannot_be_gone_back_to_is_refused_before_any_effect(
     host: Host, project: Project, release: str, observed: str
@@ -138,11 +149,15 @@ def test_a_missing_image_is_answered_with_those_that_are_kept(host: Host, projec
     assert failure(host, project, "no-such").hints == ["kept are: older, old"]
 
 
-def test_past_a_post_migration_it_is_refused_and_says_what_can_be_done(host: Host, project: Project) -> None:
+def test_past_a_post_migration_it_is_refused_and_says_what_can_be_done(
+    host: Host, project: Project
+) -> None:
     host.labels = {"older": f"{HEAD}:pre", "old": f"{HEAD}:pre,{ADDED}:pre,{DROPPED}:post"}
     host.head = DROPPED
     failed = failure(host, project)
-    assert failed.observation == f"the schema is past release older: {DROPPED} took away what it needs"
+    assert (
+        failed.observation == f"the schema is past release older: {DROPPED} took away what it needs"
+    )
     assert failed.hints[0] == "deploy a corrected release: ./scripts/deploy.sh"
     assert (failed.runbook, host.ran, host.live) == ("rollback-refused", [], "blue")
 
@@ -162,7 +177,9 @@ def test_a_head_that_neither_release_knows_is_refused(host: Host, project: Proje
     assert (host.ran, host.live) == ([], "blue")
 
 
-def test_the_settings_of_the_release_come_back_and_the_present_ones_are_kept(host: Host, project: Project) -> None:
+def test_the_settings_of_the_release_come_back_and_the_present_ones_are_kept(
+    host: Host, project: Project
+) -> None:
     file = project.root / ".env"
     former = file.read_text(encoding="utf-8").replace("LOG_LEVEL=", "LOG_LEVEL=DEBUG")
     snapshot = ledger.settings_of(project, "older")
@@ -175,8 +192,14 @@ def test_the_settings_of_the_release_come_back_and_the_present_ones_are_kept(hos
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_settings_of_another_version_leave_a_file_that_the_scripts_accept(host: Host, project: Project) -> None:
-    text = (project.root / ".env").read_text(encoding="utf-8").replace("WATCH_SECONDS=\n", "KEY_OF_OLD=1\n")
+def test_settings_of_another_version_leave_a_file_that_the_scripts_accept(
+    host: Host, project: Project
+) -> None:
+    text = (
+        (project.root / ".env")
+        .read_text(encoding="utf-8")
+        .replace("WATCH_SECONDS=\n", "KEY_OF_OLD=1\n")
+    )
     snapshot = ledger.settings_of(project, "older")
     snapshot.parent.mkdir()
     snapshot.write_text(text, encoding="utf-8")
@@ -193,18 +216,28 @@ def test_it_is_recorded_and_told_and_the_slot_before_is_retired_later(
     for entry, result in ((begun, "begun"), (done, "done")):
         facts = tuple(entry[key] for key in ("action", "from", "to", "slot", "result"))
         assert facts == ("rollback", "old", "older", "green", result)
-    assert host.ran[host.position("-m stack retire")].endswith("retire blue old --after 600 --entry 4")
+    assert host.ran[host.position("-m stack retire")].endswith(
+        "retire blue old --after 600 --entry 4"
+    )
     told = host.environments[host.position("notify me")]
-    assert (told["SLIPWAY_RESULT"], told["SLIPWAY_FROM"], told["SLIPWAY_TO"]) == ("rolled back", "old", "older")
+    assert (told["SLIPWAY_RESULT"], told["SLIPWAY_FROM"], told["SLIPWAY_TO"]) == (
+        "rolled back",
+        "old",
+        "older",
+    )
 
 
-def test_a_dry_run_tells_the_same_commands_and_changes_nothing(host: Host, project: Project) -> None:
+def test_a_dry_run_tells_the_same_commands_and_changes_nothing(
+    host: Host, project: Project
+) -> None:
     dry = Host(is_dry=True)
     run(dry, project)
     assert (dry.changes(), dry.live, len(ledger.entries(project))) == (COLD, "blue", 2)
 
 
-def test_a_refusal_and_a_dry_run_keep_the_settings_of_the_rollback_before(host: Host, project: Project) -> None:
+def test_a_refusal_and_a_dry_run_keep_the_settings_of_the_rollback_before(
+    host: Host, project: Project
+) -> None:
     before = project.root / ".env.before"
     before.write_text("LOG_LEVEL=DEBUG\n", encoding="utf-8")
     failure(host, project, "no-such")
@@ -213,7 +246,9 @@ def test_a_refusal_and_a_dry_run_keep_the_settings_of_the_rollback_before(host: 
 
 
 @pytest.mark.parametrize("command", [f"{UP} api-green", "docker tag slipway/app:older"])
-def test_a_cold_start_that_fails_leaves_what_is_live(host: Host, project: Project, command: str) -> None:
+def test_a_cold_start_that_fails_leaves_what_is_live(
+    host: Host, project: Project, command: str
+) -> None:
     host.reply(command, Result(1, err="the reason"))
     failed = failure(host, project)
     assert (failed.code, host.live) == (1, "blue")
@@ -223,7 +258,9 @@ def test_a_cold_start_that_fails_leaves_what_is_live(host: Host, project: Projec
     assert any(hint.startswith("logs and health records: ") for hint in failed.hints)
 
 
-def test_a_failure_after_the_rename_goes_back_to_what_was_live(host: Host, project: Project) -> None:
+def test_a_failure_after_the_rename_goes_back_to_what_was_live(
+    host: Host, project: Project
+) -> None:
     host.reply(f"{ANEW} worker-green", Result(1, err="the reason"))
     failed = failure(host, project)
     assert failed.code == ROLLED_BACK
@@ -231,7 +268,9 @@ def test_a_failure_after_the_rename_goes_back_to_what_was_live(host: Host, proje
     assert {"api-blue", "worker-blue"} <= host.running
 
 
-@pytest.mark.parametrize("stopped", [KeyboardInterrupt("SIGTERM"), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    "stopped", [KeyboardInterrupt("SIGTERM"), OSError(errno.ENOSPC, "No space left on device")]
+)
 @pytest.mark.parametrize("command", [f"{UP} api-green", f"{ANEW} worker-green"])
 def test_stopped_by_hand_or_by_a_full_disk_it_stays_at_what_was_live(
     host: Host, project: Project, command: str, stopped: BaseException
@@ -254,7 +293,9 @@ def test_staying_that_fails_too_needs_a_person(host: Host, project: Project) -> 
     assert any(hint.startswith("staying failed too: ") for hint in failed.hints)
 
 
-def test_a_failed_cold_start_leaves_the_slot_and_the_settings_as_they_were(host: Host, project: Project) -> None:
+def test_a_failed_cold_start_leaves_the_slot_and_the_settings_as_they_were(
+    host: Host, project: Project
+) -> None:
     host.tags |= {"oldest": "oldest"}
     present = (project.root / ".env").read_text(encoding="utf-8")
     snapshot = ledger.settings_of(project, "oldest")
@@ -267,7 +308,9 @@ def test_a_failed_cold_start_leaves_the_slot_and_the_settings_as_they_were(host:
     assert (project.root / ".env").read_text(encoding="utf-8") == present
 
 
-def test_a_failed_rollback_is_told(host: Host, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rollback_is_told(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NOTIFY_COMMAND", "notify me")
     host.reply(f"{UP} api-green", Result(1, err="the reason"))
     failure(host, project)

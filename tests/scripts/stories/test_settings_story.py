@@ -54,13 +54,20 @@ def test_an_overdrawn_connection_budget_is_critical(host: Host, project: Project
     conf = project.root / "postgres/postgresql.conf"
     conf.write_text("max_connections = 20\nsuperuser_reserved_connections = 3\n", encoding="utf-8")
     assert not settings.run(host, project)
-    assert host.said[0].startswith("critical DATABASE_POOL_SIZE: all processes may open 42 connections")
+    assert host.said[0].startswith(
+        "critical DATABASE_POOL_SIZE: all processes may open 42 connections"
+    )
 
 
-def test_files_that_no_container_starts_without_are_named_at_once(host: Host, project: Project) -> None:
+def test_files_that_no_container_starts_without_are_named_at_once(
+    host: Host, project: Project
+) -> None:
     (project.secrets / "token_key").unlink()
     (project.secrets / "redis_password").write_text("\n", encoding="utf-8")
-    host.reply("docker compose config", Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"))
+    host.reply(
+        "docker compose config",
+        Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"),
+    )
     host.reply("api.check_config", Result(0, UNWISE))  # not asked: it could not start
     assert not settings.run(host, project)
     assert [line.split()[1] for line in host.said if line.startswith("critical")] == [
@@ -79,14 +86,21 @@ def test_without_a_release_it_says_who_makes_one(host: Host, project: Project) -
 
 
 def test_a_release_older_than_the_check_is_a_warning(host: Host, project: Project) -> None:
-    host.reply("api.check_config", Result(1, err="/opt/venv/bin/python: No module named api.check_config\n"))
+    host.reply(
+        "api.check_config",
+        Result(1, err="/opt/venv/bin/python: No module named api.check_config\n"),
+    )
     assert settings.run(host, project)
     assert host.said[0].startswith("warning api-blue: its release is older than this check")
 
 
-def test_a_container_that_cannot_judge_is_a_failure_with_its_words(host: Host, project: Project) -> None:
+def test_a_container_that_cannot_judge_is_a_failure_with_its_words(
+    host: Host, project: Project
+) -> None:
     host.reply("api.check_config", Result(125, err="no such network"))
-    with pytest.raises(Failure, match="api-blue could not judge its settings: exit code 125") as raised:
+    with pytest.raises(
+        Failure, match="api-blue could not judge its settings: exit code 125"
+    ) as raised:
         settings.run(host, project)
     assert raised.value.evidence == "no such network"
 
@@ -95,13 +109,17 @@ def test_what_is_refused_is_told_before_the_release_starts(host: Host, project: 
     assert settings.accept(host, project, "green") == "accepted by the release"
     assert host.changes() == ["run api-green"]
     host.reply("api.check_config", Result(78, REFUSED + UNWISE))
-    with pytest.raises(Failure, match="the release in slot green refuses TOKEN_KEY; what runs") as raised:
+    with pytest.raises(
+        Failure, match="the release in slot green refuses TOKEN_KEY; what runs"
+    ) as raised:
         settings.accept(host, project, "green")
     assert raised.value.evidence == (REFUSED + UNWISE).strip()
     assert raised.value.runbook == "boot-refused-by-the-configuration"
 
 
-@pytest.mark.parametrize(("answer", "code"), [(Result(78, REFUSED), 1), (Result(0, UNWISE), 0), (Result(0), 0)])
+@pytest.mark.parametrize(
+    ("answer", "code"), [(Result(78, REFUSED), 1), (Result(0, UNWISE), 0), (Result(0), 0)]
+)
 def test_the_exit_code_says_whether_anything_is_critical(
     typed: Typed, runner: RecordingRunner, checkout: Path, answer: Result, code: int
 ) -> None:

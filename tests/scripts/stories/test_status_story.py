@@ -18,10 +18,18 @@ HEALTHY = ("api-blue", "backup", "nginx", "postgres", "redis", "worker-blue")
 
 
 def containers(**changed: str) -> Result:
-    states = {**dict.fromkeys(HEALTHY, "running"), **{name.replace("_", "-"): state for name, state in changed.items()}}
+    states = {
+        **dict.fromkeys(HEALTHY, "running"),
+        **{name.replace("_", "-"): state for name, state in changed.items()},
+    }
     lines = [
         json.dumps(
-            {"Service": name, "State": state, "Health": "healthy" if state == "running" else "", "Status": state}
+            {
+                "Service": name,
+                "State": state,
+                "Health": "healthy" if state == "running" else "",
+                "Status": state,
+            }
         )
         for name, state in states.items()
         if state != "absent"
@@ -30,7 +38,10 @@ def containers(**changed: str) -> Result:
 
 
 def backup_rows(**well: bool) -> Result:
-    return Result(0, json.dumps([{"name": name, "is_well": ok, "text": "3 s ago"} for name, ok in well.items()]))
+    return Result(
+        0,
+        json.dumps([{"name": name, "is_well": ok, "text": "3 s ago"} for name, ok in well.items()]),
+    )
 
 
 def expiry(days: int) -> str:
@@ -41,10 +52,18 @@ class Door:
     """A front door whose answers a test may change."""
 
     def __init__(self) -> None:
-        self.status, self.release, self.slot, self.expires, self.error = 200, "r-1", "blue", expiry(80), ""
+        self.status, self.release, self.slot, self.expires, self.error = (
+            200,
+            "r-1",
+            "blue",
+            expiry(80),
+            "",
+        )
 
     def __call__(self, question: Question) -> Answer:
-        headers = {"x-slipway-release": self.release, "X-Slipway-Slot": self.slot} if self.release else {}
+        headers = (
+            {"x-slipway-release": self.release, "X-Slipway-Slot": self.slot} if self.release else {}
+        )
         return Answer(self.status, "", headers, self.expires, self.error)
 
 
@@ -79,11 +98,22 @@ def rows(runner: RecordingRunner, project: Project) -> dict[str, tuple[bool, str
     return found
 
 
-def test_a_stack_that_is_well_is_shown_on_one_screen(well: RecordingRunner, loaded: Project) -> None:
+def test_a_stack_that_is_well_is_shown_on_one_screen(
+    well: RecordingRunner, loaded: Project
+) -> None:
     shown = rows(well, loaded)
     ill = {name for name, (is_well, _) in shown.items() if not is_well}
     assert ill <= {"disk engine", "disk state"}  # the disk is the test machine's own
-    assert set(shown) >= {"live", *HEALTHY, "migrations", "queue", "redis data", "certificate", "last deploy", "clock"}
+    assert set(shown) >= {
+        "live",
+        *HEALTHY,
+        "migrations",
+        "queue",
+        "redis data",
+        "certificate",
+        "last deploy",
+        "clock",
+    }
     assert shown["live"][1] == "slot blue, release r-1"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
     assert len(well.said) <= 24
@@ -107,20 +137,26 @@ def test_a_front_door_that_does_not_answer_as_the_link_says_is_not_ok(
     assert text.endswith(f"the front door says {said}")
 
 
-def test_a_slot_without_a_release_is_not_ok(well: RecordingRunner, door: Door, loaded: Project) -> None:
+def test_a_slot_without_a_release_is_not_ok(
+    well: RecordingRunner, door: Door, loaded: Project
+) -> None:
     well.reply("image.version", Result(1))
     door.release = ""
     assert rows(well, loaded)["live"][0] is False
 
 
 @pytest.mark.parametrize("state", ["restarting", "exited", "paused"])
-def test_a_service_that_does_not_run_is_not_ok(well: RecordingRunner, loaded: Project, state: str) -> None:
+def test_a_service_that_does_not_run_is_not_ok(
+    well: RecordingRunner, loaded: Project, state: str
+) -> None:
     well.reply("docker compose ps", containers(worker_blue=state))
     assert rows(well, loaded)["worker-blue"] == (False, state)
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_service_that_has_no_container_is_not_ok(well: RecordingRunner, loaded: Project, name: str) -> None:
+def test_a_service_that_has_no_container_is_not_ok(
+    well: RecordingRunner, loaded: Project, name: str
+) -> None:
     well.reply("docker compose ps", containers(**{name: "absent"}))
     assert rows(well, loaded).get(name, (True, "no row"))[0] is False
 
@@ -136,7 +172,10 @@ def test_a_worker_that_runs_in_the_idle_slot_is_not_ok_while_its_warm_api_is(
     well.reply("docker compose ps", containers(api_green="running", worker_green="running"))
     shown = rows(well, loaded)
     assert shown["api-green"] == (True, "running")
-    assert shown["worker-green"] == (False, "running, in the idle slot, and takes jobs; ./scripts/up.sh stops it")
+    assert shown["worker-green"] == (
+        False,
+        "running, in the idle slot, and takes jobs; ./scripts/up.sh stops it",
+    )
     well.reply("docker compose ps", containers(worker_green="exited"))
     assert rows(well, loaded)["worker-green"] == (True, "exited")
 
@@ -175,16 +214,23 @@ def test_the_database_is_not_ok_when_behind_and_the_queue_when_jobs_failed_or_wa
     [
         ("2026_11_20_0904", "at 2026_11_20_0904"),
         ("2026_11_20_0903", "at 2026_11_20_0903, 2026_11_20_0904 (post) waits"),
-        ("2026_11_20_0902", "at 2026_11_20_0902, 2026_11_20_0903 (pre) waits, 2026_11_20_0904 (post) waits"),
+        (
+            "2026_11_20_0902",
+            "at 2026_11_20_0902, 2026_11_20_0903 (pre) waits, 2026_11_20_0904 (post) waits",
+        ),
         ("2026_11_21_0000", "at 2026_11_21_0000, which is newer than the live release"),
     ],
 )
-def test_what_a_database_still_waits_for_is_named(well: RecordingRunner, loaded: Project, head: str, text: str) -> None:
+def test_what_a_database_still_waits_for_is_named(
+    well: RecordingRunner, loaded: Project, head: str, text: str
+) -> None:
     well.reply("psql", Result(0, f"{head}|0|0|0|0\n"))
     assert rows(well, loaded)["migrations"][1] == text
 
 
-def test_a_live_release_without_the_label_says_the_head_alone(well: RecordingRunner, loaded: Project) -> None:
+def test_a_live_release_without_the_label_says_the_head_alone(
+    well: RecordingRunner, loaded: Project
+) -> None:
     well.reply("slipway.migrations", Result(0, "\n"))
     assert rows(well, loaded)["migrations"] == (True, "at 2026_11_20_0903")
 
@@ -192,7 +238,11 @@ def test_a_live_release_without_the_label_says_the_head_alone(well: RecordingRun
 def test_a_database_that_does_not_answer_is_not_ok(well: RecordingRunner, loaded: Project) -> None:
     well.reply("psql", Result(2, err="psql: error: FATAL:  the database system is starting up\n"))
     shown = rows(well, loaded)
-    assert shown["migrations"] == shown["queue"] == (False, "psql: error: FATAL:  the database system is starting up")
+    assert (
+        shown["migrations"]
+        == shown["queue"]
+        == (False, "psql: error: FATAL:  the database system is starting up")
+    )
 
 
 @pytest.mark.parametrize(("days", "is_well"), [(31, True), (30, True), (29, False), (-1, False)])
@@ -218,7 +268,9 @@ def test_the_last_deploy_is_the_newest_readable_line_of_the_ledger(
     assert "deploy of r-1 by " in shown[1]
 
 
-def test_a_full_disk_is_not_ok(well: RecordingRunner, loaded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_not_ok(
+    well: RecordingRunner, loaded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(status, "DISK_PERCENT_LOW", 101)  # no disk has so much free
     assert rows(well, loaded)["disk engine"][0] is False
 
@@ -226,8 +278,24 @@ def test_a_full_disk_is_not_ok(well: RecordingRunner, loaded: Project, monkeypat
 def test_the_history_is_one_line_an_entry_the_newest_last_and_then_what_is_live(
     well: RecordingRunner, loaded: Project
 ) -> None:
-    ledger.record(RecordingRunner(), loaded, "up", **{"from": None}, to="r-0", result="done", seconds={"a": 2, "b": 3})
-    ledger.record(RecordingRunner(), loaded, "deploy", **{"from": "r-0"}, to="r-1", result="rolled back", reason="slow")
+    ledger.record(
+        RecordingRunner(),
+        loaded,
+        "up",
+        **{"from": None},
+        to="r-0",
+        result="done",
+        seconds={"a": 2, "b": 3},
+    )
+    ledger.record(
+        RecordingRunner(),
+        loaded,
+        "deploy",
+        **{"from": "r-0"},
+        to="r-1",
+        result="rolled back",
+        reason="slow",
+    )
     status.history(well, loaded)
     first, second, live = well.said
     assert first.endswith(" up - -> r-0 done in 5 s")
@@ -241,7 +309,12 @@ def test_a_ledger_that_lies_ahead_of_the_clock_is_not_well(
     well: RecordingRunner, loaded: Project, ahead_seconds: int, is_well: bool
 ) -> None:
     at = datetime.now(UTC) + timedelta(seconds=ahead_seconds)
-    entry = {"at": at.isoformat(timespec="seconds"), "who": "me", "action": "deploy", "result": "done"}
+    entry = {
+        "at": at.isoformat(timespec="seconds"),
+        "who": "me",
+        "action": "deploy",
+        "result": "done",
+    }
     loaded.ledger.parent.mkdir(parents=True, exist_ok=True)
     loaded.ledger.write_text(json.dumps(entry) + "\n", encoding="utf-8")
     shown = rows(well, loaded)["clock"]

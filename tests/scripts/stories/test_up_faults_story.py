@@ -39,15 +39,23 @@ def test_a_service_that_stays_ill_ends_with_its_logs_a_hint_and_what_serves(
 @pytest.mark.parametrize(
     ("containers", "named"),
     [
-        (container("api-blue", health="starting") + container("worker-blue", health="unhealthy"), ["worker-blue"]),
-        (container("api-blue", health="starting") + container("nginx", "created", "starting"), ["api-blue", "nginx"]),
+        (
+            container("api-blue", health="starting") + container("worker-blue", health="unhealthy"),
+            ["worker-blue"],
+        ),
+        (
+            container("api-blue", health="starting") + container("nginx", "created", "starting"),
+            ["api-blue", "nginx"],
+        ),
         ("", ["api-blue", "worker-blue", "nginx"]),
     ],
 )
 def test_of_a_failed_start_the_ill_are_named_before_those_that_only_wait_and_compose_has_the_last_words(
     runner: RecordingRunner, machine: Machine, checkout: Path, containers: str, named: list[str]
 ) -> None:
-    runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="one\ntwo\nthree\nno space left on device\n"))
+    runner.reply(
+        f"{WAIT} --wait-timeout 90", Result(1, err="one\ntwo\nthree\nno space left on device\n")
+    )
     machine.containers = containers
     failed = failure(lambda: up.run(runner, checkout))
     assert failed.evidence.endswith("two\nthree\nno space left on device")
@@ -67,7 +75,11 @@ def test_what_compose_calls_healthy_when_the_time_is_over_is_asked_of_the_engine
 
 
 def test_a_failed_command_prints_evidence_then_the_error_and_last_what_serves(
-    runner: RecordingRunner, machine: Machine, checkout: Path, typed: Typed, capsys: pytest.CaptureFixture[str]
+    runner: RecordingRunner,
+    machine: Machine,
+    checkout: Path,
+    typed: Typed,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="container is unhealthy"))
     machine.containers = container("api-blue") + container("worker-blue", "restarting", "")
@@ -84,7 +96,11 @@ def test_a_failed_command_prints_evidence_then_the_error_and_last_what_serves(
 
 
 def test_a_second_one_at_a_time_is_refused_with_the_holder_and_touches_nothing(
-    runner: RecordingRunner, machine: Machine, checkout: Path, typed: Typed, capsys: pytest.CaptureFixture[str]
+    runner: RecordingRunner,
+    machine: Machine,
+    checkout: Path,
+    typed: Typed,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with exclusive(RecordingRunner(), load(checkout), "deploy"):
         assert typed("up") == LOCKED == 3
@@ -96,7 +112,11 @@ def test_a_second_one_at_a_time_is_refused_with_the_holder_and_touches_nothing(
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_with_the_path_and_no_traceback(
-    machine: Machine, checkout: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Machine,
+    checkout: Path,
+    typed: Typed,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("STATE_DIR", str(checkout / "Dockerfile/state"))
     assert typed("up") == 1
@@ -110,7 +130,10 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_the_path_and_no_traceb
 def test_settings_that_the_release_refuses_stop_before_anything_is_started(
     runner: RecordingRunner, machine: Machine, typed: Typed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runner.reply("--no-TTY api-blue python", Result(78, "critical ACCESS_TOKEN_MINUTES: too large; set less\n"))
+    runner.reply(
+        "--no-TTY api-blue python",
+        Result(78, "critical ACCESS_TOKEN_MINUTES: too large; set less\n"),
+    )
     assert typed("up") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
@@ -134,7 +157,9 @@ def test_a_port_that_something_else_listens_on_is_named_before_compose_is_asked(
         up.run(runner, checkout)  # it is this stack's own nginx
 
 
-def test_a_failed_migration_starts_no_slot(runner: RecordingRunner, machine: Machine, checkout: Path) -> None:
+def test_a_failed_migration_starts_no_slot(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
     runner.reply("--no-TTY migrate", Result(1, err="error: migration blocked for 30 s by pid 7"))
     failed = failure(lambda: up.run(runner, checkout))
     assert "pid 7" in failed.evidence

@@ -36,8 +36,14 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
     assert order == sorted(order)
     services = [command for command in runner.ran if command.startswith("docker")]
     assert services[-1] == f"{WAIT} --wait-timeout 90 api-blue worker-blue nginx"
-    assert runner.environments[runner.position("--no-TTY migrate")] == {"MIGRATE_TAG": "blue", "MIGRATE_CONFIRM": "yes"}
-    assert runner.said[-1] == f"live: release {machine.release} in slot blue, answering at {load(checkout).url}"
+    assert runner.environments[runner.position("--no-TTY migrate")] == {
+        "MIGRATE_TAG": "blue",
+        "MIGRATE_CONFIRM": "yes",
+    }
+    assert (
+        runner.said[-1]
+        == f"live: release {machine.release} in slot blue, answering at {load(checkout).url}"
+    )
 
 
 def test_the_first_user_is_registered_once_and_told_by_file_only(
@@ -91,19 +97,27 @@ def test_running_it_again_builds_places_and_records_nothing(
         ("up", machine.release, "done")
     ]
     files = {
-        path: path.read_bytes() for path in [checkout / ".env", *load(checkout).secrets.glob("*")] if path.is_file()
+        path: path.read_bytes()
+        for path in [checkout / ".env", *load(checkout).secrets.glob("*")]
+        if path.is_file()
     }
     times = len(runner.ran), len(ledger(checkout))
-    (checkout / "nginx/conf.d/a.conf").write_text("# newer\n", encoding="utf-8")  # deploy installs it
+    (checkout / "nginx/conf.d/a.conf").write_text(
+        "# newer\n", encoding="utf-8"
+    )  # deploy installs it
     up.run(runner, checkout)
     assert sum(command.startswith(PLACE) for command in runner.ran) == 1
     again = runner.ran[times[0] :]
-    assert [command for command in again if "--tag slipway/app:" in command or command.startswith("ln ")] == []
+    assert [
+        command for command in again if "--tag slipway/app:" in command or command.startswith("ln ")
+    ] == []
     assert len(ledger(checkout)) == times[1]
     assert {path: path.read_bytes() for path in files} == files
 
 
-def test_a_placed_release_stays_and_the_newer_checkout_is_named(runner: RecordingRunner, checkout: Path) -> None:
+def test_a_placed_release_stays_and_the_newer_checkout_is_named(
+    runner: RecordingRunner, checkout: Path
+) -> None:
     Machine(runner, placed="r-0")
     up.run(runner, checkout)
     assert not runner.has_run("--tag slipway/app:")
@@ -129,14 +143,18 @@ def test_for_a_developer_the_image_for_development_is_placed_and_nothing_is_reco
     assert "deploy.sh" not in "\n".join(runner.said)
 
 
-def test_a_server_places_a_release_over_the_image_for_development(runner: RecordingRunner, checkout: Path) -> None:
+def test_a_server_places_a_release_over_the_image_for_development(
+    runner: RecordingRunner, checkout: Path
+) -> None:
     machine = Machine(runner, placed="development")
     up.run(runner, checkout)
     assert runner.has_run("--target production")
     assert machine.release.startswith("src-")
 
 
-def test_the_slot_that_the_link_names_is_the_one_that_starts(runner: RecordingRunner, checkout: Path) -> None:
+def test_the_slot_that_the_link_names_is_the_one_that_starts(
+    runner: RecordingRunner, checkout: Path
+) -> None:
     Machine(runner, placed="r-0")
     runner.reply("readlink", Result(0, "green.sock\n"))
     with pytest.raises(Failure, match="front door"):  # the door of this machine opens for blue only
@@ -145,7 +163,9 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(runner: RecordingRu
     assert runner.environments[runner.position("--no-TTY migrate")]["MIGRATE_TAG"] == "green"
 
 
-def test_a_lost_live_link_is_made_again(runner: RecordingRunner, machine: Machine, checkout: Path) -> None:
+def test_a_lost_live_link_is_made_again(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
     runner.reply("readlink", Result(0, "none.sock\n"))
     up.run(runner, checkout)
     made = runner.position(LINK_MADE)
@@ -193,7 +213,9 @@ def test_what_contracts_a_database_that_is_in_use_waits_for_the_end_of_the_rollb
     runner.reply("from alembic_version", Result(0, "2026_01_01_0000\n"))
     up.run(runner, checkout)
     again = [command for command in runner.ran[first:] if "migrate" in command]
-    assert again == ["docker compose run --rm --no-deps --no-TTY migrate python -m api.migrate --phase pre"]
+    assert again == [
+        "docker compose run --rm --no-deps --no-TTY migrate python -m api.migrate --phase pre"
+    ]
 
 
 def test_a_dry_run_tells_the_plan_and_leaves_no_file(bare: Path) -> None:

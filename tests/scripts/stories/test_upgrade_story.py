@@ -14,9 +14,13 @@ from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
 
 HEADERS = {"x-slipway-release": "r-1", "x-slipway-slot": "green"}
-WELL = "".join(container(name) for name in ("api-green", "backup", "nginx", "postgres", "worker-green"))
+WELL = "".join(
+    container(name) for name in ("api-green", "backup", "nginx", "postgres", "worker-green")
+)
 START = "docker compose up --detach --no-deps --wait --wait-timeout 120"
-NEXT = "env POSTGRES_TAG=next docker compose run --rm --no-deps --no-TTY --name slipway-postgres-next"
+NEXT = (
+    "env POSTGRES_TAG=next docker compose run --rm --no-deps --no-TTY --name slipway-postgres-next"
+)
 COPY = f"{NEXT} postgres /etc/slipway/upgrade.sh"
 REMOVE = "postgres rm --recursive --force"
 
@@ -62,10 +66,16 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
     ]
     order = [host.position(part) for part in parts]
     assert order == sorted(order)
-    backups = [number for number, line in enumerate(host.ran) if "python3 -m backup incremental" in line]
+    backups = [
+        number for number, line in enumerate(host.ran) if "python3 -m backup incremental" in line
+    ]
     assert backups == [order[1] - 1, order[-1] + 1], "one of the old version, and one of the new"
     assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
-    assert (checkout / ".env").read_text(encoding="utf-8").endswith("# POSTGRES_IMAGE before the upgrade to 17: g:1\n")
+    assert (
+        (checkout / ".env")
+        .read_text(encoding="utf-8")
+        .endswith("# POSTGRES_IMAGE before the upgrade to 17: g:1\n")
+    )
     assert not host.has_run(REMOVE)
 
 
@@ -78,7 +88,11 @@ def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path
 @pytest.mark.parametrize(
     ("question", "answer", "said"),
     [
-        ("server_version_num", Result(0, "18|1000000\n"), "is Postgres 17, and the database is of 18"),
+        (
+            "server_version_num",
+            Result(0, "18|1000000\n"),
+            "is Postgres 17, and the database is of 18",
+        ),
         ("server_version_num", Result(1, err="refused"), "Postgres does not answer: refused"),
         ("df --block-size=1", Result(0, "Avail\n1074900000\n"), "1.1 GB are free"),
     ],
@@ -105,7 +119,9 @@ def test_what_cannot_go_well_is_refused_before_any_effect(
         "mv --no-target-directory",
     ],
 )
-def test_a_step_that_fails_brings_back_what_was(host: RecordingRunner, checkout: Path, step: str) -> None:
+def test_a_step_that_fails_brings_back_what_was(
+    host: RecordingRunner, checkout: Path, step: str
+) -> None:
     host.reply(step, Result(1, err="the reason"))
     failed = failure_of(lambda: upgrade.run(host, checkout, ""))
     assert failed.code == FAILED_UNCHANGED
@@ -119,7 +135,9 @@ def test_a_step_that_fails_brings_back_what_was(host: RecordingRunner, checkout:
     assert removed.endswith("17.new /var/lib/postgresql/data/17" if is_switched else "17.new")
 
 
-@pytest.mark.parametrize("step", ["docker tag slipway/app-postgres:next", "mv --no-target-directory"])
+@pytest.mark.parametrize(
+    "step", ["docker tag slipway/app-postgres:next", "mv --no-target-directory"]
+)
 def test_a_run_that_is_killed_on_its_way_has_noted_the_image_from_before(
     host: RecordingRunner, checkout: Path, step: str
 ) -> None:
@@ -137,7 +155,9 @@ def test_a_run_that_is_killed_on_its_way_has_noted_the_image_from_before(
         assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
         assert text.count("# POSTGRES_IMAGE before the upgrade to 17: ") == 1
         assert text.endswith(": g:1\n")
-        (checkout / ".env").write_text(text.replace("=slipway-base/postgres:debian-trixie", "=g:1"), encoding="utf-8")
+        (checkout / ".env").write_text(
+            text.replace("=slipway-base/postgres:debian-trixie", "=g:1"), encoding="utf-8"
+        )
 
 
 def test_what_fails_once_the_new_version_runs_needs_a_person_and_goes_forward(
@@ -150,7 +170,9 @@ def test_what_fails_once_the_new_version_runs_needs_a_person_and_goes_forward(
     assert not host.has_run(REMOVE)
 
 
-def test_going_back_that_fails_says_where_the_rows_are(host: RecordingRunner, checkout: Path) -> None:
+def test_going_back_that_fails_says_where_the_rows_are(
+    host: RecordingRunner, checkout: Path
+) -> None:
     host.reply(COPY, Result(1, err="the reason"))
     host.reply(START, Result(1, err="no engine"))
     failed = failure_of(lambda: upgrade.run(host, checkout, ""))

@@ -41,7 +41,16 @@ def test_a_client_s_mistake_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2026/01/01 [error] 7#7: upstream\n", "[1]\n", '"text"\n', '{"status":"x"}\n', '{"cut of\n', "null\n"]
+    "text",
+    [
+        "",
+        "2026/01/01 [error] 7#7: upstream\n",
+        "[1]\n",
+        '"text"\n',
+        '{"status":"x"}\n',
+        '{"cut of\n',
+        "null\n",
+    ],
 )
 def test_lines_of_another_form_are_passed_over(text: str) -> None:
     assert traffic(text + line("green"), "green").requests == 1
@@ -70,7 +79,9 @@ def test_the_95th_percentile_leaves_out_the_slowest_twentieth() -> None:
         (WELL, Traffic(99, 0.0, 9.0), ""),
     ],
 )
-def test_a_release_is_worse_by_errors_or_by_latency(before: Traffic, now: Traffic, reason: str) -> None:
+def test_a_release_is_worse_by_errors_or_by_latency(
+    before: Traffic, now: Traffic, reason: str
+) -> None:
     assert verdict(before, now) == reason
 
 
@@ -84,7 +95,11 @@ def test_what_is_as_it_was_is_never_worse(same: Traffic) -> None:
 
 @given(some_traffic, some_traffic)
 def test_fewer_errors_and_quicker_answers_are_never_worse(before: Traffic, now: Traffic) -> None:
-    better = Traffic(now.requests, min(before.error_share, now.error_share), min(before.p95_seconds, now.p95_seconds))
+    better = Traffic(
+        now.requests,
+        min(before.error_share, now.error_share),
+        min(before.p95_seconds, now.p95_seconds),
+    )
     assert verdict(before, better) == ""
 
 
@@ -107,7 +122,9 @@ def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
     assert watch.watch(runner, loaded, "green", WELL)[0] == "p95 is 9000 ms, 100 ms before"
 
 
-@pytest.mark.parametrize(("setting", "seconds"), [("", watch.DEFAULT_WATCH_SECONDS), ("3", 3), ("0", 0)])
+@pytest.mark.parametrize(
+    ("setting", "seconds"), [("", watch.DEFAULT_WATCH_SECONDS), ("3", 3), ("0", 0)]
+)
 def test_it_watches_for_as_long_as_the_settings_say(
     runner: RecordingRunner, loaded: Project, setting: str, seconds: float
 ) -> None:
@@ -141,5 +158,9 @@ def test_before_is_the_last_half_minute_of_nginx_log(runner: RecordingRunner) ->
 
 def test_nginx_writes_the_fields_that_are_read() -> None:
     text = (Path(__file__).parents[3] / "nginx/conf.d/10-log.conf").read_text(encoding="utf-8")
-    for field in ('"status":$status', '"seconds":$request_time', '"slot":"$upstream_http_x_slipway_slot"'):
+    for field in (
+        '"status":$status',
+        '"seconds":$request_time',
+        '"slot":"$upstream_http_x_slipway_slot"',
+    ):
         assert field in text
