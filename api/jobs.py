@@ -91,7 +91,7 @@ _FAILED = text(f"""
      WHERE {_CHOSEN}
      ORDER BY id DESC
      LIMIT :most
-""").bindparams(*_CHOICE)  # noqa: S608  constants
+""").bindparams(*_CHOICE)
 # With all its attempts, as if it were new. Of several that exclude each other in the queue the newest is taken, and
 # none where one waits already.
 _RETRY = text(f"""
@@ -105,10 +105,10 @@ _RETRY = text(f"""
               AND (other.status = 'todo' OR other.status = 'failed' AND other.id > job.id)
        )
     RETURNING id
-""").bindparams(*_CHOICE)  # noqa: S608  constants
-_DISCARD = text(f"DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id").bindparams(
-    *_CHOICE
-)  # noqa: S608
+""").bindparams(*_CHOICE)
+_DISCARD = text(
+    f"DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id"  # noqa: S608
+).bindparams(*_CHOICE)
 _STATES = text("SELECT id, status::text FROM procrastinate_jobs WHERE id = ANY(:ids)").bindparams(
     _CHOICE[0]
 )

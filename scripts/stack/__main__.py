@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stack.config import project
 from stack.failure import USAGE, Failure
+from stack.parts import observation
 from stack.runner import DryRunner, RealRunner, Runner
 from stack.stories import (
     backup,
@@ -15,7 +16,6 @@ from stack.stories import (
     deploy,
     jobs,
     logs,
-    observation,
     plan,
     restore,
     retire,

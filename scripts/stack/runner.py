@@ -159,7 +159,7 @@ class RealRunner:
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
-                    # The mark lets a later command find what this one left running, if it is killed (stories/lock.py).
+                    # The mark lets a later command find what this one left running, if it is killed (parts/lock.py).
                     env={**os.environ, RUN_MARK: str(os.getpid()), **(env or {})},
                     # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
                     start_new_session=True,

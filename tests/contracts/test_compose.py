@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stack.stories.images import OFFICIAL
+from stack.parts.images import OFFICIAL
 
 from api import timeouts
 from tests.contracts.compose_files import (

@@ -3,8 +3,8 @@
 import runpy
 
 import pytest
-from stack.config import connections
 from stack.config.project import Project
+from stack.rules import connections
 
 from api.settings import Settings, WorkerSettings
 from tests.api.settings_for_tests import make_settings

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stack.stories import migrations
+from stack.rules import migrations
 
 from tests.contracts.tree import ROOT, TOOLS, text
 

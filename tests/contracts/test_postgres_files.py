@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stack.config import connections
 from stack.config.project import Project
+from stack.rules import connections
 
 from tests.contracts.compose_files import SERVICES, defaulted, size_bytes
 from tests.contracts.tree import ROOT, lines

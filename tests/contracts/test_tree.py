@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from stack.stories.images import OFFICIAL, SOURCES
+from stack.parts.images import OFFICIAL, SOURCES
 
 from tests.contracts.tree import ROOT, files, lines, text
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic.fields import FieldInfo
 from stack.config import environment
 from stack.config.project import BASES, CPU_KEYS
-from stack.stories.configuration import FIRST_KEYS
+from stack.parts.configuration import FIRST_KEYS
 
 from api.settings import ProcessSettings, Settings, WorkerSettings
 from tests.contracts.compose_files import (

@@ -10,8 +10,9 @@ from pathlib import Path
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.front_door import Answer, Question
+from stack.parts import edge, ledger
 from stack.runner import Result
-from stack.stories import deploy, edge, ledger
+from stack.stories import deploy
 from stack.stories.deploy import Options
 
 from tests.scripts.recording import RecordingRunner

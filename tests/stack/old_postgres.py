@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from stack.commands import engine, host
+from stack.parts import images
 from stack.runner import RealRunner
-from stack.stories import images
 
 from tests.stack.harness import ROOT
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stack.commands import host
+from stack.parts.images import build_secrets
 from stack.runner import RealRunner
-from stack.stories.images import build_secrets
 
 
 class Place:

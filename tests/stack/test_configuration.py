@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
-from stack.config import connections, project
+from stack.config import project
+from stack.rules import connections
 
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stack.stories import migrations
+from stack.rules import migrations
 
 from tests.conftest import Figure
 from tests.stack import test_journey as journey

@@ -5,8 +5,8 @@ import json
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import observation
 from stack.runner import Runner
-from stack.stories import observation
 
 RUNBOOK = "backup-failed-or-too-old"
 # 100 GB at 15 MB/s on a slow disk: once for a full backup, three times for a drill, as for a restore (restore.py).

@@ -7,26 +7,24 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load, refuse_development
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
-from stack.runner import Runner
-from stack.stories import (
+from stack.parts import (
     configuration,
     edge,
     hooks,
     images,
     ledger,
-    migrations,
     observation,
     preflight,
     retention,
-    retire,
-    settings,
     slots,
-    up,
     watch,
 )
-from stack.stories.lock import exclusive
-from stack.stories.slots import Slots
-from stack.stories.steps import STOPPED, Steps, as_failure
+from stack.parts.lock import exclusive
+from stack.parts.slots import Slots
+from stack.parts.steps import STOPPED, Steps, as_failure
+from stack.rules import migrations
+from stack.runner import Runner
+from stack.stories import retire, settings, up
 
 HEAD = "select version_num from alembic_version"
 

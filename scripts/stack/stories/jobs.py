@@ -6,8 +6,8 @@ It runs in a throw-away container: the worker may be what is down, and in the AP
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import USAGE, Failure
+from stack.parts import observation
 from stack.runner import Runner
-from stack.stories import observation
 
 ACTIONS = ("list", "retry", "discard")
 RUNBOOK = "failed-jobs"

@@ -3,8 +3,9 @@
 from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project
+from stack.parts import edge, images, ledger, observation, slots
+from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import edge, images, ledger, migrations, observation, slots
 
 
 def run(runner: Runner, project: Project) -> None:

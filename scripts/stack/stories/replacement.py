@@ -6,9 +6,10 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
+from stack.parts import hooks, ledger, observation, services, slots
+from stack.parts.steps import STOPPED, Steps, as_failure
 from stack.runner import Runner
-from stack.stories import hooks, ledger, observation, restore, services, slots
-from stack.stories.steps import STOPPED, Steps, as_failure
+from stack.stories import restore
 
 RUNBOOK = "restore-all"
 STOP_SECONDS = (
@@ -44,7 +45,7 @@ def take_over(runner: Runner, project: Project, steps: Steps, new: New) -> None:
         "database": new.made["text"],
         "backup": new.made["label"],
     }
-    # Not "begun", which ends a rollback window; nor, below, "rolled back", which spoils a release (stories/ledger.py).
+    # Not "begun", which ends a rollback window; nor, below, "rolled back", which spoils a release (parts/ledger.py).
     ledger.record(runner, project, "restore", **noted, result="started")
     try:
         with steps.step("stop what writes"):

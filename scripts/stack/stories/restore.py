@@ -13,10 +13,11 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import USAGE, Failure
+from stack.parts import services
+from stack.parts.lock import exclusive
+from stack.parts.steps import Steps
 from stack.runner import Result, Runner
-from stack.stories import backup, replacement, services
-from stack.stories.lock import exclusive
-from stack.stories.steps import Steps
+from stack.stories import backup, replacement
 
 RUNBOOK = "restore-all"
 # 100 GB at 15 MB/s on a slow disk, three times: check, copy, check.

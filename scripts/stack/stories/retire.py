@@ -7,9 +7,10 @@ from datetime import datetime
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import hooks, ledger, observation, slots
+from stack.parts.lock import exclusive
+from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import hooks, ledger, migrations, observation, slots
-from stack.stories.lock import exclusive
 
 # Within it a rollback is one rename. The old slot's API takes its memory meanwhile.
 DEFAULT_WINDOW_SECONDS = 600

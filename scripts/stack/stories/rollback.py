@@ -7,11 +7,13 @@ from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
+from stack.parts import hooks, ledger, observation, slots
+from stack.parts.lock import exclusive
+from stack.parts.slots import Slots
+from stack.parts.steps import STOPPED, Steps, as_failure
+from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import hooks, ledger, migrations, observation, retire, slots
-from stack.stories.lock import exclusive
-from stack.stories.slots import Slots
-from stack.stories.steps import STOPPED, Steps, as_failure
+from stack.stories import retire
 
 REFUSED = "rollback-refused"
 

@@ -6,12 +6,12 @@ It does so in a throw-away container with the mounts and the environment that it
 from collections.abc import Callable
 
 from stack.commands import engine
-from stack.config import connections
 from stack.config.environment import RUNBOOK
 from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
+from stack.parts import observation
+from stack.rules import connections
 from stack.runner import Result, Runner
-from stack.stories import observation
 
 EX_CONFIG = 78  # api/settings.py
 JUDGE_SECONDS = 60  # a start of Python: 0.7 s measured on two shared cores

@@ -10,8 +10,10 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project
 from stack.front_door import Answer
+from stack.parts import ledger, observation, redis
+from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import backup, ledger, migrations, observation, redis
+from stack.stories import backup
 
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30

@@ -8,24 +8,22 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.runner import Runner
-from stack.stories import (
-    backup,
+from stack.parts import (
     configuration,
     database,
     edge,
     images,
     ledger,
     machine,
-    migrations,
     observation,
-    retire,
     services,
-    settings,
     slots,
 )
-from stack.stories.lock import exclusive
-from stack.stories.steps import Steps
+from stack.parts.lock import exclusive
+from stack.parts.steps import Steps
+from stack.rules import migrations
+from stack.runner import Runner
+from stack.stories import backup, retire, settings
 
 # Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a slow disk.
 DATA_SECONDS = 120
@@ -160,8 +158,8 @@ def _check_ports(runner: Runner, project: Project) -> None:
     plain = 80 if project.is_public else int(project.values.get("HTTP_PORT") or 8080)
     for key, port in (("HTTP", plain), ("HTTPS", project.https_port)):
         bound = project.values.get(f"{key}_BIND") or (
-            "0.0.0.0" if project.is_public else "127.0.0.1"
-        )  # noqa: S104
+            "0.0.0.0" if project.is_public else "127.0.0.1"  # noqa: S104 - compared, not bound
+        )
         with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -7,11 +7,12 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
+from stack.parts import database, images, observation, services
+from stack.parts.configuration import set_values
+from stack.parts.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
+from stack.parts.steps import STOPPED, Steps, as_failure
 from stack.runner import Runner
-from stack.stories import backup, database, images, observation, services
-from stack.stories.configuration import set_values
-from stack.stories.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
-from stack.stories.steps import STOPPED, Steps, as_failure
+from stack.stories import backup
 
 ROOT = "/var/lib/postgresql/data"
 COPY_SECONDS = 4 * 3600  # 100 GB at 10 MB/s, and the indexes of it

@@ -7,8 +7,8 @@ import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK
 from stack.front_door import Answer
+from stack.parts import edge, ledger
 from stack.runner import Result
-from stack.stories import edge, ledger
 
 from tests.scripts.imitation import (
     MIGRATE,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from stack.config.project import Project, load
+from stack.parts import ledger
 from stack.runner import Result
-from stack.stories import ledger, retire, rollback, up
+from stack.stories import retire, rollback, up
 
 from tests.scripts.conftest import ROOT
 from tests.scripts.imitation import (

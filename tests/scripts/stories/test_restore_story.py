@@ -8,8 +8,9 @@ import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
 from stack.front_door import Answer, Question
+from stack.parts import ledger
 from stack.runner import Result
-from stack.stories import ledger, restore
+from stack.stories import restore
 from stack.stories.restore import Options
 
 from tests.scripts.recording import RecordingRunner, Reply

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import ledger
 from stack.runner import Result
-from stack.stories import ledger, retire
+from stack.stories import retire
 
 from tests.scripts.imitation import HEAD, Host, furnish
 from tests.scripts.recording import RecordingRunner

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
+from stack.parts import ledger
 from stack.runner import Result
-from stack.stories import ledger, rollback
+from stack.stories import rollback
 
 from tests.scripts.imitation import ANEW, HEAD, RENAME, UP, Host, failure_of, furnish
 from tests.scripts.recording import RecordingRunner

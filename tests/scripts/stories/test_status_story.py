@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stack.config.project import Project
 from stack.front_door import Answer, Question
+from stack.parts import ledger
 from stack.runner import Result
-from stack.stories import ledger, status
+from stack.stories import status
 
+from tests.scripts.parts.test_redis import info
 from tests.scripts.recording import RecordingRunner
-from tests.scripts.stories.test_redis_story import info
 
 LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
 VOLUME = "/var/lib/postgresql/data/ballast"

@@ -8,9 +8,9 @@ import pytest
 from stack.config.project import load
 from stack.failure import LOCKED, Failure
 from stack.front_door import Answer
+from stack.parts.lock import exclusive
 from stack.runner import Result
 from stack.stories import up
-from stack.stories.lock import exclusive
 
 from tests.scripts.conftest import Typed
 from tests.scripts.machine import WAIT, Machine, container, ledger

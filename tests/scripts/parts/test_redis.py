@@ -1,8 +1,8 @@
 """Redis' row of `status.sh` is not well where Redis is nearly full, does not reach its file, or does not answer."""
 
 import pytest
+from stack.parts import redis
 from stack.runner import Result
-from stack.stories import redis
 
 from tests.scripts.recording import RecordingRunner
 

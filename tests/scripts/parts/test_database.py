@@ -3,8 +3,9 @@
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import database
 from stack.runner import Result
-from stack.stories import database, status
+from stack.stories import status
 
 from tests.scripts.recording import RecordingRunner
 

@@ -3,8 +3,8 @@
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import observation
 from stack.runner import Result
-from stack.stories import observation
 
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner

@@ -7,8 +7,8 @@ import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.front_door import Answer
+from stack.parts import preflight
 from stack.runner import Result
-from stack.stories import preflight
 
 from tests.scripts.imitation import Host, furnish
 

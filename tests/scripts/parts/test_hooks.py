@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import hooks
 from stack.runner import RealRunner, Result
-from stack.stories import hooks
 
 from tests.scripts.imitation import hook
 from tests.scripts.recording import RecordingRunner

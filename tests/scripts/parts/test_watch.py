@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stack.config.project import Project
+from stack.parts import watch
+from stack.parts.watch import Traffic, traffic, verdict
 from stack.runner import Result
-from stack.stories import watch
-from stack.stories.watch import Traffic, traffic, verdict
 
 from tests.scripts.recording import RecordingRunner
 

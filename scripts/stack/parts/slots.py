@@ -7,8 +7,8 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.front_door import Answer
+from stack.parts import observation, services
 from stack.runner import Runner
-from stack.stories import observation, services
 
 # An API that is not ready after this long never will be; measured: 1 s on an idle machine.
 READY_SECONDS = 60

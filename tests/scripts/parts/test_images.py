@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import BASES, Project, load
 from stack.failure import Failure
+from stack.parts import images
 from stack.runner import RealRunner, Result
-from stack.stories import images
 
 from tests.scripts.recording import RecordingRunner
 

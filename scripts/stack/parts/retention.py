@@ -1,8 +1,8 @@
 """Removes images of old releases and old build cache; never a placed release, the rollback target, or another's."""
 
 from stack.config.project import Project
+from stack.parts import ledger, observation
 from stack.runner import Runner
-from stack.stories import ledger, observation
 
 KEEP_RELEASES = 5
 CACHE_HOURS = 168

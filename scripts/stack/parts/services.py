@@ -3,8 +3,8 @@
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import observation
 from stack.runner import Runner
-from stack.stories import observation
 
 LOG_LINES = "25"
 END_SECONDS = 60

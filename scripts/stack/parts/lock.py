@@ -12,8 +12,8 @@ from pathlib import Path
 
 from stack.config.project import Project
 from stack.failure import LOCKED, Failure
+from stack.parts import database, services
 from stack.runner import RUN_MARK, Runner
-from stack.stories import database, services
 
 POLL_SECONDS = 0.2
 # Compose gives way to the first signal within a second or two.

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import edge
 from stack.runner import RealRunner, Result
-from stack.stories import edge
 
 from tests.scripts.recording import RecordingRunner
 

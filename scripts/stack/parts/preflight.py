@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine
-from stack.config import connections
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import edge, observation, slots
+from stack.rules import connections
 from stack.runner import Runner
-from stack.stories import edge, observation, rollback, settings, slots
+from stack.stories import rollback, settings
 
 # Chosen: an image of 250 MB with its build cache, and room for a day's WAL and logs.
 FREE_DISK_BYTES = 2 * 1000**3

@@ -1,8 +1,8 @@
 """Who may open how many connections, and what is said where they are more than Postgres takes."""
 
 import pytest
-from stack.config import connections
 from stack.config.project import Project
+from stack.rules import connections
 
 
 def with_values(project: Project, **values: str) -> Project:

@@ -5,8 +5,8 @@ import re
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import observation
 from stack.runner import Runner
-from stack.stories import observation
 
 UPGRADE = "postgres-major-upgrade"
 VERSION = "select current_setting('server_version_num')::int / 10000"

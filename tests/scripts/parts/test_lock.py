@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import LOCKED, Failure
+from stack.parts.lock import exclusive
 from stack.runner import RealRunner, Result
-from stack.stories.lock import exclusive
 
 from tests.scripts.conftest import ROOT
 from tests.scripts.recording import RecordingRunner
@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from stack.config.project import Project
 from stack.runner import RealRunner
-from stack.stories.lock import exclusive
+from stack.parts.lock import exclusive
 
 runner = RealRunner()
 with exclusive(runner, Project(Path(sys.argv[1]), {"STATE_DIR": sys.argv[2]}), "deploy"):
@@ -169,7 +169,7 @@ def test_what_a_killed_holder_left_running_is_ended_first(loaded: Project, tmp_p
 def test_an_orphan_that_ignores_the_first_signal_gets_the_second(
     loaded: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stack.stories.lock.ORPHAN_SECONDS", 0.5)
+    monkeypatch.setattr("stack.parts.lock.ORPHAN_SECONDS", 0.5)
     left = tmp_path / "left"
     stubborn = f'trap "" TERM; echo $$ >{left}; while :; do sleep 0.05; done'
     with holder(loaded, f"runner.read(['sh', '-c', {stubborn!r}])") as process:

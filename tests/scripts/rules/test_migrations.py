@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from stack.failure import Failure
-from stack.stories import migrations
-from stack.stories.migrations import Revision
+from stack.rules import migrations
+from stack.rules.migrations import Revision
 
 FIRST = "2026_01_01_0000"
 ADD = Revision("2026_02_01_0000", "pre", "add")

@@ -7,7 +7,7 @@ import pytest
 from stack.config import environment
 from stack.config.project import CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
-from stack.stories.configuration import (
+from stack.parts.configuration import (
     check_mounted_folders,
     ensure_certificate,
     ensure_environment,

@@ -12,9 +12,9 @@ from pathlib import Path
 from stack.commands import engine, host
 from stack.config.project import BASES, Project
 from stack.failure import Failure
+from stack.parts.configuration import set_values
+from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import migrations
-from stack.stories.configuration import set_values
 
 # Where a registry can be reached. up writes the digest it got into .env, so that the same bytes come next time.
 OFFICIAL = {

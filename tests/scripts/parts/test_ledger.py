@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from stack.config.project import Project
+from stack.parts import ledger
 from stack.runner import RealRunner, Result
-from stack.stories import ledger
 
 from tests.scripts.imitation import Host
 from tests.scripts.recording import RecordingRunner

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stack.config.project import Project
+from stack.parts import ledger, retention
+from stack.parts.retention import removable
 from stack.runner import Result
-from stack.stories import ledger, retention
-from stack.stories.retention import removable
 
 from tests.scripts.imitation import Host
 from tests.scripts.recording import RecordingRunner
