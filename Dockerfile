@@ -86,7 +86,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
 COPY api ./api
 COPY worker ./worker
 USER 10001:10001
-# (!) RELOAD is what keeps this image out of production: api/validation.py refuses it.
+# (!) RELOAD is what keeps this image out of production: api/configuring/validation.py refuses it.
 ENV RELOAD=true \
     SLIPWAY_RELEASE=development
 LABEL org.opencontainers.image.title="slipway" \

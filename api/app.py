@@ -9,25 +9,25 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from api import metrics
-from api.cache import Cache
-from api.database import Database
-from api.errors import install_error_handlers
+from api.configuring.settings import Settings
 from api.exports.routes import router as exports_router
 from api.health.routes import router as health_router
 from api.health.service import Readiness
 from api.items.routes import router as items_router
 from api.items.service import SUMMARY_SECONDS
-from api.limits import Limits, rules
-from api.middleware import RequestMiddleware
-from api.openapi import ANYWHERE, DescribedAPI
+from api.migrating.revisions import code_migrations
+from api.observing import metrics
+from api.observing.sentry import flush_sentry, start_sentry
 from api.ops.routes import router as ops_router
 from api.ops.sessions import Sessions
-from api.redis_client import GuardedRedis, create_redis
-from api.release import code_migrations
-from api.sentry import flush_sentry, start_sentry
-from api.settings import Settings
-from api.tokens import Tokens
+from api.requests.errors import install_error_handlers
+from api.requests.limits import Limits, rules
+from api.requests.middleware import RequestMiddleware
+from api.requests.openapi import ANYWHERE, DescribedAPI
+from api.requests.tokens import Tokens
+from api.storing.cache import Cache
+from api.storing.database import Database
+from api.storing.redis_client import GuardedRedis, create_redis
 from api.users.passwords import Passwords
 from api.users.refresh_tokens import RefreshTokens
 from api.users.routes import router as users_router

@@ -8,7 +8,13 @@ One finding a line, `TIER KEY: reason; fix`, and status 78 where one of them ref
 import os
 import sys
 
-from api.settings import EX_CONFIG, ProcessSettings, Settings, WorkerSettings, read_settings
+from api.configuring.settings import (
+    EX_CONFIG,
+    ProcessSettings,
+    Settings,
+    WorkerSettings,
+    read_settings,
+)
 
 KINDS: dict[str, tuple[type[ProcessSettings], ...]] = {
     "migrate": (ProcessSettings,),

@@ -7,9 +7,9 @@ import sys
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from api.database import Database
-from api.jobs import FailedJob, JobNotFailed, discard_failed, list_failed, retry_failed
-from api.settings import Settings, load_settings
+from api.configuring.settings import Settings, load_settings
+from api.storing.database import Database
+from api.storing.jobs import FailedJob, JobNotFailed, discard_failed, list_failed, retry_failed
 
 MOST_LISTED = 100
 ARGUMENT_CHARS = 200  # of a line on a terminal

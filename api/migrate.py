@@ -23,12 +23,12 @@ from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from api.blockers import END_HOLDER, BlockerWatch, lock_holder
-from api.database import connect_arguments, session_options
-from api.invalid_indexes import drop_invalid_indexes
-from api.logs import log_config
-from api.release import code_migrations, phase_of
-from api.settings import ProcessSettings, load_settings
+from api.configuring.settings import ProcessSettings, load_settings
+from api.migrating.blockers import END_HOLDER, BlockerWatch, lock_holder
+from api.migrating.invalid_indexes import drop_invalid_indexes
+from api.migrating.revisions import code_migrations, phase_of
+from api.observing.logs import log_config
+from api.storing.database import connect_arguments, session_options
 
 ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database takes the same one
 WORK_KEY = (

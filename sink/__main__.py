@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-EX_CONFIG = 78  # as api/settings.py
+EX_CONFIG = 78  # as api/configuring/settings.py
 HTTP_PORT, SMTP_PORT = 80, 25  # inside the container, where any user may bind them
 KEPT = 200  # of each kind; the oldest go first
 MAX_MAIL_BYTES = 128 * 1024  # 200 of them and 200 webhooks of 32 kB stay below 32 MB

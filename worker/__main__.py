@@ -10,9 +10,9 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 import asyncio
 import logging.config
 
-from api.logs import log_config
-from api.settings import WorkerSettings, load_settings
-from api.validation import log_warnings
+from api.configuring.settings import WorkerSettings, load_settings
+from api.configuring.validation import log_warnings
+from api.observing.logs import log_config
 from worker.loop import WorkerLoop
 from worker.supervisor import Supervisor
 

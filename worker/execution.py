@@ -14,7 +14,7 @@ from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy
 from procrastinate.worker import Worker
 
-from api import context as request_context
+from api.observing import context as request_context
 from worker import metrics
 
 logger = logging.getLogger(__name__)

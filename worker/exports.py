@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.database import Database
 from api.exports.models import Export, ExportChunk, Status
 from api.items.models import Item
+from api.storing.database import Database
 
 logger = logging.getLogger(__name__)
 

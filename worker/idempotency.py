@@ -4,8 +4,8 @@ import logging
 
 from sqlalchemy import delete, func, select, text, tuple_
 
-from api.database import Database
 from api.idempotency.models import KEEP_HOURS, IdempotencyKey
+from api.storing.database import Database
 from worker.pruning import BATCH_ROWS, delete_in_batches
 
 logger = logging.getLogger(__name__)

@@ -15,12 +15,12 @@ import sqlalchemy.exc
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
-from api.container import memory_limit_bytes, used_bytes
-from api.database import Database, connect_arguments
-from api.jobs import queue
-from api.sentry import flush_sentry, start_sentry
-from api.settings import WorkerSettings
-from api.timeouts import WORKER_DRAIN_SECONDS
+from api.configuring.container import memory_limit_bytes, used_bytes
+from api.configuring.settings import WorkerSettings
+from api.configuring.timeouts import WORKER_DRAIN_SECONDS
+from api.observing.sentry import flush_sentry, start_sentry
+from api.storing.database import Database, connect_arguments
+from api.storing.jobs import queue
 from api.webhooks.targets import Rules
 from worker import metrics, webhooks
 from worker.circuits import Circuits

@@ -6,8 +6,8 @@ from prometheus_client import REGISTRY, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from api.database import Database
-from api.jobs import QueueState, read_queues
+from api.storing.database import Database
+from api.storing.jobs import QueueState, read_queues
 
 PORT = 9100  # of the first process; each further one has the next. Only the container's networks reach it
 LOOK_SECONDS = 10.0  # below Prometheus' usual 15 s

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Delete, TextClause
 
-from api.database import Database
+from api.storing.database import Database
 
 # Measured: 10 ms for refresh tokens, about 50 ms of locks for idempotency keys; far below STATEMENT_SECONDS.
 BATCH_ROWS = 5000

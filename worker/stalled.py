@@ -4,7 +4,7 @@ import logging
 
 from psycopg_pool import AsyncConnectionPool
 
-from api.jobs import SUSPECT_LOCK
+from api.storing.jobs import SUSPECT_LOCK
 from worker.execution import MAX_ATTEMPTS
 
 logger = logging.getLogger(__name__)

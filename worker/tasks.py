@@ -1,4 +1,4 @@
-"""The jobs of this release: names, schedules, limits. A job's queue is its name (see api/jobs.py)."""
+"""The jobs of this release: names, schedules, limits. A job's queue is its name (see api/storing/jobs.py)."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -7,8 +7,8 @@ from uuid import UUID
 
 from procrastinate import JobContext
 
-from api.database import Database
-from api.jobs import DELIVER_WEBHOOKS, WRITE_EXPORT, queue
+from api.storing.database import Database
+from api.storing.jobs import DELIVER_WEBHOOKS, WRITE_EXPORT, queue
 from worker import exports, idempotency, users, webhooks
 from worker.execution import RULES, Backoff, Rule
 

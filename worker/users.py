@@ -4,7 +4,7 @@ import logging
 
 from sqlalchemy import delete, func, select
 
-from api.database import Database
+from api.storing.database import Database
 from api.users.models import RefreshToken
 from worker.pruning import BATCH_ROWS, delete_in_batches
 

@@ -18,9 +18,9 @@ from prometheus_client import Counter
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import RowMapping, Update, func, select, text, update
 
-from api import context
-from api.database import Database
-from api.jobs import DELIVER_WEBHOOKS, queue
+from api.observing import context
+from api.storing.database import Database
+from api.storing.jobs import DELIVER_WEBHOOKS, queue
 from api.webhooks.events import SET_ASIDE_ALL
 from api.webhooks.models import Delivery, Status, Subscription
 from worker.pruning import BATCH_ROWS, delete_in_batches

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import StreamingResponse
 
-from api.dependencies import DatabaseDep, UserId
-from api.errors import error_responses
 from api.exports import service
 from api.exports.schemas import ExportOut
 from api.idempotency.service import REPLAYED_HEADER, OnceDep, json_answer
-from api.limits import RuleName, per_user
+from api.requests.dependencies import DatabaseDep, UserId
+from api.requests.errors import error_responses
+from api.requests.limits import RuleName, per_user
 
 router = APIRouter(prefix="/exports", tags=["exports"], responses=error_responses(401))
 ACCEPTED: dict[str, Any] = {"headers": REPLAYED_HEADER}

@@ -8,10 +8,10 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.database import Database
-from api.errors import ApiError
 from api.exports.models import Export, ExportChunk, Status
-from api.jobs import WRITE_EXPORT, enqueue
+from api.requests.errors import ApiError
+from api.storing.database import Database
+from api.storing.jobs import WRITE_EXPORT, enqueue
 
 PUBLIC = (
     Export.id,

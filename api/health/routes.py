@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from api import metrics
-from api.errors import RETRY_AFTER, ErrorBody, error_fields, error_responses
+from api.configuring.settings import Settings
 from api.health.schemas import Alive, NotReady, Ready, Version
 from api.health.service import Readiness
-from api.release import code_migrations
-from api.settings import Settings
+from api.migrating.revisions import code_migrations
+from api.observing import metrics
+from api.requests.errors import RETRY_AFTER, ErrorBody, error_fields, error_responses
 
 router = APIRouter(tags=["health"])
 NOT_READY: dict[int | str, dict[str, Any]] = {

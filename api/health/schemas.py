@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from api.errors import ErrorBody
+from api.requests.errors import ErrorBody
 
 
 class Alive(BaseModel):

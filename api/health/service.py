@@ -11,11 +11,11 @@ import sqlalchemy.exc
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from api.database import Database
-from api.errors import is_database_unavailable
+from api.configuring.timeouts import READY_CACHE_SECONDS, READY_SECONDS
 from api.health.schemas import Check, Ready
-from api.release import Migrations, code_migrations
-from api.timeouts import READY_CACHE_SECONDS, READY_SECONDS
+from api.migrating.revisions import Migrations, code_migrations
+from api.requests.errors import is_database_unavailable
+from api.storing.database import Database
 
 logger = logging.getLogger(__name__)
 

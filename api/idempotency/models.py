@@ -7,7 +7,7 @@ from sqlalchemy import DateTime, ForeignKey, Index, LargeBinary, String, Text, f
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.database import Base
+from api.storing.database import Base
 
 KEY_CHARS = 255
 KEEP_HOURS = 24  # chosen: a client that repeats a request for longer has to look first

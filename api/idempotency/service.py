@@ -19,10 +19,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.database import Database
-from api.dependencies import UserId
-from api.errors import ApiError
 from api.idempotency.models import KEEP_HOURS, KEY_CHARS, IdempotencyKey
+from api.requests.dependencies import UserId
+from api.requests.errors import ApiError
+from api.storing.database import Database
 
 KEY = f"^[!-~]{{1,{KEY_CHARS}}}$"  # visible ASCII
 REPLAYED = {"Idempotency-Replayed": "true"}

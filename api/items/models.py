@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import DateTime, ForeignKey, Index, String, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.database import Base
-from api.identifiers import new_id
+from api.storing.database import Base
+from api.storing.identifiers import new_id
 
 
 class Item(Base):

@@ -9,14 +9,14 @@ from pydantic import AfterValidator
 from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.cache import Cache
-from api.cursors import CURSOR
-from api.dependencies import DatabaseDep, UserId
-from api.errors import error_responses
 from api.idempotency.service import REPLAYED_HEADER, OnceDep, json_answer
 from api.items import etags, service
 from api.items.schemas import ItemIn, ItemOut, ItemPage, ItemSummary
-from api.limits import RuleName, per_user
+from api.requests.cursors import CURSOR
+from api.requests.dependencies import DatabaseDep, UserId
+from api.requests.errors import error_responses
+from api.requests.limits import RuleName, per_user
+from api.storing.cache import Cache
 
 router = APIRouter(tags=["items"], responses=error_responses(401))
 COUNTED = [per_user(RuleName.USER)]

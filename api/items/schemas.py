@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from api.text import Text
+from api.requests.text import Text
 
 MAX_INTEGER = 2**31 - 1  # Postgres integer
 

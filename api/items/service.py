@@ -19,13 +19,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.cursors import decode_cursor, encode_cursor
-from api.database import Database, sql_text
-from api.errors import ApiError
-from api.identifiers import new_id
 from api.items.etags import etag
 from api.items.models import Item
 from api.items.schemas import ItemIn, ItemSummary
+from api.requests.cursors import decode_cursor, encode_cursor
+from api.requests.errors import ApiError
+from api.storing.database import Database, sql_text
+from api.storing.identifiers import new_id
 from api.webhooks.events import announced, carry_out
 from api.webhooks.models import EventType
 

@@ -8,7 +8,7 @@ import api.idempotency.models
 import api.items.models
 import api.users.models
 import api.webhooks.models  # noqa: F401  the imports fill the metadata
-from api.database import Base
+from api.storing.database import Base
 
 OWNED_ELSEWHERE = "procrastinate_"  # its tables come from its own packaged schema
 

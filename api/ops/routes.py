@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.dependencies import SESSION_COOKIE, DatabaseDep, OperatorDep, SessionId, SessionsDep
-from api.errors import error_responses
-from api.limits import Asked, LimitsDep, RuleName, address_of
 from api.ops import service
+from api.ops.dependencies import SESSION_COOKIE, OperatorDep, SessionId, SessionsDep
 from api.ops.schemas import FailedJobList, OpsLogin, OpsSession
+from api.requests.dependencies import DatabaseDep
+from api.requests.errors import error_responses
+from api.requests.limits import Asked, LimitsDep, RuleName, address_of
 
 router = APIRouter(prefix="/ops", tags=["ops"], responses=error_responses(401, 503))
 JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # Postgres bigint

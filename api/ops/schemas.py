@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from api.text import Text
+from api.requests.text import Text
 
 
 class OpsLogin(BaseModel):

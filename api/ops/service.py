@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy.exc import IntegrityError
 
-from api import jobs
-from api.database import Database
-from api.errors import ApiError
+from api.configuring.settings import Settings
 from api.ops.schemas import FailedJobList, FailedJobOut, OpsLogin, OpsSession
 from api.ops.sessions import Session, Sessions
-from api.settings import Settings
+from api.requests.errors import ApiError
+from api.storing import jobs
+from api.storing.database import Database
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.errors import RETRY_AFTER, ApiError
-from api.redis_client import GuardedRedis, RedisAway
-from api.settings import Settings
+from api.configuring.settings import Settings
+from api.requests.errors import RETRY_AFTER, ApiError
+from api.storing.redis_client import GuardedRedis, RedisAway
 
 ID_BYTES = 32  # cannot be guessed, so that a plain hash hides it
 

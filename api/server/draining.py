@@ -11,7 +11,7 @@ from gunicorn.workers.base import Worker
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from api.timeouts import GRACEFUL_SECONDS, UPSTREAM_IDLE_SECONDS
+from api.configuring.timeouts import GRACEFUL_SECONDS, UPSTREAM_IDLE_SECONDS
 
 # What is left for Uvicorn's own shutdown after the drain: cancelling what overran, then the lifespan.
 STOCK_SHUTDOWN_SECONDS = 2

@@ -4,11 +4,15 @@ import gc
 import math
 from typing import Any
 
-from api.container import cpu_limit, memory_limit_bytes
-from api.logs import log_config
+from api.configuring.container import cpu_limit, memory_limit_bytes
+from api.configuring.settings import load_settings
+from api.configuring.timeouts import (
+    GUNICORN_GRACEFUL_SECONDS,
+    GUNICORN_TIMEOUT_SECONDS,
+    KEEPALIVE_SECONDS,
+)
+from api.observing.logs import log_config
 from api.server import metric_files
-from api.settings import load_settings
-from api.timeouts import GUNICORN_GRACEFUL_SECONDS, GUNICORN_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
 from api.users.passwords import HASH_KIBIBYTES, HASHES_AT_ONCE
 
 # Measured: a preloaded worker takes about 40 MB of its own, the master 60; 16 MB are room for requests.

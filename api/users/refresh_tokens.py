@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from api.database import Database
-from api.identifiers import new_id
-from api.settings import Settings
+from api.configuring.settings import Settings
+from api.storing.database import Database
+from api.storing.identifiers import new_id
 from api.users.models import RefreshToken
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from api.dependencies import DatabaseDep, UserId
-from api.errors import error_responses
-from api.limits import Asked, LimitsDep, RuleName, address_of
+from api.requests.dependencies import DatabaseDep, UserId
+from api.requests.errors import error_responses
+from api.requests.limits import Asked, LimitsDep, RuleName, address_of
 from api.users import service
 from api.users.schemas import Login, NewUser, RefreshTokenIn, TokenPair, UserOut
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, EmailStr, Field
 
-from api.text import Text
+from api.requests.text import Text
 
 Email = Annotated[EmailStr, AfterValidator(str.lower)]
 

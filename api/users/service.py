@@ -8,9 +8,9 @@ import psycopg.errors
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from api.database import Database
-from api.errors import ApiError
-from api.tokens import Tokens
+from api.requests.errors import ApiError
+from api.requests.tokens import Tokens
+from api.storing.database import Database
 from api.users.models import User
 from api.users.passwords import Passwords
 from api.users.refresh_tokens import Refreshed, RefreshTokens

@@ -20,9 +20,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api import context
-from api.identifiers import new_id
-from api.jobs import DELIVER_WEBHOOKS, enqueue
+from api.observing import context
+from api.storing.identifiers import new_id
+from api.storing.jobs import DELIVER_WEBHOOKS, enqueue
 from api.webhooks.models import Delivery, EventType, Status, Subscription
 
 COUNT = "webhook_deliveries"

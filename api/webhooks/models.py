@@ -20,8 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.database import Base
-from api.identifiers import new_id
+from api.storing.database import Base
+from api.storing.identifiers import new_id
 
 
 class EventType(StrEnum):

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from api.dependencies import DatabaseDep, UserId
-from api.errors import error_responses
-from api.limits import RuleName, per_user
+from api.requests.dependencies import DatabaseDep, UserId
+from api.requests.errors import error_responses
+from api.requests.limits import RuleName, per_user
 from api.webhooks import service
 from api.webhooks.schemas import (
     DeliveryOut,

@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
-from api.cursors import CURSOR
-from api.text import Text
+from api.requests.cursors import CURSOR
+from api.requests.text import Text
 from api.webhooks.models import EventType, Status
 from api.webhooks.targets import MAX_URL_CHARS
 

@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.cursors import decode_cursor, encode_cursor
-from api.database import Database
-from api.errors import ApiError
-from api.jobs import DELIVER_WEBHOOKS, enqueue
+from api.requests.cursors import decode_cursor, encode_cursor
+from api.requests.errors import ApiError
+from api.storing.database import Database
+from api.storing.jobs import DELIVER_WEBHOOKS, enqueue
 from api.users.models import User
 from api.webhooks.events import SET_ASIDE_ALL
 from api.webhooks.models import Delivery, Status, Subscription

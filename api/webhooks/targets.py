@@ -14,12 +14,14 @@ from typing import Self
 from pydantic import ValidationError
 from pydantic_core import Url
 
-from api.settings import ProcessSettings
+from api.configuring.settings import ProcessSettings
 
 MAX_URL_CHARS = (
     2048  # chosen: what every HTTP server reads in a request line, nginx's 8 kB included
 )
-RESOLVE_SECONDS = 3.0  # a name server that is slower is down; below api.timeouts.REQUEST_SECONDS
+RESOLVE_SECONDS = (
+    3.0  # a name server that is slower is down; below api.configuring.timeouts.REQUEST_SECONDS
+)
 # Threads of their own, so that slow name servers keep nobody else waiting: logins use the event loop's for passwords.
 RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 DEFAULT_PORTS = {"https": 443, "http": 80}

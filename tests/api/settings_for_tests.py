@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from api.settings import Settings
+from api.configuring.settings import Settings
 
 TOKEN_KEY = "q8Zr1vXw3Ty6Ub9Nc2Me5Ka7Ld0Pf4Hg"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursors import decode_cursor, encode_cursor
-from api.errors import ApiError
+from api.requests.cursors import decode_cursor, encode_cursor
+from api.requests.errors import ApiError
 
 
 @given(st.uuids())

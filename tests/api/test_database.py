@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy.exc
 
-from api.database import Database
+from api.storing.database import Database
 from tests.api.settings_for_tests import make_settings
 
 

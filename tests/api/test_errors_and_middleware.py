@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request
 from starlette.responses import StreamingResponse
 
 from api.app import create_app
-from api.middleware import RequestMiddleware
-from api.timeouts import QUEUE_SECONDS
+from api.configuring.timeouts import QUEUE_SECONDS
+from api.requests.middleware import RequestMiddleware
 from tests.api.settings_for_tests import make_settings
 
 LIMIT_BYTES = 2048

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from fastapi import Response
 
-from api.database import Database
 from api.idempotency.service import Once, check_key
+from api.storing.database import Database
 
 
 class SilentDatabase:

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.app import create_app
-from api.limits import (
+from api.requests.limits import (
     HEADERS_KEY,
     LOCAL_KEYS,
     Asked,
@@ -21,7 +21,7 @@ from api.limits import (
     address_of,
     rules,
 )
-from api.redis_client import AWAY_SECONDS, GuardedRedis, RedisAway, create_redis
+from api.storing.redis_client import AWAY_SECONDS, GuardedRedis, RedisAway, create_redis
 from tests.api.settings_for_tests import make_settings
 from tests.api.test_errors_and_middleware import assert_error, call
 

@@ -19,12 +19,12 @@ from pydantic import SecretStr
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
-from api import context
 from api.app import create_app
-from api.database import Database
-from api.jobs import queue
-from api.logs import LineFormatter, log_config
-from api.sentry import flush_sentry, scrub, start_sentry
+from api.observing import context
+from api.observing.logs import LineFormatter, log_config
+from api.observing.sentry import flush_sentry, scrub, start_sentry
+from api.storing.database import Database
+from api.storing.jobs import queue
 from tests.api.settings_for_tests import make_settings
 
 

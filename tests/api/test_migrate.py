@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 
-from api import migrate, release
+from api import migrate
+from api.migrating import revisions
 from tests.api.settings_for_tests import make_settings
 
 ORDER = ("pre", "pre", "post", "pre", "post", "post")
@@ -27,7 +28,7 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = Config()
     config.set_main_option("script_location", str(tmp_path))
     monkeypatch.setattr(migrate, "alembic_config", lambda: config)
-    monkeypatch.setattr(release, "VERSIONS", folder)
+    monkeypatch.setattr(revisions, "VERSIONS", folder)
     return folder
 
 
@@ -55,7 +56,7 @@ def test_an_empty_database_before_a_post_stays_empty(versions: Path) -> None:
 
 @pytest.mark.usefixtures("versions")
 def test_a_release_is_ready_where_only_post_migrations_are_missing() -> None:
-    code = release.code_migrations.__wrapped__()
+    code = revisions.code_migrations.__wrapped__()
     assert code.head == identifier(5)
     assert code.enough == {identifier(3), identifier(4), identifier(5)}
     assert [code.accepts(identifier(number)) for number in range(6)] == [

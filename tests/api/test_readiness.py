@@ -12,12 +12,12 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from api.app import create_app
+from api.configuring.timeouts import READY_CACHE_SECONDS, READY_SECONDS
 from api.health import probe
 from api.health.schemas import Ready
 from api.health.service import Readiness
 from api.migrate import alembic_config
-from api.release import Migrations, code_migrations
-from api.timeouts import READY_CACHE_SECONDS, READY_SECONDS
+from api.migrating.revisions import Migrations, code_migrations
 from tests.api.settings_for_tests import make_settings
 
 MIGRATIONS = Migrations(

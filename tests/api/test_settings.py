@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.settings import EX_CONFIG, Settings, WorkerSettings, load_settings
+from api.configuring.settings import EX_CONFIG, Settings, WorkerSettings, load_settings
 
 GOOD = {
     "DATABASE_PASSWORD": "7fKq-mW2z-Rt9x-Lp4v",

@@ -15,8 +15,8 @@ import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import SecretStr
 
-from api.identifiers import new_id
-from api.tokens import LEEWAY_SECONDS, Tokens
+from api.requests.tokens import LEEWAY_SECONDS, Tokens
+from api.storing.identifiers import new_id
 from api.users.passwords import DUMMY_HASH, HASH_KIBIBYTES, HASHES_AT_ONCE, LANES, PASSES, Passwords
 from api.users.refresh_tokens import REPEAT_SECONDS, TOKEN_BYTES, RefreshTokens
 from tests.api.settings_for_tests import TOKEN_KEY, make_settings
@@ -57,7 +57,7 @@ def test_a_token_that_is_remembered_is_over_in_time_too(
 def test_a_verified_token_is_not_verified_again_and_few_are_remembered(
     tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.tokens.MOST_KNOWN", 2)
+    monkeypatch.setattr("api.requests.tokens.MOST_KNOWN", 2)
     users = [uuid4() for _ in range(3)]
     issued = [tokens.issue(user) for user in users]
     assert [tokens.user_id(token) for token in issued] == users

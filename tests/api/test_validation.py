@@ -10,9 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from api.logs import log_config
-from api.settings import EX_CONFIG, ProcessSettings, Settings, WorkerSettings, read_settings
-from api.validation import CRITICAL, EVERYWHERE, FIXES, WARNED, Finding, log_warnings, refusal
+from api.configuring.settings import (
+    EX_CONFIG,
+    ProcessSettings,
+    Settings,
+    WorkerSettings,
+    read_settings,
+)
+from api.configuring.validation import (
+    CRITICAL,
+    EVERYWHERE,
+    FIXES,
+    WARNED,
+    Finding,
+    log_warnings,
+    refusal,
+)
+from api.observing.logs import log_config
 from tests.api.settings_for_tests import make_settings
 
 GOOD = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from api.settings import WorkerSettings
+from api.configuring.settings import WorkerSettings
 from api.webhooks import targets
 from api.webhooks.targets import Rules, TargetRefused, is_allowed, parse_target, resolve
 

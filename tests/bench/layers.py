@@ -18,7 +18,7 @@ use_metric_files()  # first, as in api/main.py
 from api.app import create_app  # noqa: E402
 from api.main import app as served  # noqa: E402
 from api.main import settings  # noqa: E402
-from api.middleware import RequestMiddleware  # noqa: E402
+from api.requests.middleware import RequestMiddleware  # noqa: E402
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROW = {

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from stack.parts.images import OFFICIAL
 
-from api import timeouts
+from api.configuring import timeouts
 from tests.contracts.compose_files import (
     APP_SERVICES,
     COMPOSE,

@@ -6,7 +6,7 @@ import pytest
 from stack.config.project import Project
 from stack.rules import connections
 
-from api.settings import Settings, WorkerSettings
+from api.configuring.settings import Settings, WorkerSettings
 from tests.api.settings_for_tests import make_settings
 from tests.contracts.tree import ROOT, text
 from worker.loop import METRICS_CONNECTIONS, QUEUE_CONNECTIONS

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from api.app import create_app
-from api.errors import CODES, ErrorBody
+from api.requests.errors import CODES, ErrorBody
 from tests.api.settings_for_tests import make_settings
 from tests.contracts.compose_files import SERVICES, defaulted, size_bytes
 from tests.contracts.nginx_files import Directive, directives, parse, value

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from api import database, timeouts
+from api.configuring import timeouts
+from api.configuring.settings import Settings
 from api.health import probe
 from api.server import draining
-from api.settings import Settings
+from api.storing import database
 from api.users import passwords
 from tests.contracts import nginx_files
 from tests.contracts.compose_files import SERVICES, defaulted, seconds, size_bytes

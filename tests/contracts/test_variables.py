@@ -10,7 +10,7 @@ from stack.config import environment
 from stack.config.project import BASES, CPU_KEYS
 from stack.parts.configuration import FIRST_KEYS
 
-from api.settings import ProcessSettings, Settings, WorkerSettings
+from api.configuring.settings import ProcessSettings, Settings, WorkerSettings
 from tests.contracts.compose_files import (
     APP_SERVICES,
     COMPOSE,

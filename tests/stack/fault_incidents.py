@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from api.limits import Asked, RuleName
+from api.requests.limits import Asked, RuleName
 from tests.stack.faults import fail_one_fsync, status, take_all_connections
 from tests.stack.harness import Stack, wait_until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.dependencies import SESSION_COOKIE
+from api.ops.dependencies import SESSION_COOKIE
 from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack

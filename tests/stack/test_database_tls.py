@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.database import connect_arguments
-from api.settings import Settings
+from api.configuring.settings import Settings
+from api.storing.database import connect_arguments
 from tests.api.settings_for_tests import make_settings
 from tests.stack.harness import PROJECT, Stack, wait_until
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.timeouts import WORKER_DRAIN_SECONDS
+from api.configuring.timeouts import WORKER_DRAIN_SECONDS
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.job_ledger import Exports, ledger_kept

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.timeouts import REQUEST_SECONDS
+from api.configuring.timeouts import REQUEST_SECONDS
 from tests.conftest import Figure
 from tests.stack import flood
 from tests.stack.faults import heal, kinds, probing_load, status

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from api.timeouts import POOL_SECONDS, REQUEST_SECONDS
+from api.configuring.timeouts import POOL_SECONDS, REQUEST_SECONDS
 from tests.conftest import Figure
 from tests.stack.faults import (
     ROOM_SECONDS,

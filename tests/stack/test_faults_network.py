@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from api.timeouts import PEER_SECONDS, POOL_SECONDS
+from api.configuring.timeouts import PEER_SECONDS, POOL_SECONDS
 from tests.conftest import Figure
 from tests.stack.faults import (
     ROOM_SECONDS,

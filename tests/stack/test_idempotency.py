@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from api.timeouts import LOCK_SECONDS, STATEMENT_SECONDS
+from api.configuring.timeouts import LOCK_SECONDS, STATEMENT_SECONDS
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 

@@ -158,8 +158,8 @@ READS = """
 import asyncio
 import psycopg
 from sqlalchemy import text
-from api.database import Database
-from api.settings import load_settings
+from api.storing.database import Database
+from api.configuring.settings import load_settings
 
 async def read(statement):
     return (await database.fetch_one(statement, {}) or {}).get("seen")

@@ -24,10 +24,10 @@ OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|
 ENQUEUE = """
 import asyncio, sys
 from sqlalchemy import insert
-from api.database import Database
+from api.storing.database import Database
 from api.exports.models import Export
-from api.jobs import WRITE_EXPORT, enqueue
-from api.settings import load_settings
+from api.storing.jobs import WRITE_EXPORT, enqueue
+from api.configuring.settings import load_settings
 
 async def main(owner, count):
     database = Database(load_settings(), pool_size=1)

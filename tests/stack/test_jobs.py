@@ -285,8 +285,8 @@ def test_jobs_need_no_redis(stack: Stack) -> None:
 
 EXPIRE = """
 import asyncio
-from api.database import Database
-from api.settings import WorkerSettings, load_settings
+from api.storing.database import Database
+from api.configuring.settings import WorkerSettings, load_settings
 from worker.exports import expire_exports
 asyncio.run(expire_exports(Database(load_settings(WorkerSettings))))
 """

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from api.app import create_app
-from api.dependencies import SESSION_COOKIE
+from api.ops.dependencies import SESSION_COOKIE
 from tests.api.settings_for_tests import OPS_PASSWORD, make_settings
 from tests.conftest import Figure
 from tests.stack.harness import ROOT, Stack

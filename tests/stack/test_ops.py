@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from api.redis_client import AWAY_SECONDS
+from api.storing.redis_client import AWAY_SECONDS
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from api.cache import Cache
-from api.errors import ApiError
-from api.limits import HEADERS_KEY, Asked, Away, Limits, Rule, RuleName
-from api.redis_client import GuardedRedis, create_redis
+from api.requests.errors import ApiError
+from api.requests.limits import HEADERS_KEY, Asked, Away, Limits, Rule, RuleName
+from api.storing.cache import Cache
+from api.storing.redis_client import GuardedRedis, create_redis
 from redis import Redis as BlockingRedis
 from tests.api.settings_for_tests import make_settings
 from tests.conftest import Figure
@@ -43,7 +43,7 @@ def run(stack: Stack, test: Callable[[Clients], Awaitable[None]]) -> None:
     async def main() -> None:
         # A call that this busy machine holds up for 0.2 s is no matter here: test_redis_faults.py takes Redis away.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("api.redis_client.REDIS_SECONDS", 30.0)
+            patch.setattr("api.storing.redis_client.REDIS_SECONDS", 30.0)
             await ask()
 
     async def ask() -> None:

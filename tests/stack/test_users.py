@@ -19,9 +19,9 @@ pytestmark = pytest.mark.stack
 PRUNED_ROWS = 12_000  # more than two batches
 DEFER_PRUNING = """
 import asyncio, procrastinate
-from api.database import connect_arguments
-from api.jobs import queue
-from api.settings import WorkerSettings, load_settings
+from api.storing.database import connect_arguments
+from api.storing.jobs import queue
+from api.configuring.settings import WorkerSettings, load_settings
 
 async def main():
     connector = procrastinate.PsycopgConnector(kwargs=connect_arguments(load_settings(WorkerSettings)))

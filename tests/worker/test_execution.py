@@ -14,7 +14,7 @@ from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
 from prometheus_client import REGISTRY
 
-from api.jobs import DELIVER_WEBHOOKS
+from api.storing.jobs import DELIVER_WEBHOOKS
 from worker import execution, webhooks
 from worker.execution import (
     MAX_ATTEMPTS,

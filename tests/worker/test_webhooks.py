@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.database import Database
+from api.storing.database import Database
 from worker import sending, webhooks
 from worker.sending import Outcome, Sender
 from worker.webhooks import MAX_ATTEMPTS, Claimed, Deliveries, pause_seconds

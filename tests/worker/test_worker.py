@@ -17,9 +17,9 @@ import pytest
 from procrastinate.jobs import Job
 from pydantic import SecretStr
 
-from api.container import used_bytes
-from api.jobs import WRITE_EXPORT, queue
-from api.settings import WorkerSettings
+from api.configuring.container import used_bytes
+from api.configuring.settings import WorkerSettings
+from api.storing.jobs import WRITE_EXPORT, queue
 from worker import health, stalled
 from worker.execution import MAX_ATTEMPTS, Backoff
 from worker.exports import csv_lines, guard_cell

@@ -13,7 +13,7 @@ from stack.parts import observation
 from stack.rules import connections
 from stack.runner import Result, Runner
 
-EX_CONFIG = 78  # api/settings.py
+EX_CONFIG = 78  # api/configuring/settings.py
 JUDGE_SECONDS = 60  # a start of Python: 0.7 s measured on two shared cores
 CRITICAL, WARNING = "critical ", "warning "
 MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)

@@ -26,7 +26,7 @@ POSTGRES_DISK = (
     " du --block-size=1 /var/lib/postgresql/data/ballast || echo 0"
 )
 HISTORY_LINES = 40
-CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/tokens.py): from there on somebody notices
+CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/requests/tokens.py)
 # adjtimex(2) without a mode only reads: a struct of at most so many bytes, and this where nothing keeps the clock.
 TIMEX_BYTES, TIME_ERROR = 512, 5
 # One row: the migration head, then jobs by state, then the age in seconds of the oldest one that could run now.

@@ -11,8 +11,8 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 from sentry_sdk.types import Event
 
-from api import context
-from api.settings import ProcessSettings
+from api.configuring.settings import ProcessSettings
+from api.observing import context
 
 KEPT = frozenset(
     {

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api.errors import ErrorBody, error_responses
+from api.requests.errors import ErrorBody, error_responses
 
 # The API's own or nginx's: an address or a body that cannot be taken, a limit, an outage.
 ANYWHERE = error_responses(400, 413, 429, 500, 502, 503, 504)

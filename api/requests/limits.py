@@ -24,10 +24,10 @@ from fastapi import Depends, Request
 from prometheus_client import Counter
 from starlette.types import Scope
 
-from api.dependencies import UserId
-from api.errors import ApiError
-from api.redis_client import GuardedRedis, RedisAway
-from api.settings import Settings
+from api.configuring.settings import Settings
+from api.requests.dependencies import UserId
+from api.requests.errors import ApiError
+from api.storing.redis_client import GuardedRedis, RedisAway
 
 DECISIONS = Counter(
     "slipway_rate_limit_decisions_total",

@@ -1,16 +1,13 @@
-"""What routes ask for by type. Lends no connection: a service takes one only while it needs it."""
+"""What the console's routes ask for by type: the sessions, and the operator who is logged in."""
 
 import hmac
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Depends, Header, Request
-from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie
 
-from api.database import Database
-from api.errors import ApiError
 from api.ops.sessions import Session, Sessions
-from api.tokens import Tokens
+from api.requests.errors import ApiError
 
 # (!) The prefix makes browsers take it over TLS from this very host only, and send it nowhere else (RFC 6265bis).
 SESSION_COOKIE = "__Host-slipway_ops"
@@ -19,27 +16,6 @@ READING_METHODS = frozenset({"GET", "HEAD"})
 session_cookie = APIKeyCookie(
     name=SESSION_COOKIE, auto_error=False, description="Set by POST /ops/session."
 )
-bearer = HTTPBearer(auto_error=False, description="The access_token of POST /v1/users/login.")
-
-
-async def get_database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
-
-
-async def get_user_id(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> UUID:
-    tokens: Tokens = request.app.state.tokens
-    user_id = tokens.user_id(credentials.credentials) if credentials else None
-    if user_id is None:
-        raise ApiError(
-            401,
-            "not_authenticated",
-            "A valid access token is required.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-    return user_id
 
 
 async def get_sessions(request: Request) -> Sessions:
@@ -77,6 +53,4 @@ async def get_operator(
     return session
 
 
-DatabaseDep = Annotated[Database, Depends(get_database)]
-UserId = Annotated[UUID, Depends(get_user_id)]
 OperatorDep = Annotated[Session, Depends(get_operator)]

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from jwt import InvalidTokenError, PyJWT
 
-from api.settings import Settings
+from api.configuring.settings import Settings
 
 ALGORITHM = "HS256"
 MOST_KNOWN = 2000  # tokens that a process remembers: about 0.6 kB each

@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.util import greenlet_spawn
 
-from api.settings import ProcessSettings
-from api.timeouts import (
+from api.configuring.settings import ProcessSettings
+from api.configuring.timeouts import (
     CONNECT_SECONDS,
     LOCK_SECONDS,
     PEER_SECONDS,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, overload
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api.validation import Finding, not_read, refusal, warnings
+from api.configuring.validation import Finding, not_read, refusal, warnings
 
 EX_CONFIG = 78  # sysexits.h: an operator has to act, restarting does not help
 SECRETS_DIR = "/run/secrets"
@@ -83,7 +83,7 @@ class Settings(ProcessSettings):
     redis_port: Port = 6379
     redis_password: SecretStr
     token_key: SecretStr
-    token_key_previous: SecretStr | None = None  # verifies, never signs (api/tokens.py)
+    token_key_previous: SecretStr | None = None  # verifies, never signs (api/requests/tokens.py)
     token_issuer: str = "slipway"  # noqa: S105  a name
     token_audience: str = "slipway-api"  # noqa: S105  a name
     access_token_minutes: int = Field(default=15, ge=1, le=1440)
@@ -100,7 +100,7 @@ class Settings(ProcessSettings):
     max_body_bytes: int = Field(
         default=1_048_576, ge=1024
     )  # nginx's client_max_body_size is the same megabyte
-    # The numbers of the rules in api/limits.py.
+    # The numbers of the rules in api/requests/limits.py.
     user_limit_per_second: int = Field(default=100, ge=1, le=100_000)
     login_limit_per_minute: int = Field(default=10, ge=1, le=100_000)
     registration_limit_per_hour: int = Field(default=20, ge=1, le=100_000)

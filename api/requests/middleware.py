@@ -15,12 +15,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import context
-from api.errors import RETRY_AFTER, ApiError, error_response, internal_error_response
-from api.limits import HEADERS_KEY
-from api.metrics import IN_FLIGHT, SHED, count_request
-from api.settings import Settings
-from api.timeouts import QUEUE_SECONDS, REQUEST_SECONDS
+from api.configuring.settings import Settings
+from api.configuring.timeouts import QUEUE_SECONDS, REQUEST_SECONDS
+from api.observing import context
+from api.observing.metrics import IN_FLIGHT, SHED, count_request
+from api.requests.errors import RETRY_AFTER, ApiError, error_response, internal_error_response
+from api.requests.limits import HEADERS_KEY
 
 logger = logging.getLogger(__name__)
 

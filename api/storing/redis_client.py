@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from api.settings import Settings
+from api.configuring.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 from uuid import UUID
 
-from api.errors import ApiError
+from api.requests.errors import ApiError
 
 CURSOR = (
     "^[A-Za-z0-9_-]{21}[AQgw]$"  # 16 bytes in base64, which leave two bits to the last character

@@ -1,6 +1,6 @@
 """The rules for settings in production: what refuses the start, and what is only warned of. Names keys, never values.
 
-One code for the start of a process (api/settings.py), for preflight and for `scripts/check-config.sh`.
+One code for the start of a process (api/configuring/settings.py), for preflight and for `scripts/check-config.sh`.
 docs/configuration.md lists the rules with the tests that prove them.
 """
 
@@ -236,7 +236,7 @@ EVERYWHERE: dict[str, Rule] = {
     "webhook_allowed_networks": _webhook_networks,
 }
 
-# (!) A rule sees what stands before its field in api/settings.py.
+# (!) A rule sees what stands before its field in api/configuring/settings.py.
 CRITICAL: dict[str, Rule] = {
     "debug": _off,
     "reload": _off,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-VERSIONS = Path(__file__).parent / "migrations" / "versions"
+VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 REVISION = re.compile(r'^(revision|down_revision)\b[^=]*=\s*(?:"([^"]+)"|None)', re.MULTILINE)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from api import context
-from api.settings import ProcessSettings
+from api.configuring.settings import ProcessSettings
+from api.observing import context
 
 # taskName is asyncio's and color_message Uvicorn's second copy of the message: noise in every line.
 DROPPED = (*RESERVED_ATTRS, "taskName", "color_message")

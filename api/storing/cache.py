@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from prometheus_client import Counter
 
-from api.redis_client import GuardedRedis, RedisAway
+from api.storing.redis_client import GuardedRedis, RedisAway
 
 REQUESTS = Counter(
     "slipway_cache_requests_total",

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from api import context
+from api.observing import context
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import Scope
 
-from api.settings import ProcessSettings
+from api.configuring.settings import ProcessSettings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LOOK_SECONDS = 1.0  # between two looks at the event loop: a dozen in Prometheus' usual 15 s

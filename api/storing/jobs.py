@@ -15,7 +15,7 @@ from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, TEXT
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api import context
+from api.observing import context
 
 WRITE_EXPORT = "exports.write"
 DELIVER_WEBHOOKS = "webhooks.deliver"

@@ -1,0 +1,37 @@
+"""What routes ask for by type. Lends no connection: a service takes one only while it needs it."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.requests.errors import ApiError
+from api.requests.tokens import Tokens
+from api.storing.database import Database
+
+bearer = HTTPBearer(auto_error=False, description="The access_token of POST /v1/users/login.")
+
+
+async def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def get_user_id(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> UUID:
+    tokens: Tokens = request.app.state.tokens
+    user_id = tokens.user_id(credentials.credentials) if credentials else None
+    if user_id is None:
+        raise ApiError(
+            401,
+            "not_authenticated",
+            "A valid access token is required.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return user_id
+
+
+DatabaseDep = Annotated[Database, Depends(get_database)]
+UserId = Annotated[UUID, Depends(get_user_id)]
