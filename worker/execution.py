@@ -5,7 +5,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from procrastinate.worker import Worker
 
 from api.observing import context as request_context
 from worker import metrics
+from worker.registry import RULES, Rule
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +33,6 @@ class JobTimedOut(Exception):
 
 class JobInterruptedTooOften(Exception):
     """Shutdowns interrupted the job again and again."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a task states about its jobs: seconds for one attempt, and what is done after the last one failed."""
-
-    limit_seconds: float
-    on_failed: Callable[[JobContext], Awaitable[None]] | None = None
-
-
-RULES: dict[str, Rule] = {}
 
 
 class Backoff(BaseRetryStrategy):

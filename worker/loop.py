@@ -22,11 +22,10 @@ from api.observing.sentry import flush_sentry, start_sentry
 from api.storing.database import Database, connect_arguments
 from api.storing.jobs import queue
 from api.webhooks.targets import Rules
-from worker import metrics, webhooks
-from worker.circuits import Circuits
+from worker import metrics
 from worker.execution import run_job
 from worker.health import BEAT_SECONDS, STUCK_SECONDS, heartbeat_file
-from worker.sending import Sender
+from worker.registry import load_tasks
 from worker.stalled import (
     HEARTBEAT_SECONDS,
     LOOK_SECONDS,
@@ -35,9 +34,14 @@ from worker.stalled import (
     release_foreign,
     rescue_stalled,
 )
-from worker.tasks import OWN_QUEUES
+from worker.webhooks import deliveries
+from worker.webhooks.circuits import Circuits
+from worker.webhooks.sending import Sender
 
 logger = logging.getLogger(__name__)
+
+# Here and not in each process: what is loaded before the fork is shared by all of them.
+OWN_QUEUES = load_tasks()
 
 QUEUE_CONNECTIONS = 3  # fetch, finish, heartbeat; listening takes one more, jobs take one each
 METRICS_CONNECTIONS = 1  # of its own, so that the queue is counted while every job holds one
@@ -69,7 +73,7 @@ class WorkerLoop:
             False  # a drain for memory is none: the first signal after it lets the jobs end, too
         )
         sender = Sender(Rules.of(settings), Circuits())
-        self.deliveries = webhooks.Deliveries(self.database, sender, self.stopping)
+        self.deliveries = deliveries.Deliveries(self.database, sender, self.stopping)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -216,7 +220,8 @@ class WorkerLoop:
             # procrastinate's own stops with the drain, and then the job would be taken for stalled.
             asyncio.create_task(every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
             asyncio.create_task(
-                every(webhooks.POLL_SECONDS, lambda: webhooks.call_if_due(pool)), name="webhooks"
+                every(deliveries.POLL_SECONDS, lambda: deliveries.call_if_due(pool)),
+                name="webhooks",
             ),
         ]
         self.worker = worker

@@ -58,12 +58,12 @@ RESCUE = f"""
                 )::text
            END
       FROM judged
-"""  # noqa: S608  numbers of this module only
+"""
 # What (2) does not reach: those that the other release had suspected before this one took its place.
 RELEASE = f"""
     UPDATE procrastinate_jobs SET lock = NULL
      WHERE status = 'todo' AND lock = '{SUSPECT_LOCK}' AND queue_name <> ALL(%(queues)s)
-"""  # noqa: S608  a constant
+"""
 MESSAGES = {
     "job_set_aside": (logging.ERROR, "stalled job set aside"),
     "job_dropped": (logging.WARNING, "stalled job dropped, its like waits"),

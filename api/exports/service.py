@@ -9,9 +9,10 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.exports.models import Export, ExportChunk, Status
+from api.exports.tasks import WRITE_EXPORT
 from api.requests.errors import ApiError
 from api.storing.database import Database
-from api.storing.jobs import WRITE_EXPORT, enqueue
+from api.storing.jobs import enqueue
 
 PUBLIC = (
     Export.id,

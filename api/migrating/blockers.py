@@ -28,7 +28,7 @@ HOLDER = f"""
     SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
            extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int,
            left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
-{_OF_KEY}"""  # noqa: S608  constants only
+{_OF_KEY}"""
 
 
 def lock_holder(connection: psycopg.Connection, key: int) -> str:

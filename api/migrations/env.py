@@ -3,12 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-import api.exports.models
-import api.idempotency.models
-import api.items.models
-import api.users.models
-import api.webhooks.models  # noqa: F401  the imports fill the metadata
-from api.storing.database import Base
+from api.migrating.models import all_tables
 
 OWNED_ELSEWHERE = "procrastinate_"  # its tables come from its own packaged schema
 
@@ -21,7 +16,7 @@ def run(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
         dialect_name="postgresql" if connection is None else None,
-        target_metadata=Base.metadata,
+        target_metadata=all_tables(),
         include_name=include_name,
         # A revision that failed leaves those before it applied, so that a retry begins where it stopped.
         transaction_per_migration=True,

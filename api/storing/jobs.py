@@ -17,8 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.observing import context
 
-WRITE_EXPORT = "exports.write"
-DELIVER_WEBHOOKS = "webhooks.deliver"
 SUSPECT_LOCK = "suspect"  # of jobs that lost their worker twice: one of them runs at a time (worker/stalled.py)
 
 queue = procrastinate.App(connector=procrastinate.PsycopgConnector())
@@ -106,9 +104,9 @@ _RETRY = text(f"""
        )
     RETURNING id
 """).bindparams(*_CHOICE)
-_DISCARD = text(
-    f"DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id"  # noqa: S608
-).bindparams(*_CHOICE)
+_DISCARD = text(f"DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id").bindparams(
+    *_CHOICE
+)
 _STATES = text("SELECT id, status::text FROM procrastinate_jobs WHERE id = ANY(:ids)").bindparams(
     _CHOICE[0]
 )

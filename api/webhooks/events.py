@@ -22,8 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.observing import context
 from api.storing.identifiers import new_id
-from api.storing.jobs import DELIVER_WEBHOOKS, enqueue
+from api.storing.jobs import enqueue
 from api.webhooks.models import Delivery, EventType, Status, Subscription
+from api.webhooks.tasks import DELIVER_WEBHOOKS
 
 COUNT = "webhook_deliveries"
 # A subscription that is disabled keeps nothing waiting: what was not delivered can be replayed.

@@ -13,12 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.requests.cursors import decode_cursor, encode_cursor
 from api.requests.errors import ApiError
 from api.storing.database import Database
-from api.storing.jobs import DELIVER_WEBHOOKS, enqueue
+from api.storing.jobs import enqueue
 from api.users.models import User
 from api.webhooks.events import SET_ASIDE_ALL
 from api.webhooks.models import Delivery, Status, Subscription
 from api.webhooks.schemas import DeliveryQuery, SubscriptionIn
 from api.webhooks.targets import Rules, TargetRefused, parse_target, resolve
+from api.webhooks.tasks import DELIVER_WEBHOOKS
 
 logger = logging.getLogger(__name__)
 

@@ -37,8 +37,9 @@ async def write_export(database, export_id, keep):
 RECIPE = """
 FROM {image}:blue
 USER root
-RUN echo {code} | base64 -d >> worker/exports.py \\
- && sed -i 's/limit_seconds=600/limit_seconds=2/; s/17 \\* \\* \\* \\*/* * * * * *\\/2/' worker/tasks.py \\
+RUN echo {code} | base64 -d >> worker/exports/service.py \\
+ && sed -i 's/limit_seconds=600/limit_seconds=2/' worker/exports/tasks.py \\
+ && sed -i 's/17 \\* \\* \\* \\*/* * * * * *\\/2/' worker/jobs/tasks.py \\
  && python3 -m compileall -q -f --invalidation-mode unchecked-hash worker
 USER 10001:10001
 """

@@ -26,7 +26,8 @@ import asyncio, sys
 from sqlalchemy import insert
 from api.storing.database import Database
 from api.exports.models import Export
-from api.storing.jobs import WRITE_EXPORT, enqueue
+from api.exports.tasks import WRITE_EXPORT
+from api.storing.jobs import enqueue
 from api.configuring.settings import load_settings
 
 async def main(owner, count):

@@ -287,7 +287,7 @@ EXPIRE = """
 import asyncio
 from api.storing.database import Database
 from api.configuring.settings import WorkerSettings, load_settings
-from worker.exports import expire_exports
+from worker.exports.service import expire_exports
 asyncio.run(expire_exports(Database(load_settings(WorkerSettings))))
 """
 

@@ -14,16 +14,17 @@ from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
 from prometheus_client import REGISTRY
 
-from api.storing.jobs import DELIVER_WEBHOOKS
-from worker import execution, webhooks
+from api.webhooks.tasks import DELIVER_WEBHOOKS
+from worker import execution, registry
 from worker.execution import (
     MAX_ATTEMPTS,
     MOST_DELIVERIES,
     JobInterruptedTooOften,
     JobTimedOut,
-    Rule,
 )
-from worker.tasks import OWN_QUEUES
+from worker.loop import OWN_QUEUES
+from worker.registry import Rule
+from worker.webhooks import deliveries
 
 LIMIT_SECONDS = 0.05
 
@@ -36,7 +37,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     async def give_up(context: JobContext) -> None:
         given_up.append(context.job.id)
 
-    monkeypatch.setitem(execution.RULES, "t", Rule(LIMIT_SECONDS, give_up))
+    monkeypatch.setitem(registry.RULES, "t", Rule(LIMIT_SECONDS, give_up))
     return given_up
 
 
@@ -81,14 +82,14 @@ async def be_interrupted() -> None:
 
 
 def test_every_task_states_its_limit() -> None:
-    assert set(execution.RULES) >= set(OWN_QUEUES)
-    assert all(execution.RULES[name].limit_seconds > 0 for name in OWN_QUEUES)
+    assert set(registry.RULES) == set(OWN_QUEUES)
+    assert all(registry.RULES[name].limit_seconds > 0 for name in OWN_QUEUES)
 
 
 def test_a_run_of_webhooks_ends_by_itself_before_its_limit() -> None:
     assert (
-        execution.RULES[DELIVER_WEBHOOKS].limit_seconds
-        > webhooks.RUN_SECONDS + webhooks.LEASE_SECONDS
+        registry.RULES[DELIVER_WEBHOOKS].limit_seconds
+        > deliveries.RUN_SECONDS + deliveries.LEASE_SECONDS
     )
 
 

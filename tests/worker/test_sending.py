@@ -18,9 +18,9 @@ from prometheus_client import REGISTRY
 from api.webhooks.service import new_secret
 from api.webhooks.targets import Rules
 from tests.receiver import Receiver
-from worker import circuits, sending
-from worker.circuits import FAILURES_TO_OPEN, OPEN_SECONDS, Circuits
-from worker.sending import RESPONSE_BYTES, Outcome, Sender, message, signature
+from worker.webhooks import circuits, sending
+from worker.webhooks.circuits import FAILURES_TO_OPEN, OPEN_SECONDS, Circuits
+from worker.webhooks.sending import RESPONSE_BYTES, Outcome, Sender, message, signature
 
 EVENT = UUID("01a1fc8c-5689-7dc3-bb7b-ec8cfff8f278")
 BODY = message("item.created", "2026-11-21T05:00:00+00:00", {"id": "1", "name": "Seil ä"})

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.storing.database import Database
-from worker import sending, webhooks
-from worker.sending import Outcome, Sender
-from worker.webhooks import MAX_ATTEMPTS, Claimed, Deliveries, pause_seconds
+from worker.webhooks import deliveries, sending
+from worker.webhooks.deliveries import MAX_ATTEMPTS, Claimed, Deliveries, pause_seconds
+from worker.webhooks.sending import Outcome, Sender
 
 
 def test_a_delivery_is_tried_for_about_a_day() -> None:
@@ -27,8 +27,8 @@ def test_a_delivery_is_tried_for_about_a_day() -> None:
 
 def test_a_lease_outlives_an_attempt_and_a_drain_the_attempts_under_way() -> None:
     assert sending.CONNECT_SECONDS < sending.TOTAL_SECONDS
-    assert sending.TOTAL_SECONDS + 4 <= webhooks.LEASE_SECONDS
-    assert webhooks.POLL_SECONDS < webhooks.LEASE_SECONDS
+    assert sending.TOTAL_SECONDS + 4 <= deliveries.LEASE_SECONDS
+    assert deliveries.POLL_SECONDS < deliveries.LEASE_SECONDS
 
 
 class Rehearsal(Deliveries):
@@ -46,8 +46,8 @@ class Rehearsal(Deliveries):
     async def _claim(self, under_way: dict[asyncio.Task[None], UUID]) -> list[Claimed]:
         await asyncio.sleep(0)
         owners = list(under_way.values())
-        chosen = [one for one in self.waiting if owners.count(one) < webhooks.CLAIM_AT_ONCE][
-            : webhooks.CLAIM_AT_ONCE
+        chosen = [one for one in self.waiting if owners.count(one) < deliveries.CLAIM_AT_ONCE][
+            : deliveries.CLAIM_AT_ONCE
         ]
         for one in chosen:
             self.waiting.remove(one)
@@ -56,7 +56,7 @@ class Rehearsal(Deliveries):
     async def _attempt(self, delivery: Claimed) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        if self.at_once >= webhooks.AT_ONCE:
+        if self.at_once >= deliveries.AT_ONCE:
             self.full.set()
         await self.held.get(delivery.owner_id, self.may_end).wait()
         self.at_once -= 1
@@ -103,7 +103,7 @@ def test_many_are_sent_at_once_and_the_places_are_bounded() -> None:
 
     done = asyncio.run(run())
     assert len(done.sent) == 100
-    assert webhooks.AT_ONCE <= done.most_at_once <= webhooks.AT_ONCE + webhooks.CLAIM_AT_ONCE
+    assert deliveries.AT_ONCE <= done.most_at_once <= deliveries.AT_ONCE + deliveries.CLAIM_AT_ONCE
 
 
 def test_what_comes_while_a_slow_attempt_is_under_way_does_not_wait_for_it() -> None:
@@ -141,7 +141,7 @@ def test_a_shutdown_lets_attempts_end_and_begins_none() -> None:
         return one
 
     done = asyncio.run(run())
-    assert webhooks.AT_ONCE <= len(done.sent) <= webhooks.AT_ONCE + webhooks.CLAIM_AT_ONCE
+    assert deliveries.AT_ONCE <= len(done.sent) <= deliveries.AT_ONCE + deliveries.CLAIM_AT_ONCE
     assert done.at_once == 0
 
 

@@ -19,12 +19,10 @@ from pydantic import SecretStr
 
 from api.configuring.container import used_bytes
 from api.configuring.settings import WorkerSettings
-from api.storing.jobs import WRITE_EXPORT, queue
 from worker import health, stalled
 from worker.execution import MAX_ATTEMPTS, Backoff
-from worker.exports import csv_lines, guard_cell
+from worker.exports.service import csv_lines, guard_cell
 from worker.loop import WorkerLoop, every, share_bytes
-from worker.tasks import OWN_QUEUES
 
 
 @pytest.mark.parametrize(
@@ -92,14 +90,6 @@ def test_a_job_that_a_shutdown_interrupted_starts_again_whatever_its_attempts() 
         exception=asyncio.CancelledError(), job=job(MAX_ATTEMPTS + 3)
     )
     assert decision is not None
-
-
-def test_a_worker_fetches_only_what_its_release_knows() -> None:
-    own = {name: task for name, task in queue.tasks.items() if not name.startswith("builtin:")}
-    assert set(own) >= set(OWN_QUEUES)
-    for name in OWN_QUEUES:
-        assert own[name].queue == name
-    assert WRITE_EXPORT in OWN_QUEUES
 
 
 def test_a_lost_job_is_back_within_thirty_seconds() -> None:

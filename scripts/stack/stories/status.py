@@ -18,7 +18,7 @@ from stack.stories import backup
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
-# Chosen: above the longest time limit of a task (worker/tasks.py), so that a job in front is no alarm.
+# Chosen: above the longest time limit of a task (worker/*/tasks.py), so that a job in front is no alarm.
 OLDEST_JOB_SECONDS = 900
 # Free and all bytes of Postgres' volume, and those of its ballast (postgres/ballast.sh).
 POSTGRES_DISK = (

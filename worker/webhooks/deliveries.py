@@ -20,17 +20,16 @@ from sqlalchemy import RowMapping, Update, func, select, text, update
 
 from api.observing import context
 from api.storing.database import Database
-from api.storing.jobs import DELIVER_WEBHOOKS, queue
+from api.storing.jobs import queue
 from api.webhooks.events import SET_ASIDE_ALL
 from api.webhooks.models import Delivery, Status, Subscription
+from api.webhooks.tasks import DELIVER_WEBHOOKS
 from worker.pruning import BATCH_ROWS, delete_in_batches
-from worker.sending import Outcome, Sender, message
+from worker.webhooks.sending import Outcome, Sender, message
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = (
-    15  # above TOTAL_SECONDS in worker/sending.py by the time that it takes to write the result
-)
+LEASE_SECONDS = 15  # above TOTAL_SECONDS in worker/webhooks/sending.py by the time that it takes to write the result
 POLL_SECONDS = 2.0  # a look into an index that holds what is due; a retry is late by as much
 RUN_SECONDS = 60.0  # one job's share, so that none runs for ever; what is left is the next one's
 AT_ONCE = 16  # attempts under way per process: slow receivers fill these places, and not those of the jobs
@@ -51,7 +50,7 @@ DUE = """
            AND earlier.status = 'pending' AND earlier.sequence < delivery.sequence
     )
 """
-IS_DUE = f"SELECT EXISTS (SELECT FROM webhook_deliveries delivery WHERE {DUE})"  # noqa: S608  constants only
+IS_DUE = f"SELECT EXISTS (SELECT FROM webhook_deliveries delivery WHERE {DUE})"
 CLAIM = text(f"""
     WITH due AS MATERIALIZED (
         SELECT delivery.subscription_id, delivery.id
@@ -70,13 +69,13 @@ CLAIM = text(f"""
               delivery.content, delivery.created_at, delivery.attempts, delivery.request_id,
               subscription.owner_id, subscription.url, subscription.secret,
               CASE WHEN subscription.previous_secret_until > now() THEN subscription.previous_secret END AS previous
-""")  # noqa: S608  constants only
+""")
 PRUNE = text(f"""
     DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM webhook_deliveries
          WHERE created_at < now() - make_interval(days => {KEEP_DAYS}) LIMIT {BATCH_ROWS}
     ))
-""")  # noqa: S608  numbers of this module only
+""")
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ from uuid import UUID
 import httpx2
 
 from api.webhooks.targets import Rules, Target, TargetRefused, parse_target, resolve
-from worker.circuits import Circuits
+from worker.webhooks.circuits import Circuits
 
 CONNECT_SECONDS = 3.0  # a receiver that does not take a connection in that time is down, or far below TOTAL_SECONDS
-TOTAL_SECONDS = (
-    10.0  # looking up, connecting, sending and reading; below LEASE_SECONDS in worker/webhooks.py
-)
+TOTAL_SECONDS = 10.0  # looking up, connecting, sending and reading; below LEASE_SECONDS in worker/webhooks/deliveries.py
 RESPONSE_BYTES = 4096  # what is read and kept of a refusal: enough for an error message
 ADDRESSES_TRIED = 2  # of a host that has several: one may be down
 

@@ -1,0 +1,16 @@
+"""Finds what each domain brings along, so that a new domain is a new folder and no list."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from types import ModuleType
+
+
+def import_from_domains(package: ModuleType, module: str) -> list[ModuleType]:
+    """Import `module` of each folder of `package` that has it; return them in the folders' order.
+
+    `import_from_domains(api, "models")` imports `api.exports.models`, `api.items.models` and so on.
+    """
+    folders = sorted(entry.name for entry in iter_modules(package.__path__) if entry.ispkg)
+    names = [f"{package.__name__}.{folder}.{module}" for folder in folders]
+    return [import_module(name) for name in names if find_spec(name)]
