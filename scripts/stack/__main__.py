@@ -16,6 +16,7 @@ from stack.stories import (
     deploy,
     jobs,
     logs,
+    migration,
     plan,
     restore,
     retire,
@@ -93,11 +94,20 @@ def parser() -> argparse.ArgumentParser:
         help="entries in the ledger when it was started",
     )
 
+    _add_migration(commands)
     _add_export_secrets(commands)
     _add_restore(commands)
     _add_looking(commands)
     _complete(commands.choices)
     return main
+
+
+def _add_migration(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "migration", prog="scripts/migration.sh", help="write the file of a new migration"
+    )
+    command.add_argument("phase", choices=sorted(migration.PHASES), help="before or after a switch")
+    command.add_argument("name", metavar="NAME", help="what it does, such as add_isbn")
 
 
 def _add_export_secrets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -260,6 +270,8 @@ def _run(arguments: argparse.Namespace, runner: Runner) -> int:
         deploy.run(runner, ROOT, deploy.Options(arguments.image, arguments.wait_lock))
     elif command == "rollback":
         rollback.run(runner, ROOT, arguments.release, arguments.wait_lock)
+    elif command == "migration":
+        migration.run(runner, ROOT, arguments.phase, arguments.name)
     elif command == "export-secrets":
         _export_secrets(arguments, runner)
     elif command == "upgrade-postgres":
