@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from stack import terminal
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.parts import observation
@@ -248,6 +249,10 @@ def _complete(commands: dict[str, argparse.ArgumentParser]) -> None:
             default="local",
             help="from the backups of this host (the default), or not",
         )
+    for name in ("up", "deploy", "rollback", "upgrade-postgres", "restore", "backup", "drill"):
+        commands[name].add_argument(
+            "--verbose", action="store_true", help="print each command as it runs, as into a pipe"
+        )
     for one in commands.values():
         one.set_defaults(usage_error=one.error)
 
@@ -362,11 +367,12 @@ def _what_serves(runner: Runner) -> str:
 
 
 def _report(failure: Failure, runner: Runner) -> int:
+    failure.hints += runner.display.log.hints()
     if failure.evidence:
-        sys.stderr.write(failure.evidence.rstrip() + "\n")
-    sys.stderr.write(f"{failure}\n")
+        runner.display.error(failure.evidence.rstrip())
+    runner.display.error(str(failure))
     if failure.code != USAGE:
-        sys.stderr.write(_what_serves(runner) + "\n")
+        runner.display.error(_what_serves(runner))
     return failure.code
 
 
@@ -394,7 +400,10 @@ def main() -> int:
     os.chdir(ROOT)  # so that each printed command works as it stands in the checkout
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    runner: Runner = DryRunner() if getattr(arguments, "dry_run", False) else RealRunner()
+    is_dry = getattr(arguments, "dry_run", False)
+    is_verbose = getattr(arguments, "verbose", False)
+    # A dry run prints commands and nothing else: it has no use for a terminal's steps.
+    runner: Runner = DryRunner() if is_dry else RealRunner(terminal.choose(is_verbose=is_verbose))
     try:
         return _run(arguments, runner)
     except Failure as failure:
@@ -413,7 +422,8 @@ def main() -> int:
             Failure(f"{error.strerror or error}{where}", hints, runbook="disk-full"), runner
         )
     except KeyboardInterrupt as stopped:
-        sys.stderr.write(f"error: stopped by {str(stopped) or 'Ctrl-C'}\n{_what_serves(runner)}\n")
+        runner.display.error(f"error: stopped by {str(stopped) or 'Ctrl-C'}")
+        runner.display.error(_what_serves(runner))
         return 130
 
 
