@@ -301,7 +301,7 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         lines = arguments.lines or (100_000 if arguments.request else 200)
         logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
         # Not among the logs, which are often piped into something.
-        sys.stderr.write(_what_serves(runner) + "\n")
+        runner.display.report(_what_serves(runner))
     elif command == "backup":
         backup.run(runner, is_full=arguments.full)
         runner.say(_what_serves(runner))
@@ -321,7 +321,7 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
             is_all=arguments.all,
             task=arguments.task,
         )
-        sys.stderr.write(_what_serves(runner) + "\n")
+        runner.display.report(_what_serves(runner))
     elif arguments.history:
         status.history(runner, loaded)
     else:
@@ -369,10 +369,10 @@ def _what_serves(runner: Runner) -> str:
 def _report(failure: Failure, runner: Runner) -> int:
     failure.hints += runner.display.log.hints()
     if failure.evidence:
-        runner.display.error(failure.evidence.rstrip())
-    runner.display.error(str(failure))
+        runner.display.report(failure.evidence.rstrip())
+    runner.display.report(str(failure))
     if failure.code != USAGE:
-        runner.display.error(_what_serves(runner))
+        runner.display.report(_what_serves(runner))
     return failure.code
 
 
@@ -422,8 +422,8 @@ def main() -> int:
             Failure(f"{error.strerror or error}{where}", hints, runbook="disk-full"), runner
         )
     except KeyboardInterrupt as stopped:
-        runner.display.error(f"error: stopped by {str(stopped) or 'Ctrl-C'}")
-        runner.display.error(_what_serves(runner))
+        runner.display.report(f"error: stopped by {str(stopped) or 'Ctrl-C'}")
+        runner.display.report(_what_serves(runner))
         return 130
 
 

@@ -79,7 +79,7 @@ class Display:
         """Print one row of a table: each cell with its colour, which a pipe does not get."""
         self._write("".join(text for text, _ in cells).rstrip())
 
-    def error(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Print to standard error."""
         self.log.write(text)
         write_to(sys.stderr, text + "\n")

@@ -75,7 +75,7 @@ def fold(line: str, width: int, hang: str = "") -> list[str]:
                 cut = space
         lines.append((begin + rest[:cut]).rstrip())
         begin, rest = hang, rest[cut:].lstrip(" ")
-    return [*lines, begin + rest] if rest or not lines else lines
+    return [*lines, (begin + rest).rstrip()] if rest or not lines else lines
 
 
 def fold_indented(text: str, width: int) -> list[str]:

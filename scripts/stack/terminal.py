@@ -6,7 +6,6 @@ line below, so that a script that is killed leaves a terminal which needs no rep
 """
 
 import os
-import select
 import shutil
 import sys
 import threading
@@ -21,6 +20,8 @@ from stack.display import Display, write_to
 TICK_SECONDS = 0.25
 # Chosen: a command that ends sooner is not shown at all, for lines that flash cannot be read.
 QUIET_SECONDS = 0.5
+# Chosen: far longer than a terminal that takes something needs for a few lines.
+STALLED_SECONDS = 0.5
 NAME_WIDTH = 20  # `slot and front door` and `nginx configuration` are the longest steps
 
 
@@ -79,14 +80,13 @@ class Terminal(Display):
             if self._step:
                 self._step.notes += text.split("\n")
             else:
-                self._draw(layout.fold_indented(text, self.width))
+                self._print_lines(layout.fold_indented(text, self.width))
 
     def begin_step(self, name: str, elapsed: float) -> None:
         """Draw the step's line, and begin to count its seconds."""
         super().begin_step(name, elapsed)
-        with self._lock:
-            self._step = _Step(name, time.monotonic())
-            self._draw()
+        self._step = _Step(name, time.monotonic())
+        self._draw_live()
         self._start_ticker()
 
     def end_step(self, result: str, seconds: float) -> None:
@@ -110,55 +110,50 @@ class Terminal(Display):
             lines = [_painted(first, colour, time_text), *others]
             notes = layout.fold_indented("\n".join(step.notes), self.width) if step.notes else []
             self._step = None
-            self._draw([*lines, *notes])
+            self._print_lines([*lines, *notes])
 
     @contextmanager
     def command(self, text: str) -> Iterator[Callable[[str], None]]:
         """Show the command, and then its output, dimmed until it ends."""
         with super().command(text):
-            with self._lock:
-                self._command = _Command(text, time.monotonic())
+            self._command = _Command(text, time.monotonic())
             self._start_ticker()
             try:
                 yield self._show
             finally:
-                with self._lock:
-                    self._command = None
-                    self._draw()
+                self._command = None
+                self._draw_live()
 
     def _show(self, line: str) -> None:
-        """Take a line of a command's output; the ticker draws it."""
-        with self._lock:
-            if self._command and line.strip():
-                self._command.output = line
+        """Take a line of a command's output, for the ticker to draw; wait for nothing."""
+        command = self._command
+        if command and line.strip():
+            command.output = line
 
     def progress(self, text: str) -> None:
         """Show a line in the place of the step's command, or print it where no step runs."""
         super().progress(text)
-        with self._lock:
-            if self._step:
-                self._show(text)
-            else:
-                self._draw(layout.fold_indented(f"    {text}", self.width))
+        if self._step:
+            self._show(text)
+        else:
+            self._print_lines(layout.fold_indented(f"    {text}", self.width))
 
     def row(self, *, is_well: bool, name: str, text: str) -> None:
         """Print a row of `status.sh`, in red where something is wrong."""
         super().row(is_well=is_well, name=name, text=text)
         mark = "ok" if is_well else "!!"
         first, *others = layout.hang(f"{mark}  {name:<16} ", text, self.width)
-        lines = [layout.paint(mark, layout.GREEN) + first[len(mark) :], *others]
-        with self._lock:
-            self._draw(
-                lines if is_well else [layout.paint(line, layout.RED) for line in (first, *others)]
-            )
+        if is_well:
+            self._print_lines([layout.paint(mark, layout.GREEN) + first[len(mark) :], *others])
+        else:
+            self._print_lines([layout.paint(line, layout.RED) for line in (first, *others)])
 
-    def error(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Print to standard error, after the running step's line was taken away."""
-        with self._lock:
-            self._step = self._command = None
-            self._draw()
+        self._step = self._command = None
+        self._draw_live()
         if not sys.stderr.isatty():
-            super().error(text)
+            super().report(text)
             return
         self.log.write(text)
         lines = []
@@ -174,36 +169,49 @@ class Terminal(Display):
     def cells(self, cells: Sequence[tuple[str, str]]) -> None:
         """Print one row of cells in their colours; the caller fits them to `width`."""
         line = "".join(layout.paint(text, colour) if colour else text for text, colour in cells)
-        with self._lock:
-            self._draw([line])
+        self._print_lines([line])
 
     def _live_lines(self) -> list[str]:
         """Return the lines that are drawn anew: the step's, and its command's."""
         now, width, lines = time.monotonic(), self.width - 1, []
-        if self._step:
-            time_text = f"{now - self._step.begun:.0f} s"
-            label = layout.clip(_label("..", self._step.name, time_text).rstrip(), width)
+        step, command = self._step, self._command
+        if step:
+            time_text = f"{int(now - step.begun)} s"
+            label = layout.clip(_label("..", step.name, time_text).rstrip(), width)
             lines.append(_painted(label, layout.CYAN, time_text))
-        if self._command and now - self._command.begun >= QUIET_SECONDS:
-            shown = layout.printable(self._command.output or self._command.text).strip()
-            if self._step is None:
-                shown = f"{now - self._command.begun:.0f} s  {shown}"
+        if command and now - command.begun >= QUIET_SECONDS:
+            shown = layout.printable(command.output or command.text).strip()
+            if step is None:
+                shown = f"{int(now - command.begun)} s  {shown}"
             lines.append(layout.paint(layout.clip(f"    {shown}", width), layout.DIM))
         return lines
 
-    def _draw(self, lines: Sequence[str] = ()) -> None:
-        """Print lines above those that are drawn anew; the cursor ends at the beginning of a line."""
+    def _draw_live(self) -> None:
+        """Draw what changed; leave it to the ticker where the terminal takes nothing at present.
+
+        The ticker holds the lock then, and a command that ends must not wait for it.
+        """
+        if self._lock.acquire(timeout=STALLED_SECONDS):
+            try:
+                live = self._live_lines()
+                if live != self._live:
+                    self._draw([], live)
+            finally:
+                self._lock.release()
+
+    def _print_lines(self, lines: Sequence[str]) -> None:
+        """Print lines above those that are drawn anew."""
         with self._lock:
-            live = self._live_lines()
-            if not lines and live == self._live:
-                return
-            up = f"\x1b[{len(self._live)}A" if self._live else ""
-            text = "".join(f"\x1b[K{line}\n" for line in [*lines, *live])
-            self._put(f"\r{up}{text}\x1b[J")
-            self._live = live
+            self._draw(lines, self._live_lines())
+
+    def _draw(self, lines: Sequence[str], live: list[str]) -> None:
+        up = f"\x1b[{len(self._live)}A" if self._live else ""
+        text = "".join(f"\x1b[K{line}\n" for line in [*lines, *live])
+        self._put(f"\r{up}{text}\x1b[J")
+        self._live = live
 
     def _put(self, text: str) -> None:
-        """Write past Python's buffers: a thread in the middle of one could not end with the program."""
+        """Write past Python's buffers: a thread in the middle of one would hold up the exit."""
         data = text.encode(self._encoding, "replace")
         try:
             while data:
@@ -217,11 +225,10 @@ class Terminal(Display):
             self._ticker.start()
 
     def _tick(self) -> None:
-        """Draw the seconds as they pass, unless the terminal takes nothing at present."""
+        """Draw the seconds as they pass."""
         while True:
             time.sleep(TICK_SECONDS)
-            if select.select([], [self._descriptor], [], 0)[1]:
-                self._draw()
+            self._draw_live()
 
 
 def _label(mark: str, name: str, time_text: str) -> str:
