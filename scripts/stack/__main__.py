@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from stack import terminal
 from stack.config import project
 from stack.failure import USAGE, Failure
 from stack.parts import observation
@@ -258,6 +259,10 @@ def _complete(commands: dict[str, argparse.ArgumentParser]) -> None:
             default="local",
             help="from the backups of this host (the default), or not",
         )
+    for name in ("up", "deploy", "rollback", "upgrade-postgres", "restore", "backup", "drill"):
+        commands[name].add_argument(
+            "--verbose", action="store_true", help="print each command as it runs, as into a pipe"
+        )
     for one in commands.values():
         one.set_defaults(usage_error=one.error)
 
@@ -308,7 +313,7 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
         lines = arguments.lines or (100_000 if arguments.request else 200)
         logs.run(runner, loaded, arguments.services, lines=lines, request=arguments.request)
         # Not among the logs, which are often piped into something.
-        sys.stderr.write(_what_serves(runner) + "\n")
+        runner.display.report(_what_serves(runner))
     elif command == "backup":
         backup.run(runner, is_full=arguments.full)
         runner.say(_what_serves(runner))
@@ -328,7 +333,7 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
             is_all=arguments.all,
             task=arguments.task,
         )
-        sys.stderr.write(_what_serves(runner) + "\n")
+        runner.display.report(_what_serves(runner))
     elif arguments.history:
         status.history(runner, loaded)
     else:
@@ -374,11 +379,12 @@ def _what_serves(runner: Runner) -> str:
 
 
 def _report(failure: Failure, runner: Runner) -> int:
+    failure.hints += runner.display.log.hints()
     if failure.evidence:
-        sys.stderr.write(failure.evidence.rstrip() + "\n")
-    sys.stderr.write(f"{failure}\n")
+        runner.display.report(failure.evidence.rstrip())
+    runner.display.report(str(failure))
     if failure.code != USAGE:
-        sys.stderr.write(_what_serves(runner) + "\n")
+        runner.display.report(_what_serves(runner))
     return failure.code
 
 
@@ -406,7 +412,10 @@ def main() -> int:
     os.chdir(ROOT)  # so that each printed command works as it stands in the checkout
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    runner: Runner = DryRunner() if getattr(arguments, "dry_run", False) else RealRunner()
+    is_dry = getattr(arguments, "dry_run", False)
+    is_verbose = getattr(arguments, "verbose", False)
+    # A dry run prints commands and nothing else: it has no use for a terminal's steps.
+    runner: Runner = DryRunner() if is_dry else RealRunner(terminal.choose(is_verbose=is_verbose))
     try:
         return _run(arguments, runner)
     except Failure as failure:
@@ -425,7 +434,8 @@ def main() -> int:
             Failure(f"{error.strerror or error}{where}", hints, runbook="disk-full"), runner
         )
     except KeyboardInterrupt as stopped:
-        sys.stderr.write(f"error: stopped by {str(stopped) or 'Ctrl-C'}\n{_what_serves(runner)}\n")
+        runner.display.report(f"error: stopped by {str(stopped) or 'Ctrl-C'}")
+        runner.display.report(_what_serves(runner))
         return 130
 
 

@@ -5,7 +5,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Protocol
 
 from stack import front_door
+from stack.display import Display
 from stack.failure import Failure
 from stack.front_door import Answer, Question
 
 EVIDENCE_LINES = 25
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
+SHOW_SECONDS = 0.25  # between two looks at the output of a command that runs
 # Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -43,6 +44,10 @@ class Runner(Protocol):
     """
 
     is_dry: bool
+
+    @property
+    def display(self) -> Display:
+        """Return where the story's lines are printed."""
 
     def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
         """Run a command that changes nothing; a failure is a Result, not an error."""
@@ -119,10 +124,38 @@ def _signals_held(held: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _communicate(
+    process: subprocess.Popen[str], stdin: str, timeout: float, show: Callable[[str], None]
+) -> tuple[str, str]:
+    """Return what `process.communicate` does, and show the last line of output while it waits."""
+    deadline, read = time.monotonic() + timeout, [0, 0]
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return process.communicate(stdin, timeout=min(left, SHOW_SECONDS))
+        except subprocess.TimeoutExpired as waiting:
+            if left <= SHOW_SECONDS:
+                raise
+            stdin = ""  # communicate keeps what it has not written yet
+            for place, output in enumerate((waiting.output or b"", waiting.stderr or b"")):
+                if len(output) > read[place]:
+                    read[place] = len(output)
+                    show(_last_line(output))
+
+
+def _last_line(output: bytes) -> str:
+    """Return the last line that is not empty; a program may draw its progress over it with \\r."""
+    lines = output[-4096:].decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
 class RealRunner:
     """Does it."""
 
     is_dry = False
+
+    def __init__(self, display: Display | None = None) -> None:
+        self.display = display or Display()
 
     def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
         return self._run(argv, timeout, stdin, None)
@@ -136,8 +169,8 @@ class RealRunner:
         env: dict[str, str] | None = None,
         check: bool = True,
     ) -> Result:
-        self.say(f"    $ {_as_typed(argv, env)}")
-        result = self._run(argv, timeout, stdin, env)
+        with self.display.command(f"$ {_as_typed(argv, env)}") as show:
+            result = self._run(argv, timeout, stdin, env, show)
         if check and result.code != 0:
             raise Failure(
                 f"`{shlex.join(argv)}` exited with {result.code} after {result.seconds:.1f} s",
@@ -146,7 +179,12 @@ class RealRunner:
         return result
 
     def _run(
-        self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None
+        self,
+        argv: Sequence[str],
+        timeout: float,
+        stdin: str,
+        env: dict[str, str] | None,
+        show: Callable[[str], None] | None = None,
     ) -> Result:
         started = time.monotonic()
         held: list[int] = []
@@ -171,7 +209,7 @@ class RealRunner:
         try:
             for number in held:
                 signal.raise_signal(number)
-            out, err = process.communicate(stdin, timeout=timeout)
+            out, err = _communicate(process, stdin, timeout, show or (lambda _: None))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started
             process.communicate()
@@ -187,9 +225,9 @@ class RealRunner:
     def follow(
         self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
     ) -> Result:
-        self.say(f"    $ {_as_typed(argv, None)}")
         started, lines = time.monotonic(), []
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        shown = self.display.command(f"$ {_as_typed(argv, None)}")
+        with shown, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -205,7 +243,7 @@ class RealRunner:
             try:
                 for line in process.stdout or ():
                     lines.append(line)
-                    self.say(f"    {form(line.rstrip())}")
+                    self.display.progress(form(line.rstrip()))
                 code = process.wait()
             except BaseException:
                 self._end(process)
@@ -228,7 +266,7 @@ class RealRunner:
                 return
 
     def start(self, argv: Sequence[str], log: Path) -> None:
-        self.say(f"    $ {shlex.join(argv)} >{log} 2>&1 &")
+        self.display.effect(f"$ {shlex.join(argv)} >{log} 2>&1 &")
         with log.open("ab") as output:
             subprocess.Popen(
                 argv,
@@ -240,7 +278,7 @@ class RealRunner:
             )
 
     def write(self, path: Path, content: str, mode: int) -> None:
-        self.say(f"    wrote {path} (mode {mode:04o})")
+        self.display.effect(f"wrote {path} (mode {mode:04o})")
         temporary = path.with_name(f".{path.name}.new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -271,11 +309,7 @@ class RealRunner:
         time.sleep(seconds)
 
     def say(self, text: str) -> None:
-        try:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-        except OSError:  # the reader went away, as with a dropped connection: what was begun is brought to its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.display.say(text)
 
 
 class DryRunner(RealRunner):

@@ -100,7 +100,7 @@ def typed(
 ) -> Iterator[Typed]:
     """Run a command as the command line does, with the recording runner in the checkout; returns its exit code."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.setattr(__main__, "RealRunner", lambda: runner)
+    monkeypatch.setattr(__main__, "RealRunner", lambda _: runner)
     monkeypatch.setattr(__main__, "ROOT", checkout)
     monkeypatch.chdir(checkout)
 

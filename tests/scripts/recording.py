@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stack.display import Display
 from stack.failure import Failure
 from stack.front_door import Answer, Question
 from stack.runner import RealRunner, Result
@@ -32,6 +33,10 @@ class RecordingRunner:
     written: list[Path] = field(default_factory=list)
     now: float = 0.0
     files: RealRunner = field(default_factory=RealRunner)
+
+    @property
+    def display(self) -> Display:
+        return Display(self.said.append)
 
     def reply(self, part: str, reply: Reply) -> None:
         self.replies.append((part, reply))

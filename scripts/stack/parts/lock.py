@@ -50,6 +50,7 @@ def exclusive(
                 )
             runner.sleep(POLL_SECONDS)
         _end_orphans(runner, project, descriptor)
+        runner.display.log.open(project.state, command)
         who = os.environ.get("SUDO_USER") or getpass.getuser()
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.ftruncate(descriptor, 0)

@@ -19,14 +19,18 @@ class Steps:
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
         """Announce a step; what is yielded takes the line that says how it ended."""
-        begun = self.runner.clock()
-        self.runner.say(f"==> {name} [{begun - self.started:.1f} s]")
-        outcome: list[str] = []
-        yield outcome.append
-        self.seconds[name] = round(self.runner.clock() - begun, 1)
-        ended = outcome[-1] if outcome else "done"
+        display, begun = self.runner.display, self.runner.clock()
+        display.begin_step(name, begun - self.started)
+        results: list[str] = []
+        try:
+            yield results.append
+        except BaseException:
+            display.fail_step(self.runner.clock() - begun)
+            raise
+        seconds = self.runner.clock() - begun
+        self.seconds[name] = round(seconds, 1)
         if not self.runner.is_dry:
-            self.runner.say(f"    {ended} ({self.seconds[name]:.1f} s)")
+            display.end_step(results[-1] if results else "done", seconds)
 
 
 # What ends a story on its way: a failed step, a full disk, a signal.

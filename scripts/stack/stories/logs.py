@@ -1,50 +1,110 @@
-"""The story of `logs.sh`: the logs of services, or everything that happened to one request; it only reads."""
+"""The story of `logs.sh`: the logs of services, or every line of one request; it only reads.
+
+In a pipe the lines are as the services wrote them, mostly JSON; on a terminal they are columns.
+"""
 
 import json
 import re
+from collections.abc import Iterable
 
+from stack import layout
 from stack.commands import engine
 from stack.config.project import Project
+from stack.display import Display
 from stack.failure import USAGE, Failure
+from stack.parts import log_lines
+from stack.parts.log_lines import LogLine
 from stack.runner import Result, Runner
 
 LOG_SECONDS = 60
+# Columns; the first characters of a request id are enough for --request.
+SERVICE_WIDTH = len("worker-green")
+LEVEL_WIDTH = 5
+REQUEST_WIDTH = 8
+WIDE = 80  # chosen: with fewer columns the time has no milliseconds
+COLOURS = {
+    **dict.fromkeys(("ERROR", "FATAL", "PANIC", "CRIT", "ALERT", "EMERG"), layout.RED),
+    "WARN": layout.YELLOW,
+    "DEBUG": layout.DIM,
+}
 
 
 def run(runner: Runner, project: Project, names: list[str], *, lines: int, request: str) -> None:
-    """Print the last lines of the services, or, in order of time, every line that carries the request id."""
+    """Print the last lines of the services, or the lines of a request in order of time.
+
+    `request` may be the beginning of a request id, as the columns show it.
+    """
     if request and not re.fullmatch(r"[A-Za-z0-9-]{8,64}", request):
         raise Failure(
             f"'{request}' is not a request id",
             hints=["take it from the X-Request-ID header"],
             code=USAGE,
         )
+    _check_names(runner, names)
+    is_terminal = runner.display.width > 0
+    output = _output(
+        runner.read(_logs_argv(names, lines, has_times=is_terminal), timeout=LOG_SECONDS)
+    )
+    if is_terminal:
+        entries = [log_lines.parse(line) for line in output.rstrip("\n").split("\n")]
+        shown = [entry for entry in entries if not request or entry.request.startswith(request)]
+        print_table(runner.display, shown)
+        is_empty = not shown
+    else:
+        text = "\n".join(_of_request(output, request)) if request else output.rstrip()
+        is_empty = not text
+        if text or not request:
+            runner.say(text)
+    if request and is_empty:
+        raise Failure(
+            f"no line of the last {lines} of each service carries the request id {request}",
+            hints=["look further back with --lines, or compare it with the X-Request-ID header"],
+        )
+
+
+def print_table(display: Display, entries: Iterable[LogLine]) -> None:
+    """Print one row a line in order of time, cut to the width, under the date of each day."""
+    date = ""
+    # Stable: lines of the same millisecond stay in the order in which they were written.
+    for entry in sorted(entries, key=lambda entry: entry.time):
+        if entry.time[:10] != date:
+            date = entry.time[:10]
+            display.cells([(date, layout.DIM)])
+        display.cells(row(entry, display.width))
+
+
+def row(entry: LogLine, width: int) -> list[tuple[str, str]]:
+    """Return the cells of a line, in `width` columns together, each with its colour."""
+    time_width = len("10:00:00.123" if width >= WIDE else "10:00:00")
+    colour = COLOURS.get(entry.level, "")
+    cells = [
+        (layout.fit(entry.time[11:][:time_width], time_width), layout.DIM),
+        (layout.fit(layout.printable(entry.service), SERVICE_WIDTH), layout.CYAN),
+        (layout.fit(layout.printable(entry.level), LEVEL_WIDTH), colour),
+        (layout.printable(entry.request)[:REQUEST_WIDTH].ljust(REQUEST_WIDTH), layout.DIM),
+    ]
+    left = width - sum(len(text) + 1 for text, _ in cells)
+    message = layout.clip(layout.printable(entry.message), left)
+    is_severe = colour in {layout.RED, layout.YELLOW}
+    row: list[tuple[str, str]] = []
+    for text, cell_colour in cells:
+        row += [(text, cell_colour), (" ", "")]
+    return [*row, (message, colour if is_severe else "")]
+
+
+def _check_names(runner: Runner, names: list[str]) -> None:
     argv = engine.compose_argv("--profile", "*", "config", "--services")
-    known = sorted(_answered(runner.read(argv)).split())
-    unknown = [name for name in names if name not in known]
+    services = sorted(_output(runner.read(argv)).split())
+    unknown = [name for name in names if name not in services]
     if unknown:
         raise Failure(
             f"no service is called {', '.join(unknown)}",
-            hints=["one of: " + ", ".join(known)],
+            hints=["one of: " + ", ".join(services)],
             code=USAGE,
         )
-    if not request:
-        runner.say(_answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)).rstrip())
-        return
-    found = _of_request(
-        _answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)), request
-    )
-    if not found:
-        raise Failure(
-            f"no line of the last {lines} of each service carries the request id {request}",
-            hints=[
-                "look further back with --lines, or check the X-Request-ID header of the answer"
-            ],
-        )
-    runner.say("\n".join(found))
 
 
-def _answered(result: Result) -> str:
+def _output(result: Result) -> str:
     if result.code != 0:
         raise Failure(
             "the engine gives no logs",
@@ -55,14 +115,17 @@ def _answered(result: Result) -> str:
     return result.out
 
 
-def _logs_argv(names: list[str], lines: int) -> list[str]:
-    return engine.compose_argv("--profile", "*", "logs", "--no-color", "--tail", str(lines), *names)
+def _logs_argv(names: list[str], lines: int, *, has_times: bool) -> list[str]:
+    times = ["--timestamps"] if has_times else []
+    return engine.compose_argv(
+        "--profile", "*", "logs", "--no-color", *times, "--tail", str(lines), *names
+    )
 
 
 def _of_request(output: str, request: str) -> list[str]:
-    """Return the lines of one request in order of time, whichever service wrote them."""
-    found = []
-    for line in output.splitlines():
+    """Return the lines of a request in order of time, whichever service wrote them."""
+    lines = []
+    for line in output.split("\n"):
         _, bar, text = line.partition("| ")
         if not bar or request not in text:
             continue
@@ -70,6 +133,6 @@ def _of_request(output: str, request: str) -> list[str]:
             entry = json.loads(text)
         except ValueError:
             continue  # Postgres and Redis write lines of their own form
-        if isinstance(entry, dict) and entry.get("request_id") == request:
-            found.append((str(entry.get("ts", "")), line))
-    return [line for _, line in sorted(found)]
+        if isinstance(entry, dict) and str(entry.get("request_id")).startswith(request):
+            lines.append((str(entry.get("ts", "")), line))
+    return [line for _, line in sorted(lines)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from stack.config.project import Project
+from stack.display import Display
 from stack.failure import Failure
 from stack.parts import edge
 from stack.runner import RealRunner, Result
@@ -16,9 +17,10 @@ class Remembering(RealRunner):
     """Does it, and remembers the commands."""
 
     def __init__(self) -> None:
+        super().__init__(Display(self._remember))
         self.ran: list[str] = []
 
-    def say(self, text: str) -> None:
+    def _remember(self, text: str) -> None:
         if text.startswith("    $ "):
             self.ran.append(text.removeprefix("    $ "))
 

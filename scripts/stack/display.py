@@ -1,0 +1,89 @@
+"""What a story prints, as plain lines for a pipe; `terminal.py` prints the same for a person."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from stack.attempt_log import AttemptLog
+
+
+def write_to(stream: TextIO, text: str) -> None:
+    """Write to standard output or standard error, whatever became of its reader.
+
+    A reader that went away, as with a dropped connection, must not end a story: the stream leads to
+    /dev/null from then on. A character that the stream's encoding lacks becomes a question mark.
+    """
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def print_line(text: str) -> None:
+    """Print to standard output."""
+    write_to(sys.stdout, text + "\n")
+
+
+class Display:
+    """Prints each line as it comes, and keeps a copy in the log of the attempt."""
+
+    def __init__(self, write: Callable[[str], None] = print_line) -> None:
+        self.log = AttemptLog()
+        self._write = write
+
+    @property
+    def width(self) -> int:
+        """Return the columns of the terminal, or 0 where plain lines are wanted."""
+        return 0
+
+    def say(self, text: str) -> None:
+        """Print lines of the story."""
+        self.log.write(text)
+        self._write(text)
+
+    def begin_step(self, name: str, elapsed: float) -> None:
+        """Print that a step begins, `elapsed` seconds after the story began."""
+        self._print(f"==> {name} [{elapsed:.1f} s]")
+
+    def end_step(self, result: str, seconds: float) -> None:
+        """Print how a step ended."""
+        self._print(f"    {result} ({seconds:.1f} s)")
+
+    def fail_step(self, seconds: float) -> None:
+        """Note that a step failed; the error itself follows at the end of the story."""
+        self.log.write(f"    failed ({seconds:.1f} s)")
+
+    @contextmanager
+    def command(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Print a command before it runs; yield a function that shows a line of its output."""
+        self._print(f"    {text}")
+        yield lambda _: None
+
+    def effect(self, text: str) -> None:
+        """Print an effect that takes no time, such as a file that was written."""
+        self._print(f"    {text}")
+
+    def progress(self, text: str) -> None:
+        """Print a line of a command that reports its progress."""
+        self._print(f"    {text}")
+
+    def row(self, *, is_well: bool, name: str, text: str) -> None:
+        """Print a row of `status.sh`."""
+        self._print(f"{'ok ' if is_well else '!! '} {name:<16} {text}")
+
+    def cells(self, cells: Sequence[tuple[str, str]]) -> None:
+        """Print one row of a table: each cell with its colour, which a pipe does not get."""
+        self._write("".join(text for text, _ in cells).rstrip())
+
+    def report(self, text: str) -> None:
+        """Print to standard error."""
+        self.log.write(text)
+        write_to(sys.stderr, text + "\n")
+
+    def _print(self, text: str) -> None:
+        self.log.write(text)
+        self._write(text)

@@ -1,0 +1,173 @@
+"""A terminal for tests: a program writes to a real pseudo-terminal, and an emulation shows what a person sees."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.scripts.conftest import ROOT
+
+CODE = re.compile(r"\x1b\[(\d*(?:;\d+)*)([A-Za-z])")
+
+
+@dataclass
+class Screen:
+    """The lines as a terminal shows them, and how they looked after each frame.
+
+    It knows the few codes that the display may use, and no other: one that hides the cursor, or that
+    changes to another screen, is an error.
+    """
+
+    columns: int
+    lines: list[list[tuple[str, str]]] = field(default_factory=lambda: [[]])
+    row: int = 0
+    column: int = 0
+    style: str = ""
+    wrapped: int = 0
+    frames: list[list[str]] = field(default_factory=list)
+
+    def feed(self, text: str) -> None:
+        """Obey what was written."""
+        while text:
+            code = CODE.match(text)
+            if code:
+                self._obey(code[1], code[2])
+                text = text[code.end() :]
+            else:
+                self._put(text[0])
+                text = text[1:]
+
+    def _obey(self, number: str, letter: str) -> None:
+        if letter == "m":
+            self.style = "" if number in {"", "0"} else number
+        elif letter == "A":
+            self.row -= int(number or 1)
+            assert self.row >= 0, "the cursor went above the screen"
+        elif letter == "K":
+            del self.lines[self.row][self.column :]
+        elif letter == "J":
+            del self.lines[self.row][self.column :]
+            del self.lines[self.row + 1 :]
+            self.frames.append(self.text())
+        else:
+            raise AssertionError(f"a code that the display must not write: {number}{letter}")
+
+    def _put(self, character: str) -> None:
+        assert character != "\x1b", "a code of an unknown form"
+        if character == "\r":
+            self.column = 0
+        elif character == "\n":
+            self.row += 1
+            if self.row == len(self.lines):
+                self.lines.append([])
+        else:
+            if self.column == self.columns:
+                self.wrapped += 1
+                self._put("\r")
+                self._put("\n")
+            line = self.lines[self.row]
+            line += [(" ", "")] * (self.column - len(line))
+            line[self.column : self.column + 1] = [(character, self.style)]
+            self.column += 1
+
+    def text(self) -> list[str]:
+        """Return the lines without their colours."""
+        return ["".join(character for character, _ in line).rstrip() for line in self.lines]
+
+    def style_of(self, word: str) -> set[str]:
+        """Return the colours of a word, wherever it stands."""
+        styles = set()
+        for line in self.lines:
+            text = "".join(character for character, _ in line)
+            for place in (match.start() for match in re.finditer(re.escape(word), text)):
+                styles |= {style for _, style in line[place : place + len(word)]}
+        return styles
+
+
+@dataclass
+class Session:
+    """A program on a terminal; `written` is what it wrote so far."""
+
+    process: subprocess.Popen[bytes]
+    terminal: int
+    columns: int
+    written: str = ""
+    pending: bytes = b""
+
+    def read_until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Read what the program writes until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"no {what} in {self.written!r}"
+            assert self._read(), f"the program ended without {what}: {self.written!r}"
+
+    def finish(self, seconds: float = 60) -> int:
+        """Read to the end and return the exit code."""
+        deadline = time.monotonic() + seconds
+        while self._read():
+            assert time.monotonic() < deadline, f"the program does not end: {self.written!r}"
+        return self.process.wait(10)
+
+    def _read(self) -> bool:
+        if not select.select([self.terminal], [], [], 0.2)[0]:
+            return True
+        try:
+            self.pending += os.read(self.terminal, 65536)
+        except OSError:  # how a terminal ends on Linux
+            return False
+        text = self.pending.decode(errors="ignore")
+        self.pending = self.pending[len(text.encode()) :]
+        self.written += text
+        return True
+
+    def resize(self, columns: int) -> None:
+        """Change the width, as a person does who drags the window's edge."""
+        _set_columns(self.terminal, columns)
+
+    def screen(self) -> Screen:
+        """Return what a person sees now."""
+        screen = Screen(self.columns)
+        screen.feed(self.written)
+        return screen
+
+
+def _set_columns(terminal: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+
+
+@contextmanager
+def on_terminal(
+    argv: Sequence[str], *, columns: int = 100, env: dict[str, str], cwd: Path = ROOT
+) -> Iterator[Session]:
+    """Run a program whose input, output and errors are a terminal; kill it with the block."""
+    ours, theirs = pty.openpty()
+    _set_columns(ours, columns)
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={"TERM": "xterm", **env},
+            cwd=cwd,
+            start_new_session=True,
+        )
+    finally:
+        os.close(theirs)
+    session = Session(process, ours, columns)
+    try:
+        yield session
+    finally:
+        process.kill()
+        process.wait(10)
+        if session.terminal >= 0:
+            os.close(session.terminal)
