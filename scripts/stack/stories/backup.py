@@ -62,7 +62,7 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
     Raises:
         Failure: with what the backup service advises: the command that brings the lost one back, or what to correct.
     """
-    if runner.is_dry or not project.values.get("OFFSITE_TYPE"):
+    if runner.is_dry or not project.has_offsite_repository:
         return
     if any(
         one.name == "postgres" and one.state == "running"

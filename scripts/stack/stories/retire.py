@@ -12,15 +12,13 @@ from stack.parts.lock import exclusive
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Within it a rollback is one rename. The old slot's API takes its memory meanwhile.
-DEFAULT_WINDOW_SECONDS = 600
 LOCK_SECONDS = 900
 POLL_SECONDS = 5.0
 
 
 def later(runner: Runner, project: Project, slot: str, release: str) -> None:
     """Have the slot retired when the rollback window is over, by a process that outlives this one."""
-    window = project.values.get("ROLLBACK_WINDOW_SECONDS") or str(DEFAULT_WINDOW_SECONDS)
+    window = project.setting("ROLLBACK_WINDOW_SECONDS")
     entry = str(len(ledger.entries(project)))
     argv = [
         sys.executable,

@@ -176,7 +176,7 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
         return False, "disk postgres", (answer.err.strip().splitlines() or ["no answer"])[-1]
     free, total, ballast = numbers
     percent = 100 * free / total
-    is_held = ballast > 0 or project.values.get("POSTGRES_BALLAST_MB") == "0"
+    is_held = ballast > 0 or not project.has_ballast
     text = f"{free / 1e9:.1f} GB free ({percent:.0f} %) in the volume"
     text += f", and {ballast / 1e6:.0f} MB of ballast" if ballast else ", no ballast"
     if percent < DISK_PERCENT_LOW or not is_held:

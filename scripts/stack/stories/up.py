@@ -155,11 +155,8 @@ def _check_ports(runner: Runner, project: Project) -> None:
         for service in observation.services(runner, project)
     ):
         return
-    plain = 80 if project.is_public else int(project.values.get("HTTP_PORT") or 8080)
-    for key, port in (("HTTP", plain), ("HTTPS", project.https_port)):
-        bound = project.values.get(f"{key}_BIND") or (
-            "0.0.0.0" if project.is_public else "127.0.0.1"  # noqa: S104 - compared, not bound
-        )
+    for key in ("HTTP", "HTTPS"):
+        bound, port = project.setting(f"{key}_BIND"), project.port(f"{key}_PORT")
         with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
