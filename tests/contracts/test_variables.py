@@ -2,7 +2,7 @@
 
 import ast
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from pydantic.fields import FieldInfo
@@ -101,7 +101,7 @@ def test_the_scripts_read_settings_with_their_default_from_one_table() -> None:
     assert reads == []
 
 
-def is_read_of_values(node: ast.AST) -> bool:
+def is_read_of_values(node: ast.AST) -> TypeGuard[ast.expr]:
     """Whether a node reads a key of a project's values: `project.values.get(...)` or `[...]`."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).endswith(".values.get")

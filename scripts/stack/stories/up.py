@@ -3,8 +3,10 @@
 import json
 import secrets
 import socket
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
@@ -320,3 +322,28 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         "  when it burns  docs/runbook.md"
     )
     runner.say(observation.what_serves(runner, project))
+
+
+COMMAND = "up"
+HELP = "bring the whole stack up on this machine"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `up.sh` takes."""
+    parser.add_argument(
+        "--refresh-bases",
+        action="store_true",
+        help="take newer base images; replaces nginx, Postgres and Redis",
+    )
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="do everything except starting it, as before a restore to a new host",
+    )
+    command_line.add_dry_run(parser)
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `up.sh`."""
+    run(runner, root, is_refresh=arguments.refresh_bases, is_prepare=arguments.prepare)
+    return 0

@@ -137,7 +137,7 @@ def test_a_setting_that_is_empty_or_missing_has_its_default(value: str | None) -
 
 def test_a_public_host_listens_on_all_addresses_at_fixed_ports() -> None:
     public = project(COMPOSE_FILE="compose.yaml:compose.prod.yaml", HTTP_PORT="8080")
-    assert [public.setting(key) for key in PUBLIC_DEFAULTS] == ["0.0.0.0", "0.0.0.0"]  # noqa: S104
+    assert [public.setting(key) for key in PUBLIC_DEFAULTS] == ["0.0.0.0", "0.0.0.0"]
     assert (public.port("HTTP_PORT"), public.port("HTTPS_PORT")) == (80, 443)
 
 
