@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from stack import failure
+from stack.__main__ import commands as stories_by_command
 from stack.__main__ import parser
 
 from tests.contracts.compose_files import SERVICES
@@ -18,8 +19,7 @@ CHECKLIST = "docs/production-checklist.md"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
 DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
 WITH_COMMANDS = (Path("README.md"), RUNBOOK)
-# One parser knows them.
-PARSED = "up|upgrade-postgres|deploy|rollback|status|logs|check-config|jobs|restore|backup|drill"
+STORIES = stories_by_command()
 
 
 def without_fences(source: str) -> str:
@@ -119,13 +119,11 @@ def test_every_exit_code_of_the_scripts_is_explained() -> None:
 
 def test_every_command_and_option_of_the_scripts_is_in_the_readme() -> None:
     shown = text("README.md")
-    commands = next(
-        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    for name, command in commands.choices.items():
+    for name, story in STORIES.items():
         if not (ROOT / f"scripts/{name}.sh").is_file():
             continue
         assert f"`./scripts/{name}.sh" in shown, name
+        story.add_arguments(command := argparse.ArgumentParser())
         for option in {
             o for action in command._actions for o in action.option_strings if o.startswith("--")
         }:
@@ -205,7 +203,7 @@ def test_every_script_that_the_text_names_exists(path: Path) -> None:
 def test_every_script_takes_the_options_it_is_shown_with(path: Path) -> None:
     shown = 0
     for command in commands(path):
-        for match in re.finditer(rf"\./scripts/({PARSED})\.sh([^|;&>]*)", command):
+        for match in re.finditer(rf"\./scripts/({'|'.join(STORIES)})\.sh([^|;&>]*)", command):
             parser().parse_args([match[1], *shlex.split(match[2], comments=True)])
             shown += 1
     assert shown

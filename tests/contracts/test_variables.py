@@ -2,12 +2,14 @@
 
 import ast
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from pydantic.fields import FieldInfo
 from stack.config import environment
-from stack.config.project import BASES, CPU_KEYS
+from stack.config.checks import CPU_KEYS
+from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS, PUBLIC_PORTS
+from stack.config.project import BASES
 from stack.parts.configuration import FIRST_KEYS
 
 from api.configuring.settings import ProcessSettings, Settings, WorkerSettings
@@ -77,17 +79,52 @@ def test_every_explained_variable_is_read_by_the_compose_files_or_the_scripts() 
 
 
 def test_the_scripts_read_no_setting_that_is_not_explained() -> None:
-    asked = {
-        (ast.unparse(node.func), ast.literal_eval(node.args[0]))
+    assert set(DEFAULTS) <= KNOWN
+    keys = {
+        ast.literal_eval(node.args[0])
         for _, node in nodes("scripts/stack/**/*.py")
         if isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith("values.get")
+        and ast.unparse(node.func).endswith(".setting")
         and isinstance(node.args[0], ast.Constant)
     }
-    # A project's values are settings; so is what is in capitals, while `SwapFree` is the kernel's.
-    reads = {key for asker, key in asked if asker.endswith(".values.get") or key.isupper()}
-    assert len(reads) > 10
-    assert reads <= KNOWN
+    assert len(keys) > 10
+    assert keys <= set(DEFAULTS)
+
+
+def test_the_scripts_read_settings_with_their_default_from_one_table() -> None:
+    """`values.get("KEY") or 5` outside of config/ would be a second place for a default."""
+    reads = [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path, node in nodes("scripts/stack/**/*.py")
+        if path.parent.name != "config" and is_read_of_values(node)
+    ]
+    assert reads == []
+
+
+def is_read_of_values(node: ast.AST) -> TypeGuard[ast.expr]:
+    """Whether a node reads a key of a project's values: `project.values.get(...)` or `[...]`."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).endswith(".values.get")
+    return isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(".values")
+
+
+@pytest.mark.parametrize("key", [key for key, default in DEFAULTS.items() if default])
+def test_the_scripts_the_compose_files_and_the_example_agree_on_a_default(key: str) -> None:
+    shown = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))[key]
+    if shown:  # the example itself holds the default
+        assert shown == DEFAULTS[key]
+    else:
+        assert_is_explained(key, DEFAULTS[key])
+    in_compose = {default for name, default in variables(text("compose.yaml")) if name == key}
+    assert {default for default in in_compose if default is not None} <= {DEFAULTS[key]}
+
+
+def test_the_defaults_of_a_public_host_are_those_of_its_compose_file() -> None:
+    given = dict(variables(text("compose.prod.yaml")))
+    assert {key: given[key] for key in PUBLIC_DEFAULTS} == PUBLIC_DEFAULTS
+    published = "\n".join(load("compose.prod.yaml")["services"]["nginx"]["ports"])
+    for key, port in PUBLIC_PORTS.items():
+        assert f"${{{key.removesuffix('_PORT')}_BIND:-0.0.0.0}}:{port}:" in published
 
 
 def test_the_scripts_know_every_limit_of_cpus_and_write_none_that_is_not_explained() -> None:
@@ -176,6 +213,10 @@ def compose_defaults() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "default"), compose_defaults())
 def test_the_explained_default_is_the_real_one(name: str, default: str) -> None:
+    assert_is_explained(name, default)
+
+
+def assert_is_explained(name: str, default: str) -> None:
     explained = explained_defaults()
     assert name in explained, f"the comment of {name} states no default, which is {default}"
     names, stated = explained[name]

@@ -9,13 +9,30 @@ import time
 from pathlib import Path
 
 import pytest
+from stack import __main__
 from stack.config import environment
 from stack.runner import Result
 
 from tests.scripts.conftest import ROOT, Typed
 from tests.scripts.recording import RecordingRunner
 
-COMMANDS = ("up", "deploy", "rollback", "status", "logs", "jobs")
+STORIES = __main__.commands()
+COMMANDS = sorted(set(STORIES) - {"retire"})
+REQUIRED = {"drill": ["restore"], "export-secrets": ["file"], "restore": ["--list"]}
+NEW_STORY = """'''Counts what it is given.'''
+
+COMMAND = "count"
+HELP = "count the words"
+
+
+def add_arguments(parser):
+    parser.add_argument("words", nargs="*")
+
+
+def main(runner, arguments, root):
+    runner.say(f"{len(arguments.words)} words in {root.name}")
+    return 1
+"""
 
 
 def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +71,7 @@ def test_help_is_given_from_any_directory(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_a_usage_error(name: str) -> None:
-    done = script(ROOT, name, "--frobnicate")
+    done = script(ROOT, name, *REQUIRED.get(name, []), "--frobnicate")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"usage: scripts/{name}.sh" in done.stderr
     assert "--frobnicate" in done.stderr
@@ -65,6 +82,21 @@ def test_a_number_of_lines_that_makes_no_sense_is_a_usage_error(
     copy: Path, arguments: tuple[str, str]
 ) -> None:
     assert script(copy, "logs", *arguments).returncode == 2
+
+
+def test_every_command_has_its_script_but_the_one_that_the_scripts_start_themselves() -> None:
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.sh")}
+    assert set(COMMANDS) == scripts - {"test", "bench"}
+
+
+def test_a_new_command_is_one_file_and_its_shell(copy: Path) -> None:
+    (copy / "scripts/stack/stories/count.py").write_text(NEW_STORY, encoding="utf-8")
+    shell = (copy / "scripts/status.sh").read_text(encoding="utf-8").replace("status", "count")
+    (copy / "scripts/count.sh").write_text(shell, encoding="utf-8")
+    (copy / "scripts/count.sh").chmod(0o755)
+    done = script(copy, "count", "one", "two")
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"2 words in {copy.name}\n", "")
+    assert script(copy, "count", "--help").stdout.startswith("usage: scripts/count.sh")
 
 
 def test_no_command_is_a_usage_error() -> None:

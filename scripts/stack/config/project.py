@@ -1,34 +1,15 @@
 """What the operator wrote, as one frozen object: built once, before the first effect."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
-from stack.config import environment, offsite
+from stack.config import checks, environment
+from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS, PUBLIC_PORTS
 from stack.failure import Failure
 
 BASES = ("python", "nginx", "postgres", "redis")
-CPU_KEYS = ("API_CPUS", "WORKER_CPUS", "POSTGRES_CPUS", "BACKUP_CPUS", "REDIS_CPUS", "NGINX_CPUS")
-NUMBER_KEYS = (
-    "READY_SECONDS",
-    "WATCH_SECONDS",
-    "ROLLBACK_WINDOW_SECONDS",
-    "KEEP_RELEASES",
-    "FREE_DISK_FLOOR_BYTES",
-    "FREE_MEMORY_FLOOR_BYTES",
-    "API_PROCESSES",
-    "DATABASE_POOL_SIZE",
-    "WORKER_PROCESSES",
-    "WORKER_CONCURRENCY",
-    "BACKUP_HOURS",
-    "BACKUP_FULL_HOURS",
-    "DRILL_HOURS",
-    "OFFSITE_DRILL_HOURS",
-)
-WHOLE_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
 SECRETS = (
     "database_password",
     "redis_password",
@@ -55,39 +36,50 @@ class Project:
     root: Path
     values: Mapping[str, str]
 
+    def setting(self, key: str) -> str:
+        """Return a setting as it is written, or its default where it is empty or missing."""
+        default = DEFAULTS[key]
+        if self.is_public and key in PUBLIC_DEFAULTS:
+            default = PUBLIC_DEFAULTS[key]
+        return self.values.get(key) or default
+
+    def port(self, key: str) -> int:
+        """Return a published port, HTTP_PORT or HTTPS_PORT; those of a public host are fixed."""
+        return PUBLIC_PORTS[key] if self.is_public else int(self.setting(key))
+
     @property
     def name(self) -> str:
         """The Compose project: part of every container's and volume's name."""
-        return self.values.get("COMPOSE_PROJECT_NAME") or "slipway"
+        return self.setting("COMPOSE_PROJECT_NAME")
 
     @property
     def image(self) -> str:
         """The repository of the application's image, without a tag."""
-        return self.values.get("SLIPWAY_IMAGE") or "slipway/app"
+        return self.setting("SLIPWAY_IMAGE")
 
     @property
     def nginx_image(self) -> str:
-        """The image nginx runs from; `nginx/Dockerfile`."""
+        """The image that nginx runs from; `nginx/Dockerfile`."""
         return f"{self.image}-nginx:current"
 
     @property
     def postgres_image(self) -> str:
-        """The image Postgres and the backup service run from; `postgres/Dockerfile`."""
+        """The image that Postgres and the backup service run from; `postgres/Dockerfile`."""
         return f"{self.image}-postgres:current"
 
     def base(self, service: str) -> str:
-        """The base image of python, nginx, postgres or redis; empty where none was chosen yet."""
-        return self.values.get(f"{service.upper()}_IMAGE", "")
+        """Return the base image of python, nginx, postgres or redis; empty until one is chosen."""
+        return self.setting(f"{service.upper()}_IMAGE")
 
     @property
     def host(self) -> str:
         """The host name that clients ask for."""
-        return self.values.get("SLIPWAY_HOST") or "localhost"
+        return self.setting("SLIPWAY_HOST")
 
     @property
     def https_port(self) -> int:
         """The published HTTPS port."""
-        return 443 if self.is_public else int(self.values.get("HTTPS_PORT") or 8443)
+        return self.port("HTTPS_PORT")
 
     @property
     def is_public(self) -> bool:
@@ -96,7 +88,7 @@ class Project:
 
     @property
     def is_development(self) -> bool:
-        """Whether the file for a developer's machine, which runs the checkout and no release, is in use."""
+        """Whether the developer's file, which runs the checkout and no release, is in use."""
         return "compose.dev.yaml" in self.values.get("COMPOSE_FILE", "")
 
     @property
@@ -107,13 +99,68 @@ class Project:
     @property
     def dial_address(self) -> str:
         """The local address to reach the published port at."""
-        bound = self.values.get("HTTPS_BIND") or "127.0.0.1"
+        bound = self.setting("HTTPS_BIND")
         return "127.0.0.1" if bound == "0.0.0.0" else bound  # noqa: S104 - compared, not bound
+
+    @property
+    def has_offsite_repository(self) -> bool:
+        """Whether backups are kept off this host, too."""
+        return bool(self.setting("OFFSITE_TYPE"))
+
+    @property
+    def has_ballast(self) -> bool:
+        """Whether Postgres' volume is to hold a ballast file; POSTGRES_BALLAST_MB=0 is for none."""
+        return self.setting("POSTGRES_BALLAST_MB") != "0"
+
+    @property
+    def ready_seconds(self) -> int:
+        """How long a new slot may take to become healthy."""
+        return int(self.setting("READY_SECONDS"))
+
+    @property
+    def watch_seconds(self) -> float:
+        """How long a switch is watched."""
+        return float(self.setting("WATCH_SECONDS"))
+
+    @property
+    def keep_releases(self) -> int:
+        """How many releases keep their images."""
+        return int(self.setting("KEEP_RELEASES"))
+
+    @property
+    def free_disk_floor_bytes(self) -> int:
+        """The free disk space below which a deploy is refused."""
+        return int(self.setting("FREE_DISK_FLOOR_BYTES"))
+
+    @property
+    def free_memory_floor_bytes(self) -> int:
+        """The free memory below which a deploy is refused."""
+        return int(self.setting("FREE_MEMORY_FLOOR_BYTES"))
+
+    @property
+    def api_processes(self) -> int:
+        """API_PROCESSES; 0 stands for as many as cores and memory allow."""
+        return int(self.setting("API_PROCESSES") or 0)
+
+    @property
+    def database_pool_size(self) -> int:
+        """The database connections of each API process."""
+        return int(self.setting("DATABASE_POOL_SIZE"))
+
+    @property
+    def worker_processes(self) -> int:
+        """The processes of each worker."""
+        return int(self.setting("WORKER_PROCESSES"))
+
+    @property
+    def worker_concurrency(self) -> int:
+        """The jobs that each process of a worker runs at once."""
+        return int(self.setting("WORKER_CONCURRENCY"))
 
     @property
     def secrets(self) -> Path:
         """The directory of the secret files."""
-        return (self.root / (self.values.get("SECRETS_DIR") or "secrets")).resolve()
+        return (self.root / self.setting("SECRETS_DIR")).resolve()
 
     @property
     def certificate(self) -> Path:
@@ -121,18 +168,23 @@ class Project:
         return self.secrets / "tls" / "fullchain.pem"
 
     @property
+    def first_user(self) -> Path:
+        """The credentials of the first user, as JSON; the smoke test logs in with them."""
+        return self.secrets / "first_user.json"
+
+    @property
     def state(self) -> Path:
         """The directory of the ledger, the lock and the evidence, outside the checkout."""
-        return Path(self.values.get("STATE_DIR") or default_state(self.name))
+        return Path(self.setting("STATE_DIR") or default_state(self.name))
 
     @property
     def nginx_folder(self) -> Path:
-        """Where nginx's configuration is installed: `releases/`, and the link `current` that nginx reads."""
+        """Where nginx's configuration is installed: `releases/`, and the link `current` to one."""
         return self.state / "nginx"
 
     @property
     def ledger(self) -> Path:
-        """The append-only record of what was done, one JSON object a line."""
+        """The append-only record of every action, one JSON object a line."""
         return self.state / "ledger.jsonl"
 
 
@@ -167,19 +219,22 @@ def load(root: Path) -> Project:
     project = Project(root, values)
     if is_public and project.is_development:
         raise Failure(
-            ".env is that of a public host, and COMPOSE_FILE in the environment names compose.dev.yaml",
+            ".env is that of a public host, "
+            "and COMPOSE_FILE in the environment names compose.dev.yaml",
             hints=[
                 "nothing was touched",
                 "a developer's stack has a checkout and an .env of its own",
             ],
-            runbook="boot-refused-by-the-configuration",
+            runbook=environment.RUNBOOK,
         )
-    _check_values(project)
+    faults = checks.faults(project.values, project.secrets)
+    if faults:
+        raise Failure("; ".join(faults), hints=["correct .env"], runbook=environment.RUNBOOK)
     return project
 
 
 def refuse_development(project: Project) -> None:
-    """Refuse a stack whose compose files run the checkout itself: there is no release to make live or to go back to."""
+    """Refuse a stack whose compose files run the checkout itself: it has no releases."""
     if project.is_development:
         raise Failure(
             "COMPOSE_FILE names compose.dev.yaml, which runs the checkout itself and no release",
@@ -187,50 +242,5 @@ def refuse_development(project: Project) -> None:
                 "nothing was touched",
                 "for a server: take it out of COMPOSE_FILE in .env, then ./scripts/up.sh",
             ],
-            runbook="boot-refused-by-the-configuration",
+            runbook=environment.RUNBOOK,
         )
-
-
-def _check_values(project: Project) -> None:
-    faults = []
-    if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", project.host):
-        faults.append(
-            "SLIPWAY_HOST is not a host name (an address is none: TLS cannot announce it)"
-        )
-    for key in ("HTTP_BIND", "HTTPS_BIND"):
-        try:
-            ip_address(project.values.get(key) or "127.0.0.1")
-        except ValueError:
-            faults.append(f"{key} is not an IP address")
-    if project.is_public and project.is_development:
-        faults.append(
-            "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml, of which it may name one"
-        )
-    cores = os.cpu_count() or 1
-    for key in CPU_KEYS:
-        if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "1"):
-            faults.append(f"{key} is not a number")
-        elif float(project.values.get(key) or 0) > cores:
-            faults.append(f"{key} is more than the {cores} cores of this machine")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", project.name):
-        faults.append("COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only")
-    for key in ("HTTP_PORT", "HTTPS_PORT", "SINK_PORT"):
-        value = project.values.get(key) or "1"
-        if not value.isdecimal() or not 0 < int(value) < 65536:
-            faults.append(f"{key} is not a port")
-    faults += [
-        f"{key} is not a number"
-        for key in NUMBER_KEYS
-        if not re.fullmatch(r"\d+(\.\d+)?", project.values.get(key) or "0")
-    ]
-    faults += [
-        f"{key} is not a whole number"
-        for key in WHOLE_KEYS
-        if not re.fullmatch(r"0|[1-9]\d*", project.values.get(key) or "0")
-    ]
-    rate = project.values.get("RATE_LIMIT_PER_SECOND") or "1"
-    if not rate.isdecimal() or int(rate) < 1:
-        faults.append("RATE_LIMIT_PER_SECOND is not a whole number above 0")
-    faults += offsite.faults(project.values, project.secrets)
-    if faults:
-        raise Failure("; ".join(faults), hints=["correct .env"], runbook=environment.RUNBOOK)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config import environment
+from stack.config.checks import CPU_KEYS
+from stack.config.defaults import DEFAULTS
 from stack.config.project import (
     CLEARABLE_SECRETS,
-    CPU_KEYS,
     OPTIONAL_SECRETS,
     SECRETS,
     Project,
@@ -61,7 +62,7 @@ def intended(root: Path) -> Project:
 
 def _first_text(root: Path) -> str:
     given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
-    name = given.setdefault("COMPOSE_PROJECT_NAME", "slipway")
+    name = given.setdefault("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
     given.setdefault("STATE_DIR", str(default_state(name)))
     if os.cpu_count() == 1:
         given |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more than there are

@@ -43,7 +43,7 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
     values = {
         "SLIPWAY_HOST": project.host,
         "HTTPS_PORT": str(project.https_port),
-        "RATE_LIMIT_PER_SECOND": project.values.get("RATE_LIMIT_PER_SECOND") or "200",
+        "RATE_LIMIT_PER_SECOND": project.setting("RATE_LIMIT_PER_SECOND"),
     }
     argv = engine.throwaway_argv(
         project.nginx_image,

@@ -34,7 +34,7 @@ def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
 
 def notify(runner: Runner, project: Project, **facts: str) -> None:
     """Run NOTIFY_COMMAND of `.env` with the facts in its environment; its failure is told, and changes nothing."""
-    command = project.values.get("NOTIFY_COMMAND", "")
+    command = project.setting("NOTIFY_COMMAND")
     if not command:
         return
     try:

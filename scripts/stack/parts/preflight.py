@@ -12,10 +12,6 @@ from stack.rules import connections
 from stack.runner import Runner
 from stack.stories import rollback, settings
 
-# Chosen: an image of 250 MB with its build cache, and room for a day's WAL and logs.
-FREE_DISK_BYTES = 2 * 1000**3
-# Measured: a slot takes about 200 MB idle; half as much again for its first requests.
-FREE_MEMORY_BYTES = 300 * 1024**2
 CERTIFICATE_DAYS = 3
 LIMITS = (
     "select current_setting('max_connections'), current_setting('superuser_reserved_connections')"
@@ -60,14 +56,14 @@ def _room(runner: Runner, project: Project) -> list[str]:
         next(p for p in (folder, *folder.parents) if p.exists()) for folder in (root, project.state)
     }:
         free = shutil.disk_usage(path).free
-        floor = int(project.values.get("FREE_DISK_FLOOR_BYTES") or FREE_DISK_BYTES)
+        floor = project.free_disk_floor_bytes
         if free < floor:
             old = f"docker image ls {project.image}"
             faults.append(
                 f"{free / 1e9:.1f} GB are free at {path}, {floor / 1e9:.1f} GB are needed: delete old releases ({old})"
             )
     free = available_memory_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
-    floor = int(project.values.get("FREE_MEMORY_FLOOR_BYTES") or FREE_MEMORY_BYTES)
+    floor = project.free_memory_floor_bytes
     if free < floor:
         faults.append(
             f"{free // 1024**2} MB of memory are free, a second slot needs {floor // 1024**2} MB"

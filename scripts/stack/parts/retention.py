@@ -4,7 +4,6 @@ from stack.config.project import Project
 from stack.parts import ledger, observation
 from stack.runner import Runner
 
-KEEP_RELEASES = 5
 CACHE_HOURS = 168
 
 
@@ -20,7 +19,7 @@ def prune(runner: Runner, project: Project) -> list[str]:
     listing = runner.read(["docker", "images", "--format", "{{.Tag}}", project.image])
     tags = [tag for tag in listing.out.split() if tag != "<none>"]
     placed = [observation.slot_release(runner, project, slot) for slot in observation.SLOTS]
-    keep = int(project.values.get("KEEP_RELEASES") or KEEP_RELEASES)
+    keep = project.keep_releases
     gone = removable(tags, ledger.good_releases(project), placed, keep)
     # check=False: an image that a stopped container still uses is kept by the engine, and goes the next time.
     for tag in gone:

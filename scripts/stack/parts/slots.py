@@ -10,8 +10,6 @@ from stack.front_door import Answer
 from stack.parts import observation, services
 from stack.runner import Runner
 
-# An API that is not ready after this long never will be; measured: 1 s on an idle machine.
-READY_SECONDS = 60
 FRONT_DOOR_SECONDS = 5
 # Partner: $slot_of_port in nginx/conf.d/40-live.conf.
 PROBE_PORTS = {"blue": 8083, "green": 8084}
@@ -49,7 +47,7 @@ def start(runner: Runner, project: Project, service: str, *, anew: bool = False)
     Raises:
         Failure: with the service's last log lines.
     """
-    seconds = int(project.values.get("READY_SECONDS") or READY_SECONDS)
+    seconds = project.ready_seconds
     services.start(
         runner, project, service, seconds=seconds, runbook="deploy-waits-for-health", anew=anew
     )
@@ -81,7 +79,7 @@ def smoke(runner: Runner, project: Project, slot: str, release: str) -> str:
     Raises:
         Failure: naming the first answer that was not the expected one.
     """
-    checks = (project.values.get("SMOKE_PATHS") or SMOKE_PATHS).split()
+    checks = (project.setting("SMOKE_PATHS") or SMOKE_PATHS).split()
     for check in checks:
         path, _, status = check.partition("=")
         answer = probe(runner, project, slot, path)

@@ -16,7 +16,6 @@ MORE_ERRORS = 0.05
 SLOWER_TIMES = 3.0
 SLOWER_SECONDS = 0.5
 BEFORE_SECONDS = 30
-DEFAULT_WATCH_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def before(runner: Runner, slot: str) -> Traffic:
 
 def seconds_of(project: Project) -> float:
     """Return for how long a switch is watched."""
-    return float(project.values.get("WATCH_SECONDS") or DEFAULT_WATCH_SECONDS)
+    return project.watch_seconds
 
 
 def watch(runner: Runner, project: Project, slot: str, earlier: Traffic) -> tuple[str, Traffic]:

@@ -21,20 +21,20 @@ UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 def api_processes(project: Project) -> int:
     """Return the processes of one slot's API: API_PROCESSES, or one per core, as many as API_MEMORY holds."""
-    given = int(project.values.get("API_PROCESSES") or 0)
+    given = project.api_processes
     if given:
         return given
-    by_cpu = math.ceil(float(project.values.get("API_CPUS") or 2))
-    size = re.fullmatch(r"(\d+)([bkmg]?)b?", (project.values.get("API_MEMORY") or "256m").lower())
+    by_cpu = math.ceil(float(project.setting("API_CPUS")))
+    size = re.fullmatch(r"(\d+)([bkmg]?)b?", project.setting("API_MEMORY").lower())
     by_memory = (int(size[1]) * UNITS[size[2]] - MASTER_BYTES) // PROCESS_BYTES if size else by_cpu
     return max(LEAST_PROCESSES, min(by_cpu, by_memory))
 
 
 def budget(project: Project) -> dict[str, int]:
     """Return the most connections that may be open at once, by application_name."""
-    api = api_processes(project) * int(project.values.get("DATABASE_POOL_SIZE") or 5)
-    jobs = int(project.values.get("WORKER_CONCURRENCY") or 4)
-    worker = int(project.values.get("WORKER_PROCESSES") or 1) * (jobs + WORKER_EXTRA)
+    api = api_processes(project) * project.database_pool_size
+    jobs = project.worker_concurrency
+    worker = project.worker_processes * (jobs + WORKER_EXTRA)
     slots = {
         f"slipway.{service}.{slot}": n
         for slot in SLOTS
@@ -49,7 +49,7 @@ def fault(project: Project, most: int, reserved: int) -> str:
     needed, left = sum(shares.values()), most - reserved
     if needed <= left:
         return ""
-    processes, pool = api_processes(project), int(project.values.get("DATABASE_POOL_SIZE") or 5)
+    processes, pool = api_processes(project), project.database_pool_size
     return (
         f"DATABASE_POOL_SIZE: all processes may open {needed} connections, and Postgres takes {left} "
         f"({most} less {reserved} reserved): each slot's API {processes} x {pool}, "

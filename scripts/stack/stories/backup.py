@@ -1,11 +1,13 @@
 """The stories of `backup.sh` and `drill.sh`: what the schedule does, now and with its progress; and how things are."""
 
 import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from stack.commands import engine
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import observation
+from stack.parts import last_line, observation
 from stack.runner import Runner
 
 RUNBOOK = "backup-failed-or-too-old"
@@ -62,7 +64,7 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
     Raises:
         Failure: with what the backup service advises: the command that brings the lost one back, or what to correct.
     """
-    if runner.is_dry or not project.values.get("OFFSITE_TYPE"):
+    if runner.is_dry or not project.has_offsite_repository:
         return
     if any(
         one.name == "postgres" and one.state == "running"
@@ -117,3 +119,24 @@ def rows(runner: Runner) -> list[tuple[bool, str, str]]:
                 f"the backup service does not answer: {observed(asked.out, asked.err)}",
             )
         ]
+
+
+COMMAND = "backup"
+HELP = "take a backup of the database now"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `backup.sh` takes."""
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="of everything, not only of what changed since the last backup",
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `backup.sh`."""
+    load(root)  # refuses a broken .env
+    run(runner, is_full=arguments.full)
+    runner.say(last_line.text(runner, root))
+    return 0

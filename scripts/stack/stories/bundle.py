@@ -12,12 +12,13 @@ import os
 import sys
 import tarfile
 import tempfile
+from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from stack.commands import host
 from stack.config import environment
-from stack.config.project import CLEARABLE_SECRETS, SECRETS, Project
+from stack.config.project import CLEARABLE_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.runner import Result, Runner
 
@@ -232,3 +233,44 @@ def _gpg(runner: Runner, passphrase: str, *arguments: str, text: str = "") -> Re
         return runner.read(
             host.gpg_argv(home, *arguments), stdin=f"{passphrase}\n{text}", timeout=host.GPG_SECONDS
         )
+
+
+COMMAND = "export-secrets"
+HELP = "secrets/ and .env as one encrypted file, and back"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `export-secrets.sh` takes."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="the bundle; keep it away from this host"
+    )
+    parser.add_argument(
+        "--import",
+        dest="is_import",
+        action="store_true",
+        help="write what FILE holds into this checkout",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace FILE; with --import: files that differ from it",
+    )
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="its first line is the passphrase; without it the terminal is asked",
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `export-secrets.sh`; paths are relative to the caller's directory."""
+    # The script changes into the checkout, and leaves where it was called in a variable.
+    caller = Path(os.environ.get("CALLER_DIRECTORY", ""))
+    file, secret = caller / arguments.file, arguments.passphrase_file
+    phrase = passphrase(secret and caller / secret, is_new=not arguments.is_import)
+    if arguments.is_import:
+        restore(runner, root, file, phrase, is_overwrite=arguments.overwrite)
+    else:
+        export(runner, load(root), file, phrase, is_overwrite=arguments.overwrite)
+    return 0

@@ -1,9 +1,11 @@
 """The story of `deploy.sh`: from a checkout or an image to a release that answers; a failure leaves the old one."""
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load, refuse_development
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
@@ -24,7 +26,7 @@ from stack.parts.slots import Slots
 from stack.parts.steps import STOPPED, Steps, as_failure
 from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import retire, settings, up
+from stack.stories import plan, retire, settings, up
 
 HEAD = "select version_num from alembic_version"
 
@@ -347,3 +349,31 @@ class _Deploy:
         )
         told = {**self.facts, "result": result, "reason": failure.observation}
         self._try(failure, lambda: hooks.notify(runner, project, **told))
+
+
+COMMAND = "deploy"
+HELP = "make a release of this checkout live"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `deploy.sh` takes."""
+    parser.add_argument(
+        "--plan", action="store_true", help="print what would change, and do nothing"
+    )
+    parser.add_argument(
+        "--image",
+        default="",
+        metavar="REF",
+        help="deploy this image instead of building the checkout",
+    )
+    command_line.add_dry_run(parser)
+    command_line.add_wait_lock(parser)
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `deploy.sh`."""
+    if arguments.plan:
+        plan.run(runner, load(root))
+    else:
+        run(runner, root, Options(arguments.image, arguments.wait_lock))
+    return 0

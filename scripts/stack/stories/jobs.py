@@ -3,10 +3,14 @@
 It runs in a throw-away container: the worker may be what is down, and in the API's it would take of the API's memory.
 """
 
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from stack import command_line
 from stack.commands import engine
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import observation
+from stack.parts import last_line, observation
 from stack.runner import Runner
 
 ACTIONS = ("list", "retry", "discard")
@@ -55,3 +59,33 @@ def _check_usage(action: str, ids: list[int], *, is_all: bool, task: str) -> Non
         fault = "--task goes with --all, not with ids"
     if fault:
         raise Failure(fault, hints=["./scripts/jobs.sh --help"], code=USAGE)
+
+
+COMMAND = "jobs"
+HELP = "list, retry or discard the jobs that failed for good"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `jobs.sh` takes."""
+    parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="default: list")
+    parser.add_argument(
+        "ids",
+        nargs="*",
+        type=command_line.positive,
+        metavar="ID",
+        help="of failed jobs, as `list` shows them",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every failed job instead of those named"
+    )
+    parser.add_argument(
+        "--task", default="", metavar="NAME", help="with list or --all: of one task only"
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `jobs.sh`."""
+    project, ids = load(root), arguments.ids
+    run(runner, project, arguments.action, ids, is_all=arguments.all, task=arguments.task)
+    runner.display.report(last_line.text(runner, root))
+    return 0

@@ -5,14 +5,16 @@ In a pipe the lines are as the services wrote them, mostly JSON; on a terminal t
 
 import json
 import re
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
+from pathlib import Path
 
-from stack import layout
+from stack import command_line, layout
 from stack.commands import engine
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.display import Display
 from stack.failure import USAGE, Failure
-from stack.parts import log_lines
+from stack.parts import last_line, log_lines
 from stack.parts.log_lines import LogLine
 from stack.runner import Result, Runner
 
@@ -136,3 +138,39 @@ def _of_request(output: str, request: str) -> list[str]:
         if isinstance(entry, dict) and str(entry.get("request_id")).startswith(request):
             lines.append((str(entry.get("ts", "")), line))
     return [line for _, line in sorted(lines)]
+
+
+COMMAND = "logs"
+HELP = "print the logs of services, or of one request"
+LINES, LINES_OF_A_REQUEST = 200, 100_000
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `logs.sh` takes."""
+    parser.add_argument(
+        "services",
+        nargs="*",
+        metavar="SERVICE",
+        help="for example api-blue; default: every service",
+    )
+    parser.add_argument(
+        "--lines",
+        type=command_line.positive,
+        metavar="N",
+        help=f"last lines of each service (default {LINES})",
+    )
+    parser.add_argument(
+        "--request",
+        default="",
+        metavar="ID",
+        help="every line of one request, from nginx to the job",
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `logs.sh`."""
+    lines = arguments.lines or (LINES_OF_A_REQUEST if arguments.request else LINES)
+    run(runner, load(root), arguments.services, lines=lines, request=arguments.request)
+    # To stderr: the logs are often piped into another program.
+    runner.display.report(last_line.text(runner, root))
+    return 0

@@ -1,6 +1,7 @@
 """Writes the file of a new migration: its name, its parent, and a body to fill in."""
 
 import re
+from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from string import Template
@@ -54,3 +55,19 @@ def next_revision(parent: str, now: datetime) -> str:
     """
     after_parent = datetime.strptime(parent, DATE).replace(tzinfo=UTC) + timedelta(minutes=1)
     return max(now, after_parent).strftime(DATE)
+
+
+COMMAND = "migration"
+HELP = "write the file of a new migration"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `migration.sh` takes."""
+    parser.add_argument("phase", choices=sorted(PHASES), help="before or after a switch")
+    parser.add_argument("name", metavar="NAME", help="what it does, such as add_isbn")
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `migration.sh`."""
+    run(runner, root, arguments.phase, arguments.name)
+    return 0

@@ -5,15 +5,18 @@ The container `restore` does the work (backup/restore/) and touches no directory
 
 import json
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from stack import command_line
 from stack.commands import engine
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import services
+from stack.parts import last_line, services
 from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.runner import Result, Runner
@@ -208,3 +211,76 @@ def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.r
             hints=["nothing was changed; --yes confirms without asking"],
             code=USAGE,
         )
+
+
+COMMAND = "restore"
+HELP = "the database as it was at a time"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `restore.sh` takes."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--list", action="store_true", help="print the backups and the times that can be restored"
+    )
+    what.add_argument(
+        "--to", metavar="TIME", help="as 2026-11-21T12:30:00Z; a time without a zone is in UTC"
+    )
+    what.add_argument("--latest", action="store_true", help="everything that is in the archive")
+    what.add_argument(
+        "--remove-beside", action="store_true", help="remove the copy that --beside made"
+    )
+    what.add_argument(
+        "--discard-old", action="store_true", help="delete the databases that --replace kept"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--beside", action="store_true", help="into a server of its own, beside the present one"
+    )
+    where.add_argument(
+        "--replace", action="store_true", help="in the place of the present one, which is kept"
+    )
+    parser.add_argument(
+        "--set",
+        default="",
+        metavar="LABEL",
+        help="begin with this backup instead of the newest that fits",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    command_line.add_repository(parser)
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `restore.sh`."""
+    project, options = load(root), _options(arguments)
+    if arguments.replace:
+        replace(runner, project, options)
+        return 0  # the story ends with what serves
+    if arguments.beside:
+        beside(runner, project, options)
+    elif arguments.list:
+        show(runner, options)
+    elif arguments.remove_beside:
+        remove_beside(runner, project)
+    else:
+        discard(runner, project, options)
+    runner.say(last_line.text(runner, root))
+    return 0
+
+
+def _options(arguments: Namespace) -> Options:
+    try:
+        to = moment(arguments.to) if arguments.to is not None else ""
+    except ValueError:
+        arguments.usage_error(
+            f"argument --to: '{arguments.to}' is not a time as 2026-11-21T12:30:00Z"
+        )
+    is_restore = bool(to) or arguments.latest
+    if is_restore != (arguments.beside or arguments.replace):
+        arguments.usage_error("--to TIME and --latest go with --beside or --replace")
+    return Options(
+        to,
+        arguments.set,
+        repository=REPOSITORIES[arguments.repo],
+        is_confirmed=arguments.yes,
+    )

@@ -2,25 +2,25 @@
 
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from datetime import datetime
+from pathlib import Path
 
 from stack.commands import engine
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.parts import hooks, ledger, observation, slots
 from stack.parts.lock import exclusive
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Within it a rollback is one rename. The old slot's API takes its memory meanwhile.
-DEFAULT_WINDOW_SECONDS = 600
 LOCK_SECONDS = 900
 POLL_SECONDS = 5.0
 
 
 def later(runner: Runner, project: Project, slot: str, release: str) -> None:
     """Have the slot retired when the rollback window is over, by a process that outlives this one."""
-    window = project.values.get("ROLLBACK_WINDOW_SECONDS") or str(DEFAULT_WINDOW_SECONDS)
+    window = project.setting("ROLLBACK_WINDOW_SECONDS")
     entry = str(len(ledger.entries(project)))
     argv = [
         sys.executable,
@@ -108,3 +108,28 @@ def contract(runner: Runner, project: Project, live: str) -> str:
         return ""
     done = runner.run(engine.migrate_argv(), env={"MIGRATE_TAG": live, "MIGRATE_CONFIRM": "yes"})
     return (done.out.strip().splitlines() or [""])[-1]
+
+
+COMMAND = "retire"
+HELP = "end the rollback window; deploy and rollback start this themselves"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what the process that waits for the end of the window takes."""
+    parser.add_argument("slot", choices=observation.SLOTS)
+    parser.add_argument("release")
+    parser.add_argument("--after", type=float, default=0, metavar="SECONDS")
+    parser.add_argument(
+        "--entry",
+        type=int,
+        required=True,
+        metavar="N",
+        help="entries in the ledger when the process was started",
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run the process that waits for the end of the window."""
+    slot, release, after = arguments.slot, arguments.release, arguments.after
+    run(runner, load(root), slot, release, after_seconds=after, entry=arguments.entry)
+    return 0

@@ -1,8 +1,10 @@
 """The story of `rollback.sh`: back to a release that was good; a rename where its slot is warm, never a build."""
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from stack import command_line
 from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
@@ -207,3 +209,26 @@ def _put_settings_back(runner: Runner, project: Project) -> None:
     before = project.root / ".env.before"
     if before.exists():
         runner.write(project.root / ".env", before.read_text(encoding="utf-8"), 0o600)
+
+
+COMMAND = "rollback"
+HELP = "go back to a release that was good"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `rollback.sh` takes."""
+    parser.add_argument(
+        "release",
+        nargs="?",
+        default="",
+        metavar="RELEASE",
+        help="default: the good release before the live one",
+    )
+    command_line.add_dry_run(parser)
+    command_line.add_wait_lock(parser)
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `rollback.sh`."""
+    run(runner, root, arguments.release, arguments.wait_lock)
+    return 0

@@ -3,11 +3,13 @@
 It does so in a throw-away container with the mounts and the environment that it has when it serves. Nothing is touched.
 """
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 
 from stack.commands import engine
 from stack.config.environment import RUNBOOK
-from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project
+from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.parts import observation
 from stack.rules import connections
@@ -117,3 +119,16 @@ def _judge(slot: str, ask: Callable[[list[str]], Result]) -> list[str]:
         runbook=RUNBOOK,
         evidence=done.err[-2000:],
     )
+
+
+COMMAND = "check-config"
+HELP = "print what is wrong or unwise in the settings"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add nothing: `check-config.sh` takes no arguments."""
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `check-config.sh`."""
+    return 0 if run(runner, load(root)) else 1

@@ -2,13 +2,14 @@
 
 import ctypes
 import shutil
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.front_door import Answer
 from stack.parts import ledger, observation, redis
 from stack.rules import migrations
@@ -176,7 +177,7 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
         return False, "disk postgres", (answer.err.strip().splitlines() or ["no answer"])[-1]
     free, total, ballast = numbers
     percent = 100 * free / total
-    is_held = ballast > 0 or project.values.get("POSTGRES_BALLAST_MB") == "0"
+    is_held = ballast > 0 or not project.has_ballast
     text = f"{free / 1e9:.1f} GB free ({percent:.0f} %) in the volume"
     text += f", and {ballast / 1e6:.0f} MB of ballast" if ballast else ", no ballast"
     if percent < DISK_PERCENT_LOW or not is_held:
@@ -232,3 +233,23 @@ def history(runner: Runner, project: Project) -> None:
             f"{entry.get('at')}  {entry.get('who')}  {entry.get('action')} {way} {entry.get('result')}{took}{why}"
         )
     runner.say(observation.what_serves(runner, project))
+
+
+COMMAND = "status"
+HELP = "print what is live and how it is; exit 1 if not well"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `status.sh` takes."""
+    parser.add_argument(
+        "--history", action="store_true", help="print what was done to the stack, the newest last"
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `status.sh`."""
+    project = load(root)
+    if arguments.history:
+        history(runner, project)
+        return 0
+    return 0 if run(runner, project) else 1

@@ -3,8 +3,10 @@
 import json
 import secrets
 import socket
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
@@ -155,11 +157,8 @@ def _check_ports(runner: Runner, project: Project) -> None:
         for service in observation.services(runner, project)
     ):
         return
-    plain = 80 if project.is_public else int(project.values.get("HTTP_PORT") or 8080)
-    for key, port in (("HTTP", plain), ("HTTPS", project.https_port)):
-        bound = project.values.get(f"{key}_BIND") or (
-            "0.0.0.0" if project.is_public else "127.0.0.1"  # noqa: S104 - compared, not bound
-        )
+    for key in ("HTTP", "HTTPS"):
+        bound, port = project.setting(f"{key}_BIND"), project.port(f"{key}_PORT")
         with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -323,3 +322,28 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         "  when it burns  docs/runbook.md"
     )
     runner.say(observation.what_serves(runner, project))
+
+
+COMMAND = "up"
+HELP = "bring the whole stack up on this machine"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `up.sh` takes."""
+    parser.add_argument(
+        "--refresh-bases",
+        action="store_true",
+        help="take newer base images; replaces nginx, Postgres and Redis",
+    )
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="do everything except starting it, as before a restore to a new host",
+    )
+    command_line.add_dry_run(parser)
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `up.sh`."""
+    run(runner, root, is_refresh=arguments.refresh_bases, is_prepare=arguments.prepare)
+    return 0

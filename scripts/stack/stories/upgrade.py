@@ -1,5 +1,6 @@
 """The story of `upgrade-postgres.sh`: the database goes to the next major version, and the old directory is kept."""
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -262,3 +263,23 @@ def _wait(runner: Runner, condition: Callable[[], bool], seconds: float, otherwi
         if runner.clock() > deadline:
             raise Failure(f"{otherwise} within {seconds:.0f} s", runbook=database.UPGRADE)
         runner.sleep(0.2)
+
+
+COMMAND = "upgrade-postgres"
+HELP = "bring the database to the next major version"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `upgrade-postgres.sh` takes."""
+    parser.add_argument(
+        "--image",
+        default="",
+        metavar="REF",
+        help="default: the base image that up.sh would choose",
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `upgrade-postgres.sh`."""
+    run(runner, root, arguments.image)
+    return 0

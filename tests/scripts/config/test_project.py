@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from stack.config.project import CPU_KEYS, Project, load
+from stack.config.checks import CPU_KEYS, INTEGER_KEYS
+from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS
+from stack.config.project import Project, load
 from stack.failure import Failure
 
 
@@ -120,6 +122,30 @@ def test_more_cpus_than_the_machine_has_are_refused(
         load(checkout)
 
 
+@pytest.mark.parametrize("value", ["", None])
+def test_a_setting_that_is_empty_or_missing_has_its_default(value: str | None) -> None:
+    given = {} if value is None else dict.fromkeys(DEFAULTS, value)
+    empty = project(**given)
+    assert {key: empty.setting(key) for key in DEFAULTS} == DEFAULTS
+    assert (empty.ready_seconds, empty.watch_seconds, empty.keep_releases) == (60, 10.0, 5)
+    assert (empty.api_processes, empty.has_ballast, empty.has_offsite_repository) == (
+        0,
+        True,
+        False,
+    )
+
+
+def test_a_public_host_listens_on_all_addresses_at_fixed_ports() -> None:
+    public = project(COMPOSE_FILE="compose.yaml:compose.prod.yaml", HTTP_PORT="8080")
+    assert [public.setting(key) for key in PUBLIC_DEFAULTS] == ["0.0.0.0", "0.0.0.0"]
+    assert (public.port("HTTP_PORT"), public.port("HTTPS_PORT")) == (80, 443)
+
+
+def test_a_setting_that_no_table_has_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(KeyError):
+        project(WATCH_SECOND="1").setting("WATCH_SECOND")
+
+
 def test_an_empty_env_is_refused_by_the_keys_it_lacks(checkout: Path) -> None:
     (checkout / ".env").write_bytes(b"")
     with pytest.raises(Failure, match=r"\.env lacks .*POSTGRES_IMAGE.*SLIPWAY_HOST"):
@@ -146,7 +172,8 @@ def test_an_env_that_is_not_text_is_a_failure_and_no_traceback(checkout: Path) -
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_DAYS", "1.5")],
+    [(key, "0.5") for key in INTEGER_KEYS]
+    + [("POSTGRES_BALLAST_MB", "0.5"), ("POSTGRES_BALLAST_MB", "08"), ("BACKUP_KEEP_DAYS", "1.5")],
 )
 def test_a_number_that_must_be_whole_is_refused_otherwise(
     checkout: Path, key: str, value: str

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from stack.config import environment
-from stack.config.project import CPU_KEYS, OPTIONAL_SECRETS, SECRETS, Project
+from stack.config.checks import CPU_KEYS
+from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.parts.configuration import (
     check_mounted_folders,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from stack.config.defaults import DEFAULTS
 from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.front_door import Answer
@@ -125,8 +126,7 @@ def test_the_disk_s_fault_names_what_to_delete(host: Host, project: Project) -> 
 def test_an_empty_floor_is_the_default_and_not_none(
     host: Host, project: Project, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "FREE_DISK_BYTES", 10**15)
-    monkeypatch.setattr(preflight, "FREE_MEMORY_BYTES", 10**15)
+    monkeypatch.setattr("stack.config.project.DEFAULTS", {**DEFAULTS, key: str(10**15)})
     failed = failure(host, with_values(project, **{key: ""}))
     assert failed.runbook == "disk-or-memory-below-the-floor"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stack.config.defaults import DEFAULTS
 from stack.config.project import Project
 from stack.parts import watch
 from stack.parts.watch import Traffic, traffic, verdict
@@ -117,13 +118,13 @@ def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
     slow, quick = line("green", seconds=9) * 100, line("green") * 4000
     runner.reply("logs", lambda: Result(0, slow + (quick if runner.now > 3 else "")))
     assert watch.watch(runner, loaded, "green", WELL)[0] == ""
-    assert runner.now == watch.DEFAULT_WATCH_SECONDS
+    assert runner.now == float(DEFAULTS["WATCH_SECONDS"])
     runner.reply("logs", Result(0, slow))
     assert watch.watch(runner, loaded, "green", WELL)[0] == "p95 is 9000 ms, 100 ms before"
 
 
 @pytest.mark.parametrize(
-    ("setting", "seconds"), [("", watch.DEFAULT_WATCH_SECONDS), ("3", 3), ("0", 0)]
+    ("setting", "seconds"), [("", float(DEFAULTS["WATCH_SECONDS"])), ("3", 3), ("0", 0)]
 )
 def test_it_watches_for_as_long_as_the_settings_say(
     runner: RecordingRunner, loaded: Project, setting: str, seconds: float

@@ -1,0 +1,40 @@
+"""Arguments that several commands take alike, and the types of what a person types."""
+
+from argparse import ArgumentParser, ArgumentTypeError
+
+REPOSITORIES = ("local", "offsite")
+
+
+def add_dry_run(parser: ArgumentParser) -> None:
+    """Add --dry-run, by which the command line chooses a runner that changes nothing."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, and do nothing"
+    )
+
+
+def add_wait_lock(parser: ArgumentParser) -> None:
+    """Add --wait-lock, the seconds that a command waits for the lock."""
+    parser.add_argument(
+        "--wait-lock",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="wait for another deploy to end",
+    )
+
+
+def add_repository(parser: ArgumentParser) -> None:
+    """Add --repo, the repository of backups to read."""
+    parser.add_argument(
+        "--repo",
+        choices=REPOSITORIES,
+        default="local",
+        help="from the backups of this host (the default), or from those off it",
+    )
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0; argparse makes a usage error of anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
