@@ -18,7 +18,12 @@ from tests.scripts.recording import RecordingRunner
 
 STORIES = __main__.commands()
 COMMANDS = sorted(set(STORIES) - {"retire"})
-REQUIRED = {"drill": ["restore"], "export-secrets": ["file"], "restore": ["--list"]}
+REQUIRED = {
+    "migration": ["pre", "add_isbn"],
+    "drill": ["restore"],
+    "export-secrets": ["file"],
+    "restore": ["--list"],
+}
 NEW_STORY = """'''Counts what it is given.'''
 
 COMMAND = "count"
