@@ -1,4 +1,7 @@
-"""Which segments of WAL a repository holds, and which are missing; segments are files of 16 MB, numbered."""
+"""Lists the WAL segments in a repository and finds the missing ones.
+
+A segment is a numbered file of 16 MB.
+"""
 
 import json
 import re
@@ -7,20 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backup import pgbackrest, postgres
-from backup.commands import Failed
+from backup.failure import Failure
 
 ARCHIVED_SECONDS = 30.0
-SEGMENTS_PER_LOG = 256  # of 16 MB each, the size that initdb chose
-# As 000000010000000000000002-<SHA-1>.zst: timeline, log, segment.
+SEGMENTS_PER_LOG = 256  # of 16 MB each, initdb's default
+# As 000000010000000000000002-<SHA-1>.zst: the segment's name is timeline, log and number.
 NAME = re.compile(r"(?P<segment>[0-9A-F]{24})-(?P<checksum>[0-9a-f]{40})(?:\.\w+)?")
 
 LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log
-HISTORY = re.compile(r"([0-9A-F]{8})\.history")  # the way to a timeline
+HISTORY = re.compile(r"([0-9A-F]{8})\.history")  # the ancestors of a timeline
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment in a repository: its name, the SHA-1 of its content, and its path in the repository."""
+    """A segment in a repository: its name, its content's SHA-1, and its path in the repository."""
 
     name: str
     checksum: str
@@ -29,111 +32,123 @@ class Segment:
 
     @property
     def number(self) -> int:
-        """Its place in the stream of WAL, whatever the timeline."""
-        return number(self.name)
+        """Its position in the stream of WAL, on any timeline."""
+        return segment_number(self.name)
 
 
-def number(name: str) -> int:
-    """Return a segment's place in the stream of WAL: 00000001 00000002 00000003 is 2 * 256 + 3."""
+def segment_number(name: str) -> int:
+    """Return a segment's position in the stream of WAL: 00000001 00000002 00000003 is 2*256+3."""
     return int(name[8:16], 16) * SEGMENTS_PER_LOG + int(name[16:24], 16)
 
 
-def folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
-    """Return what one folder below the stanza's holds, by name, without what is below that.
+def list_folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
+    """Return the entries of one folder below the stanza's, by name; subfolders are not read.
 
     Raises:
-        Failed: where the repository cannot be read.
+        Failure: when the repository cannot be read.
     """
-    done = pgbackrest.call(
+    result = pgbackrest.call(
         "repo-ls", "--output=json", f"archive/{pgbackrest.STANZA}/{path}", repository=repository
     )
-    if done.code != 0:
-        raise Failed(f"the archive cannot be listed: {done.reason}")
-    return {name: entry for name, entry in json.loads(done.out).items() if name != "."}
+    if result.code != 0:
+        raise Failure(f"the archive cannot be listed: {result.reason}")
+    return {name: entry for name, entry in json.loads(result.out).items() if name != "."}
 
 
-def segments(path: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
+def list_segments(path: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
     """Return the segments in one folder below the stanza's.
 
     Raises:
-        Failed: where the repository cannot be read.
+        Failure: when the repository cannot be read.
     """
-    found = [segment(f"{path}/{name}", entry) for name, entry in folder(path, repository).items()]
-    return [one for one in found if one]
+    entries = list_folder(path, repository)
+    segments = [parse_segment(f"{path}/{name}", entry) for name, entry in entries.items()]
+    return [segment for segment in segments if segment]
 
 
-def segment(path: str, entry: dict[str, object]) -> Segment | None:
-    """Return the segment that an entry of a listing is, or None where it is something else."""
-    name, time = NAME.fullmatch(path.rpartition("/")[2]), entry.get("time")
+def parse_segment(path: str, entry: dict[str, object]) -> Segment | None:
+    """Return the segment that an entry of a listing describes, or None for another file."""
+    name, archived = NAME.fullmatch(path.rpartition("/")[2]), entry.get("time")
     if not name:
         return None
     return Segment(
         name["segment"],
         name["checksum"],
         path,
-        float(time) if isinstance(time, int | float) else 0.0,
+        float(archived) if isinstance(archived, int | float) else 0.0,
     )
 
 
-def since(name: str, identifier: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
-    """Return the segments of one database from a segment on, in the order of the stream.
+def list_segments_from(
+    first: str, database_id: str, repository: int = pgbackrest.LOCAL
+) -> list[Segment]:
+    """Return the segments of one database from the segment `first` on, in the stream's order.
 
-    An upgrade of Postgres begins another database under the same stanza, with numbers that begin anew; `identifier` is
-    the last part of its folder, as 1 of 17-1.
+    Reads only the folders that can hold them, of 256 segments each: the listing of a year of WAL
+    would not fit into the container's memory.
 
-    Only the folders that can hold them are listed, of 256 segments each: a year of WAL is more than the memory takes.
+    Args:
+        first: a segment's name.
+        database_id: as in `Backup`. An upgrade of Postgres begins another database in the same
+            stanza, whose segments are numbered anew.
 
     Raises:
-        Failed: where the repository cannot be read.
+        Failure: when the repository cannot be read.
     """
-    found = []
-    for database in folder("", repository):
-        if not database.endswith(f"-{identifier}"):
+    segments = []
+    for database in list_folder("", repository):
+        if not database.endswith(f"-{database_id}"):
             continue
-        for log in folder(database, repository):
-            if LOG.fullmatch(log) and log[8:16] >= name[8:16]:
-                found += segments(f"{database}/{log}", repository)
-    held = [one for one in found if one.number >= number(name)]
-    return sorted(held, key=lambda one: (one.number, one.name))
+        for log in list_folder(database, repository):
+            if LOG.fullmatch(log) and log[8:16] >= first[8:16]:
+                segments += list_segments(f"{database}/{log}", repository)
+    segments = [segment for segment in segments if segment.number >= segment_number(first)]
+    return sorted(segments, key=lambda segment: (segment.number, segment.name))
 
 
-def gaps(held: list[Segment], first: str) -> list[tuple[int, int]]:
-    """Return the ranges of numbers that are missing between a segment and the newest, both ends among the missing.
+def find_gaps(segments: list[Segment], first: str) -> list[tuple[int, int]]:
+    """Return the ranges of numbers missing between the segment `first` and the newest, inclusive.
 
-    The timeline that was archived last is the one that serves. What an older one holds beyond its begin belongs to a
-    database that was replaced.
+    The timeline that was archived last is the live one. The segments of an older timeline beyond
+    the live one's begin belong to a database that was replaced, and do not count.
     """
-    if not held:
+    if not segments:
         return []
-    serving = max(held, key=lambda one: (one.archived, one.name)).name[:8]
-    begins = min(one.number for one in held if one.name[:8] == serving)
-    way = [
-        one
-        for one in held
-        if one.name[:8] == serving or (one.name[:8] < serving and one.number <= begins)
-    ]
-    numbers = sorted({one.number for one in way if one.number >= number(first)})
-    missing = []
-    expected = number(first)
-    for found in numbers:
-        if found > expected:
-            missing.append((expected, found - 1))
-        expected = found + 1
-    return missing
+    live = max(segments, key=lambda segment: (segment.archived, segment.name)).name[:8]
+    begin = min(segment.number for segment in segments if segment.name[:8] == live)
+    numbers = sorted(
+        {
+            segment.number
+            for segment in segments
+            if segment.number >= segment_number(first)
+            and (segment.name[:8] == live or (segment.name[:8] < live and segment.number <= begin))
+        }
+    )
+    gaps = []
+    expected = segment_number(first)
+    for number in numbers:
+        if number > expected:
+            gaps.append((expected, number - 1))
+        expected = number + 1
+    return gaps
 
 
-def reach_now(say: Callable[[str], None]) -> None:
-    """Have the running server archive what it has: the second before a mistake is as a rule not in the archive yet."""
+def archive_now(report: Callable[[str], None]) -> None:
+    """Make the running server archive all its WAL.
+
+    Without this, the last seconds before a mistake would usually not be in the archive yet.
+    """
     try:
-        # A number of its own gives this transaction a record with its time, so that the archive reaches until now.
+        # A transaction id of its own gives this transaction a record with its time, so that the
+        # archive reaches the present.
         postgres.ask("select pg_current_xact_id()")
         [[name]] = postgres.ask("select pg_walfile_name(pg_switch_wal())")
-    except Failed as failed:
-        say(f"only what is archived can be restored, because the server does not answer: {failed}")
+    except Failure as failure:
+        report(f"the server does not answer, so a restore ends with the archive: {failure}")
         return
     deadline = time.monotonic() + ARCHIVED_SECONDS
     while time.monotonic() < deadline:
         if postgres.ask("select last_archived_wal from pg_stat_archiver")[0][0] >= name:
             return
         time.sleep(0.2)
-    say(f"(!) the server does not archive: {name} waits; only what is archived can be restored")
+    report(f"(!) the server does not archive {name}, so a restore ends with the archive")

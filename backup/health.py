@@ -1,9 +1,9 @@
-"""The container's health check: does the service answer itself? Standard library only."""
+"""The container's health check: asks the service for /healthz. Standard library only."""
 
 import socket
 import sys
 
-PORT = 9101  # partner: backup/server.py
+PORT = 9101  # backup/server.py listens on it
 ANSWER_SECONDS = 2.0
 
 
@@ -14,7 +14,7 @@ def main() -> int:
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             with connection.makefile("rb") as answer:
                 status = answer.readline()
-                answer.read()  # to its end: closed before, the server would log a broken connection
+                answer.read()  # to its end, or the server logs a broken connection
     except OSError as error:
         sys.stdout.write(f"{error}\n")
         return 1

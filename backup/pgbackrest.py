@@ -1,4 +1,7 @@
-"""Calls of pgBackRest and what it knows of its repositories; the entry point has configured it (postgres/)."""
+"""Calls pgBackRest and reads its account of the repositories.
+
+postgres/entrypoint.sh configures it.
+"""
 
 import json
 import sys
@@ -8,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup import offsite, postgres
-from backup.commands import Done, Failed, follow, refusals, run
+from backup import offsite, postgres, programs
+from backup.failure import Failure
+from backup.programs import Result, find_refusals
 
 STANZA = "main"
 LOCAL, OFFSITE = 1, 2
@@ -20,10 +24,18 @@ EXPIRE_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup of one repository. Times are those of its begin and end; `wal_*` the segments it needs at least."""
+    """One backup in one repository.
+
+    Args:
+        kind: full, diff or incr.
+        started, stopped: when pgBackRest began and ended it.
+        wal_start, wal_stop: the first and the last segment that a restore of it needs at least.
+        database_id: the number of its database in the repository. Its WAL is in the folder
+            VERSION-NUMBER, as 17-1. An upgrade of Postgres begins another number.
+    """
 
     label: str
-    kind: str  # full, diff or incr
+    kind: str
     repository: int
     started: datetime
     stopped: datetime
@@ -32,146 +44,157 @@ class Backup:
     lsn_stop: str
     database_bytes: int
     repository_bytes: int
-    archive: str  # the folder of its WAL, as 17-1
+    database_id: str
     has_error: bool
 
 
 def call(
     command: str, *words: str, repository: int = LOCAL, seconds: float = SHORT_SECONDS
-) -> Done:
+) -> Result:
     """Run a command of pgBackRest, with options and arguments, on one repository."""
-    return run(argv(command, *words, repository=repository), timeout=seconds)
+    return programs.run(argv(command, *words, repository=repository), timeout=seconds)
 
 
 def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     """Return the argument list of a command of pgBackRest."""
-    # Off the host: by another configuration, in which that repository is the only one.
-    which = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
-    return ["pgbackrest", f"--stanza={STANZA}", *which, command, *words]
+    # Another configuration, in which the repository off the host is the only one.
+    include = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
+    return ["pgbackrest", f"--stanza={STANZA}", *include, command, *words]
 
 
 def create_stanza(repository: int = LOCAL) -> None:
-    """Make the archive known to the repository; does nothing where it is.
+    """Register the database with the repository; change nothing if it is registered.
 
-    Where an upgrade of Postgres was cut off before it told the archive, tell it.
+    An upgrade of Postgres that was interrupted may have left the repository at the old version.
+    This upgrades the stanza then.
 
     Raises:
-        Failed: where the repository cannot be written, or belongs to another database.
+        Failure: when the repository cannot be written, or belongs to another database.
     """
-    done, command = call("stanza-create", repository=repository), "stanza-create"
-    # The one off the host follows this host's (shipping.py).
-    if done.code != 0 and repository == LOCAL and _is_of_the_version_before():
-        done, command = call("stanza-upgrade"), "stanza-upgrade"
-    if done.code != 0:
-        raise Failed(
-            f"pgbackrest {command}: {done.reason}", ["docs/runbook.md#archive-not-progressing"]
+    command = "stanza-create"
+    result = call(command, repository=repository)
+    # The stanza off the host follows the local one (shipping.py).
+    if result.code != 0 and repository == LOCAL and _is_of_previous_version():
+        command = "stanza-upgrade"
+        result = call(command)
+    if result.code != 0:
+        raise Failure(
+            f"pgbackrest {command}: {result.reason}", ["docs/runbook.md#archive-not-progressing"]
         )
 
 
-def _is_of_the_version_before() -> bool:
-    """Whether the archive is that of the directory which an upgrade kept beside the server's, by version and id."""
-    known = call("info", "--output=json", repository=LOCAL)
-    found = json.loads(known.out) if known.code == 0 and known.out.strip() else []
-    if not found or not found[0]["db"]:
+def _is_of_previous_version() -> bool:
+    """Whether the local archive belongs to the directory that an upgrade kept beside the new one.
+
+    The version and the system's identifier must both match.
+    """
+    result = call("info", "--output=json", repository=LOCAL)
+    stanzas = json.loads(result.out) if result.code == 0 and result.out.strip() else []
+    if not stanzas or not stanzas[0]["db"]:
         return False
-    archived = found[0]["db"][-1]
-    question = "select current_setting('server_version_num')::int / 10000, current_setting('data_directory')"
-    [[version, folder]] = postgres.ask(question)
+    archived = stanzas[0]["db"][-1]
+    [[version, folder]] = postgres.ask(
+        "select current_setting('server_version_num')::int / 10000,"
+        " current_setting('data_directory')"
+    )
     control = Path(folder).parent / archived["version"] / "global/pg_control"
     if int(archived["version"].partition(".")[0]) >= int(version) or not control.is_file():
         return False
-    # Of every version of Postgres the file begins with the system's identifier, in the machine's order of bytes.
+    # In every version of Postgres the file begins with the system's identifier, in the machine's
+    # byte order.
     return int.from_bytes(control.read_bytes()[:8], sys.byteorder) == int(archived["system-id"])
 
 
-def take(kind: str, say: Callable[[str], None], *, repository: int = LOCAL) -> None:
+def take_backup(kind: str, report: Callable[[str], None], *, repository: int = LOCAL) -> None:
     """Take a `full` or `incr` backup, and delete none.
 
     Raises:
-        Failed: with what pgBackRest said, or where the database is damaged.
+        Failure: with pgBackRest's error, or because the database is damaged.
     """
     options = [f"--type={kind}", "--no-expire-auto", "--log-level-console=info"]
-    done = follow(argv("backup", *options, repository=repository), say)
-    if done.code != 0:
-        raise Failed(f"pgbackrest backup: {done.reason}")
-    made = backups(repository)[-1]
-    if made.has_error:
-        # (!) For pgBackRest this is a warning. Backups of a damaged database must not push the good ones out.
-        raise Failed(
-            f"pages of the database differ from their checksums, and the backup {made.label} holds them as they are",
+    result = programs.follow(argv("backup", *options, repository=repository), report)
+    if result.code != 0:
+        raise Failure(f"pgbackrest backup: {result.reason}")
+    backup = list_backups(repository)[-1]
+    if backup.has_error:
+        # (!) pgBackRest only warns here. Without this failure, backups of a damaged database would
+        # expire the good ones.
+        raise Failure(
+            "pages of the database differ from their checksums, and the backup"
+            f" {backup.label} holds them as they are",
             ["the older backups are kept: docs/runbook.md#backup-failed-or-too-old"],
         )
 
 
-def expire(keep_days: int, repository: int = LOCAL) -> None:
-    """Delete the backups, and the WAL before them, that no time of the last `keep_days` days needs.
+def expire_backups(keep_days: int, repository: int = LOCAL) -> None:
+    """Delete the backups and the WAL that no time of the last `keep_days` days needs.
 
-    By time, not by number: several full backups in a row delete nothing that is young.
-
-    Raises:
-        Failed: with what pgBackRest said.
-    """
-    kept = ["--repo1-retention-full-type=time", f"--repo1-retention-full={keep_days}"]
-    done = call("expire", *kept, repository=repository, seconds=EXPIRE_SECONDS)
-    if done.code != 0:
-        raise Failed(f"pgbackrest expire: {done.reason}")
-
-
-def stanza(repository: int = LOCAL) -> dict[str, Any]:
-    """Return what `pgbackrest info` knows of one repository, as it stands.
+    Retention is by time, not by number: several full backups in a row delete no recent one.
 
     Raises:
-        Failed: where the repository cannot be read.
+        Failure: with pgBackRest's error.
     """
-    done = call("info", "--output=json", repository=repository)
-    found = json.loads(done.out) if done.code == 0 and done.out.strip() else []
-    if done.code != 0 or not found:
-        raise Failed(f"pgbackrest info: {done.reason}")
-    status = found[0]["status"]
-    # 0: well; 2: no backup yet. All else, as a missing or broken archive.info, is a fault.
-    if status["code"] not in {0, 2}:
-        raise Failed(f"the repository {NAMES[repository]} is not well: {fault(found[0])}")
-    return dict(found[0])
+    retention = ["--repo1-retention-full-type=time", f"--repo1-retention-full={keep_days}"]
+    result = call("expire", *retention, repository=repository, seconds=EXPIRE_SECONDS)
+    if result.code != 0:
+        raise Failure(f"pgbackrest expire: {result.reason}")
 
 
-def fault(known: dict[str, Any]) -> str:
-    """Return in one line why `pgbackrest info` could not read a repository."""
-    # The repository's own status has the reason; that of all of them says "other". Below the first line are retries, or
-    # all of a request and its answer.
-    told = [one["status"]["message"] for one in known.get("repo", [])] or [
-        known["status"]["message"]
-    ]
+def read_stanza(repository: int = LOCAL) -> dict[str, Any]:
+    """Return the output of `pgbackrest info` for one repository, unchanged.
+
+    Raises:
+        Failure: when the repository cannot be read.
+    """
+    result = call("info", "--output=json", repository=repository)
+    stanzas = json.loads(result.out) if result.code == 0 and result.out.strip() else []
+    if result.code != 0 or not stanzas:
+        raise Failure(f"pgbackrest info: {result.reason}")
+    # 0: healthy; 2: no backup yet. Every other code is a fault, as a missing archive.info.
+    if stanzas[0]["status"]["code"] not in {0, 2}:
+        fault = explain_fault(stanzas[0])
+        raise Failure(f"the repository {NAMES[repository]} is not well: {fault}")
+    return dict(stanzas[0])
+
+
+def explain_fault(stanza: dict[str, Any]) -> str:
+    """Return in one line why `pgbackrest info` cannot read a repository."""
+    # Each repository's own status has the reason; the status of the whole stanza says "other".
+    # Only the first line is it: below are retries, or a whole request with its answer.
+    messages = [repository["status"]["message"] for repository in stanza.get("repo", [])]
     return "; ".join(
-        line for text in told for line in (text.partition("\n")[0].rstrip(":"), *refusals(text))
+        line
+        for message in messages or [stanza["status"]["message"]]
+        for line in (message.partition("\n")[0].rstrip(":"), *find_refusals(message))
     )
 
 
-def backups(repository: int = LOCAL) -> list[Backup]:
+def list_backups(repository: int = LOCAL) -> list[Backup]:
     """Return the backups of a repository, the oldest first.
 
     Raises:
-        Failed: where the repository cannot be read.
+        Failure: when the repository cannot be read.
     """
-    return _backups(stanza(repository), repository)
+    return _parse_backups(read_stanza(repository), repository)
 
 
-def backups_of_the_newest() -> list[Backup]:
-    """Return the local backups of the database that the archive knows last: an upgrade begins another one.
+def list_current_backups() -> list[Backup]:
+    """Return the local backups of the newest database: an upgrade of Postgres begins another.
 
     Raises:
-        Failed: where the repository cannot be read.
+        Failure: when the repository cannot be read.
     """
-    known = stanza()
-    return [one for one in _backups(known, LOCAL) if one.archive == str(known["db"][-1]["id"])]
+    stanza = read_stanza()
+    newest = str(stanza["db"][-1]["id"])
+    return [backup for backup in _parse_backups(stanza, LOCAL) if backup.database_id == newest]
 
 
-def _backups(known: dict[str, Any], repository: int) -> list[Backup]:
-    return [_backup(entry, repository) for entry in known["backup"]]
+def _parse_backups(stanza: dict[str, Any], repository: int) -> list[Backup]:
+    return [_parse_backup(entry, repository) for entry in stanza["backup"]]
 
 
-def _backup(entry: dict[str, Any], repository: int) -> Backup:
-    database, info = entry["database"], entry["info"]
-    # The archive's folder is named by version and history; only the newest of a database that was upgraded differs.
+def _parse_backup(entry: dict[str, Any], repository: int) -> Backup:
+    info = entry["info"]
     return Backup(
         label=entry["label"],
         kind=entry["type"],
@@ -183,6 +206,6 @@ def _backup(entry: dict[str, Any], repository: int) -> Backup:
         lsn_stop=entry["lsn"]["stop"],
         database_bytes=info["size"],
         repository_bytes=info["repository"].get("size", info["repository"]["delta"]),
-        archive=str(database["id"]),
+        database_id=str(entry["database"]["id"]),
         has_error=bool(entry.get("error")),
     )

@@ -1,6 +1,7 @@
-"""Questions to Postgres as its superuser, over the socket that the backup service shares with it."""
+"""Asks Postgres as its superuser, over the socket that the backup service shares with it."""
 
-from backup.commands import Failed, run
+from backup import programs
+from backup.failure import Failure
 
 SOCKET = "/run/postgresql"
 ANSWER_SECONDS = 60
@@ -9,13 +10,16 @@ ANSWER_SECONDS = 60
 def ask(
     query: str, *, database: str = "postgres", socket: str = SOCKET, seconds: float = ANSWER_SECONDS
 ) -> list[list[str]]:
-    """Return the rows of a query, each a list of texts; NULL is an empty text.
+    """Return the rows of a query, each as a list of texts; NULL is an empty text.
 
     Raises:
-        Failed: with what Postgres said, or that it does not answer.
+        Failure: with Postgres' error, or because it does not answer.
     """
-    # connect_timeout, in seconds: a server that hangs is given up.
-    target = f"host={socket} user=postgres dbname={database} application_name=slipway.backup.none connect_timeout=5"
+    # connect_timeout, in seconds, is for a server that hangs.
+    target = (
+        f"host={socket} user=postgres dbname={database} connect_timeout=5"
+        " application_name=slipway.backup.none"
+    )
     psql = [
         "psql",
         "--no-psqlrc",
@@ -23,10 +27,13 @@ def ask(
         "--tuples-only",
         "--no-align",
         "--field-separator=\t",
+        "--set=ON_ERROR_STOP=1",
         f"--dbname={target}",
+        "--file=-",
     ]
-    # On standard input: every user of the host may read the arguments of a program, and a query may hold a password.
-    done = run([*psql, "--set=ON_ERROR_STOP=1", "--file=-"], timeout=seconds, stdin=query)
-    if done.code != 0:
-        raise Failed(f"Postgres: {done.reason}", ["./scripts/logs.sh postgres"])
-    return [line.split("\t") for line in done.out.splitlines() if line]
+    # Standard input, because every user of the host can read a program's arguments, and a query
+    # may hold a password.
+    result = programs.run(psql, timeout=seconds, stdin=query)
+    if result.code != 0:
+        raise Failure(f"Postgres: {result.reason}", ["./scripts/logs.sh postgres"])
+    return [line.split("\t") for line in result.out.splitlines() if line]

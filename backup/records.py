@@ -1,4 +1,4 @@
-"""What each task did last, kept in the volume of the backups: a restart forgets no failure and no success."""
+"""Keeps the record of each task's last run in the volume of the backups, across restarts."""
 
 import fcntl
 import json
@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backup.commands import Failed
+from backup.failure import Failure
 
 FOLDER = Path("/var/lib/pgbackrest")
 BEGUN = "begun"  # the fact of a task that did not end yet, in seconds since 1970
 CLOCK_SECONDS = 60.0
-GLANCE_SECONDS = 0.5  # above what `is_running` holds the lock for
+GLANCE_SECONDS = 0.5  # longer than `is_running` holds the lock
 
 
 @dataclass(frozen=True)
 class Record:
-    """The last run of a task. Times in seconds since 1970, 0 for never."""
+    """The last run of a task. Times are in seconds since 1970, 0 for never."""
 
     task: str
     ended: float = 0.0
@@ -32,7 +32,7 @@ class Record:
 
 
 def read(task: str, folder: Path = FOLDER) -> Record:
-    """Return a task's record; an empty one where there is none, or where it cannot be read, or lies in the future."""
+    """Return a task's record; an empty one if it is missing, unreadable or from the future."""
     record = _load(task, folder)
     while BEGUN in record.facts and not is_running(folder):
         again = _load(task, folder)
@@ -40,7 +40,7 @@ def read(task: str, folder: Path = FOLDER) -> Record:
             return replace(
                 record, ended=float(record.facts[BEGUN]), is_well=False, text="it was cut off"
             )
-        record = again  # it ended while the lock was looked at
+        record = again  # the task ended between the two readings
     return record
 
 
@@ -48,43 +48,38 @@ def _load(task: str, folder: Path) -> Record:
     try:
         record = Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
         begun = float(record.facts.get(BEGUN, 0))
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ):  # missing evidence counts as a failure: "never"
+    except (OSError, ValueError, TypeError, AttributeError):  # no evidence counts as "never"
         return Record(task)
     if max(record.ended, record.last_success, begun) > time.time() + CLOCK_SECONDS:
-        return Record(task)  # of a clock that was ahead: else nothing would be due until then
+        return Record(task)  # the clock was ahead; with this record nothing would be due until then
     return record
 
 
 def is_running(folder: Path = FOLDER) -> bool:
     """Whether a task is running now, in this container or another."""
     try:
-        with running("", folder):
+        with hold_lock("", folder):
             return False
-    except Failed:
+    except Failure:
         return True
 
 
 def write(record: Record, folder: Path = FOLDER) -> None:
-    """Keep a record; durable when this returns."""
-    temporary = folder / f".{record.task}.json.new"
-    with temporary.open("w", encoding="utf-8") as file:
+    """Keep a record; it is durable when this returns."""
+    draft = folder / f".{record.task}.json.new"
+    with draft.open("w", encoding="utf-8") as file:
         json.dump(asdict(record), file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(folder / f"{record.task}.json")
+    draft.replace(folder / f"{record.task}.json")
 
 
 @contextmanager
-def running(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold the lock that lets one task run at a time, by the schedule or by hand; the kernel frees it.
+def hold_lock(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold the lock under which one task runs at a time; the kernel frees it if this process dies.
 
     Raises:
-        Failed: where another one holds it, with its name.
+        Failure: when another task holds it, with that task's name.
     """
     deadline = time.monotonic() + max(wait_seconds, GLANCE_SECONDS)
     with (folder / "running.lock").open("a+", encoding="utf-8") as file:
@@ -96,9 +91,9 @@ def running(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Ite
                 if time.monotonic() >= deadline:
                     file.seek(0)
                     holder = file.read().strip() or "another task"
-                    raise Failed(
+                    raise Failure(
                         f"{holder} is running",
-                        ["wait for its end; `docker compose restart backup` ends what hangs"],
+                        ["wait for its end; `docker compose restart backup` ends one that hangs"],
                     ) from None
                 time.sleep(0.2)
         file.truncate(0)

@@ -1,6 +1,7 @@
-"""Copies the WAL from the local repository to the one off the host: in order, each segment once, none left out.
+"""Copies the WAL from the local repository to the one off the host, each segment once, in order.
 
-It is apart from archiving on purpose: a repository that is away delays what is shipped, and nothing else.
+Shipping is separate from archiving: a repository off the host that does not answer delays its own
+segments and nothing else.
 """
 
 import fcntl
@@ -12,28 +13,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backup import archive, pgbackrest, records, tasks
+from backup import archive, logs, pgbackrest, records
 from backup.archive import HISTORY, LOG, Segment
-from backup.commands import Failed
+from backup.failure import Failure
 from backup.pgbackrest import LOCAL, OFFSITE
 from backup.records import Record
 
 TASK = "shipping"
 FOLDER = Path("/var/lib/postgresql/scratch/shipping")
 DATA = Path("/var/lib/postgresql/data")
-# Of `pgbackrest info`: a whole stanza with backups; none, or one that nobody took a backup for.
+# Codes of `pgbackrest info`: a stanza with backups; no stanza, or one without a backup.
 WELL, UNUSED = 0, {1, 2}
-# Of the 60 s that may be lost with the host, 30 are archive_timeout (postgres/postgresql.conf); sending takes 0.2 s.
+# At most 60 s of rows may be lost with the host. archive_timeout (postgres/postgresql.conf) takes
+# 30 s of them, and sending 0.2 s.
 POLL_SECONDS = 3.0
 RETRY_SECONDS = 10.0
 
 
 @dataclass
 class Position:
-    """How far the repository off the host is: the newest segment it has of each timeline, and its history files.
+    """The progress of shipping.
 
-    `folder` is the local repository's. By timeline, because the one that serves need not be the highest: a restore that
-    was taken back leaves one behind.
+    Args:
+        folder: the database's folder in the local repository.
+        segments: the newest shipped segment of each timeline. The live timeline is not always the
+            highest: an undone restore leaves one behind.
+        histories: the history files that were shipped.
     """
 
     folder: str
@@ -42,7 +47,7 @@ class Position:
 
 
 class Shipper:
-    """Keeps the position while all goes well, and asks the repository for it after each failure."""
+    """Keeps the position while shipping works, and reads it from the repository after a failure."""
 
     def __init__(self, ending: threading.Event, folder: Path = FOLDER) -> None:
         self.ending = ending
@@ -53,175 +58,185 @@ class Shipper:
         """Ship until the service ends."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two, the other waits; the kernel frees it
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second shipper waits; the kernel frees the lock
             while not self.ending.is_set():
                 self.ending.wait(POLL_SECONDS if self.step() else RETRY_SECONDS)
 
     def step(self) -> bool:
-        """Ship what is there; say whether that went well. How it went is recorded."""
-        started, before = time.time(), records.read(TASK)
+        """Ship the segments that wait and record the outcome; return whether that worked."""
+        started, former = time.time(), records.read(TASK)
         try:
-            self.position = self.position or begin()
+            self.position = self.position or find_position()
             self._ship(self.position)
-        except (Failed, OSError, ValueError, KeyError) as failed:
+        except (Failure, OSError, ValueError, KeyError) as failure:
             self.position = None
-            if before.is_well or not before.ended:
-                tasks.log(f"off the host: {failed}", action="backup_shipping_failed", level="ERROR")
+            text = str(failure)
+            if former.is_well or not former.ended:
+                logs.write(f"off the host: {text}", action="backup_shipping_failed", level="ERROR")
             records.write(
-                Record(TASK, started, 0.0, False, str(failed), before.last_success, before.facts)
+                Record(TASK, started, 0.0, False, text, former.last_success, former.facts)
             )
             return False
-        if not before.is_well:
-            tasks.log("off the host: it goes on", action="backup_shipping_resumed")
+        if not former.is_well:
+            logs.write("off the host: shipping works again", action="backup_shipping_resumed")
             now = records.read(TASK)
             records.write(Record(TASK, started, 0.0, True, now.text, started, now.facts))
         return True
 
     def _ship(self, position: Position) -> None:
-        there = archive.folder(position.folder)
-        for name in sorted(filter(HISTORY.fullmatch, there.keys() - position.histories)):
+        entries = archive.list_folder(position.folder)
+        for name in sorted(filter(HISTORY.fullmatch, entries.keys() - position.histories)):
             self._copy(name)
             position.histories.add(name)
-        waiting = newer(position, there)
-        for number, segment in enumerate(waiting, 1):
+        waiting = list_waiting(position, entries)
+        for count, segment in enumerate(waiting, 1):
             if self.ending.is_set():
                 return
             self._copy(segment.name, segment.checksum)
             timeline = segment.name[:8]
-            keep(
-                position.segments.get(timeline) or max(position.segments.values()),
-                segment,
-                len(waiting) - number,
-            )
+            last = position.segments.get(timeline) or max(position.segments.values())
+            record_shipped(last, segment, len(waiting) - count)
             position.segments[timeline] = segment.name
 
     def _copy(self, name: str, checksum: str = "") -> None:
-        """Fetch a file of the archive, check it and push it; what an earlier try left is overwritten."""
+        """Fetch a file of the archive, check it and push it; overwrite an earlier try."""
         draft = self.folder / name
         draft.unlink(missing_ok=True)
-        done = pgbackrest.call("archive-get", name, str(draft))
-        if done.code != 0:
-            raise Failed(f"{name} cannot be read from the local repository: {done.reason}")
-        # (!) Pushing makes a checksum of its own: a damaged segment would look whole off the host.
-        if (
-            checksum
-            and hashlib.sha1(draft.read_bytes(), usedforsecurity=False).hexdigest() != checksum
-        ):
-            raise Failed(f"{name} in the local repository differs from its checksum")
-        # (!) Without the limit of the local queue: above it archive-push drops a segment and reports success.
-        done = pgbackrest.call(
+        result = pgbackrest.call("archive-get", name, str(draft))
+        if result.code != 0:
+            raise Failure(f"{name} cannot be read from the local repository: {result.reason}")
+        # (!) archive-push computes a new checksum: a damaged segment would look whole off the host.
+        content = draft.read_bytes() if checksum else b""
+        if checksum and hashlib.sha1(content, usedforsecurity=False).hexdigest() != checksum:
+            raise Failure(f"{name} in the local repository differs from its checksum")
+        # (!) Without the limit of the local queue, above which archive-push drops a segment and
+        # reports success.
+        result = pgbackrest.call(
             "archive-push", "--reset-archive-push-queue-max", str(draft), repository=OFFSITE
         )
         draft.unlink()
-        if done.code != 0:
-            raise Failed(f"{name} cannot be pushed: {done.reason}")
+        if result.code != 0:
+            raise Failure(f"{name} cannot be pushed: {result.reason}")
 
 
-def begin() -> Position:
-    """Ask both repositories how far they are.
+def find_position() -> Position:
+    """Return the position by comparing both repositories.
 
     Raises:
-        Failed: where one does not answer, or the one off the host is of another database.
+        Failure: when one does not answer, or the one off the host holds another database.
     """
-    here = pgbackrest.stanza(LOCAL)
-    there = open_place()
-    if identity(here) != identity(there):
-        # A major upgrade is told to the local repository first (pgbackrest stanza-upgrade).
-        if identity(there) not in [(one["system-id"], one["version"]) for one in here["db"]]:
-            raise Failed(
-                f"the repository off the host is of another database, of system {identity(there)[0]}",
-                [
-                    "./scripts/restore.sh --repo offsite takes that one back",
-                    "or name an empty OFFSITE_PATH in .env",
-                ],
-            )
-        done = pgbackrest.call("stanza-upgrade", repository=OFFSITE)
-        if done.code != 0:
-            raise Failed(f"pgbackrest stanza-upgrade: {done.reason}")
-        there = pgbackrest.stanza(OFFSITE)
+    here = pgbackrest.read_stanza(LOCAL)
+    there = _match_stanza(here, open_offsite_stanza())
     if not here["archive"]:
-        raise Failed("the local repository has no segment yet")
-    adopt(there["backup"])
-    mine = here["archive"][-1]
-    # (!) By the database's place in that repository: after an upgrade the two need not have the same names.
-    ours = [
-        one
-        for one in there["archive"]
-        if one["database"]["id"] == there["db"][-1]["id"] and one["max"]
+        raise Failure("the local repository has no segment yet")
+    adopt_backups(there["backup"])
+    local = here["archive"][-1]
+    # (!) Compared by the database's number in that repository: after an upgrade of Postgres, the
+    # two folders may have different names.
+    shipped = [
+        entry
+        for entry in there["archive"]
+        if entry["database"]["id"] == there["db"][-1]["id"] and entry["max"]
     ]
-    if not ours:
-        # The first time it begins with the newest: no backup off the host needs older ones, or it has to be a new one.
+    if not shipped:
+        # The first time, shipping begins with the newest segment. No backup off the host needs an
+        # older one, or a new backup must replace it.
         if there["backup"]:
             record = records.read(TASK)
-            records.write(replace(record, facts={**record.facts, "after_gap": mine["max"]}))
-        newest = before(mine["max"])
-        return Position(mine["id"], {newest[:8]: newest})
-    held = archive.folder(ours[-1]["id"], OFFSITE)
-    return Position(
-        mine["id"], newest_of(held, ours[-1]["id"]), set(filter(HISTORY.fullmatch, held))
-    )
+            records.write(replace(record, facts={**record.facts, "after_gap": local["max"]}))
+        last = name_preceding_segment(local["max"])
+        return Position(local["id"], {last[:8]: last})
+    folder = shipped[-1]["id"]
+    entries = archive.list_folder(folder, OFFSITE)
+    histories = set(filter(HISTORY.fullmatch, entries))
+    return Position(local["id"], find_newest_shipped(entries, folder), histories)
 
 
-def open_place() -> dict[str, Any]:
-    """Return what the repository off the host knows; an empty one is told of this database first.
+def _match_stanza(here: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
+    """Return the stanza off the host, upgraded after an upgrade of Postgres.
 
     Raises:
-        Failed: where it does not answer.
+        Failure: when it holds another database.
+    """
+    if get_identity(here) == get_identity(there):
+        return there
+    # An upgrade of Postgres upgrades the local stanza first.
+    known = [(database["system-id"], database["version"]) for database in here["db"]]
+    if get_identity(there) not in known:
+        raise Failure(
+            "the repository off the host is of another database,"
+            f" of system {get_identity(there)[0]}",
+            [
+                "./scripts/restore.sh --repo offsite takes that one back",
+                "or name an empty OFFSITE_PATH in .env",
+            ],
+        )
+    result = pgbackrest.call("stanza-upgrade", repository=OFFSITE)
+    if result.code != 0:
+        raise Failure(f"pgbackrest stanza-upgrade: {result.reason}")
+    return pgbackrest.read_stanza(OFFSITE)
+
+
+def open_offsite_stanza() -> dict[str, Any]:
+    """Return the stanza off the host; create it in an empty repository.
+
+    Raises:
+        Failure: when the repository does not answer.
     """
     try:
-        return pgbackrest.stanza(OFFSITE)
-    except Failed as unread:
+        return pgbackrest.read_stanza(OFFSITE)
+    except Failure as unreadable:
         try:
             pgbackrest.create_stanza(OFFSITE)
-        except Failed as failed:
-            # Both: telling it begins with a question that an S3 server refuses without a word.
-            raise Failed(f"{unread}; {failed}") from failed
-    return pgbackrest.stanza(OFFSITE)
+        except Failure as failure:
+            # Both errors: an S3 server refuses stanza-create's first question without a reason.
+            raise Failure(f"{unreadable}; {failure}") from failure
+    return pgbackrest.read_stanza(OFFSITE)
 
 
-def newest_of(held: dict[str, dict[str, object]], folder: str) -> dict[str, str]:
+def find_newest_shipped(entries: dict[str, dict[str, object]], folder: str) -> dict[str, str]:
     """Return the newest segment off the host of each timeline."""
     newest: dict[str, str] = {}
-    # Of each timeline the last folder that has one: SFTP asks once for each file, and weeks of them are 40,000.
-    for log in sorted(filter(LOG.fullmatch, held), reverse=True):
+    # Only the last folder of each timeline that holds a segment. SFTP needs one request for each
+    # file, and weeks of WAL are 40,000 files.
+    for log in sorted(filter(LOG.fullmatch, entries), reverse=True):
         if log[:8] in newest:
             continue
-        found = [
-            archive.segment(path, entry)
-            for path, entry in archive.folder(f"{folder}/{log}", OFFSITE).items()
-        ]
-        newest |= {log[:8]: max(one.name for one in found if one)} if any(found) else {}
+        segments = archive.list_segments(f"{folder}/{log}", OFFSITE)
+        if segments:
+            newest[log[:8]] = max(segment.name for segment in segments)
     return newest
 
 
-def adopt(backups: list[dict[str, Any]]) -> None:
-    """Bring the records of backups in line with the repository: another place than before, or another host."""
+def adopt_backups(backups: list[dict[str, Any]]) -> None:
+    """Correct the records of backups by the repository: its address or this host may be new."""
     for task, kind in (("offsite-full", "full"), ("offsite-incremental", "incr")):
-        newest = next((one for one in reversed(backups) if one["type"] == kind), None)
+        newest = next((entry for entry in reversed(backups) if entry["type"] == kind), None)
         record = records.read(task)
         if newest and not record.last_success:
             ended = float(newest["timestamp"]["stop"])
             facts = {"label": newest["label"], "wal_start": newest["archive"]["start"]}
-            records.write(Record(task, ended, 0.0, True, f"{kind} {newest['label']}", ended, facts))
+            text = f"{kind} {newest['label']}"
+            records.write(Record(task, ended, 0.0, True, text, ended, facts))
         elif record.last_success and not newest:
             records.write(Record(task))
     if not backups and records.read("offsite-drill").ended:
-        records.write(Record("offsite-drill"))  # it was of another place
+        records.write(Record("offsite-drill"))  # of another repository
 
 
 def refuse_lost_database() -> None:
-    """Refuse to begin an empty database in the place of one that has backups off the host.
+    """Refuse to begin an empty database if the repository off the host has backups of one.
 
     Raises:
-        Failed: where there are such, or the repository cannot be asked.
+        Failure: when it has some, or does not answer.
     """
     if any(DATA.glob("*/PG_VERSION")):
         return
-    done = pgbackrest.call("info", "--output=json", repository=OFFSITE)
-    found = json.loads(done.out)[0] if done.code == 0 and done.out.strip() else {}
-    code = found["status"]["code"] if found else None
+    result = pgbackrest.call("info", "--output=json", repository=OFFSITE)
+    stanza = json.loads(result.out)[0] if result.code == 0 and result.out.strip() else {}
+    code = stanza["status"]["code"] if stanza else None
     if code == WELL:
-        raise Failed(
+        raise Failure(
             "there is no database here, and the repository off the host has backups of one",
             [
                 "./scripts/restore.sh --latest --replace --repo offsite brings the lost one back",
@@ -229,48 +244,54 @@ def refuse_lost_database() -> None:
             ],
         )
     if code not in UNUSED:
-        reason = pgbackrest.fault(found) if found else done.reason
-        raise Failed(
+        reason = pgbackrest.explain_fault(stanza) if stanza else result.reason
+        raise Failure(
             f"there is no database here, and the repository off the host cannot be asked: {reason}",
             [
-                "it may have backups of one: correct OFFSITE_ in .env or secrets/offsite_secret, then ./scripts/up.sh",
-                "docs/runbook.md#shipping-off-the-host-fails says what the reasons mean",
+                "it may have backups of one: correct OFFSITE_ in .env or secrets/offsite_secret,"
+                " then ./scripts/up.sh",
+                "docs/runbook.md#shipping-off-the-host-fails explains the reasons",
             ],
         )
 
 
-def identity(stanza: dict[str, Any]) -> tuple[int, str]:
-    """Return which database a repository is of: the system's number and the major version."""
+def get_identity(stanza: dict[str, Any]) -> tuple[int, str]:
+    """Return which database a repository holds: the system's identifier and the major version."""
     return stanza["db"][-1]["system-id"], stanza["db"][-1]["version"]
 
 
-def before(segment: str) -> str:
-    """Return the name before a segment's, on its timeline."""
-    place = max(archive.number(segment) - 1, 0)
-    return f"{segment[:8]}{place // archive.SEGMENTS_PER_LOG:08X}{place % archive.SEGMENTS_PER_LOG:08X}"
+def name_preceding_segment(name: str) -> str:
+    """Return the name of the segment before another one, on the same timeline."""
+    number = max(archive.segment_number(name) - 1, 0)
+    log, place = divmod(number, archive.SEGMENTS_PER_LOG)
+    return f"{name[:8]}{log:08X}{place:08X}"
 
 
-def newer(position: Position, there: dict[str, dict[str, object]]) -> list[Segment]:
+def list_waiting(position: Position, entries: dict[str, dict[str, object]]) -> list[Segment]:
     """Return the local segments after the position, in the order of timeline and stream."""
-    found = []
-    for log in sorted(filter(LOG.fullmatch, there)):
-        # A timeline that is new begins with its first segment; one from before the first that was shipped is left out.
-        last = position.segments.get(log[:8], log[:8] if log[:8] > min(position.segments) else "Z")
+    waiting = []
+    for log in sorted(filter(LOG.fullmatch, entries)):
+        timeline = log[:8]
+        # A new timeline begins with its first segment. A timeline from before the first shipped
+        # one is left out.
+        is_new = timeline > min(position.segments)
+        last = position.segments.get(timeline, timeline if is_new else "Z")
         if log < last[:16]:
             continue
-        for path, entry in archive.folder(f"{position.folder}/{log}").items():
-            segment = archive.segment(path, entry)
-            if segment and segment.name > last:
-                found.append(segment)
-    return sorted(found, key=lambda segment: segment.name)
+        segments = archive.list_segments(f"{position.folder}/{log}")
+        waiting += [segment for segment in segments if segment.name > last]
+    return sorted(waiting, key=lambda segment: segment.name)
 
 
-def keep(last: str, shipped: Segment, waiting: int) -> None:
-    """Record a segment that arrived. One that does not follow the last leaves a gap, which the next backup ends."""
+def record_shipped(last: str, shipped: Segment, waiting: int) -> None:
+    """Record a segment that arrived.
+
+    One that does not follow `last` leaves a gap, which the next backup ends.
+    """
     facts = records.read(TASK).facts
-    follows = archive.number(last) + 1
+    expected = archive.segment_number(last) + 1
     is_next = (
-        shipped.number == follows if last[:8] == shipped.name[:8] else shipped.number <= follows
+        shipped.number == expected if last[:8] == shipped.name[:8] else shipped.number <= expected
     )
     facts = {
         "segment": shipped.name,

@@ -1,23 +1,23 @@
-"""Chooses what a restore is made of: the timeline, the backup and the explicit place at which recovery ends."""
+"""Chooses a restore's timeline, its backup and the explicit place at which recovery ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from backup import archive, pgbackrest
-from backup.commands import Failed
+from backup.failure import Failure
 from backup.pgbackrest import Backup
 from backup.restore import timelines, verification
 from backup.restore.timelines import Archive, Chain, Timeline
 
-LIST = "./scripts/restore.sh --list shows what can be restored"
-# The times of a backup are whole seconds; recovery cannot end within it.
+LIST = "./scripts/restore.sh --list shows which times can be restored"
+# A backup's times are whole seconds, and recovery cannot end within the backup.
 BACKUP_ENDS = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class Range:
-    """A range of times that can be restored; `missing` names the segment whose absence ends it."""
+    """A range of times that can be restored; `missing` names the missing segment that ends it."""
 
     since: datetime
     until: datetime
@@ -26,7 +26,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for: a moment, or None for the newest; a backup to use, or the newest that fits."""
+    """The operator's request: a moment, or None for the newest; a backup, or "" for any."""
 
     moment: datetime | None
     label: str = ""
@@ -35,7 +35,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a restore is made of. `kind` and `value` are recovery's target; `text` says it to a person."""
+    """The parts of a restore; `kind` and `value` are recovery's target, `text` describes it."""
 
     backup: Backup
     timeline: int
@@ -44,211 +44,229 @@ class Choice:
     text: str
     checked_segments: int
 
+    @property
+    def target(self) -> str:
+        """Recovery's target in one phrase, as `lsn 0/3000028`."""
+        return f"{self.kind} {self.value}".rstrip()
+
 
 class Repository:
-    """What one repository holds: its backups, oldest first, and the archive of its newest database.
+    """One repository: its backups, oldest first, and the archive of its newest database.
 
-    Of the archive what a moment needs, the newest where it is None; what a chain needs besides is read for it.
+    Reads the part of the archive that a moment needs (None for the newest time), and later the
+    part that a chain needs in addition.
     """
 
     def __init__(self, number: int, moment: datetime | None = None) -> None:
         self.number = number
-        every = pgbackrest.backups(number)
-        if not every:
-            raise Failed(
+        backups = pgbackrest.list_backups(number)
+        if not backups:
+            raise Failure(
                 f"repository {number} holds no backup",
                 ["./scripts/backup.sh takes one of a running database"],
             )
-        newest = every[-1].archive
-        self.backups = [backup for backup in every if backup.archive == newest]
+        newest = backups[-1].database_id
+        self.backups = [backup for backup in backups if backup.database_id == newest]
         early = [
-            one for one in self.backups if moment is None or one.stopped + BACKUP_ENDS <= moment
+            backup
+            for backup in self.backups
+            if moment is None or backup.stopped + BACKUP_ENDS <= moment
         ]
         self._read_from((early or self.backups[:1])[-1])
 
     def _read_from(self, backup: Backup) -> None:
         self.first = backup.wal_start
-        self.archive: Archive = timelines.read(backup.archive, self.number, self.first)
+        self.archive: Archive = timelines.read(backup.database_id, self.number, self.first)
 
-    def usable(self, timeline: Timeline) -> list[Backup]:
-        """Return the backups that lie on the way to a timeline, the oldest first; broken ones are left out."""
+    def list_usable(self, timeline: Timeline) -> list[Backup]:
+        """Return the good backups on the way to a timeline, the oldest first."""
         return [
-            one for one in self.backups if not one.has_error and self._is_on_the_way(one, timeline)
+            backup
+            for backup in self.backups
+            if not backup.has_error and self._is_on_the_way(backup, timeline)
         ]
 
     def _is_on_the_way(self, backup: Backup, timeline: Timeline) -> bool:
-        left = timeline.left(int(backup.wal_start[:8], 16))
-        return left is None or timelines.place(backup.lsn_stop) <= left
+        exit_lsn = timeline.exit_lsn(int(backup.wal_start[:8], 16))
+        return exit_lsn is None or timelines.parse_lsn(backup.lsn_stop) <= exit_lsn
 
-    def chain(self, backup: Backup, timeline: Timeline) -> Chain:
-        """Return the segments that recovery from a backup would read, and the first one that is missing."""
-        if archive.number(backup.wal_start) < archive.number(self.first):
+    def find_chain(self, backup: Backup, timeline: Timeline) -> Chain:
+        """Return the segments that recovery from a backup reads, and the first missing one."""
+        if archive.segment_number(backup.wal_start) < archive.segment_number(self.first):
             self._read_from(backup)
-        return self.archive.chain(timeline, archive.number(backup.wal_start))
+        return self.archive.find_chain(timeline, archive.segment_number(backup.wal_start))
 
-    def ranges(self) -> list[Range]:
-        """Return the ranges of times that can be restored, by what is there; nothing of it is verified here."""
-        found = []
+    def list_ranges(self) -> list[Range]:
+        """Return the ranges of times that the files allow to restore; verifies no file."""
+        ranges = []
         began = datetime.fromtimestamp(0, UTC)
-        for timeline in sorted(self.archive.timelines.values(), key=lambda one: one.number):
-            for backup in self.usable(timeline):
-                chain = self.chain(backup, timeline)
-                end = verification.last(chain.segments, self.number)
+        for timeline in sorted(self.archive.timelines.values(), key=lambda line: line.number):
+            for backup in self.list_usable(timeline):
+                chain = self.find_chain(backup, timeline)
+                end = verification.find_last(chain.segments, self.number)
                 if end:
-                    found.append(
-                        Range(max(began, backup.stopped + BACKUP_ENDS), end.ended, chain.missing)
-                    )
-            ended = self.archive.ended(timeline)
+                    since = max(began, backup.stopped + BACKUP_ENDS)
+                    ranges.append(Range(since, end.ended, chain.missing))
+            ended = self.archive.find_end(timeline)
             began = datetime.fromtimestamp(ended, UTC) if ended else began
-        return _merged([one for one in found if one.since < one.until])
+        return _merge([span for span in ranges if span.since < span.until])
 
 
-def _merged(ranges: list[Range]) -> list[Range]:
+def _merge(ranges: list[Range]) -> list[Range]:
     merged: list[Range] = []
-    for one in sorted(ranges, key=lambda each: each.since):
-        if merged and one.since <= merged[-1].until:
+    for span in sorted(ranges, key=lambda each: each.since):
+        if merged and span.since <= merged[-1].until:
             last = merged.pop()
-            newest = max(last, one, key=lambda each: each.until)
+            newest = max(last, span, key=lambda each: each.until)
             merged.append(Range(last.since, newest.until, newest.missing))
         else:
-            merged.append(one)
+            merged.append(span)
     return merged
 
 
-def choose(wish: Wish, say: Callable[[str], None]) -> Choice:
-    """Choose, and check each segment of WAL that recovery will read up to where it ends.
+def choose(wish: Wish, report: Callable[[str], None]) -> Choice:
+    """Choose, and check each WAL segment that recovery will read up to its end.
 
     Raises:
-        Failed: where the wish cannot be met, with what can.
+        Failure: when the wish cannot be met, with the nearest ones that can.
     """
-    held = Repository(wish.repository, wish.moment)
+    repository = Repository(wish.repository, wish.moment)
     if wish.moment is None:
-        return _newest(held, wish, say)
+        return _choose_newest(repository, wish, report)
     now = datetime.now(UTC)
     if wish.moment > now:
-        raise Failed(f"{told(wish.moment)} lies in the future: now is {told(now)}", [LIST])
-    timeline = held.archive.serving(wish.moment.timestamp())
-    backup = _backup_before(held, wish, timeline)
-    chain = held.chain(backup, timeline)
-    say(
-        f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}"
-    )
-    found = _checked(held, chain, wish, backup, say)
-    text = f"everything that was committed by {told(wish.moment)}"
-    if found:
-        number = _number_of(found.lsn, chain)
-        return Choice(
-            backup, timeline.number, "time", f"{wish.moment:%Y-%m-%d %H:%M:%S.%f}+00", text, number
-        )
-    # A timeline that another one followed has ended: what it holds is all there was.
-    end = (
-        None
-        if chain.missing or not held.archive.ended(timeline)
-        else verification.last(chain.segments, held.number)
-    )
+        moment = format_time(wish.moment)
+        raise Failure(f"{moment} lies in the future: now is {format_time(now)}", [LIST])
+    timeline = repository.archive.find_timeline_at(wish.moment.timestamp())
+    backup = _find_backup_before(repository, wish, timeline)
+    chain = repository.find_chain(backup, timeline)
+    _report_chain(chain, backup, report)
+    next_transaction = _check(repository, chain, wish, backup, report)
+    text = f"everything that was committed by {format_time(wish.moment)}"
+    if next_transaction:
+        checked = _count_segments(next_transaction.lsn, chain)
+        value = f"{wish.moment:%Y-%m-%d %H:%M:%S.%f}+00"
+        return Choice(backup, timeline.number, "time", value, text, checked)
+    # A timeline that has a successor is complete in the archive; the live one may not be.
+    is_complete = not chain.missing and repository.archive.find_end(timeline)
+    end = verification.find_last(chain.segments, repository.number) if is_complete else None
     if not end:
-        raise _not_there(held, wish.moment, chain)
+        raise _refuse_moment(repository, wish.moment, chain)
     return Choice(backup, timeline.number, "lsn", end.lsn, text, len(chain.segments))
 
 
-def _number_of(lsn: str, chain: Chain) -> int:
-    wanted = timelines.place(lsn) // timelines.SEGMENT_BYTES
-    return sum(segment.number <= wanted for segment in chain.segments)
+def _report_chain(chain: Chain, backup: Backup, report: Callable[[str], None]) -> None:
+    ended = format_time(backup.stopped)
+    report(f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {ended}")
 
 
-def _newest(held: Repository, wish: Wish, say: Callable[[str], None]) -> Choice:
-    """Choose the last transaction in the archive: an explicit place, as for a moment."""
-    timeline = held.archive.newest
-    backup = _backup_before(held, wish, timeline)
-    chain = held.chain(backup, timeline)
+def _count_segments(lsn: str, chain: Chain) -> int:
+    """Return how many segments of a chain recovery reads up to an LSN."""
+    last = timelines.parse_lsn(lsn) // timelines.SEGMENT_BYTES
+    return sum(segment.number <= last for segment in chain.segments)
+
+
+def _choose_newest(repository: Repository, wish: Wish, report: Callable[[str], None]) -> Choice:
+    """Choose the last transaction in the archive as the explicit place."""
+    timeline = repository.archive.newest
+    backup = _find_backup_before(repository, wish, timeline)
+    chain = repository.find_chain(backup, timeline)
     if chain.missing:
-        end = verification.last(chain.segments, held.number)
-        raise _not_there(held, end.ended if end else backup.stopped, chain)
-    say(
-        f"{len(chain.segments)} segments of WAL since the backup {backup.label} of {told(backup.stopped)}"
-    )
-    _checked(held, chain, wish, backup, say)
-    end = verification.last(chain.segments, held.number)
-    # Where nothing was archived since the backup, the last transaction lies within it, where recovery cannot end.
-    if end is None or timelines.place(end.lsn) < timelines.place(backup.lsn_stop):
-        return Choice(
-            backup, timeline.number, "immediate", "", f"the backup of {told(backup.stopped)}", 0
-        )
-    text = f"everything in the archive, which ends at {told(end.ended)}"
+        end = verification.find_last(chain.segments, repository.number)
+        raise _refuse_moment(repository, end.ended if end else backup.stopped, chain)
+    _report_chain(chain, backup, report)
+    _check(repository, chain, wish, backup, report)
+    end = verification.find_last(chain.segments, repository.number)
+    # If nothing was archived since the backup, the last transaction lies within it, and recovery
+    # cannot end there.
+    if end is None or timelines.parse_lsn(end.lsn) < timelines.parse_lsn(backup.lsn_stop):
+        text = f"the backup of {format_time(backup.stopped)}"
+        return Choice(backup, timeline.number, "immediate", "", text, 0)
+    text = f"everything in the archive, which ends at {format_time(end.ended)}"
     return Choice(backup, timeline.number, "lsn", end.lsn, text, len(chain.segments))
 
 
-def _backup_before(held: Repository, wish: Wish, timeline: Timeline) -> Backup:
-    usable = held.usable(timeline)
+def _find_backup_before(repository: Repository, wish: Wish, timeline: Timeline) -> Backup:
+    usable = repository.list_usable(timeline)
     if wish.label:
+        names = ", ".join(backup.label for backup in usable)
         usable = [backup for backup in usable if backup.label == wish.label]
         if not usable:
-            names = ", ".join(backup.label for backup in held.usable(timeline))
-            raise Failed(
+            raise Failure(
                 f"there is no good backup {wish.label} on the way there",
-                [f"there are: {names}", LIST],
+                [f"the good ones are: {names}", LIST],
             )
     early = [
-        one for one in usable if wish.moment is None or one.stopped + BACKUP_ENDS <= wish.moment
+        backup
+        for backup in usable
+        if wish.moment is None or backup.stopped + BACKUP_ENDS <= wish.moment
     ]
     if early:
         return early[-1]
-    first = usable[0].stopped + BACKUP_ENDS if usable else None
-    since = (
-        f"the earliest time that can be restored is {told(first)}" if first else "no backup fits"
-    )
-    raise Failed(f"{told(wish.moment)} lies before the first backup", [since, LIST])
+    hint = "no backup fits"
+    if usable:
+        first = format_time(usable[0].stopped + BACKUP_ENDS)
+        hint = f"the earliest time that can be restored is {first}"
+    raise Failure(f"{format_time(wish.moment)} lies before the first backup", [hint, LIST])
 
 
-def _checked(
-    held: Repository, chain: Chain, wish: Wish, backup: Backup, say: Callable[[str], None]
+def _check(
+    repository: Repository,
+    chain: Chain,
+    wish: Wish,
+    backup: Backup,
+    report: Callable[[str], None],
 ) -> verification.Transaction | None:
     moment = wish.moment or datetime.max.replace(tzinfo=UTC)
     try:
-        return verification.first_after(chain.segments, moment, held.number, say)
-    except verification.Damaged as damaged:
-        before = [one for one in chain.segments if one.number < damaged.segment.number]
-        end = verification.last(before, held.number)
-        raise Failed(
-            damaged.observation, _offers(held, backup, end.ended if end else None)
-        ) from None
+        return verification.find_first_after(chain.segments, moment, repository.number, report)
+    except verification.DamagedSegment as damaged:
+        good = [segment for segment in chain.segments if segment.number < damaged.segment.number]
+        end = verification.find_last(good, repository.number)
+        hints = _list_alternatives(repository, backup, end.ended if end else None)
+        raise Failure(damaged.observation, hints) from None
 
 
-def _offers(held: Repository, backup: Backup, end: datetime | None) -> list[str]:
-    """Return what can be restored on both sides of a segment that is damaged or missing."""
-    offers = []
+def _list_alternatives(repository: Repository, backup: Backup, end: datetime | None) -> list[str]:
+    """Return the times that can be restored on both sides of a damaged or missing segment."""
+    hints = []
     if end and end > backup.stopped + BACKUP_ENDS:
-        offers.append(
-            f"the last time before it that can be restored: --to {told(just_before(end))}"
-        )
-    elif backup != held.backups[0]:
-        offers.append(f"an older backup ends earlier: --to {told(backup.started)}")
-    after = [one for one in held.backups if one.started > (end or backup.stopped)]
-    if after:
-        offers.append(
-            f"the first time after it that can be restored: --to {told(after[0].stopped + BACKUP_ENDS)}"
-        )
-    return [*offers, LIST, "docs/runbook.md#backup-failed-or-too-old"]
+        last = format_time(subtract_microsecond(end))
+        hints.append(f"the last time before it that can be restored: --to {last}")
+    elif backup != repository.backups[0]:
+        hints.append(f"an older backup ends earlier: --to {format_time(backup.started)}")
+    later = [each for each in repository.backups if each.started > (end or backup.stopped)]
+    if later:
+        first = format_time(later[0].stopped + BACKUP_ENDS)
+        hints.append(f"the first time after it that can be restored: --to {first}")
+    return [*hints, LIST, "docs/runbook.md#backup-failed-or-too-old"]
 
 
-def _not_there(held: Repository, moment: datetime, chain: Chain) -> Failed:
+def _refuse_moment(repository: Repository, moment: datetime, chain: Chain) -> Failure:
     """Return the refusal of a moment in a gap, or after the archive's end."""
-    ranges = held.ranges()
-    earlier = [one.until for one in ranges if one.until <= moment]
-    later = [one.since for one in ranges if one.since > moment]
-    hints = [f"the nearest before it: --to {told(just_before(max(earlier)))}"] if earlier else []
-    hints += [f"the nearest after it: --to {told(min(later))}"] if later else []
+    ranges = repository.list_ranges()
+    earlier = [span.until for span in ranges if span.until <= moment]
+    later = [span.since for span in ranges if span.since > moment]
+    hints = []
+    if earlier:
+        last = format_time(subtract_microsecond(max(earlier)))
+        hints.append(f"the nearest before it: --to {last}")
+    if later:
+        hints.append(f"the nearest after it: --to {format_time(min(later))}")
     if chain.missing:
-        return Failed(f"the archive's segment {chain.missing} is missing", [*hints, LIST])
-    return Failed(f"the archive ends before {told(moment)}", [*hints, LIST])
+        return Failure(f"the archive's segment {chain.missing} is missing", [*hints, LIST])
+    return Failure(f"the archive ends before {format_time(moment)}", [*hints, LIST])
 
 
-def just_before(moment: datetime) -> datetime:
-    """Return the last moment before a transaction: recovery ends at the first one that is later than its target."""
+def subtract_microsecond(moment: datetime) -> datetime:
+    """Return the last moment before a transaction.
+
+    Recovery ends at the first transaction that is later than its target.
+    """
     return moment - timedelta(microseconds=1)
 
 
-def told(moment: datetime | None) -> str:
+def format_time(moment: datetime | None) -> str:
     """Return a time in the form that --to takes."""
     if moment is None:
         return "the newest"

@@ -1,8 +1,8 @@
-"""The directories beside the database's: those that a restore makes, those it keeps, and the exchange of two.
+"""The directories beside the database's: those a restore makes or keeps, and the exchange of two.
 
-`17`, the major version, is the database. `17.restored-TIME` is ready to take its place: its mark holds its own TIME,
-which is how it is told from an old database that has got that name in an exchange which was cut off. `17.before-TIME`
-is what was there.
+`17`, the major version, is the database. `17.restored-TIME` is ready to replace it: its mark holds
+its own TIME. An old database can get that name too, if an exchange is interrupted, but it has no
+such mark. `17.before-TIME` is the database before a restore.
 """
 
 import ctypes
@@ -11,13 +11,11 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from backup.commands import Failed
+from backup.failure import Failure
 
 DATA = Path("/var/lib/postgresql/data")
 BESIDE = Path("/var/lib/postgresql/beside")
-NAME = os.environ.get(
-    "POSTGRES_MAJOR", "17"
-)  # postgres/cluster.sh says which version the image is of
+NAME = os.environ.get("POSTGRES_MAJOR", "17")  # postgres/cluster.sh sets it from the image
 MARK = "slipway-restored"
 AT_FDCWD = -100
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
@@ -25,7 +23,7 @@ EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 
 @dataclass
 class State:
-    """What there is: whether there is a database, the old ones with their bytes, and what was found half done."""
+    """The directories: whether there is a database, the old ones in bytes, and what was tidied."""
 
     has_database: bool
     old: dict[str, int] = field(default_factory=dict)
@@ -37,24 +35,25 @@ class State:
 
 
 def tidy(root: Path) -> State:
-    """Bring what a command that was killed left behind to its end, and return what there is."""
+    """Finish or remove the directories of a command that was killed, and return the state."""
     tidied = []
     for folder in sorted(root.glob(f"{NAME}.*")):
         kind, _, stamp = folder.name.removeprefix(f"{NAME}.").partition("-")
         if kind == "restored" and not is_marked(folder, stamp):
             folder.rename(root / f"{NAME}.before-{stamp}")
             tidied.append(
-                f"{folder.name} was the database before an exchange: it is {NAME}.before-{stamp} now"
+                f"{folder.name} was the database before an exchange:"
+                f" it is {NAME}.before-{stamp} now"
             )
         elif kind in {"restoring", "restored", "failed"}:
             shutil.rmtree(folder)
-            tidied.append(f"{folder.name} of a restore that was cut off is removed")
-    old = {folder.name: _size(folder) for folder in sorted(root.glob(f"{NAME}.before-*"))}
+            tidied.append(f"{folder.name} of an interrupted restore is removed")
+    old = {folder.name: _measure(folder) for folder in sorted(root.glob(f"{NAME}.before-*"))}
     return State((root / NAME / "PG_VERSION").exists(), old, tidied)
 
 
 def is_marked(folder: Path, stamp: str) -> bool:
-    """Whether this is a restored database that never took the place of another one."""
+    """Whether this is a restored database that never replaced another one."""
     try:
         return (folder / MARK).read_text(encoding="utf-8") == stamp
     except OSError:
@@ -62,16 +61,18 @@ def is_marked(folder: Path, stamp: str) -> bool:
 
 
 def finish(folder: Path, stamp: str) -> Path:
-    """Give what is restored and checked its mark and its name."""
+    """Give a restored and checked directory its mark and its name."""
     (folder / MARK).write_text(stamp, encoding="utf-8")
     return folder.rename(folder.parent / f"{NAME}.restored-{stamp}")
 
 
 def swap(root: Path, stamp: str) -> None:
-    """Put the restored database into the place of the present one, which is kept; one rename, all or nothing."""
+    """Replace the present database by the restored one in one rename, and keep the present one."""
     new, present = root / f"{NAME}.restored-{stamp}", root / NAME
     if not is_marked(new, stamp):
-        raise Failed(f"{new.name} is not there, or not whole", ["./scripts/restore.sh begins anew"])
+        raise Failure(
+            f"{new.name} is not there, or not whole", ["./scripts/restore.sh begins anew"]
+        )
     if not present.exists():
         new.rename(present)
     else:
@@ -82,10 +83,14 @@ def swap(root: Path, stamp: str) -> None:
 
 
 def swap_back(root: Path, stamp: str) -> None:
-    """Put the old database back; the restored one is kept as `17.failed-TIME` until the next restore."""
+    """Put the old database back; keep the restored one as `17.failed-TIME` until the next restore.
+
+    Raises:
+        Failure: when there is no old database of that time.
+    """
     old, present = root / f"{NAME}.before-{stamp}", root / NAME
     if not old.exists():
-        raise Failed(f"{old.name} is not there: there was no database before")
+        raise Failure(f"{old.name} is not there: there was no database before")
     _exchange(old, present)
     old.rename(root / f"{NAME}.failed-{stamp}")
     os.sync()
@@ -95,17 +100,16 @@ def discard(root: Path, names: list[str]) -> None:
     """Delete old databases by name."""
     for name in names:
         if not name.startswith(f"{NAME}.before-") or "/" in name:
-            raise Failed(f"{name} is not an old database")
+            raise Failure(f"{name} is not an old database")
         shutil.rmtree(root / name)
 
 
-def _exchange(one: Path, other: Path) -> None:
+def _exchange(first: Path, second: Path) -> None:
     library = ctypes.CDLL(None, use_errno=True)
-    if library.renameat2(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), EXCHANGE) != 0:
-        raise Failed(
-            f"{one.name} and {other.name} cannot be exchanged: {os.strerror(ctypes.get_errno())}"
-        )
+    if library.renameat2(AT_FDCWD, bytes(first), AT_FDCWD, bytes(second), EXCHANGE) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise Failure(f"{first.name} and {second.name} cannot be exchanged: {reason}")
 
 
-def _size(folder: Path) -> int:
+def _measure(folder: Path) -> int:
     return sum(file.lstat().st_size for file in folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Proves before a restore that the files of a backup and each segment of WAL are there and as they were written."""
+"""Proves before a restore that a backup's files and each WAL segment are there and unchanged."""
 
 import hashlib
 import re
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup import pgbackrest
+from backup import pgbackrest, programs
 from backup.archive import Segment
-from backup.commands import TIMED_OUT, Failed, run
+from backup.failure import Failure
 from backup.pgbackrest import STANZA, Backup
+from backup.programs import TIMED_OUT
 
-# `pgbackrest verify` ends with 0 whatever it finds: only these words say that it found nothing.
+# `pgbackrest verify` always exits with 0: only these words say that it found no fault.
 WELL = re.compile(r"^status: ok$", re.MULTILINE)
-# What is wrong is tried again after 15 s by default; a broken file stays broken.
+# pgBackRest retries after 15 s by default, but a damaged file stays damaged.
 NO_RETRY = "--job-retry=0"
 VERIFY_SECONDS = 6 * 3600.0  # 100 GB at 15 MB/s on a slow disk
 FETCH_SECONDS = 120.0
@@ -24,129 +25,151 @@ DUMP_SECONDS = 120.0
 AT_ONCE = 2  # segments of 16 MB in /tmp, of 64 MB (compose.yaml)
 PROGRESS_SEGMENTS = 200
 TRANSACTION = re.compile(
-    r"lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+),.* desc: (?:COMMIT|ABORT)\w* .*?(?P<time>\d{4}-\d\d-\d\d [\d:]+\.\d+) UTC"
+    r"lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+),.*"
+    r" desc: (?:COMMIT|ABORT)\w* .*?(?P<time>\d{4}-\d\d-\d\d [\d:]+\.\d+) UTC"
 )
 
 
 @dataclass(frozen=True)
 class Transaction:
-    """The end of a transaction in the WAL: where (LSN) and when."""
+    """The end of a transaction in the WAL: its LSN and its time."""
 
     lsn: str
     ended: datetime
 
 
-class Damaged(Failed):
-    """A segment that is not as it was written, or cannot be read."""
+class DamagedSegment(Failure):
+    """A segment that differs from its checksum, or cannot be read."""
 
     def __init__(self, segment: Segment, reason: str) -> None:
         super().__init__(f"the archive's segment {segment.name} is damaged: {reason}")
         self.segment = segment
 
 
-def backup_files(backup: Backup) -> None:
-    """Compare every file of a backup, and of those that it builds on, with the checksum in the backup's manifest.
+class UnverifiedBackup(Failure):
+    """A backup that is damaged, or whose check takes too long."""
+
+    def __init__(self, backup: Backup, reason: str) -> None:
+        super().__init__(f"the backup {backup.label} {reason}")
+        self.backup = backup
+
+
+def verify_backup(backup: Backup) -> None:
+    """Compare every file of a backup, and of those it builds on, with the manifest's checksums.
 
     Raises:
-        Failed: where one is missing or differs.
+        UnverifiedBackup: when a file is missing or differs.
     """
-    words = [
+    options = [
         f"--set={backup.label}",
         "--output=text",
         "--verbose",
         NO_RETRY,
         "--log-level-console=info",
     ]
-    done = pgbackrest.call("verify", *words, repository=backup.repository, seconds=VERIFY_SECONDS)
-    if done.code == 0 and WELL.search(done.out):
+    result = pgbackrest.call(
+        "verify", *options, repository=backup.repository, seconds=VERIFY_SECONDS
+    )
+    if result.code == 0 and WELL.search(result.out):
         return
-    if done.code == TIMED_OUT:
-        raise Failed(
-            f"the backup {backup.label} could not be checked within {VERIFY_SECONDS:.0f} s"
-        )
-    lines = [line.strip() for line in done.out.splitlines()]
-    told = [
-        line
-        for line in lines
+    if result.code == TIMED_OUT:
+        raise UnverifiedBackup(backup, f"could not be checked within {VERIFY_SECONDS:.0f} s")
+    faults = [
+        line.strip()
+        for line in result.out.splitlines()
         if re.search(r"invalid|missing: [1-9]|other: [1-9]|ERROR|unable", line)
     ]
-    raise Failed(f"the backup {backup.label} is damaged: {'; '.join(told[:3]) or done.reason}")
+    reason = "; ".join(faults[:3]) or result.reason
+    raise UnverifiedBackup(backup, f"is damaged: {reason}")
 
 
-def damaged_copies(backup: Backup) -> list[str]:
+def list_damaged_copies(backup: Backup) -> list[str]:
     """Return the files of which one of two copies is damaged; pgBackRest reads the other one."""
     names = [
         f"archive/{STANZA}/archive.info",
         f"backup/{STANZA}/backup.info",
         f"backup/{STANZA}/{backup.label}/backup.manifest",
     ]
-    return [name for name in names if _content(name, backup) != _content(f"{name}.copy", backup)]
+    return [
+        name for name in names if _read_file(name, backup) != _read_file(f"{name}.copy", backup)
+    ]
 
 
-def _content(name: str, backup: Backup) -> str:
-    done = pgbackrest.call("repo-get", name, repository=backup.repository)
-    return done.out if done.code == 0 else f"{name}: {done.reason}"
+def _read_file(name: str, backup: Backup) -> str:
+    result = pgbackrest.call("repo-get", name, repository=backup.repository)
+    return result.out if result.code == 0 else f"{name}: {result.reason}"
 
 
-def transactions(segment: Segment, repository: int, *, wanted: bool = True) -> list[Transaction]:
-    """Fetch a segment, compare it with the checksum in its name, and return the ends of transactions in it.
+def read_transactions(
+    segment: Segment, repository: int, *, wanted: bool = True
+) -> list[Transaction]:
+    """Fetch a segment, compare it with the checksum in its name, and return its transactions.
 
-    `archive-get` alone is no proof: a changed byte in a compressed file may pass, and then gives other content.
+    `archive-get` alone proves nothing: it may accept a changed byte in a compressed file, and then
+    return other content.
+
+    Args:
+        wanted: False to check the segment only and return nothing.
 
     Raises:
-        Damaged: where it cannot be fetched, or differs.
+        DamagedSegment: when it cannot be fetched, or differs.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / segment.name
         words = [segment.name, str(file), NO_RETRY]
-        done = pgbackrest.call("archive-get", *words, repository=repository, seconds=FETCH_SECONDS)
-        if done.code != 0 or not file.exists():
-            raise Damaged(segment, done.reason)
+        result = pgbackrest.call(
+            "archive-get", *words, repository=repository, seconds=FETCH_SECONDS
+        )
+        if result.code != 0 or not file.exists():
+            raise DamagedSegment(segment, result.reason)
         with file.open("rb") as content:
             if hashlib.file_digest(content, "sha1").hexdigest() != segment.checksum:
-                raise Damaged(segment, "its content differs from the checksum in its name")
+                raise DamagedSegment(segment, "its content differs from the checksum in its name")
         if not wanted:
             return []
-        # It ends with 1 where the last record goes on in the next segment; what it printed until then counts.
-        dump = run(["pg_waldump", "--rmgr=Transaction", str(file)], timeout=DUMP_SECONDS)
+        # Its exit code is 1 if the last record continues in the next segment, so only its output
+        # counts.
+        dump = programs.run(["pg_waldump", "--rmgr=Transaction", str(file)], timeout=DUMP_SECONDS)
     return [
-        Transaction(found["lsn"], datetime.fromisoformat(found["time"]).replace(tzinfo=UTC))
-        for found in TRANSACTION.finditer(dump.out)
+        Transaction(record["lsn"], datetime.fromisoformat(record["time"]).replace(tzinfo=UTC))
+        for record in TRANSACTION.finditer(dump.out)
     ]
 
 
-def first_after(
-    segments: list[Segment], moment: datetime, repository: int, say: Callable[[str], None]
+def find_first_after(
+    segments: list[Segment], moment: datetime, repository: int, report: Callable[[str], None]
 ) -> Transaction | None:
-    """Check segments in their order up to the one with the first transaction that ended after a moment; return that.
+    """Return the first transaction that ended after a moment; check every segment up to it.
 
-    Without a moment in them, all are checked and None is returned.
+    Checks all segments and returns None if there is no such transaction.
 
     Raises:
-        Damaged: for the first that is damaged.
+        DamagedSegment: for the first damaged segment.
     """
-    # A segment holds nothing that is younger than itself; a minute for clocks that differ.
+    # No record of a segment is younger than the segment itself; one minute allows for clocks that
+    # differ.
     early = moment.timestamp() - 60
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for begin in range(0, len(segments), AT_ONCE):
             if begin and begin % PROGRESS_SEGMENTS == 0:
-                say(f"{begin} of at most {len(segments)} segments")
-            batch = segments[begin : begin + AT_ONCE]
+                report(f"{begin} of at most {len(segments)} segments")
             pending = [
-                pool.submit(transactions, one, repository, wanted=one.archived >= early)
-                for one in batch
+                pool.submit(
+                    read_transactions, segment, repository, wanted=segment.archived >= early
+                )
+                for segment in segments[begin : begin + AT_ONCE]
             ]
-            for task in pending:
-                for one in task.result():
-                    if one.ended > moment:
-                        return one
+            for future in pending:
+                for transaction in future.result():
+                    if transaction.ended > moment:
+                        return transaction
     return None
 
 
-def last(segments: list[Segment], repository: int) -> Transaction | None:
-    """Return the last transaction of segments, looked for from their end."""
+def find_last(segments: list[Segment], repository: int) -> Transaction | None:
+    """Return the last transaction in the segments; reads them from the end."""
     for segment in reversed(segments):
-        found = transactions(segment, repository)
-        if found:
-            return found[-1]
+        transactions = read_transactions(segment, repository)
+        if transactions:
+            return transactions[-1]
     return None

@@ -16,26 +16,26 @@ def name(number: int, timeline: int = 1) -> str:
 
 @pytest.mark.parametrize("number", [0, 1, 255, 256, 65_535, 2**32])
 def test_a_segments_number_is_its_place_in_the_stream(number: int) -> None:
-    assert archive.number(name(number, timeline=7)) == number
+    assert archive.segment_number(name(number, timeline=7)) == number
 
 
 def test_nothing_is_missing_where_each_follows_the_one_before() -> None:
-    assert archive.gaps(segments(*map(name, range(250, 260))), name(250)) == []
+    assert archive.find_gaps(segments(*map(name, range(250, 260))), name(250)) == []
 
 
 def test_what_lies_before_the_backup_is_not_missed() -> None:
-    assert archive.gaps(segments(name(3), name(9), name(10)), name(9)) == []
+    assert archive.find_gaps(segments(name(3), name(9), name(10)), name(9)) == []
 
 
 def test_missing_segments_are_named_by_their_ends() -> None:
     held = segments(*map(name, [9, 10, 13, 14, 16]))
-    assert archive.gaps(held, name(9)) == [(11, 12), (15, 15)]
-    assert archive.gaps(held, name(8))[0] == (8, 8), "the first is missed, too"
+    assert archive.find_gaps(held, name(9)) == [(11, 12), (15, 15)]
+    assert archive.find_gaps(held, name(8))[0] == (8, 8), "the first is missed, too"
 
 
 def test_a_new_timeline_goes_on_where_the_old_one_ended() -> None:
     held = segments(name(9), name(10), name(10, timeline=2), name(11, timeline=2))
-    assert archive.gaps(held, name(9)) == []
+    assert archive.find_gaps(held, name(9)) == []
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_only_whole_segments_count(file: str, is_segment: bool) -> None:
 def test_a_gap_on_the_timeline_that_serves_is_not_filled_by_a_replaced_one() -> None:
     old = [Segment(name(number), "0" * 40, "", float(number)) for number in range(9, 30)]
     new = [Segment(name(number, 2), "0" * 40, "", 100.0 + number) for number in (12, 13, 16)]
-    assert archive.gaps(old + new, name(9)) == [(14, 15)]
+    assert archive.find_gaps(old + new, name(9)) == [(14, 15)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.commands import Failed
+from backup.failure import Failure
 from backup.restore import directories
 from backup.restore.directories import NAME
 
@@ -49,14 +49,14 @@ def test_where_there_is_no_database_the_restored_one_becomes_it(tmp_path: Path) 
     assert not directories.tidy(tmp_path / "nowhere").has_database
     directories.swap(tmp_path, STAMP)
     assert rows(tmp_path) == "restored"
-    with pytest.raises(Failed, match="there was no database before"):
+    with pytest.raises(Failure, match="there was no database before"):
         directories.swap_back(tmp_path, STAMP)
 
 
 def test_what_is_not_whole_never_takes_the_place(tmp_path: Path) -> None:
     database(tmp_path, NAME, "present")
     database(tmp_path, f"{NAME}.restored-{STAMP}", "half")
-    with pytest.raises(Failed, match="not whole"):
+    with pytest.raises(Failure, match="not whole"):
         directories.swap(tmp_path, STAMP)
     assert rows(tmp_path) == "present"
 
@@ -84,6 +84,6 @@ def test_what_was_never_exchanged_is_removed_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.before-x/../../{NAME}", "ballast"])
 def test_nothing_but_an_old_database_is_deleted(tmp_path: Path, name: str) -> None:
     database(tmp_path, NAME, "present")
-    with pytest.raises(Failed, match="is not an old database"):
+    with pytest.raises(Failure, match="is not an old database"):
         directories.discard(tmp_path, [name])
     assert rows(tmp_path) == "present"

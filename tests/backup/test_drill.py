@@ -5,21 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from backup import archive, drill, ledger, observation, pgbackrest, postgres, records, tasks
+from backup import archive, drill, pgbackrest, postgres, records, report, tasks, witness
 from backup.archive import Segment
-from backup.commands import Failed
-from backup.observation import Row, Snapshot
+from backup.failure import Failure
 from backup.offsite import Offsite
 from backup.pgbackrest import LOCAL, OFFSITE, Backup
+from backup.policy import Policy
 from backup.records import Record
+from backup.report import Row
 from backup.restore import timelines, verification
 from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, segment_name
 from backup.restore.verification import Transaction
-from backup.settings import Settings
+from backup.snapshot import ArchiveState, Snapshot
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
-SETTINGS = Settings(168, 24, 24, 168, 14, Offsite("sftp", "h", 22, "u", "/slipway"))
+POLICY = Policy(168, 24, 24, 168, 14, Offsite("sftp", "h", 22, "u", "/slipway"))
 Held = dict[int, list[tuple[int, int, float]]]
 ONE, TWO = Timeline(1, ((1, 0),)), Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
 
@@ -55,12 +56,12 @@ def keep_backups(*, here: float = 1, there: float = 1, is_shipping: bool = True)
 
 def row() -> Row:
     return next(
-        one for one in observation.rows(SETTINGS, Snapshot(NOW), NOW) if one.name == "off-host"
+        one for one in report.make_rows(POLICY, Snapshot(NOW), NOW) if one.name == "off-host"
     )
 
 
-def is_due(settings: Settings = SETTINGS) -> bool:
-    return tasks.OFFSITE_DRILL.is_due(settings, NOW)
+def is_due(policy: Policy = POLICY) -> bool:
+    return tasks.OFFSITE_DRILL.is_due(policy, ArchiveState(), NOW)
 
 
 @pytest.mark.parametrize("is_shipping", [True, False])
@@ -107,7 +108,7 @@ def test_the_first_drill_off_the_host_has_an_hour_from_its_begin(folder: Path) -
     keep("offsite-incremental", 1)
     assert not row().is_well
     records.write(Record("offsite-drill", facts={records.BEGUN: NOW - 60}))
-    with records.running("offsite-drill", folder):
+    with records.hold_lock("offsite-drill", folder):
         assert row().is_well
 
 
@@ -116,8 +117,8 @@ def test_a_drill_off_the_host_is_due_where_all_it_reads_is_there() -> None:
     assert not is_due(), "no backup yet"
     keep_backups()
     assert is_due()
-    assert not is_due(Settings(168, 24, 24, 168, 14)), "no place"
-    assert not is_due(Settings(168, 24, 24, 170, 14, SETTINGS.offsite))
+    assert not is_due(Policy(168, 24, 24, 168, 14)), "no place"
+    assert not is_due(Policy(168, 24, 24, 170, 14, POLICY.offsite))
     shipping = {"archived": NOW - 9, "waiting": 0, "after_gap": ""}
     for is_well, facts in ((False, {}), (True, {"waiting": 2}), (True, {"after_gap": "0" * 24})):
         records.write(Record("shipping", NOW, 0, is_well, "", NOW, shipping | facts))
@@ -179,11 +180,11 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
         assert repository == OFFSITE
         return Transaction("0/0", datetime.fromtimestamp(segments[-1].archived - 1, UTC))
 
-    monkeypatch.setattr(pgbackrest, "backups", backups)
+    monkeypatch.setattr(pgbackrest, "list_backups", backups)
     monkeypatch.setattr(timelines, "read", read)
-    monkeypatch.setattr(verification, "last", last)
-    monkeypatch.setattr(ledger, "write", lambda: None)
-    monkeypatch.setattr(archive, "reach_now", lambda _: None)
+    monkeypatch.setattr(verification, "find_last", last)
+    monkeypatch.setattr(witness, "write_row", lambda: None)
+    monkeypatch.setattr(archive, "archive_now", lambda _: None)
     monkeypatch.setattr(drill, "SHIPPED_SECONDS", 0.0)
     monkeypatch.setattr(drill, "AFTER_SECONDS", 0.0)
     return found
@@ -195,7 +196,7 @@ def moments(monkeypatch: pytest.MonkeyPatch, serving: int) -> tuple[float, float
     chosen = []
     for share in (0.0, 1.0):
         monkeypatch.setattr("random.random", lambda share=share: share)
-        chosen.append(drill._moment(OFFSITE).timestamp())
+        chosen.append(drill._choose_moment(OFFSITE).timestamp())
     return chosen[0], chosen[1]
 
 
@@ -223,7 +224,9 @@ def test_a_repository_that_lacks_the_timeline_that_serves_is_not_compared_with_i
 ) -> None:
     held[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0)]
     held[LOCAL] = [*held[OFFSITE], (2, 5, 160.0)]
-    with pytest.raises(Failed, match="off the host has nothing yet of timeline 2, which serves"):
+    with pytest.raises(
+        Failure, match="off the host has no segment yet of timeline 2, which is live"
+    ):
         moments(monkeypatch, 2)
 
 
@@ -234,6 +237,6 @@ def test_it_waits_until_the_newest_segment_is_off_the_host(monkeypatch: pytest.M
     monkeypatch.setattr(
         records, "read", lambda task: Record(task, facts={"segment": next(shipped)})
     )
-    monkeypatch.setattr(drill, "LOOK_SECONDS", 0.0)
-    drill._await_shipping()
+    monkeypatch.setattr(drill, "POLL_SECONDS", 0.0)
+    drill._wait_for_shipping()
     assert next(shipped, None) is None

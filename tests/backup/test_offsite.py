@@ -6,7 +6,7 @@ import pytest
 from stack.config import offsite as scripts
 
 from backup import offsite
-from backup.commands import Failed
+from backup.failure import Failure
 from backup.offsite import Offsite
 
 PRINT = "SHA256:ARjrj9lNlU0VXKhtx6MA3+5yPegDAod9YXqWxudYew8"
@@ -45,7 +45,7 @@ def load(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Offsite | N
 @pytest.mark.usefixtures("secret")
 def test_without_a_type_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(monkeypatch, {}) is None
-    with pytest.raises(Failed, match="no repository off the host is known"):
+    with pytest.raises(Failure, match="no repository off the host is known"):
         offsite.require()
 
 
@@ -68,7 +68,7 @@ def test_the_service_does_not_start_half_configured(
     monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
 ) -> None:
     for missing in values.keys() - {"OFFSITE_TYPE"}:
-        with pytest.raises(Failed, match=f"^{missing} is empty$"):
+        with pytest.raises(Failure, match=f"^{missing} is empty$"):
             load(monkeypatch, {**values, missing: ""})
 
 
@@ -76,16 +76,16 @@ def test_the_service_does_not_start_without_the_secret(
     monkeypatch: pytest.MonkeyPatch, secret: Path
 ) -> None:
     secret.write_text("\n", encoding="utf-8")
-    with pytest.raises(Failed, match="secrets/offsite_secret is empty"):
+    with pytest.raises(Failure, match="secrets/offsite_secret is empty"):
         load(monkeypatch, SFTP)
 
 
 def test_a_fingerprint_is_turned_into_the_form_of_pgbackrest() -> None:
-    assert offsite.hexadecimal(PRINT) == HEX
-    assert offsite.hexadecimal(PRINT + "=") == HEX
+    assert offsite.convert_fingerprint(PRINT) == HEX
+    assert offsite.convert_fingerprint(PRINT + "=") == HEX
     for wrong in (HEX, PRINT[:-1], "MD5:00:11", ""):
-        with pytest.raises(Failed, match="OFFSITE_FINGERPRINT"):
-            offsite.hexadecimal(wrong)
+        with pytest.raises(Failure, match="OFFSITE_FINGERPRINT"):
+            offsite.convert_fingerprint(wrong)
 
 
 @pytest.mark.usefixtures("secret")
@@ -95,12 +95,12 @@ def test_the_configuration_is_that_of_one_repository_in_the_place_of_the_local_o
     sftp, s3 = load(monkeypatch, SFTP), load(monkeypatch, S3)
     assert sftp
     assert s3
-    text = offsite.configuration(sftp, KEY)
+    text = offsite.pgbackrest_conf(sftp, KEY)
     assert text.startswith("[main]\nrepo1-type=sftp\nrepo1-path=/slipway\n")
     assert f"repo1-sftp-host-fingerprint={HEX}\n" in text
     assert "repo1-sftp-host-key-check-type=fingerprint\n" in text
     assert KEY not in text
-    assert "repo1-s3-key-secret=word\n" in offsite.configuration(s3, "word")
+    assert "repo1-s3-key-secret=word\n" in offsite.pgbackrest_conf(s3, "word")
     assert "repo2" not in text
 
 
@@ -111,12 +111,12 @@ def test_an_s3_server_may_have_a_ca_of_its_own(
     assert s3
     file.write_text("\n", encoding="utf-8")
     assert scripts.faults(S3, secret.parent) == []
-    assert "ca-file" not in offsite.configuration(s3, "word")
+    assert "ca-file" not in offsite.pgbackrest_conf(s3, "word")
     file.write_text("a password\n", encoding="utf-8")
     assert scripts.faults(S3, secret.parent) == [f"{file} is not a certificate in PEM"]
     file.write_text("-----BEGIN CERTIFICATE-----\n", encoding="utf-8")
     assert scripts.faults(S3, secret.parent) == []
-    assert f"repo1-storage-ca-file={file}\n" in offsite.configuration(s3, "word")
+    assert f"repo1-storage-ca-file={file}\n" in offsite.pgbackrest_conf(s3, "word")
     file.chmod(0o600)
     assert "is closed to the backup service" in scripts.faults(S3, secret.parent)[0]
 

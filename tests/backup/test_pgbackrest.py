@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from backup import pgbackrest, postgres
-from backup.commands import Done, Failed
+from backup.failure import Failure
+from backup.programs import Result
 
 IDENTIFIER = 7_412_345_678_901_234_567
 
@@ -21,10 +22,12 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     commands: list[str] = []
     archived = {"id": 1, "repo-key": 1, "system-id": IDENTIFIER, "version": "15"}
 
-    def call(command: str, *_: str, **__: int) -> Done:
+    def call(command: str, *_: str, **__: int) -> Result:
         commands.append(command)
         told = json.dumps([{"db": [archived]}]) if command == "info" else ""
-        return Done(28 if command == "stanza-create" else 0, told, "ERROR: [028]: do not match", 0)
+        return Result(
+            28 if command == "stanza-create" else 0, told, "ERROR: [028]: do not match", 0
+        )
 
     monkeypatch.setattr(pgbackrest, "call", call)
     monkeypatch.setattr(postgres, "ask", lambda _: [["17", str(tmp_path / "17")]])
@@ -43,7 +46,7 @@ def test_an_archive_of_another_database_stays_an_error(
     called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(postgres, "ask", lambda _: [[version, str(tmp_path / version)]])
-    with pytest.raises(Failed, match="stanza-create: ERROR"):
+    with pytest.raises(Failure, match="stanza-create: ERROR"):
         pgbackrest.create_stanza()
     assert "stanza-upgrade" not in called
 
@@ -57,7 +60,7 @@ def test_an_archive_of_an_older_version_that_is_not_this_servers_stays_an_error(
         control.write_bytes(identifier.to_bytes(8, sys.byteorder))
     else:
         control.unlink()
-    with pytest.raises(Failed, match="stanza-create: ERROR"):
+    with pytest.raises(Failure, match="stanza-create: ERROR"):
         pgbackrest.create_stanza()
     assert "stanza-upgrade" not in called
 
@@ -76,11 +79,11 @@ def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(
     }
     databases = [{"id": 1}]
     known = {"status": {"code": 0}, "db": databases, "backup": [backup]}
-    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, json.dumps([known]), "", 0))
-    assert [one.label for one in pgbackrest.backups_of_the_newest()] == ["X"]
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, json.dumps([known]), "", 0))
+    assert [one.label for one in pgbackrest.list_current_backups()] == ["X"]
     databases.append({"id": 2})
-    assert pgbackrest.backups_of_the_newest() == []
-    assert [one.label for one in pgbackrest.backups()] == ["X"]
+    assert pgbackrest.list_current_backups() == []
+    assert [one.label for one in pgbackrest.list_backups()] == ["X"]
 
 
 def test_the_reason_of_an_s3_server_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +93,12 @@ def test_the_reason_of_an_s3_server_is_told_in_one_line(monkeypatch: pytest.Monk
     )
     one = {"status": {"code": 99, "message": f"[ProtocolError] {told}"}}
     known = {"status": {"code": 99, "message": "other"}, "repo": [one]}
-    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, json.dumps([known]), "", 0))
-    with pytest.raises(Failed) as failed:
-        pgbackrest.stanza(pgbackrest.OFFSITE)
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, json.dumps([known]), "", 0))
+    with pytest.raises(Failure) as failed:
+        pgbackrest.read_stanza(pgbackrest.OFFSITE)
     reason = "HTTP request failed with 403 (Forbidden); SignatureDoesNotMatch: Check your key."
     assert str(failed.value) == f"the repository off the host is not well: [ProtocolError] {reason}"
     assert (
-        Done(39, "", f"P00  ERROR: [039]: {told}\n{told}", 0).reason
+        Result(39, "", f"P00  ERROR: [039]: {told}\n{told}", 0).reason
         == f"P00  ERROR: [039]: {reason}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backup import records
-from backup.commands import Failed
+from backup.failure import Failure
 from backup.records import Record
 
 
@@ -29,10 +29,10 @@ def test_a_record_that_cannot_be_read_counts_as_never(tmp_path: Path, content: s
 def test_a_second_task_is_refused_with_the_name_of_the_first_and_the_lock_is_free_afterwards(
     tmp_path: Path,
 ) -> None:
-    with records.running("drill", tmp_path), pytest.raises(Failed, match="drill is running"):  # noqa: SIM117
-        with records.running("full", tmp_path):
+    with records.hold_lock("drill", tmp_path), pytest.raises(Failure, match="drill is running"):  # noqa: SIM117
+        with records.hold_lock("full", tmp_path):
             pytest.fail("both ran")
-    with records.running("full", tmp_path):
+    with records.hold_lock("full", tmp_path):
         pass
 
 
@@ -41,7 +41,7 @@ def test_a_task_that_waits_begins_when_the_other_has_ended(tmp_path: Path) -> No
         fcntl.flock(file, fcntl.LOCK_EX)
         ending = threading.Timer(2 * records.GLANCE_SECONDS, fcntl.flock, (file, fcntl.LOCK_UN))
         ending.start()
-        with records.running("full", tmp_path, wait_seconds=60):
+        with records.hold_lock("full", tmp_path, wait_seconds=60):
             assert ending.finished.is_set()
 
 
@@ -49,8 +49,8 @@ def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:
     with (tmp_path / "running.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with (
-            pytest.raises(Failed, match="another task is running"),
-            records.running("full", tmp_path),
+            pytest.raises(Failure, match="another task is running"),
+            records.hold_lock("full", tmp_path),
         ):
             pytest.fail("both ran")
 

@@ -1,17 +1,18 @@
 """The loops of the backup service outlive whatever goes wrong in them."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backup import pgbackrest, postgres, records, tasks
+from backup import postgres, records, snapshot, tasks, witness
 from backup.__main__ import WAIT_SECONDS, Service, _perform
-from backup.observation import Archiver, Snapshot
-from backup.settings import Settings
-from backup.tasks import Archived, Task
+from backup.policy import Policy
+from backup.snapshot import Archiver, ArchiveState, Snapshot
+from backup.tasks import Task
 
-SETTINGS = Settings(
+POLICY = Policy(
     full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14
 )
 
@@ -19,7 +20,7 @@ SETTINGS = Settings(
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.setattr("backup.__main__.RETRY_SECONDS", 0)
-    return Service(SETTINGS)
+    return Service(POLICY)
 
 
 def test_a_step_that_fails_in_whatever_way_is_tried_again(service: Service) -> None:
@@ -40,9 +41,9 @@ def test_a_step_that_fails_in_whatever_way_is_tried_again(service: Service) -> N
     assert errors == []
 
 
-def test_a_loop_that_has_ended_is_seen(service: Service) -> None:
-    service.seen = tasks_seen = service.seen.__class__(at=5.0)
-    assert service.newest() == tasks_seen
+def test_a_service_whose_loop_has_ended_has_no_snapshot(service: Service) -> None:
+    service.snapshot = Snapshot(at=5.0)
+    assert service.newest() == service.snapshot
 
     class Ended:
         def is_alive(self) -> bool:
@@ -58,12 +59,12 @@ def test_a_task_that_fails_in_an_unexpected_way_is_recorded(
 ) -> None:
     for name in ("read", "write"):
         monkeypatch.setattr(getattr(records, name), "__defaults__", (tmp_path,))
-    monkeypatch.setattr(records.running.__wrapped__, "__defaults__", (tmp_path,))  # type: ignore[attr-defined]
+    monkeypatch.setattr(records.hold_lock.__wrapped__, "__defaults__", (tmp_path,))  # type: ignore[attr-defined]
 
-    def run(_: Settings) -> tasks.Result:
+    def run(_: Policy) -> tasks.Outcome:
         raise RuntimeError("no thread")
 
-    record = tasks.perform(Task("full", run, lambda *_: True), SETTINGS)
+    record = tasks.perform(Task("full", run, lambda *_: True), POLICY)
     assert (record.is_well, record.text) == (False, "RuntimeError: no thread")
     assert records.read("full", tmp_path) == record
 
@@ -80,7 +81,7 @@ def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
     ended = now - 60 * minutes_ago
     success = ended if is_well else ended - 60
     records.write(records.Record("drill", ended, 1, is_well, "", success), tmp_path)
-    assert tasks.DRILL.is_due(SETTINGS, now) == is_due
+    assert tasks.DRILL.is_due(POLICY, ArchiveState(), now) == is_due
 
 
 @pytest.mark.parametrize(
@@ -92,29 +93,54 @@ def test_a_full_backup_is_due_at_once_where_the_present_database_has_none(
 ) -> None:
     """After an upgrade of Postgres, say, however young the last one is; one that failed waits as ever."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(tasks, "seen", Archived(is_empty=True))
-    monkeypatch.setattr(pgbackrest, "backups_of_the_newest", list)
     now = 1_700_000_000.0
     ended = now - 60 * minutes_ago
     records.write(records.Record("full", ended, 1, is_well, "", ended), tmp_path)
-    assert tasks.FULL.is_due(SETTINGS, now) == is_due
+    assert tasks.FULL.is_due(POLICY, ArchiveState(is_empty=True), now) == is_due
 
 
 @pytest.mark.parametrize(
-    "before", [Archived(is_empty=True), Archived(gap="a gap"), Archived(is_replaced=True)]
+    ("archive", "read_again"),
+    [
+        (ArchiveState(is_empty=True), ArchiveState("X")),
+        (ArchiveState(gap="a gap"), ArchiveState("X")),
+        (ArchiveState(is_replaced=True), ArchiveState("X")),
+        (ArchiveState(gap="a gap"), ArchiveState(gap="a gap")),
+    ],
 )
-def test_what_asks_for_a_backup_is_looked_at_again_when_one_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Archived
+def test_the_archive_is_read_again_before_it_makes_a_backup_due(
+    service: Service,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    archive: ArchiveState,
+    read_again: ArchiveState,
 ) -> None:
-    """The watch may have looked before: one backup is enough."""
+    """The watch may have read it before the newest backup ended: one backup is enough."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
-    now = 1_700_000_000.0
-    records.write(records.Record("full", now, 1, True, "", now), tmp_path)
-    records.write(records.Record("incremental", now, 1, True, "", now), tmp_path)
-    monkeypatch.setattr(tasks, "seen", before)
-    monkeypatch.setattr(tasks, "look", lambda: Archived("X"))
-    assert not tasks.FULL.is_due(SETTINGS, now)
-    assert not tasks.INCREMENTAL.is_due(SETTINGS, now)
+    now = time.time()
+    for task in ("full", "incremental", "drill"):
+        records.write(records.Record(task, now, 1, True, "", now), tmp_path)
+    performed: list[str] = []
+    monkeypatch.setattr(tasks, "perform", lambda task, _: performed.append(task.name))
+    monkeypatch.setattr(snapshot, "read_archive", lambda: read_again)
+    service.is_registered, service.archive = True, archive
+    service.schedule()
+    assert performed == (["incremental"] if read_again.needs_backup else [])
+    assert service.archive == read_again
+
+
+def test_a_repository_that_cannot_be_read_leaves_the_archive_as_it_was_read_last(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "write_row", lambda: None)
+    service.archive = ArchiveState("X", newest=time.time())
+    faulty = Snapshot(faults={"repository": "no answer"}, archive=ArchiveState())
+    monkeypatch.setattr(snapshot, "take", lambda: faulty)
+    service.watch()
+    assert service.archive.label == "X"
+    monkeypatch.setattr(snapshot, "take", lambda: Snapshot(archive=ArchiveState("Y")))
+    service.watch()
+    assert service.archive.label == "Y"
 
 
 def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
@@ -125,22 +151,22 @@ def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
     now = 1_700_000_000.0
     service.is_written = True
 
-    def seen(seconds_ago: float, waiting: int = 0) -> list[str]:
+    def wake(seconds_ago: float, waiting: int = 0) -> list[str]:
         asked.clear()
-        service.seen = Snapshot(
-            archiver=Archiver(waiting=waiting), archive=Archived("X", now - seconds_ago)
+        service.snapshot = Snapshot(
+            archiver=Archiver(waiting=waiting), archive=ArchiveState("X", now - seconds_ago)
         )
-        service._wake(now)
+        service._wake_archiver(now)
         return asked
 
-    assert seen(39) == []
-    assert seen(41, waiting=1) == [], "it does archive, and cannot"
-    assert seen(41) == ["select pg_reload_conf()"]
-    assert seen(41) == []
+    assert wake(39) == []
+    assert wake(41, waiting=1) == [], "it does archive, and cannot"
+    assert wake(41) == ["select pg_reload_conf()"]
+    assert wake(41) == []
     service.woken = now - 41
-    assert seen(41) == ["select pg_reload_conf()"]
+    assert wake(41) == ["select pg_reload_conf()"]
     service.woken, service.is_written = 0, False
-    assert seen(41) == [], "where no row is written there is nothing to archive"
+    assert wake(41) == [], "where no row is written there is nothing to archive"
 
 
 def test_a_task_by_hand_says_that_it_waits_for_another_and_waits(
@@ -148,16 +174,17 @@ def test_a_task_by_hand_says_that_it_waits_for_another_and_waits(
 ) -> None:
     waits = []
 
-    def perform(task: Task, _: Settings, *, wait_seconds: float = 0) -> records.Record:
+    def perform(task: Task, _: Policy, *, wait_seconds: float = 0) -> records.Record:
         waits.append(wait_seconds)
-        return records.Record(task.name, is_well=True)
+        return records.Record(task.name, text="full X", seconds=2, is_well=True)
 
-    monkeypatch.setattr("backup.settings.load", lambda: SETTINGS)
+    monkeypatch.setattr("backup.policy.load", lambda: POLICY)
     monkeypatch.setattr(tasks, "perform", perform)
     monkeypatch.setattr(records, "is_running", lambda: True)
-    assert _perform(tasks.FULL) == 0
+    answer = '{"result": {"text": "full X", "seconds": 2}}'
+    assert _perform(tasks.FULL) == answer
     assert "another task is running, and this one waits for its end" in capsys.readouterr().out
     monkeypatch.setattr(records, "is_running", lambda: False)
-    assert _perform(tasks.FULL) == 0
+    assert _perform(tasks.FULL) == answer
     assert capsys.readouterr().out == ""
     assert waits == [WAIT_SECONDS] * 2

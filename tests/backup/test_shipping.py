@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from backup import archive, observation, pgbackrest, records, shipping, tasks
-from backup.commands import Done, Failed
-from backup.observation import Snapshot
+from backup import archive, pgbackrest, records, report, schedule, shipping, tasks
+from backup.failure import Failure
 from backup.offsite import Offsite
+from backup.policy import Policy
+from backup.programs import Result
 from backup.records import Record
-from backup.settings import Settings
 from backup.shipping import Position
+from backup.snapshot import ArchiveState, Snapshot
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
 PLACE = Offsite("sftp", "h", 22, "u", "/slipway")
-SETTINGS = Settings(168, 24, 24, 168, 14, PLACE)
+POLICY = Policy(168, 24, 24, 168, 14, PLACE)
 SUM = "0" * 40
 
 
@@ -39,13 +40,15 @@ def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
             for name in found[path.rpartition("/")[2]]
         }
 
-    monkeypatch.setattr(archive, "folder", look)
+    monkeypatch.setattr(archive, "list_folder", look)
     return found
 
 
 def newer(held: dict[str, list[str]], segment: str) -> list[str]:
     there: dict[str, dict[str, object]] = {name: {} for name in [*held, "00000002.history"]}
-    return [one.name for one in shipping.newer(Position("17-1", {segment[:8]: segment}), there)]
+    return [
+        one.name for one in shipping.list_waiting(Position("17-1", {segment[:8]: segment}), there)
+    ]
 
 
 def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str]]) -> None:
@@ -66,7 +69,10 @@ def test_folders_before_the_position_are_not_looked_into(held: dict[str, list[st
     held["0000000100000001"] = ["000000010000000100000003"]
     there: dict[str, dict[str, object]] = {"0000000100000000": {}, "0000000100000001": {}}
     assert (
-        len(shipping.newer(Position("17-1", {"00000001": "000000010000000100000002"}), there)) == 1
+        len(
+            shipping.list_waiting(Position("17-1", {"00000001": "000000010000000100000002"}), there)
+        )
+        == 1
     )
 
 
@@ -77,19 +83,19 @@ def test_the_timeline_that_serves_goes_on_after_a_restore_that_was_taken_back(
     held["0000000200000000"] = ["000000020000000000000005"]
     there: dict[str, dict[str, object]] = {folder: {} for folder in held}
     segments = {"00000001": "0000000100000000000000FD", "00000002": "000000020000000000000005"}
-    after = [one.name for one in shipping.newer(Position("17-1", segments), there)]
+    after = [one.name for one in shipping.list_waiting(Position("17-1", segments), there)]
     assert after == ["0000000100000000000000FE"]
 
 
 def test_the_name_before_a_name() -> None:
-    assert shipping.before("000000030000000100000000") == "0000000300000000000000FF"
-    assert shipping.before("000000010000000000000000") == "000000010000000000000000"
+    assert shipping.name_preceding_segment("000000030000000100000000") == "0000000300000000000000FF"
+    assert shipping.name_preceding_segment("000000010000000000000000") == "000000010000000000000000"
 
 
 def arrive(last: str, name: str) -> None:
-    segment = archive.segment(f"x/{name}-{SUM}.zst", {"time": 7})
+    segment = archive.parse_segment(f"x/{name}-{SUM}.zst", {"time": 7})
     assert segment
-    shipping.keep(last, segment, 0)
+    shipping.record_shipped(last, segment, 0)
 
 
 def test_a_segment_that_does_not_follow_leaves_a_gap_until_the_next_backup() -> None:
@@ -97,10 +103,10 @@ def test_a_segment_that_does_not_follow_leaves_a_gap_until_the_next_backup() -> 
         Record("offsite-full", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000002"})
     )
     arrive("000000010000000000000004", "000000010000000000000005")
-    assert not tasks.is_gap_offsite()
+    assert not schedule.has_offsite_gap()
     arrive("000000010000000000000005", "000000010000000000000007")
     arrive("000000010000000000000007", "000000010000000000000008")
-    assert tasks.is_gap_offsite()
+    assert schedule.has_offsite_gap()
     assert not row(NOW).is_well
     assert "missing: segments before 000000010000000000000007" in row(NOW).text
     records.write(
@@ -108,17 +114,17 @@ def test_a_segment_that_does_not_follow_leaves_a_gap_until_the_next_backup() -> 
             "offsite-incremental", NOW, 1, True, "", NOW, {"wal_start": "000000010000000000000009"}
         )
     )
-    assert not tasks.is_gap_offsite()
+    assert not schedule.has_offsite_gap()
 
 
 def test_another_timeline_is_no_gap() -> None:
     arrive("00000001000000000000000A", "000000020000000000000007")
-    assert not tasks.is_gap_offsite()
+    assert not schedule.has_offsite_gap()
 
 
-def row(now: float, given: Settings = SETTINGS) -> observation.Row:
+def row(now: float, given: Policy = POLICY) -> report.Row:
     return next(
-        one for one in observation.rows(given, Snapshot(now), now) if one.name == "off-host"
+        one for one in report.make_rows(given, Snapshot(now), now) if one.name == "off-host"
     )
 
 
@@ -140,7 +146,7 @@ def keep(
 
 
 def test_nothing_configured_is_well_and_said() -> None:
-    shown = row(NOW, Settings(168, 24, 24, 168, 2))
+    shown = row(NOW, Policy(168, 24, 24, 168, 2))
     assert shown.is_well
     assert "not configured" in shown.text
 
@@ -181,7 +187,7 @@ def due() -> list[str]:
     return [
         task.name
         for task in tasks.TASKS
-        if task.name.startswith("offsite") and task.is_due(SETTINGS, NOW)
+        if task.name.startswith("offsite") and task.is_due(POLICY, ArchiveState(), NOW)
     ]
 
 
@@ -191,7 +197,7 @@ def test_backups_off_the_host_wait_for_shipping_and_need_a_place() -> None:
     assert due() == []
     records.write(Record("shipping", NOW, 0, True, "", NOW, {"waiting": 0}))
     assert due() == ["offsite-full"]
-    assert not tasks.OFFSITE_FULL.is_due(Settings(168, 24, 24, 168, 2), NOW)
+    assert not tasks.OFFSITE_FULL.is_due(Policy(168, 24, 24, 168, 2), ArchiveState(), NOW)
     keep(lag=9, full=25, incremental=25)
     assert due() == ["offsite-incremental"]
     keep(lag=9, full=25, incremental=1)
@@ -200,15 +206,15 @@ def test_backups_off_the_host_wait_for_shipping_and_need_a_place() -> None:
 
 def test_records_follow_the_place() -> None:
     entry = {"type": "full", "label": "A", "timestamp": {"stop": 5}, "archive": {"start": "B"}}
-    shipping.adopt([entry])
+    shipping.adopt_backups([entry])
     assert (
         records.read("offsite-full").last_success,
         records.read("offsite-full").facts["wal_start"],
     ) == (5, "B")
     records.write(Record("offsite-drill", NOW, 1, True, "", NOW))
-    shipping.adopt([entry])
+    shipping.adopt_backups([entry])
     assert records.read("offsite-drill").ended
-    shipping.adopt([])
+    shipping.adopt_backups([])
     assert not records.read("offsite-full").last_success
     assert not records.read("offsite-drill").ended, "it was of another place"
 
@@ -222,10 +228,10 @@ def test_an_empty_volume_is_begun_only_where_the_place_is_unused(
     answer = json.dumps(
         [{"name": "main", "status": {"code": code, "message": "other"}, "repo": [one]}]
     )
-    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Done(0, answer, "", 0))
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, answer, "", 0))
     if is_refused:
         with pytest.raises(
-            Failed, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] told$"
+            Failure, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] told$"
         ):
             shipping.refuse_lost_database()
         (tmp_path / "17").mkdir()
@@ -241,6 +247,6 @@ def test_a_place_of_another_database_is_refused(monkeypatch: pytest.MonkeyPatch)
             "backup": [],
         }
 
-    monkeypatch.setattr(pgbackrest, "stanza", stanza)
-    with pytest.raises(Failed, match="of another database, of system 2"):
-        shipping.begin()
+    monkeypatch.setattr(pgbackrest, "read_stanza", stanza)
+    with pytest.raises(Failure, match="of another database, of system 2"):
+        shipping.find_position()

@@ -10,7 +10,7 @@ from backup.archive import SEGMENTS_PER_LOG, Segment
 from backup.pgbackrest import OFFSITE, Backup
 from backup.restore import timelines
 from backup.restore.choice import Repository
-from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, place, segment_name
+from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, parse_lsn, segment_name
 
 # Timeline 2 left 1 within segment 5, and 3 left 2 within segment 7.
 ONE = Timeline(1, ((1, 0),))
@@ -28,12 +28,12 @@ def archive(*held: tuple[int, int]) -> Archive:
 
 
 def chain(found: Archive, timeline: Timeline, first: int) -> tuple[list[tuple[int, int]], str]:
-    links = found.chain(timeline, first)
+    links = found.find_chain(timeline, first)
     return [(int(one.name[:8], 16), one.number) for one in links.segments], links.missing
 
 
 def test_a_place_is_read_as_postgres_writes_it() -> None:
-    assert place("1/8000028") == 2**32 + 0x8000028
+    assert parse_lsn("1/8000028") == 2**32 + 0x8000028
     assert segment_name(3, 258) == "000000030000000100000002"
 
 
@@ -55,19 +55,19 @@ def test_a_missing_segment_ends_the_way_and_is_named() -> None:
 
 
 def test_a_backup_lies_on_the_way_up_to_where_its_timeline_was_left() -> None:
-    assert THREE.left(1) == 5 * SEGMENT_BYTES + 100
-    assert THREE.left(3) is None
-    assert TWO.left(3) == 0
+    assert THREE.exit_lsn(1) == 5 * SEGMENT_BYTES + 100
+    assert THREE.exit_lsn(3) is None
+    assert TWO.exit_lsn(3) == 0
 
 
 def test_the_timeline_that_serves_is_the_one_that_archives_whatever_its_number() -> None:
     """Timeline 2 served for a moment, did not work, and was taken back."""
     found = archive((1, 4), (1, 5), (2, 5), (1, 6), (1, 7))
     assert found.newest == ONE
-    assert found.serving(3.5) == ONE
-    assert found.serving(2.0) == TWO
-    assert found.serving(99) == ONE
-    assert (found.ended(TWO), found.ended(ONE)) == (2.0, None)
+    assert found.find_timeline_at(3.5) == ONE
+    assert found.find_timeline_at(2.0) == TWO
+    assert found.find_timeline_at(99) == ONE
+    assert (found.find_end(TWO), found.find_end(ONE)) == (2.0, None)
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             for number in range(SEGMENTS_PER_LOG)
         }
 
-    monkeypatch.setattr(archives, "folder", folder)
+    monkeypatch.setattr(archives, "list_folder", folder)
     monkeypatch.setattr(
-        timelines, "_content", lambda *_: "1\t4/100\tno recovery target specified\n"
+        timelines, "_read_history", lambda *_: "1\t4/100\tno recovery target specified\n"
     )
     return found
 
@@ -102,7 +102,7 @@ def test_what_lies_before_the_backup_is_not_listed_but_for_the_newest_of_each_ti
     found = timelines.read("2", OFFSITE, segment_name(1, 8 * SEGMENTS_PER_LOG + 3))
     assert listed == ["0000000200000006", "0000000100000009", "0000000100000008"]
     assert set(found.timelines) == {1, 2}
-    assert len(timelines.read("2", OFFSITE, segment_name(1, 0)).held) == 13 * SEGMENTS_PER_LOG
+    assert len(timelines.read("2", OFFSITE, segment_name(1, 0)).segments) == 13 * SEGMENTS_PER_LOG
 
 
 def test_a_chain_from_an_older_backup_is_read_whole(
@@ -127,10 +127,10 @@ def test_a_chain_from_an_older_backup_is_read_whole(
         )
 
     made = [backup(1, 1, 2), backup(2, 1, 8), backup(3, 2, 6)]
-    monkeypatch.setattr(pgbackrest, "backups", lambda _: made)
+    monkeypatch.setattr(pgbackrest, "list_backups", lambda _: made)
     held = Repository(OFFSITE, datetime(2026, 11, 21, 2, 30, tzinfo=UTC))
     assert "0000000100000007" not in listed
     one = held.archive.timelines[1]
-    assert len(held.chain(made[1], one).segments) == 2 * SEGMENTS_PER_LOG
+    assert len(held.find_chain(made[1], one).segments) == 2 * SEGMENTS_PER_LOG
     assert "0000000100000007" not in listed
-    assert len(held.chain(made[0], one).segments) == 8 * SEGMENTS_PER_LOG
+    assert len(held.find_chain(made[0], one).segments) == 8 * SEGMENTS_PER_LOG

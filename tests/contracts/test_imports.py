@@ -86,7 +86,7 @@ def test_the_backup_service_needs_what_its_image_has_and_runs_programs_in_one_mo
         sys.stdlib_module_names
     )
     assert foreign == {"backup", "prometheus_client"}
-    assert importers("subprocess", "backup/**/*.py") == {"backup/commands.py"}
+    assert importers("subprocess", "backup/**/*.py") == {"backup/programs.py"}
 
 
 def test_no_program_is_run_through_a_shell() -> None:

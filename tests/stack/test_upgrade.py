@@ -66,9 +66,13 @@ LOSE += "".join(
     for line in LOG
 )
 HANG = "\tsleep infinity\n"
-GAP = "from backup import archive, tasks; archive.reach_now(print); print(tasks.look().gap)"
+GAP = (
+    "from backup import archive, snapshot; archive.archive_now(print);"
+    " print(snapshot.read_archive().gap)"
+)
 NEWEST = (
-    "from backup import pgbackrest; made = pgbackrest.backups()[-1]; print(made.kind, made.archive)"
+    "from backup import pgbackrest; newest = pgbackrest.list_backups()[-1];"
+    " print(newest.kind, newest.database_id)"
 )
 COMMITTED = "select pg_xact_commit_timestamp(xmin) is not null from alembic_version"
 ROWS = "select (select count(*) from users), (select version_num from alembic_version)"

@@ -3,7 +3,6 @@
 The container `restore` does the work (backup/restore/) and touches no directory but its own until the exchange.
 """
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -16,11 +15,11 @@ from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import last_line, services
+from stack.parts import backup_service, last_line, services
 from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.runner import Result, Runner
-from stack.stories import backup, replacement
+from stack.stories import replacement
 
 RUNBOOK = "restore-all"
 # 100 GB at 15 MB/s on a slow disk, three times: check, copy, check.
@@ -39,7 +38,7 @@ look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipwa
 remove it:   ./scripts/restore.sh --remove-beside"""
 
 
-REPOSITORIES = {"local": 1, "offsite": 2}  # partner: LOCAL and OFFSITE in backup/pgbackrest.py
+REPOSITORIES = {"local": 1, "offsite": 2}  # Partner: LOCAL in backup/pgbackrest.py
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,7 @@ def moment(text: str) -> str:
 
 def ask(runner: Runner, *words: str) -> Result:
     """Run a command of the restore container that tells nothing on its way."""
-    return runner.run(_argv(*words), timeout=SHORT_SECONDS, check=False)
-
-
-def _argv(*words: str) -> list[str]:
-    service = ["run", "--rm", "--no-deps", "--no-TTY", "restore", "python3", "-m", "backup.restore"]
-    return engine.compose_argv(*service, *words)
+    return runner.run(backup_service.restorer_argv(*words), timeout=SHORT_SECONDS, check=False)
 
 
 def look(runner: Runner, project: Project, root: str = "") -> dict[str, Any]:
@@ -78,27 +72,22 @@ def look(runner: Runner, project: Project, root: str = "") -> dict[str, Any]:
     return facts(ask(runner, "tidy", *([f"--root={root}"] if root else [])))
 
 
-def facts(done: Result, runbook: str = RUNBOOK) -> dict[str, Any]:
-    """Return what the restore container found.
+def facts(result: Result, runbook: str = RUNBOOK) -> dict[str, Any]:
+    """Return the facts of a command of the restore container.
 
     Raises:
         Failure: with its observation and hints.
     """
-    if done.code == 0:
-        for line in reversed(done.out.splitlines()):
-            if line.startswith('{"result"'):
-                return dict(json.loads(line)["result"])
-    hints = [*backup.advised(done.err), "the database was not touched"]
-    raise Failure(backup.observed("", done.err), hints=hints, runbook=runbook)
+    hints = ["the database was not touched"]
+    return backup_service.read_result(result, hints=hints, runbook=runbook)
 
 
 def show(runner: Runner, options: Options) -> None:
     """Say which backups there are and which times can be restored."""
-    done = runner.read(_argv("list", f"--repo={options.repository}"), timeout=SHORT_SECONDS)
+    listing = backup_service.restorer_argv("list", f"--repo={options.repository}")
+    done = runner.read(listing, timeout=SHORT_SECONDS)
     facts(done)
-    runner.say(
-        "\n".join(line for line in done.out.splitlines() if not line.startswith('{"result"'))
-    )
+    runner.say("\n".join(backup_service.list_progress(done)))
 
 
 def beside(runner: Runner, project: Project, options: Options) -> None:
@@ -168,11 +157,8 @@ def make(runner: Runner, options: Options, root: str, stamp: str) -> dict[str, A
     words += [f"--root={root}"] if root else []
     words += [f"--to={options.to}"] if options.to else []
     words += [f"--set={options.label}"] if options.label else []
-    return facts(runner.follow(_argv("make", *words), timeout=MAKE_SECONDS, form=_line))
-
-
-def _line(text: str) -> str:
-    return "restored and checked" if text.startswith('{"result"') else text
+    command, form = backup_service.restorer_argv("make", *words), backup_service.format_line
+    return facts(runner.follow(command, timeout=MAKE_SECONDS, form=form))
 
 
 def told(made: dict[str, Any]) -> str:

@@ -11,10 +11,9 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.front_door import Answer
-from stack.parts import ledger, observation, redis
+from stack.parts import backup_service, ledger, observation, redis
 from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import backup
 
 # Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
@@ -53,7 +52,7 @@ def run(runner: Runner, project: Project) -> bool:
         lambda: [_live(runner, project, live)],
         lambda: _services(runner, project, live),
         lambda: _database(runner, project, live),
-        lambda: backup.rows(runner),
+        lambda: backup_service.read_rows(runner),
         lambda: [redis.row(runner)],
         lambda: _disks(runner, project),
         lambda: [postgres_disk(runner, project)],

@@ -11,6 +11,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import (
+    backup_service,
     configuration,
     database,
     edge,
@@ -25,7 +26,7 @@ from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import backup, retire, settings
+from stack.stories import retire, settings
 
 # Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a slow disk.
 DATA_SECONDS = 120
@@ -112,7 +113,7 @@ def _provide(
 def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release: str) -> None:
     """Do the steps that start something."""
     with steps.step("data") as done:
-        backup.refuse_new_database(runner, project)
+        backup_service.refuse_new_database(runner, project)
         _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
         done(database.furnish(runner))
     with steps.step("migrate") as done:

@@ -24,9 +24,8 @@ def result(**found: object) -> Result:
 
 
 def failure(text: str) -> Result:
-    return Result(
-        1, "progress\n", json.dumps({"error": text, "hints": ["an older one is good"]}) + "\n"
-    )
+    error = {"observation": text, "hints": ["an older one is good"]}
+    return Result(1, "progress\n" + json.dumps({"error": error}) + "\n")
 
 
 def found(runner: RecordingRunner) -> Result:

@@ -39,10 +39,8 @@ def containers(**changed: str) -> Result:
 
 
 def backup_rows(**well: bool) -> Result:
-    return Result(
-        0,
-        json.dumps([{"name": name, "is_well": ok, "text": "3 s ago"} for name, ok in well.items()]),
-    )
+    rows = [{"name": name, "is_well": ok, "text": "3 s ago"} for name, ok in well.items()]
+    return Result(0, json.dumps({"rows": rows}))
 
 
 def expiry(days: int) -> str:

@@ -37,6 +37,7 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     runner.reply("docker compose ps", Result(0, WELL))
     runner.reply("docker pull", Result(1, err="no route"))
     runner.reply("pg_isready", Result(0))
+    runner.reply("python3 -m backup incremental", Result(0, '{"result": {}}\n'))
     runner.door = lambda _: Answer(200, "{}", HEADERS)
     return runner
 

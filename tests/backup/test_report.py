@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from backup import observation, records
-from backup.observation import Archiver, Row, Snapshot
+from backup import records, report
+from backup.policy import Policy
 from backup.records import Record
-from backup.settings import Settings
-from backup.tasks import Archived
+from backup.report import Row
+from backup.snapshot import Archiver, ArchiveState, Snapshot
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
-SETTINGS = Settings(
+POLICY = Policy(
     full_hours=168, backup_hours=24, drill_hours=24, offsite_drill_hours=168, keep_days=14
 )
 WELL = Archiver("000000010000000000000009", archived=NOW - 12, since=NOW - 90_000)
@@ -41,7 +41,7 @@ def keep(
 
 
 def row(name: str, seen: Snapshot) -> Row:
-    return next(row for row in observation.rows(SETTINGS, seen, NOW) if row.name == name)
+    return next(row for row in report.make_rows(POLICY, seen, NOW) if row.name == name)
 
 
 def snapshot(
@@ -52,7 +52,7 @@ def snapshot(
     newest: float | None = None,
     **faults: str,
 ) -> Snapshot:
-    held = Archived(label, archiver.archived if newest is None else newest, gap)
+    held = ArchiveState(label, archiver.archived if newest is None else newest, gap)
     return Snapshot(NOW, archiver, held, free, faults)
 
 
@@ -131,7 +131,7 @@ def test_a_task_that_was_cut_off_is_not_well(folder: Path) -> None:
     begun = records.read("full", folder)
     records.write(replace(begun, facts={records.BEGUN: NOW - 60}), folder)
     assert "it was cut off" in row("last backup", snapshot()).text
-    with records.running("full", folder):
+    with records.hold_lock("full", folder):
         assert row("last backup", snapshot()).is_well, "it is running"
 
 

@@ -1,0 +1,19 @@
+"""Writes the service's log: one line of JSON for each event, as every service of the stack does."""
+
+import json
+import sys
+from datetime import UTC, datetime
+
+
+def write(message: str, *, action: str, level: str = "INFO", **fields: object) -> None:
+    """Write one event to standard output; docs/runbook.md lists the actions."""
+    event = {
+        "timestamp": datetime.now(UTC).isoformat(),
+        "level": level,
+        "service": "backup",
+        "message": message,
+        "action": action,
+        **fields,
+    }
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,124 @@
+"""The backup service and the restore container: their commands, and the reader of their answers.
+
+A command of theirs prints progress and then its answer, one line of JSON.
+Partner: backup/answers.py, which writes it.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.parts import observation
+from stack.runner import Result, Runner
+
+ASK_SECONDS = 180  # pgBackRest gives up a silent repository after 20 s, and tries several times
+SERVICE = ("python3", "-m", "backup")
+RESTORER = ("python3", "-m", "backup.restore")
+ANSWERS = {"result": dict, "error": dict, "rows": list}
+# After `git pull`, the scripts may be newer than the service, until up.sh has replaced it.
+UPDATE = "./scripts/up.sh starts the backup service in this checkout's version"
+Row = tuple[bool, str, str]
+
+
+def argv(command: str) -> list[str]:
+    """Return the argument list of a command in the running service."""
+    return engine.compose_argv("exec", "--no-TTY", "backup", *SERVICE, command)
+
+
+def restorer_argv(*words: str) -> list[str]:
+    """Return the argument list of a command in a new restore container."""
+    container = ("run", "--rm", "--no-deps", "--no-TTY", "restore")
+    return engine.compose_argv(*container, *RESTORER, *words)
+
+
+def read_result(result: Result, *, hints: Sequence[str], runbook: str) -> dict[str, Any]:
+    """Return the facts of a command that succeeded.
+
+    Raises:
+        Failure: with the answer's observation, and its hints before `hints`; or because these
+            scripts cannot read the answer.
+    """
+    answer = _find_answer(result.out)
+    if result.code == 0 and "result" in answer:
+        return dict(answer["result"])
+    reason, advice = _explain(result, answer)
+    raise Failure(reason, hints=[*advice, *hints], runbook=runbook)
+
+
+def read_rows(runner: Runner) -> list[Row]:
+    """Return the lines of `status.sh` on backups: whether each is well, its name, its text."""
+    result = runner.read(argv("status"))
+    answer = _find_answer(result.out)
+    try:
+        return [(bool(row["is_well"]), row["name"], row["text"]) for row in answer["rows"]]
+    except (KeyError, TypeError):
+        reason, _ = _explain(result, answer)
+        return [(False, "last backup", f"no answer from the backup service: {reason}: {UPDATE}")]
+
+
+def format_line(line: str) -> str:
+    """Return a line of a command's output for the operator: a log line's message, or progress."""
+    answer = _find_answer(line)
+    if answer:
+        return "failed" if "error" in answer else "done"
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return line
+
+
+def list_progress(result: Result) -> list[str]:
+    """Return the lines that a command printed before its answer."""
+    return [line for line in result.out.splitlines() if not _find_answer(line)]
+
+
+def refuse_new_database(runner: Runner, project: Project) -> None:
+    """Refuse to begin an empty database if the repository off the host may hold backups of one.
+
+    Raises:
+        Failure: when it holds some, or does not answer, with the service's hints.
+    """
+    if runner.is_dry or not project.has_offsite_repository:
+        return
+    if any(
+        service.name == "postgres" and service.state == "running"
+        for service in observation.services(runner, project)
+    ):
+        return
+    container = ("run", "--rm", "--no-deps", "--no-TTY", "backup")
+    question = engine.compose_argv(*container, *SERVICE, "may-begin")
+    result = runner.run(question, timeout=ASK_SECONDS, check=False)
+    read_result(result, hints=[], runbook="restore-to-a-new-host")
+
+
+def _find_answer(output: str) -> dict[str, Any]:
+    """Return the last line that is an answer; empty if there is none."""
+    for line in reversed(output.splitlines()):
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(answer, dict) and len(answer) == 1:
+            [(key, value)] = answer.items()
+            if key in ANSWERS and isinstance(value, ANSWERS[key]):
+                return answer
+    return {}
+
+
+def _explain(result: Result, answer: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return why there is no result, and hints."""
+    error = answer.get("error", {})
+    if "observation" in error:
+        return str(error["observation"]), [str(hint) for hint in error.get("hints", [])]
+    lines = (result.out + "\n" + result.err).strip().splitlines()
+    if not lines:
+        return f"the backup service gave no answer (exit code {result.code})", [UPDATE]
+    last = format_line(lines[-1])
+    if result.code == 0 or last.startswith(("{", "[")):
+        return f"the answer of the backup service cannot be read: {last}", [UPDATE]
+    if last != lines[-1]:  # a line of its log
+        return f"the backup service ended with exit code {result.code} after: {last}", [UPDATE]
+    return last, [UPDATE]
