@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.2
 STOP_SECONDS = 300
 CHECK_SECONDS = (
     6 * 3600
-)  # 100 GB at 5 MB/s; partner: MAKE_SECONDS in scripts/stack/stories/restore.py
+)  # 100 GB at 5 MB/s; partner: MAKE_SECONDS in scripts/stack/parts/restorer.py
 # WAL that recovery keeps (max_wal_size in postgres/postgresql.conf), and room to work.
 SPARE_BYTES = 512 * 1024**2
 PERCENT = re.compile(r"([\d.]+)%\)")

@@ -12,18 +12,18 @@ from stack.parts import observation
 from stack.runner import DryRunner, RealRunner, Runner
 from stack.stories import (
     backup,
-    bundle,
+    check_config,
     deploy,
+    export_secrets,
     jobs,
     logs,
     plan,
     restore,
     retire,
     rollback,
-    settings,
     status,
     up,
-    upgrade,
+    upgrade_postgres,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,7 +263,7 @@ def _run(arguments: argparse.Namespace, runner: Runner) -> int:
     elif command == "export-secrets":
         _export_secrets(arguments, runner)
     elif command == "upgrade-postgres":
-        upgrade.run(runner, ROOT, arguments.image)
+        upgrade_postgres.run(runner, ROOT, arguments.image)
     else:
         return _run_loaded(arguments, runner, project.load(ROOT))
     return 0
@@ -274,11 +274,15 @@ def _export_secrets(arguments: argparse.Namespace, runner: Runner) -> None:
         os.environ.get("CALLER_DIRECTORY", "")
     )  # the script left it; what a person types is relative to it
     file, secret = caller / arguments.file, arguments.passphrase_file
-    passphrase = bundle.passphrase(secret and caller / secret, is_new=not arguments.is_import)
+    passphrase = export_secrets.read_passphrase(
+        secret and caller / secret, is_new=not arguments.is_import
+    )
     if arguments.is_import:
-        bundle.restore(runner, ROOT, file, passphrase, is_overwrite=arguments.overwrite)
+        export_secrets.import_bundle(
+            runner, ROOT, file, passphrase, is_overwrite=arguments.overwrite
+        )
     else:
-        bundle.export(
+        export_secrets.export_bundle(
             runner, project.load(ROOT), file, passphrase, is_overwrite=arguments.overwrite
         )
 
@@ -306,7 +310,7 @@ def _run_loaded(arguments: argparse.Namespace, runner: Runner, loaded: project.P
     elif command == "restore":
         _restore(arguments, runner, loaded)
     elif command == "check-config":
-        return 0 if settings.run(runner, loaded) else 1
+        return 0 if check_config.run(runner, loaded) else 1
     elif command == "jobs":
         jobs.run(
             runner,

@@ -9,17 +9,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stack import front_door
-from stack.failure import Failure
-from stack.front_door import Answer, Question
+from stack import https
+from stack.commands.command import Command
+from stack.failure import ANY_ENTRY, Failure
+from stack.https import Answer, Question
 
 EVIDENCE_LINES = 25
+# Time limits where a command brings none: of a question, and of a change.
+READ_SECONDS = 30.0
+RUN_SECONDS = 600.0
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
 # Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
@@ -44,26 +48,20 @@ class Runner(Protocol):
 
     is_dry: bool
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
+    def read(self, command: Command) -> Result:
         """Run a command that changes nothing; a failure is a Result, not an error."""
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        """Run a command that changes something, after printing it; raise Failure with evidence if it fails."""
+    def run(self, command: Command) -> Result:
+        """Print a command that changes something, and run it.
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
-        """Run a command that takes long and tell each line of its output as it comes; a failure is a Result."""
+        Raises:
+            Failure: with the last lines of the output, unless the command may fail.
+        """
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        """Run a command that takes long and print each line as it comes; a failure is a Result."""
+
+    def start(self, command: Command, log: Path) -> None:
         """Start a program that outlives this one, in a session of its own."""
 
     def write(self, path: Path, content: str, mode: int) -> None:
@@ -92,9 +90,13 @@ def _last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-EVIDENCE_LINES:])
 
 
-def _as_typed(argv: Sequence[str], env: dict[str, str] | None) -> str:
-    return " ".join(
-        [*(f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()), shlex.join(argv)]
+def failure_of(command: Command, result: Result) -> Failure:
+    """Return the failure of a command; a story that knows more names its own runbook entry."""
+    return Failure(
+        f"`{shlex.join(command.argv)}` exited with {result.code} after {result.seconds:.1f} s",
+        hints=["the lines above are the last ones of its output"],
+        runbook=ANY_ENTRY,
+        evidence=_last_lines(result.out + "\n" + result.err),
     )
 
 
@@ -124,30 +126,18 @@ class RealRunner:
 
     is_dry = False
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
-        return self._run(argv, timeout, stdin, None)
+    def read(self, command: Command) -> Result:
+        return self._run(command, READ_SECONDS)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        self.say(f"    $ {_as_typed(argv, env)}")
-        result = self._run(argv, timeout, stdin, env)
-        if check and result.code != 0:
-            raise Failure(
-                f"`{shlex.join(argv)}` exited with {result.code} after {result.seconds:.1f} s",
-                evidence=_last_lines(result.out + "\n" + result.err),
-            )
+    def run(self, command: Command) -> Result:
+        self.say(f"    $ {command}")
+        result = self._run(command, RUN_SECONDS)
+        if result.code != 0 and not command.may_fail:
+            raise failure_of(command, result)
         return result
 
-    def _run(
-        self, argv: Sequence[str], timeout: float, stdin: str, env: dict[str, str] | None
-    ) -> Result:
+    def _run(self, command: Command, default_seconds: float) -> Result:
+        argv, timeout = command.argv, command.timeout_seconds or default_seconds
         started = time.monotonic()
         held: list[int] = []
         try:
@@ -160,7 +150,7 @@ class RealRunner:
                     text=True,
                     errors="replace",
                     # The mark lets a later command find what this one left running, if it is killed (parts/lock.py).
-                    env={**os.environ, RUN_MARK: str(os.getpid()), **(env or {})},
+                    env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
                     # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
                     start_new_session=True,
                 )
@@ -171,7 +161,7 @@ class RealRunner:
         try:
             for number in held:
                 signal.raise_signal(number)
-            out, err = process.communicate(stdin, timeout=timeout)
+            out, err = process.communicate(command.stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started
             process.communicate()
@@ -184,20 +174,19 @@ class RealRunner:
             process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds
         )
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
-        self.say(f"    $ {_as_typed(argv, None)}")
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        self.say(f"    $ {command}")
+        timeout = command.timeout_seconds or RUN_SECONDS
         started, lines = time.monotonic(), []
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             process = subprocess.Popen(
-                argv,
+                command.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 errors="replace",
-                env={**os.environ, RUN_MARK: str(os.getpid())},
+                env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
                 start_new_session=True,
             )
             limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
@@ -227,11 +216,12 @@ class RealRunner:
                 process.communicate(timeout=STOP_SECONDS)
                 return
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
-        self.say(f"    $ {shlex.join(argv)} >{log} 2>&1 &")
+    def start(self, command: Command, log: Path) -> None:
+        self.say(f"    $ {command} >{log} 2>&1 &")
         with log.open("ab") as output:
             subprocess.Popen(
-                argv,
+                command.argv,
+                env={**os.environ, **command.env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -262,7 +252,7 @@ class RealRunner:
             path.chmod(mode)  # mkdir's own mode is cut by the umask
 
     def ask(self, question: Question) -> Answer:
-        return front_door.ask(question)
+        return https.ask(question)
 
     def clock(self) -> float:
         return time.monotonic()
@@ -283,26 +273,16 @@ class DryRunner(RealRunner):
 
     is_dry = True
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        self.say(f"    would run: {_as_typed(argv, env)}")
+    def run(self, command: Command) -> Result:
+        self.say(f"    would run: {command}")
         return Result(0)
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
-        self.say(f"    would run: {_as_typed(argv, None)}")
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        self.say(f"    would run: {command}")
         return Result(0)
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
-        self.say(f"    would start: {shlex.join(argv)} >{log} 2>&1 &")
+    def start(self, command: Command, log: Path) -> None:
+        self.say(f"    would start: {command} >{log} 2>&1 &")
 
     def write(self, path: Path, content: str, mode: int) -> None:
         self.say(f"    would write: {path} (mode {mode:04o}, {len(content)} bytes)")

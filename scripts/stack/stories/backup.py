@@ -50,7 +50,8 @@ def drill(runner: Runner, *, is_offsite: bool = False) -> None:
 def _perform(
     runner: Runner, task: str, timeout: float, consolation: str, runbook: str = RUNBOOK
 ) -> None:
-    done = runner.follow(engine.compose_argv(*SERVICE, task), timeout=timeout, form=message)
+    command = engine.compose(*SERVICE, task, timeout_seconds=timeout)
+    done = runner.follow(command, form=message)
     if done.code != 0:
         hints = [consolation, "./scripts/status.sh", "./scripts/logs.sh backup"]
         raise Failure(observed(done.out, done.err), hints=hints, runbook=runbook)
@@ -69,8 +70,10 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
         for one in observation.services(runner, project)
     ):
         return
-    once = ["run", "--rm", "--no-deps", "--no-TTY", *SERVICE[2:], "may-begin"]
-    asked = runner.run(engine.compose_argv(*once), timeout=ASK_SECONDS, check=False)
+    question = engine.one_shot(
+        *SERVICE[2:], "may-begin", timeout_seconds=ASK_SECONDS, may_fail=True
+    )
+    asked = runner.run(question)
     if asked.code != 0:
         hints = advised(asked.err)
         raise Failure(observed(asked.out, asked.err), hints=hints, runbook="restore-to-a-new-host")
@@ -106,7 +109,7 @@ def observed(out: str, err: str) -> str:
 
 def rows(runner: Runner) -> list[tuple[bool, str, str]]:
     """Return the lines of `status.sh` on backups: whether it is well, a name, a text."""
-    asked = runner.read(engine.compose_argv(*SERVICE, "status"))
+    asked = runner.read(engine.compose(*SERVICE, "status"))
     try:
         return [(row["is_well"], row["name"], row["text"]) for row in json.loads(asked.out)]
     except (ValueError, KeyError, TypeError):

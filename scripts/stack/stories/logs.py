@@ -4,6 +4,7 @@ import json
 import re
 
 from stack.commands import engine
+from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import USAGE, Failure
 from stack.runner import Result, Runner
@@ -19,8 +20,8 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
             hints=["take it from the X-Request-ID header"],
             code=USAGE,
         )
-    argv = engine.compose_argv("--profile", "*", "config", "--services")
-    known = sorted(_answered(runner.read(argv)).split())
+    listing = engine.compose("--profile", "*", "config", "--services")
+    known = sorted(_answered(runner.read(listing)).split())
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Failure(
@@ -29,17 +30,16 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
             code=USAGE,
         )
     if not request:
-        runner.say(_answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)).rstrip())
+        runner.say(_answered(runner.read(_logs(names, lines))).rstrip())
         return
-    found = _of_request(
-        _answered(runner.read(_logs_argv(names, lines), timeout=LOG_SECONDS)), request
-    )
+    found = _of_request(_answered(runner.read(_logs(names, lines))), request)
     if not found:
         raise Failure(
             f"no line of the last {lines} of each service carries the request id {request}",
             hints=[
                 "look further back with --lines, or check the X-Request-ID header of the answer"
             ],
+            runbook="log-actions",
         )
     runner.say("\n".join(found))
 
@@ -55,8 +55,9 @@ def _answered(result: Result) -> str:
     return result.out
 
 
-def _logs_argv(names: list[str], lines: int) -> list[str]:
-    return engine.compose_argv("--profile", "*", "logs", "--no-color", "--tail", str(lines), *names)
+def _logs(names: list[str], lines: int) -> Command:
+    options = ["--no-color", "--tail", str(lines)]
+    return engine.compose("--profile", "*", "logs", *options, *names, timeout_seconds=LOG_SECONDS)
 
 
 def _of_request(output: str, request: str) -> list[str]:

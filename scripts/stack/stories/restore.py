@@ -1,6 +1,6 @@
 """The story of `restore.sh`: the database as it was at a time, beside the present one or in its place.
 
-The container `restore` does the work (backup/restore/) and touches no directory but its own until the exchange.
+The restore container touches no directory but its own until the exchange.
 """
 
 import json
@@ -12,19 +12,25 @@ from typing import Any
 
 from stack.commands import engine
 from stack.config.project import Project
-from stack.failure import USAGE, Failure
-from stack.parts import services
+from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
+from stack.parts import hooks, ledger, observation, restorer, services, slots
 from stack.parts.lock import exclusive
+from stack.parts.restorer import BESIDE, Restore
 from stack.parts.steps import Steps
+from stack.parts.undo import Undo
 from stack.runner import Result, Runner
-from stack.stories import backup, replacement
+from stack.stories import backup
+from stack.waiting import wait_until
 
 RUNBOOK = "restore-all"
-# 100 GB at 15 MB/s on a slow disk, three times: check, copy, check.
-MAKE_SECONDS = 6 * 3600
-SHORT_SECONDS = 600
-BESIDE = "/var/lib/postgresql/beside"
 BESIDE_SECONDS = 120
+# Above every stop_grace_period: 60 s of Postgres and 40 s of the API, one after the other.
+STOP_SECONDS = 180
+START_SECONDS = 120
+ARCHIVED_SECONDS = 60
+# The first file of the new timeline: until the archive has it, another restore would begin the same
+# timeline again.
+ARCHIVED = "select archived_count > 0 from pg_stat_archiver"
 COPY = """rows that are in the copy and not in the database go back in one line; for the table items:
 
   docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway -c 'copy items to stdout' |
@@ -35,13 +41,20 @@ COPY = """rows that are in the copy and not in the database go back in one line;
 look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipway
 remove it:   ./scripts/restore.sh --remove-beside"""
 
-
 REPOSITORIES = {"local": 1, "offsite": 2}  # partner: LOCAL and OFFSITE in backup/pgbackrest.py
+UNDO_ORDER = ("database", "record", "notification")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed. `to` is an ISO time in UTC or empty for the newest, `label` a backup or empty."""
+    """What the command line says.
+
+    Attributes:
+        to: an ISO time in UTC, or empty for the end of the archive.
+        label: the backup to begin with, or empty for the newest that fits.
+        repository: one of REPOSITORIES.
+        is_confirmed: `--yes`.
+    """
 
     to: str = ""
     label: str = ""
@@ -50,29 +63,9 @@ class Options:
 
 
 def moment(text: str) -> str:
-    """Return a time as ISO in UTC; one without a zone is taken as UTC."""
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
-
-
-def ask(runner: Runner, *words: str) -> Result:
-    """Run a command of the restore container that tells nothing on its way."""
-    return runner.run(_argv(*words), timeout=SHORT_SECONDS, check=False)
-
-
-def _argv(*words: str) -> list[str]:
-    service = ["run", "--rm", "--no-deps", "--no-TTY", "restore", "python3", "-m", "backup.restore"]
-    return engine.compose_argv(*service, *words)
-
-
-def look(runner: Runner, project: Project, root: str = "") -> dict[str, Any]:
-    """End what a restore that was killed left running, tidy up after it, and return what there is."""
-    labels = [
-        f"label=com.docker.compose.project={project.name}",
-        "label=com.docker.compose.service=restore",
-    ]
-    services.end(runner, *labels, runbook=RUNBOOK)
-    return facts(ask(runner, "tidy", *([f"--root={root}"] if root else [])))
+    """Return a time as ISO in UTC; a time without a zone is in UTC."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def facts(done: Result, runbook: str = RUNBOOK) -> dict[str, Any]:
@@ -90,113 +83,101 @@ def facts(done: Result, runbook: str = RUNBOOK) -> dict[str, Any]:
 
 
 def show(runner: Runner, options: Options) -> None:
-    """Say which backups there are and which times can be restored."""
-    done = runner.read(_argv("list", f"--repo={options.repository}"), timeout=SHORT_SECONDS)
-    facts(done)
-    runner.say(
-        "\n".join(line for line in done.out.splitlines() if not line.startswith('{"result"'))
-    )
+    """Print the backups and the times that can be restored."""
+    listing = restorer.list_backups(runner, options.repository)
+    facts(listing)
+    lines = listing.out.splitlines()
+    runner.say("\n".join(line for line in lines if not line.startswith('{"result"')))
 
 
 def beside(runner: Runner, project: Project, options: Options) -> None:
-    """Make a copy of the database as it was, in a service of its own, and say how rows go back."""
+    """Make a copy of the database as it was, in a service of its own; print how rows go back."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
-        with steps.step("look") as done:
-            found = look(runner, project, BESIDE)
-            if found.get("has_database"):
+        with steps.step("look") as report:
+            present = facts(restorer.tidy(runner, project, RUNBOOK, BESIDE))
+            if present.get("has_database"):
                 raise Failure(
                     "there is a copy beside the database already",
                     hints=["./scripts/restore.sh --remove-beside removes it; nothing was touched"],
                     runbook="restore-rows",
                 )
-            done("; ".join(found.get("tidied", [])) or "nothing is beside the database")
-        with steps.step("restore") as done:
-            stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-            made = make(runner, options, BESIDE, stamp)
-            facts(ask(runner, "swap", f"--root={BESIDE}", f"--stamp={stamp}"))
-            done(told(made))
+            report("; ".join(present.get("tidied", [])) or "nothing is beside the database")
+        with steps.step("restore") as report:
+            wanted = _wanted(options, BESIDE)
+            made = facts(restorer.make(runner, wanted, _form))
+            facts(restorer.swap(runner, wanted.stamp, BESIDE))
+            report(_describe(made))
         with steps.step("start"):
             services.start(
                 runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows"
             )
-        runner.say(
-            f"\nbeside the database, after {runner.clock() - steps.started:.1f} s: {made['text']}\n{COPY}"
-        )
+        seconds = f"{runner.clock() - steps.started:.1f} s"
+        runner.say(f"\nbeside the database, after {seconds}: {made['text']}\n{COPY}")
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
-    """Remove the copy beside the database, and what a restore that was cut off left of one."""
+    """Remove the copy beside the database, and what a killed restore left of one."""
     with exclusive(runner, project, "restore"):
         runner.run(
-            engine.compose_argv("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
+            engine.compose("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
         )
         volume = f"{project.name}_beside"
-        if runner.read(["docker", "volume", "inspect", volume]).code == 0:
-            runner.run(["docker", "volume", "rm", volume])
+        if runner.read(engine.inspect_volume(volume)).code == 0:
+            runner.run(engine.remove_volume(volume))
 
 
 def replace(runner: Runner, project: Project, options: Options) -> None:
-    """Put the database as it was into the place of the present one, which is kept until told otherwise."""
+    """Put the database as it was into the place of the present one, which is kept."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
-        with steps.step("look") as done:
-            found = look(runner, project)
-            done("; ".join(found.get("tidied", [])) or "nothing is left of an earlier restore")
-        runner.say(
-            f"    the database of {project.name} becomes what it was at {options.to or 'the end of the archive'}"
-        )
-        runner.say(
-            "    everything that was written later is no longer in it; its directory is kept"
-        )
+        with steps.step("look") as report:
+            present = facts(restorer.tidy(runner, project, RUNBOOK))
+            report("; ".join(present.get("tidied", [])) or "nothing is left of an earlier restore")
+        time = options.to or "the end of the archive"
+        runner.say(f"    the database of {project.name} becomes what it was at {time}")
+        runner.say("    later writes are no longer in it; the directory of before is kept")
         confirm(project.name, options)
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        with steps.step("restore") as done:
-            made = make(runner, options, "", stamp)
-            done(told(made))
-        replacement.take_over(
-            runner, project, steps, replacement.New(stamp, made, bool(found.get("has_database")))
-        )
+        wanted = _wanted(options)
+        with steps.step("restore") as report:
+            made = facts(restorer.make(runner, wanted, _form))
+            report(_describe(made))
+        has_old = bool(present.get("has_database"))
+        _Replacement(runner, project, steps, wanted.stamp, made, has_old=has_old).run()
 
 
-def make(runner: Runner, options: Options, root: str, stamp: str) -> dict[str, Any]:
-    """Restore into a directory of its own under a folder (by default the database's), checked and ready."""
-    words = [f"--repo={options.repository}", f"--stamp={stamp}"]
-    words += [f"--root={root}"] if root else []
-    words += [f"--to={options.to}"] if options.to else []
-    words += [f"--set={options.label}"] if options.label else []
-    return facts(runner.follow(_argv("make", *words), timeout=MAKE_SECONDS, form=_line))
+def _wanted(options: Options, root: str = "") -> Restore:
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    return Restore(options.to, options.label, options.repository, root, stamp)
 
 
-def _line(text: str) -> str:
+def _form(text: str) -> str:
     return "restored and checked" if text.startswith('{"result"') else text
 
 
-def told(made: dict[str, Any]) -> str:
-    """Return what a restore made, for a person."""
+def _describe(made: dict[str, Any]) -> str:
     return f"{made['text']}; {made['bytes'] / 1e6:.0f} MB from the backup {made['label']}"
 
 
 def discard(runner: Runner, project: Project, options: Options) -> None:
     """Delete the databases that earlier restores kept."""
     with exclusive(runner, project, "restore"):
-        found = look(runner, project)
-        old = found.get("old", {})
+        old = facts(restorer.tidy(runner, project, RUNBOOK)).get("old", {})
         for name, size in old.items():
             runner.say(f"    {name}: {size / 1e6:.0f} MB")
         if not old:
             runner.say("no database of an earlier restore is kept")
             return
         confirm(project.name, options)
-        facts(ask(runner, "discard", *old))
+        facts(restorer.discard(runner, list(old)))
         runner.say(f"deleted: {', '.join(old)}")
 
 
 def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.readline) -> None:
-    """Have the project's name typed, unless `--yes` was.
+    """Have a person type the project's name, unless `--yes` was given.
 
     Raises:
-        Failure: where something else was typed, or nobody is there.
+        Failure: where the answer is another one, or nobody is there.
     """
     if options.is_confirmed:
         return
@@ -207,4 +188,155 @@ def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.r
             "not confirmed",
             hints=["nothing was changed; --yes confirms without asking"],
             code=USAGE,
+        )
+
+
+class _Replacement:
+    """The exchange of the database for a restored one; everything that writes stops for it."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        project: Project,
+        steps: Steps,
+        stamp: str,
+        made: dict[str, Any],
+        *,
+        has_old: bool,
+    ) -> None:
+        self.runner = runner
+        self.project = project
+        self.steps = steps
+        self.stamp = stamp
+        self.made = made
+        self.has_old = has_old
+        self.slot = observation.live_slot(runner, project)
+        self.release = observation.slot_release(runner, project, self.slot)
+        self.undo = Undo(UNDO_ORDER, vital=frozenset({"database"}), final=UNDO_ORDER)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The facts that the ledger and the notification get."""
+        return {
+            "from": self.release,
+            "to": self.release,
+            "slot": self.slot,
+            "database": self.made["text"],
+            "backup": self.made["label"],
+        }
+
+    def run(self) -> None:
+        """Exchange the databases, start everything and ask the front door.
+
+        Raises:
+            Failure: with code 4 where the old database serves again, 5 where a person is needed.
+        """
+        runner, project, facts = self.runner, self.project, self.facts
+        # Not "begun", which ends a rollback window; nor, in a failure, "rolled back", which marks
+        # the release as a bad one (parts/ledger.py).
+        ledger.record(runner, project, "restore", **facts, result="started")
+        with self.undo.on_failure(RUNBOOK):
+            self.stop_writers()
+            self.exchange()
+            self.start()
+            self.ask_front_door()
+        ledger.record(
+            runner, project, "restore", **facts, result="done", seconds=self.steps.seconds
+        )
+        hooks.notify(runner, project, **facts, url=project.url, result="restored")
+        _wait_for_archive(runner)
+        seconds = f"{runner.clock() - self.steps.started:.1f} s"
+        runner.say(f"\nrestored in {seconds}: {self.made['text']}")
+        if self.has_old:
+            runner.say(
+                "./scripts/restore.sh --discard-old deletes the database before, "
+                "when you do not need it any more"
+            )
+        runner.say(observation.what_serves(runner, project))
+
+    def stop_writers(self) -> None:
+        with self.steps.step("stop what writes"):
+            self.undo.push("record", self.record_failure)
+            self.undo.push("notification", self.notify_failure)
+            self.undo.push("database", self.put_database_back)
+            self._stop()
+
+    def _stop(self) -> None:
+        """Stop the writers, then Postgres, which hands the rest of its WAL to the archive."""
+        kinds = ("api-", "worker-", "backup")
+        names = [service.name for service in observation.services(self.runner, self.project)]
+        writers = [name for name in names if name.startswith(kinds)]
+        for group in (writers, ["postgres"]):
+            if group:
+                words = ["--profile", "*", "stop", *group]
+                self.runner.run(engine.compose(*words, timeout_seconds=STOP_SECONDS))
+
+    def exchange(self) -> None:
+        with self.steps.step("exchange") as report:
+            facts(restorer.swap(self.runner, self.stamp))
+            kept = f"the database before is kept as 17.before-{self.stamp}"
+            report(kept if self.has_old else "there was none before")
+
+    def start(self) -> None:
+        """Start Postgres, bring its schema to the live release's, then start the rest."""
+        with self.steps.step("start Postgres"):
+            self._start("postgres")
+        with self.steps.step("migrate") as report:
+            migrated = self.runner.run(engine.migrate(self.slot, is_pre_only=True))
+            report((migrated.out.strip().splitlines() or ["done"])[-1])
+        self._start_rest()
+
+    def _start(self, *names: str) -> None:
+        services.start(self.runner, self.project, *names, seconds=START_SECONDS, runbook=RUNBOOK)
+
+    def _start_rest(self) -> None:
+        self._start("redis", "backup", *engine.slot_services(self.slot), "nginx")
+
+    def ask_front_door(self) -> None:
+        with self.steps.step("front door") as report:
+            slots.wait_for_front_door(self.runner, self.project, self.release, self.slot)
+            report(f"answers with release {self.release} from slot {self.slot}")
+
+    def put_database_back(self, failure: Failure) -> None:
+        """Start the old database again; where there was none, leave the new one for a person.
+
+        The directories show whether the two were exchanged. A container whose answer was lost may
+        have exchanged them, or may still be about to, until `tidy` has ended it.
+        """
+        present = facts(restorer.tidy(self.runner, self.project, RUNBOOK))
+        if not self.has_old and present["has_database"]:
+            failure.code = NEEDS_A_PERSON
+            failure.hints.append(
+                "there was no database before; the restored one is in its place: ./scripts/up.sh"
+            )
+            return
+        if any(name.endswith(f".before-{self.stamp}") for name in present.get("old", {})):
+            self._stop()
+            facts(restorer.swap_back(self.runner, self.stamp))
+            failure.code = ROLLED_BACK
+        if self.has_old:
+            self._start("postgres")
+            self._start_rest()
+            failure.hints.append(
+                "the database from before serves again, and holds every row that it held"
+            )
+
+    def record_failure(self, failure: Failure) -> None:
+        outcome = {"result": "failed", "reason": failure.observation}
+        ledger.record(self.runner, self.project, "restore", **self.facts, **outcome)
+
+    def notify_failure(self, failure: Failure) -> None:
+        outcome = {"result": "failed", "reason": failure.observation}
+        url = self.project.url
+        hooks.notify(self.runner, self.project, **self.facts, url=url, **outcome)
+
+
+def _wait_for_archive(runner: Runner) -> None:
+    def is_archived() -> bool:
+        return observation.sql(runner, ARCHIVED).out.strip() == "t"
+
+    if not wait_until(runner, is_archived, ARCHIVED_SECONDS):
+        runner.say(
+            "(!) the restored database archives nothing yet: "
+            "docs/runbook.md#archive-not-progressing"
         )

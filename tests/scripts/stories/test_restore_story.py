@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
-from stack.front_door import Answer, Question
+from stack.https import Answer, Question
 from stack.parts import ledger
 from stack.runner import Result
 from stack.stories import restore
