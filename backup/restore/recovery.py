@@ -20,7 +20,7 @@ RECOVERY_SECONDS = 86400.0
 START_SECONDS = 60
 POLL_SECONDS = 0.2
 STOP_SECONDS = 300
-# 100 GB at 5 MB/s. Partner: MAKE_SECONDS in scripts/stack/stories/restore.py
+# 100 GB at 5 MB/s. Partner: MAKE_SECONDS in scripts/stack/parts/restorer.py
 CHECK_SECONDS = 6 * 3600
 # The WAL that recovery keeps (max_wal_size in postgres/postgresql.conf), and room to work.
 SPARE_BYTES = 512 * 1024**2

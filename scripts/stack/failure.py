@@ -1,4 +1,4 @@
-"""How a script fails: an observation, hints, a runbook heading and an exit code; it prints nothing itself."""
+"""How a script fails: an observation, hints, a runbook heading and an exit code. Prints nothing."""
 
 from dataclasses import dataclass, field
 
@@ -7,6 +7,8 @@ USAGE = 2
 LOCKED = 3
 ROLLED_BACK = 4
 NEEDS_A_PERSON = 5
+# The heading for a failure that knows no better one; a story puts its own in its place.
+ANY_ENTRY = "exit-codes"
 
 
 @dataclass
@@ -14,7 +16,7 @@ class Failure(Exception):
     """A failure addressed to the person who runs the script.
 
     Args:
-        observation: what was seen, with values, in lower case.
+        observation: what happened, with values, in lower case.
         hints: what to do, one sentence each.
         runbook: a heading of `docs/runbook.md`, as its anchor.
         evidence: the last lines of what failed, printed before the error.
@@ -32,3 +34,8 @@ class Failure(Exception):
         if self.runbook:
             lines.append(f"RUNBOOK: docs/runbook.md#{self.runbook}")
         return "\n".join(lines)
+
+    def also(self, second: BaseException, action: str) -> None:
+        """Append a second failure, of the undo for example, as one hint on one line."""
+        observed = second.observation if isinstance(second, Failure) else str(second)
+        self.hints.append(f"{action} failed too: {'; '.join(observed.splitlines())}")

@@ -8,18 +8,22 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stack import front_door
+from stack import https
+from stack.commands.command import Command
 from stack.display import Display
-from stack.failure import Failure
-from stack.front_door import Answer, Question
+from stack.failure import ANY_ENTRY, Failure
+from stack.https import Answer, Question
 
 EVIDENCE_LINES = 25
+# Time limits where a command brings none: of a question, and of a change.
+READ_SECONDS = 30.0
+RUN_SECONDS = 600.0
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
 SHOW_SECONDS = 0.25  # between two looks at the output of a command that runs
@@ -49,26 +53,20 @@ class Runner(Protocol):
     def display(self) -> Display:
         """Return where the story's lines are printed."""
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
+    def read(self, command: Command) -> Result:
         """Run a command that changes nothing; a failure is a Result, not an error."""
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        """Run a command that changes something, after printing it; raise Failure with evidence if it fails."""
+    def run(self, command: Command) -> Result:
+        """Print a command that changes something, and run it.
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
-        """Run a command that takes long and tell each line of its output as it comes; a failure is a Result."""
+        Raises:
+            Failure: with the last lines of the output, unless the command may fail.
+        """
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        """Run a command that takes long and print each line as it comes; a failure is a Result."""
+
+    def start(self, command: Command, log: Path) -> None:
         """Start a program that outlives this one, in a session of its own."""
 
     def write(self, path: Path, content: str, mode: int) -> None:
@@ -97,9 +95,13 @@ def _last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-EVIDENCE_LINES:])
 
 
-def _as_typed(argv: Sequence[str], env: dict[str, str] | None) -> str:
-    return " ".join(
-        [*(f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()), shlex.join(argv)]
+def failure_of(command: Command, result: Result) -> Failure:
+    """Return the failure of a command; a story that knows more names its own runbook entry."""
+    return Failure(
+        f"`{shlex.join(command.argv)}` exited with {result.code} after {result.seconds:.1f} s",
+        hints=["the lines above are the last ones of its output"],
+        runbook=ANY_ENTRY,
+        evidence=_last_lines(result.out + "\n" + result.err),
     )
 
 
@@ -157,35 +159,20 @@ class RealRunner:
     def __init__(self, display: Display | None = None) -> None:
         self.display = display or Display()
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
-        return self._run(argv, timeout, stdin, None)
+    def read(self, command: Command) -> Result:
+        return self._run(command, READ_SECONDS)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        with self.display.command(f"$ {_as_typed(argv, env)}") as show:
-            result = self._run(argv, timeout, stdin, env, show)
-        if check and result.code != 0:
-            raise Failure(
-                f"`{shlex.join(argv)}` exited with {result.code} after {result.seconds:.1f} s",
-                evidence=_last_lines(result.out + "\n" + result.err),
-            )
+    def run(self, command: Command) -> Result:
+        with self.display.command(f"$ {command}") as show:
+            result = self._run(command, RUN_SECONDS, show)
+        if result.code != 0 and not command.may_fail:
+            raise failure_of(command, result)
         return result
 
     def _run(
-        self,
-        argv: Sequence[str],
-        timeout: float,
-        stdin: str,
-        env: dict[str, str] | None,
-        show: Callable[[str], None] | None = None,
+        self, command: Command, default_seconds: float, show: Callable[[str], None] | None = None
     ) -> Result:
+        argv, timeout = command.argv, command.timeout_seconds or default_seconds
         started = time.monotonic()
         held: list[int] = []
         try:
@@ -198,7 +185,7 @@ class RealRunner:
                     text=True,
                     errors="replace",
                     # The mark lets a later command find what this one left running, if it is killed (parts/lock.py).
-                    env={**os.environ, RUN_MARK: str(os.getpid()), **(env or {})},
+                    env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
                     # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
                     start_new_session=True,
                 )
@@ -209,7 +196,7 @@ class RealRunner:
         try:
             for number in held:
                 signal.raise_signal(number)
-            out, err = _communicate(process, stdin, timeout, show or (lambda _: None))
+            out, err = _communicate(process, command.stdin, timeout, show or (lambda _: None))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started
             process.communicate()
@@ -222,20 +209,19 @@ class RealRunner:
             process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds
         )
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        timeout = command.timeout_seconds or RUN_SECONDS
         started, lines = time.monotonic(), []
-        shown = self.display.command(f"$ {_as_typed(argv, None)}")
+        shown = self.display.command(f"$ {command}")
         with shown, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             process = subprocess.Popen(
-                argv,
+                command.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 errors="replace",
-                env={**os.environ, RUN_MARK: str(os.getpid())},
+                env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
                 start_new_session=True,
             )
             limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
@@ -265,11 +251,12 @@ class RealRunner:
                 process.communicate(timeout=STOP_SECONDS)
                 return
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
-        self.display.effect(f"$ {shlex.join(argv)} >{log} 2>&1 &")
+    def start(self, command: Command, log: Path) -> None:
+        self.display.effect(f"$ {command} >{log} 2>&1 &")
         with log.open("ab") as output:
             subprocess.Popen(
-                argv,
+                command.argv,
+                env={**os.environ, **command.env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -300,7 +287,7 @@ class RealRunner:
             path.chmod(mode)  # mkdir's own mode is cut by the umask
 
     def ask(self, question: Question) -> Answer:
-        return front_door.ask(question)
+        return https.ask(question)
 
     def clock(self) -> float:
         return time.monotonic()
@@ -317,26 +304,16 @@ class DryRunner(RealRunner):
 
     is_dry = True
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        self.say(f"    would run: {_as_typed(argv, env)}")
+    def run(self, command: Command) -> Result:
+        self.say(f"    would run: {command}")
         return Result(0)
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
-        self.say(f"    would run: {_as_typed(argv, None)}")
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        self.say(f"    would run: {command}")
         return Result(0)
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
-        self.say(f"    would start: {shlex.join(argv)} >{log} 2>&1 &")
+    def start(self, command: Command, log: Path) -> None:
+        self.say(f"    would start: {command} >{log} 2>&1 &")
 
     def write(self, path: Path, content: str, mode: int) -> None:
         self.say(f"    would write: {path} (mode {mode:04o}, {len(content)} bytes)")

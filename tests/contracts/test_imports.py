@@ -7,8 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Figure
+from tests.contracts.import_graph import Graph, cycles, graph
 from tests.contracts.tree import ROOT, files, nodes, text
 
+# Each package, and the folder that its imports start from.
+PACKAGES = {"scripts": "scripts", "api": "", "worker": "", "backup": ""}
+# The folders that each folder of scripts/stack may import. `stack` itself holds the runner and the
+# like.
+COMMON = {"stack", "stack/rules", "stack/commands", "stack/config"}
+BELOW = {
+    "stack/__main__": {*COMMON, "stack/parts", "stack/stories"},
+    "stack": {"stack/commands"},
+    "stack/stories": {*COMMON, "stack/parts"},
+    "stack/parts": COMMON,
+    "stack/rules": COMMON - {"stack/rules"},
+    "stack/commands": set[str](),
+    "stack/config": {"stack"},
+}
+PARTS_OF_A_STORY = {("deploy", "plan"), ("deploy", "up"), ("upgrade_postgres", "backup")}
+# They print what the whole API has: its schema, or its routes.
+TOOLS_OF_THE_API = {"api.openapi"}
 # A health check runs every 10 s in each container: it loads nothing that takes long.
 LIGHT = {"os", "socket", "sys", "time", "pathlib"}
 PROBES = ("api/health/probe.py", "worker/health.py", "backup/health.py")
@@ -24,6 +43,11 @@ def imports(*patterns: str) -> Iterator[tuple[Path, str]]:
             assert node.level == 0, f"{path}: a relative import hides where it goes"
             yield path, str(node.module)
             yield from ((path, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def graph_of(name: str) -> Graph:
+    """Return the imports of a package of PACKAGES."""
+    return graph({path: text(path) for path in files(f"{name}/**/*.py")}, Path(PACKAGES[name]))
 
 
 def package(module: str) -> str:
@@ -94,9 +118,69 @@ def test_no_program_is_run_through_a_shell() -> None:
         assert not (isinstance(node, ast.keyword) and node.arg == "shell"), path
 
 
-def test_builders_and_configuration_know_neither_stories_nor_the_runner() -> None:
-    patterns = ("scripts/stack/commands/*.py", "scripts/stack/config/*.py")
-    assert importers("stack.stories", *patterns) | importers("stack.runner", *patterns) == set()
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_module_imports_itself_through_others(name: str, figure: Figure) -> None:
+    package_graph = graph_of(name)
+    figure(f"imports of {package_graph.summary(name)}")
+    assert cycles(package_graph.edges) == []
+
+
+def test_a_folder_of_the_scripts_imports_the_folders_below_it_alone() -> None:
+    imported = graph_of("scripts").folder_edges
+    assert {folder: targets - BELOW[folder] for folder, targets in imported.items()} == {
+        folder: set() for folder in imported
+    }
+
+
+def test_rules_commands_and_configuration_do_not_know_the_runner() -> None:
+    edges = graph_of("scripts").edges
+    pure = ("stack.rules", "stack.commands", "stack.config")
+    root = {
+        target
+        for module, targets in edges.items()
+        if module.startswith(pure)
+        for target in targets
+        if target.count(".") == 1
+    }
+    assert root == {"stack.failure"}
+
+
+def test_a_story_calls_no_other_but_those_that_are_part_of_it() -> None:
+    stories = {
+        (module.rpartition(".")[2], target.rpartition(".")[2])
+        for module, targets in graph_of("scripts").edges.items()
+        if module.startswith("stack.stories.")
+        for target in targets
+        if target.startswith("stack.stories.")
+    }
+    assert stories == PARTS_OF_A_STORY
+
+
+def test_a_story_is_imported_by_stories_alone() -> None:
+    # The command line finds a story by its name.
+    callers = {
+        module
+        for module, targets in graph_of("scripts").edges.items()
+        if any(target.startswith("stack.stories.") for target in targets)
+    }
+    assert {name for name in callers if not name.startswith("stack.stories.")} == set()
+
+
+def test_no_part_of_the_api_imports_what_puts_the_parts_together() -> None:
+    upward = {
+        (module, target)
+        for module, targets in graph_of("api").edges.items()
+        for target in targets
+        if target in {"api.app", "api.main"} and module not in {"api.app", "api.main"}
+    }
+    assert {
+        (module, target) for module, target in upward if module not in TOOLS_OF_THE_API
+    } == set()
+
+
+def test_a_cycle_is_found_and_a_line_is_none() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
 
 
 @pytest.mark.parametrize("file", PROBES)

@@ -3,13 +3,14 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stack.commands.command import Command
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
-from stack.front_door import Answer, Question
+from stack.https import Answer, Question
 from stack.parts import edge, ledger
 from stack.runner import Result
 from stack.stories import deploy
@@ -59,9 +60,9 @@ class Host(RecordingRunner):
         headers = {"X-Slipway-Release": release, "X-Slipway-Slot": slot}
         return Answer(status, '{"access_token": "token"}', headers, EXPIRES)
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
-        command = shlex.join(argv)
-        found = self._find(command)
+    def read(self, command: Command) -> Result:
+        argv, text = list(command.argv), shlex.join(command.argv)
+        found = self._find(text)
         if found is not None:
             return found
         if argv[:2] == ["docker", "image"]:
@@ -69,9 +70,9 @@ class Host(RecordingRunner):
         if "curl" in argv:
             return self._probe(argv[-1])
         for part, out in self._facts():
-            if part in command:
+            if part in text:
                 return Result(0, out)
-        return super().read(argv, timeout=timeout, stdin=stdin)
+        return super().read(command)
 
     def _facts(self) -> list[tuple[str, str]]:
         lines = [
@@ -101,8 +102,8 @@ class Host(RecordingRunner):
         head = migrations.rpartition(",")[2].partition(":")[0]
         if "image.version" in form:
             return Result(0, release + "\n")
-        if "|" in form:
-            return Result(0, f"{migrations}|{head}\n")
+        if "migration_head" in form:
+            return Result(0, f"{head}\n")
         return Result(0, f"{migrations if 'slipway.migrations' in form else 'sha256:1'}\n")
 
     def _probe(self, url: str) -> Result:
@@ -113,18 +114,10 @@ class Host(RecordingRunner):
         head = "\r\n".join(f"{key}: {value}" for key, value in answer.headers.items())
         return Result(0, f"HTTP/1.1 {answer.status} .\r\n{head}\r\n\r\n{answer.body}")
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        result = super().run(argv, timeout=timeout, stdin=stdin, env=env, check=check)
+    def run(self, command: Command) -> Result:
+        result = super().run(command)
         if result.code == 0 and not self.is_dry:
-            self._change(list(argv))
+            self._change(list(command.argv))
         return result
 
     def _change(self, argv: list[str]) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from stack.config.project import load
-from stack.front_door import Answer, Question
+from stack.https import Answer, Question
 from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner

@@ -1,14 +1,14 @@
 """A runner that records what a story would do, answers from a table and lets time pass at once."""
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from stack.commands.command import Command
 from stack.display import Display
-from stack.failure import Failure
-from stack.front_door import Answer, Question
-from stack.runner import RealRunner, Result
+from stack.https import Answer, Question
+from stack.runner import RealRunner, Result, failure_of
 
 Reply = Result | Callable[[], Result]
 # They work on a test's own files, as a story's writing does.
@@ -47,44 +47,35 @@ class RecordingRunner:
                 return reply if isinstance(reply, Result) else reply()
         return None
 
-    def read(self, argv: Sequence[str], *, timeout: float = 30, stdin: str = "") -> Result:
-        self.asked.append(shlex.join(argv))
-        if argv[0] == "git":
-            return self.files.read(argv, timeout=timeout)
-        found = self._find(shlex.join(argv))
-        assert found is not None, f"the test does not say what `{shlex.join(argv)}` answers"
-        return found
+    def read(self, command: Command) -> Result:
+        text = shlex.join(command.argv)
+        self.asked.append(text)
+        if command.argv[0] == "git":
+            return self.files.read(command)
+        answer = self._find(text)
+        assert answer is not None, f"the test does not say what `{text}` answers"
+        return answer
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = 600,
-        stdin: str = "",
-        env: dict[str, str] | None = None,
-        check: bool = True,
-    ) -> Result:
-        command = shlex.join(argv)
-        self.ran.append(command)
-        self.environments.append(env or {})
-        result = Result(0) if self.is_dry else self._find(command) or self._work_on_files(argv)
-        if check and result.code != 0:
-            raise Failure(f"`{command}` exited with {result.code} after 0.0 s", evidence=result.err)
+    def run(self, command: Command) -> Result:
+        text = shlex.join(command.argv)
+        self.ran.append(text)
+        self.environments.append(dict(command.env))
+        result = Result(0) if self.is_dry else self._find(text) or self._work_on_files(command)
+        if result.code != 0 and not command.may_fail:
+            raise failure_of(command, result)
         return result
 
-    def follow(
-        self, argv: Sequence[str], *, timeout: float, form: Callable[[str], str] = str
-    ) -> Result:
-        result = self.run(argv, timeout=timeout, check=False)
+    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
+        result = self.run(replace(command, may_fail=True))
         self.said += [form(line) for line in result.out.splitlines()]
         return result
 
-    def _work_on_files(self, argv: Sequence[str]) -> Result:
-        return self.files.read(argv) if argv[0] in FILE_COMMANDS else Result(0)
+    def _work_on_files(self, command: Command) -> Result:
+        return self.files.read(command) if command.argv[0] in FILE_COMMANDS else Result(0)
 
-    def start(self, argv: Sequence[str], log: Path) -> None:
-        self.ran.append(shlex.join(argv))
-        self.environments.append({})
+    def start(self, command: Command, log: Path) -> None:
+        self.ran.append(shlex.join(command.argv))
+        self.environments.append(dict(command.env))
 
     def write(self, path: Path, content: str, mode: int) -> None:
         self.written.append(path)

@@ -10,39 +10,44 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
+from stack.commands.command import Command, Options
 from stack.failure import Failure
-from stack.front_door import Question
+from stack.https import Question
 from stack.runner import EVIDENCE_LINES, RUN_MARK, DryRunner, RealRunner
 
 PYTHON = [sys.executable, "-c"]
 
 
+def python(code: str, **options: Unpack[Options]) -> Command:
+    return Command([*PYTHON, code], **options)
+
+
 def test_a_read_that_fails_is_a_result() -> None:
     result = RealRunner().read(
-        [*PYTHON, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"]
+        python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)")
     )
     assert (result.code, result.out, result.err) == (7, "out\n", "err\n")
     assert result.seconds > 0
 
 
 def test_a_program_that_is_not_there_is_a_result() -> None:
-    result = RealRunner().read(["no-such-program"])
+    result = RealRunner().read(Command(["no-such-program"]))
     assert (result.code, result.err) == (127, "no-such-program is not installed")
 
 
 def test_a_program_that_may_not_be_run_is_a_result(tmp_path: Path) -> None:
     (tmp_path / "program").touch(0o644)
-    result = RealRunner().read([str(tmp_path / "program")])
+    result = RealRunner().read(Command([str(tmp_path / "program")]))
     assert (result.code, result.err) == (126, f"{tmp_path}/program may not be run by this user")
 
 
 def test_a_run_that_fails_shows_the_command_and_its_last_lines() -> None:
     code = "import sys; [print(n) for n in range(100)]; print('the reason', file=sys.stderr); sys.exit(3)"
     with pytest.raises(Failure, match="exited with 3 after") as raised:
-        RealRunner().run([*PYTHON, code])
+        RealRunner().run(python(code))
     evidence = raised.value.evidence.splitlines()
     assert evidence[-1] == "the reason"
     assert len(evidence) == EVIDENCE_LINES
@@ -50,39 +55,41 @@ def test_a_run_that_fails_shows_the_command_and_its_last_lines() -> None:
 
 
 def test_a_run_whose_failure_is_expected_is_a_result() -> None:
-    assert RealRunner().run([*PYTHON, "raise SystemExit(3)"], check=False).code == 3
+    assert RealRunner().run(python("raise SystemExit(3)", may_fail=True)).code == 3
 
 
 def test_a_run_is_printed_as_it_can_be_typed(capfd: pytest.CaptureFixture[str]) -> None:
-    RealRunner().run(["echo", "two words"], env={"A": "b c"})
+    RealRunner().run(Command(["echo", "two words"], env={"A": "b c"}))
     assert capfd.readouterr().out == "    $ A='b c' echo 'two words'\n"
 
 
 def test_codes_for_a_terminal_are_left_out() -> None:
-    assert RealRunner().read(["printf", r"\033[1A\033[2K\033[32mdone\033[0m"]).out == "done"
+    assert (
+        RealRunner().read(Command(["printf", r"\033[1A\033[2K\033[32mdone\033[0m"])).out == "done"
+    )
 
 
 def test_a_run_gets_its_input_and_its_variables() -> None:
     code = "import os, sys; print(sys.stdin.read() + os.environ['A'] + os.environ['PATH'])"
     assert (
-        RealRunner().run([*PYTHON, code], stdin="in-", env={"A": "a-"}).out
+        RealRunner().run(python(code, stdin="in-", env={"A": "a-"})).out
         == f"in-a-{os.environ['PATH']}\n"
     )
-    assert RealRunner().read(["cat"], stdin="in").out == "in"
+    assert RealRunner().read(Command(["cat"], stdin="in")).out == "in"
 
 
 def test_every_command_carries_the_mark_of_the_process_that_started_it() -> None:
     code = f"import os; print(os.environ['{RUN_MARK}'])"
     assert (
-        RealRunner().read([*PYTHON, code]).out
-        == RealRunner().run([*PYTHON, code]).out
+        RealRunner().read(python(code)).out
+        == RealRunner().run(python(code)).out
         == f"{os.getpid()}\n"
     )
 
 
 def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
     started = time.monotonic()
-    result = RealRunner().read(["sleep", "30"], timeout=0.3)
+    result = RealRunner().read(Command(["sleep", "30"], timeout_seconds=0.3))
     assert (result.code, result.err) == (124, "stopped after 0 s")
     assert time.monotonic() - started < 25, "it was waited for"
 
@@ -99,7 +106,8 @@ def is_running(pid: int) -> bool:
 def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> None:
     file, started = tmp_path / "pid", time.monotonic()
     # Time enough for the shell to write on a busy machine.
-    RealRunner().read(["sh", "-c", f"sleep 60 & echo $! >{file}; wait"], timeout=2)
+    script = f"sleep 60 & echo $! >{file}; wait"
+    RealRunner().read(Command(["sh", "-c", script], timeout_seconds=2))
     pid = int(file.read_text(encoding="ascii"))
     deadline = time.monotonic() + 20
     while is_running(pid) and time.monotonic() < deadline:
@@ -127,7 +135,7 @@ def test_a_signal_that_comes_while_a_command_starts_ends_it(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            RealRunner().read(["sleep", "60"])
+            RealRunner().read(Command(["sleep", "60"]))
     finally:
         signal.signal(signal.SIGINT, before)
     (pid,) = begun
@@ -140,7 +148,7 @@ def test_a_signal_that_comes_while_a_command_starts_ends_it(
 def test_a_started_program_outlives_its_session_and_writes_its_log(tmp_path: Path) -> None:
     log, session = tmp_path / "log", tmp_path / "session"
     code = f"import os; print('up', flush=True); open({str(session)!r}, 'w').write(f'{{os.getsid(0)}} {{os.getpid()}}')"
-    RealRunner().start([*PYTHON, code], log)
+    RealRunner().start(python(code), log)
     deadline = time.monotonic() + 60
     while not (session.exists() and session.read_text(encoding="ascii")):
         assert time.monotonic() < deadline
@@ -197,9 +205,9 @@ def test_a_dry_run_reads_the_world_and_leaves_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runner, file = DryRunner(), tmp_path / "file"
-    assert runner.read(["echo", "real"]).out == "real\n"
-    runner.run(["touch", str(file)])
-    runner.start(["touch", str(file)], tmp_path / "log")
+    assert runner.read(Command(["echo", "real"])).out == "real\n"
+    runner.run(Command(["touch", str(file)]))
+    runner.start(Command(["touch", str(file)]), tmp_path / "log")
     runner.write(file, "x", 0o600)
     runner.append(file, "x")
     runner.make_directory(tmp_path / "made", 0o700)
@@ -308,7 +316,10 @@ def test_a_closed_port_is_an_answer(certificate: Path) -> None:
 def test_a_command_runs_to_its_end_when_nobody_reads_on(tmp_path: Path) -> None:
     """As with a dropped connection in the middle of a deploy."""
     made = tmp_path / "made"
-    program = f"from stack.runner import RealRunner; RealRunner().run(['touch', {str(made)!r}])"
+    program = (
+        "from stack.commands.command import Command; from stack.runner import RealRunner; "
+        f"RealRunner().run(Command(['touch', {str(made)!r}]))"
+    )
     reader, writer = os.pipe()
     os.close(reader)
     try:

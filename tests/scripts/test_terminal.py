@@ -26,6 +26,7 @@ STORY = """
 import sys
 from pathlib import Path
 from stack import terminal
+from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts.lock import exclusive
@@ -40,13 +41,13 @@ try:
         steps = Steps(runner, runner.clock())
         with steps.step("image") as result:
             runner.say("    a note: é")
-            runner.run([sys.executable, "-c", build, rounds])
+            runner.run(Command([sys.executable, "-c", build, rounds]))
             result("release r-1, " + "and more " * 20)
         with steps.step("settings"):
             runner.write(Path(state, "made"), "x", 0o600)
         if "--fail" in options:
             with steps.step("start"):
-                runner.run(["false"])
+                runner.run(Command(["false"]))
 except Failure as failure:
     failure.hints += runner.display.log.hints()
     runner.display.report(str(failure))
@@ -227,6 +228,7 @@ STALLED = """
 import os, sys
 from pathlib import Path
 from stack import terminal
+from stack.commands.command import Command
 from stack.parts.steps import Steps
 from stack.runner import RealRunner
 
@@ -238,8 +240,8 @@ with Steps(runner, 0).step("image"):
             os.write(1, b"x")
     except BlockingIOError:
         os.set_blocking(1, True)
-    runner.run(["sh", "-c", "sleep 1; echo output; sleep 1"])
-    runner.run(["touch", sys.argv[1]])
+    runner.run(Command(["sh", "-c", "sleep 1; echo output; sleep 1"]))
+    runner.run(Command(["touch", sys.argv[1]]))
 """
 
 

@@ -16,26 +16,26 @@ IMAGE = f"slipway-base/postgres:debian-{RELEASE}"
 def ensure_image() -> str:
     """Build the image where it is not here yet, as scripts/up.sh builds bases from packages; return its name."""
     runner = RealRunner()
-    if runner.read(engine.inspect_argv(IMAGE)).code == 0:
+    if runner.read(engine.inspect_image(IMAGE)).code == 0:
         return IMAGE
     root = f"slipway-base/debian:debian-{RELEASE}"
     with tempfile.TemporaryDirectory() as directory:
         archive = Path(directory) / "root.tar"
         sources = host.bootstrap_sources(images._debian_mirrors(runner), RELEASE)
-        runner.run(
-            host.bootstrap_argv(str(archive), RELEASE), timeout=images.BUILD_SECONDS, stdin=sources
-        )
-        runner.run(engine.import_argv(archive, root))
+        seconds = images.BUILD_SECONDS
+        runner.run(host.bootstrap(str(archive), RELEASE, timeout_seconds=seconds, stdin=sources))
+        runner.run(engine.import_image(archive, root))
     with images.build_secrets(
         apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)
     ) as secrets:
-        argv = engine.build_argv(
+        command = engine.build_image(
             ROOT / "scripts/base-images",
             [IMAGE],
             {"DEBIAN": root, "POSTGRES_MAJOR": str(MAJOR)},
             {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]},
             target="postgres",
             pass_on=images._proxies(),
+            timeout_seconds=images.BUILD_SECONDS,
         )
-        runner.run(argv, timeout=images.BUILD_SECONDS)
+        runner.run(command)
     return IMAGE

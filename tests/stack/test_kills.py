@@ -50,8 +50,10 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
             outages.append((killed - load._started - 2, time.monotonic() - load._started))
             good = len(report.latencies)
             wait_until(
-                lambda good=good: len(report.latencies) > good + 50, 60, "requests succeed again"
-            )  # type: ignore[misc]
+                lambda good=good: len(report.latencies) > good + 50,  # type: ignore[misc]
+                60,
+                "requests succeed again",
+            )
     lost, doubled = load.lost_and_doubled()
     kinds = sorted({what.split("{")[0][:60] for _, what in report.failures})
     figure(

@@ -146,8 +146,10 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
         for _ in range(TRIES):
             before = len(report.latencies)
             wait_until(
-                lambda before=before: len(report.latencies) > before + 400, 60, "the load is steady"
-            )  # type: ignore[misc]
+                lambda before=before: len(report.latencies) > before + 400,  # type: ignore[misc]
+                60,
+                "the load is steady",
+            )
             begun = len(report.latencies)
             done = migrate(stack, tag, budget=8)
             steady, during = p99(report.latencies[before:begun]), p99(report.latencies[begun:])

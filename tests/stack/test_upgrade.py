@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from stack.stories.upgrade import CLOSED
+from stack.stories.upgrade_postgres import CLOSED
 
 from tests.conftest import Figure
 from tests.stack import old_postgres

@@ -1,38 +1,67 @@
-"""Argument lists for the engine; builds them and runs nothing."""
+"""Commands for the engine and for Compose; builds them and runs nothing."""
 
 from pathlib import Path
+from typing import Unpack
 
-ENGINE_VERSION = ["docker", "version", "--format", "{{.Server.Version}}"]
-COMPOSE_VERSION = ["docker", "compose", "version", "--short"]
-ROOT_DIRECTORY = ["docker", "info", "--format", "{{.DockerRootDir}}"]
+from stack.commands.command import Command, Options
+
+ENGINE_VERSION = Command(["docker", "version", "--format", "{{.Server.Version}}"])
+COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"])
+BUILDX_VERSION = Command(["docker", "buildx", "version"])
+ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
+RELEASE_LABEL = "org.opencontainers.image.version"
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
 
 
-def inspect_argv(image: str, form: str = "{{.Id}}") -> list[str]:
+def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
     """Ask for one fact about an image; fails where there is no such image."""
-    return ["docker", "image", "inspect", "--format", form, image]
+    return Command(["docker", "image", "inspect", "--format", form, image])
 
 
-def label_argv(image: str, label: str) -> list[str]:
+def image_label(image: str, label: str) -> Command:
     """Ask for a label of an image."""
-    return inspect_argv(image, f'{{{{index .Config.Labels "{label}"}}}}')
+    return inspect_image(image, f'{{{{index .Config.Labels "{label}"}}}}')
 
 
-def pull_argv(image: str) -> list[str]:
+def image_tags(repository: str) -> Command:
+    """Ask for the tags of a repository's images, the newest first."""
+    return Command(["docker", "images", "--format", "{{.Tag}}", repository])
+
+
+def pull_image(image: str, **options: Unpack[Options]) -> Command:
     """Pull an image from its registry."""
-    return ["docker", "pull", "--quiet", image]
+    return Command(["docker", "pull", "--quiet", image], **options)
 
 
-def tag_argv(image: str, tag: str) -> list[str]:
-    """Give an image a second name; placing a release into a slot is this."""
-    return ["docker", "tag", image, tag]
+def tag_image(image: str, tag: str) -> Command:
+    """Give an image a second name; this places a release in a slot."""
+    return Command(["docker", "tag", image, tag])
 
 
-def import_argv(archive: Path, image: str) -> list[str]:
+def import_image(archive: Path, image: str) -> Command:
     """Make an image of one root file system."""
-    return ["docker", "import", str(archive), image]
+    return Command(["docker", "import", str(archive), image])
 
 
-def build_argv(
+def remove_image(image: str) -> Command:
+    """Remove a name of an image. The engine refuses for one that a stopped container still uses."""
+    return Command(["docker", "rmi", image], may_fail=True)
+
+
+def prune_images(label: str) -> Command:
+    """Remove the images without a name that carry a label."""
+    argv = ["docker", "image", "prune", "--force", "--filter", f"label={label}"]
+    return Command(argv, may_fail=True)
+
+
+def prune_build_cache(hours: int) -> Command:
+    """Remove the build cache that nothing has used for so many hours."""
+    argv = ["docker", "builder", "prune", "--force", "--filter", f"until={hours}h"]
+    return Command(argv, may_fail=True)
+
+
+def build_image(
     context: Path,
     tags: list[str],
     arguments: dict[str, str],
@@ -41,8 +70,12 @@ def build_argv(
     target: str = "",
     pass_on: tuple[str, ...] = (),
     is_fresh: bool = False,
-) -> list[str]:
-    """Build an image; `pass_on` names variables of this process that become arguments, `is_fresh` uses no cache."""
+    timeout_seconds: float | None = None,
+) -> Command:
+    """Build an image.
+
+    `pass_on` names variables of this process that become arguments; `is_fresh` uses no cache.
+    """
     argv = ["docker", "build", "--progress", "plain"]
     for tag in tags:
         argv += ["--tag", tag]
@@ -56,57 +89,91 @@ def build_argv(
         argv.append("--no-cache")
     if target:
         argv += ["--target", target]
-    return [*argv, str(context)]
+    return Command([*argv, str(context)], timeout_seconds=timeout_seconds)
 
 
-def throwaway_argv(
+def throwaway(
     image: str, command: list[str], *, mounts: list[str], user: str, environment: dict[str, str]
-) -> list[str]:
-    """Run one command in a container that is removed afterwards and has no network."""
-    argv = [
-        "docker",
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--user",
-        user,
-        "--entrypoint",
-        command[0],
-    ]
+) -> Command:
+    """Run one command in a container without a network that is removed afterwards."""
+    argv = ["docker", "run", "--rm", "--network", "none", "--user", user]
+    argv += ["--entrypoint", command[0]]
     for mount in mounts:
         argv += ["--volume", mount]
     for key, value in environment.items():
         argv += ["--env", f"{key}={value}"]
-    return [*argv, image, *command[1:]]
+    return Command([*argv, image, *command[1:]])
 
 
-def compose_argv(*arguments: str) -> list[str]:
-    """Run Compose on the checkout: its `.env` names the project and the files, as for a person who types this."""
-    return ["docker", "compose", *arguments]
+def list_containers(filters: list[str]) -> Command:
+    """Ask for the ids of the containers that all filters of `docker ps` match, running or not."""
+    words = [word for text in filters for word in ("--filter", text)]
+    return Command(["docker", "ps", "--all", "--quiet", *words])
 
 
-def migrate_argv(*, is_pre_only: bool = False) -> list[str]:
-    """Run the one-shot migrate service: everything, or what stands before the first pending `post`."""
+def inspect_container(container: str, form: str) -> Command:
+    """Ask for one fact about a container."""
+    return Command(["docker", "inspect", "--format", form, container])
+
+
+def exec_in_container(container: str, *words: str) -> Command:
+    """Run a command in a container that Compose does not know."""
+    return Command(["docker", "exec", container, *words])
+
+
+def stop_container(container: str, seconds: int) -> Command:
+    """Stop a container, and kill it after so many seconds."""
+    return Command(["docker", "stop", "--time", str(seconds), container])
+
+
+def remove_containers(containers: list[str]) -> Command:
+    """End and remove containers. The engine refuses for one whose removal is in progress."""
+    return Command(["docker", "rm", "--force", *containers], may_fail=True)
+
+
+def inspect_volume(volume: str) -> Command:
+    """Ask for a volume; fails where there is no such volume."""
+    return Command(["docker", "volume", "inspect", volume])
+
+
+def remove_volume(volume: str) -> Command:
+    """Remove a volume with its files."""
+    return Command(["docker", "volume", "rm", volume])
+
+
+def compose(*arguments: str, **options: Unpack[Options]) -> Command:
+    """Run Compose on the checkout: its `.env` names the project and the files.
+
+    A person who types this command gets the same.
+    """
+    return Command(["docker", "compose", *arguments], **options)
+
+
+def exec_in(service: str, *words: str, **options: Unpack[Options]) -> Command:
+    """Run a command in the running container of a service."""
+    return compose("exec", "--no-TTY", service, *words, **options)
+
+
+def one_shot(*words: str, **options: Unpack[Options]) -> Command:
+    """Run a service's container for one command: the options, the service, its command."""
+    return compose("run", "--rm", "--no-deps", "--no-TTY", *words, **options)
+
+
+def migrate(tag: str, *, is_pre_only: bool = False, may_fail: bool = False) -> Command:
+    """Run the migrations of the release with this tag: all, or those before the first `post`."""
     pre = ["python", "-m", "api.migrate", "--phase", "pre"] if is_pre_only else []
-    return compose_argv("run", "--rm", "--no-deps", "--no-TTY", "migrate", *pre)
+    env = {"MIGRATE_TAG": tag, "MIGRATE_CONFIRM": "yes"}
+    return one_shot("migrate", *pre, env=env, may_fail=may_fail)
 
 
-def psql_argv(statement: str, database: str = "slipway") -> list[str]:
+def psql(statement: str, database: str = "slipway") -> Command:
     """Ask Postgres as its superuser, inside its container; columns are separated by |."""
-    # connect_timeout, in seconds: a server that hangs must not hold up who looks for the reason.
+    # connect_timeout, in seconds: a server that hangs must not hold up a person who looks for the
+    # reason.
     target = f"dbname={database} application_name=slipway.scripts.none connect_timeout=5"
-    psql = [
-        "psql",
-        "--no-psqlrc",
-        "--tuples-only",
-        "--no-align",
-        "--username=postgres",
-        f"--dbname={target}",
-    ]
-    return compose_argv(
-        "exec", "--no-TTY", "postgres", *psql, "--host=/tmp", "--command", statement
-    )
+    options = ["--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres"]
+    words = ["psql", *options, f"--dbname={target}", "--host=/tmp", "--command", statement]
+    return exec_in("postgres", *words)
 
 
 def slot_services(slot: str) -> list[str]:

@@ -1,10 +1,13 @@
-"""Argument lists and file contents for the host: its packages and its engine; builds them and runs nothing."""
+"""Commands and file contents for the host itself; builds them and runs nothing."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
 
-RELEASE = (
-    "trixie"  # the Debian release that the base images and, on Debian 12, the engine come from
-)
+from stack.commands.command import Command, Options
+
+# The Debian release that the base images and, on Debian 12, the engine come from.
+RELEASE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ENGINE_SOURCE = "/etc/apt/sources.list.d/slipway-engine.sources"
 ENGINE_PIN = "/etc/apt/preferences.d/slipway-engine"
@@ -18,17 +21,16 @@ DEBIAN_ENGINE = [
     "curl",
 ]
 UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
-APT_UPDATE = ["apt-get", "update", "--quiet=2"]
+APT_UPDATE = Command(["apt-get", "update", "--quiet=2"])
 # One line per index. The addresses are read from the host, never written here.
-APT_SOURCES = [
-    "apt-get",
-    "indextargets",
-    "--format",
-    "$(ORIGIN)|$(LABEL)|$(CODENAME)|$(REPO_URI)",
-    "Created-By: Packages",
-]
-APT_SETTINGS = ["apt-config", "dump", "Acquire"]
-# The slowest derivation of a key that OpenPGP knows, 0.15 s here for each passphrase that somebody tries.
+_INDEX = "$(ORIGIN)|$(LABEL)|$(CODENAME)|$(REPO_URI)"
+APT_SOURCES = Command(["apt-get", "indextargets", "--format", _INDEX, "Created-By: Packages"])
+APT_SETTINGS = Command(["apt-config", "dump", "Acquire"])
+MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"])
+GPG_VERSION = Command(["gpg", "--version"])
+ENABLE_ENGINE = Command(["systemctl", "enable", "--now", "docker"])
+ENGINE = Command(["dockerd"])
+# The slowest derivation of a key that OpenPGP knows: 0.15 s here for each guess of a passphrase.
 GPG_ENCRYPT = [
     "--symmetric",
     "--armor",
@@ -64,9 +66,12 @@ def mirrors(listing: str) -> Mirrors | None:
     return Mirrors(found["archive"], found.get("security", ""))
 
 
-def install_argv(packages: list[str]) -> list[str]:
+def install_packages(packages: list[str]) -> Command:
     """Install packages from the host's own sources."""
-    return ["apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", *packages]
+    options = ["--yes", "--quiet=2", "--no-install-recommends"]
+    return Command(
+        ["apt-get", "install", *options, *packages], env={"DEBIAN_FRONTEND": "noninteractive"}
+    )
 
 
 def engine_source(archive: str) -> str:
@@ -85,21 +90,12 @@ def engine_pin() -> str:
     )
 
 
-def bootstrap_argv(archive: str, release: str = RELEASE) -> list[str]:
+def bootstrap(archive: str, release: str = RELEASE, **options: Unpack[Options]) -> Command:
     """Make a minimal Debian root file system as a tar file; its sources come on standard input."""
     excluded = ["doc", "info", "locale", "man"]
-    options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in excluded]
-    return [
-        "mmdebstrap",
-        "--quiet",
-        "--variant=apt",
-        "--format=tar",
-        "--include=passwd",
-        *options,
-        release,
-        archive,
-        "-",
-    ]
+    paths = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in excluded]
+    form = ["--quiet", "--variant=apt", "--format=tar", "--include=passwd"]
+    return Command(["mmdebstrap", *form, *paths, release, archive, "-"], **options)
 
 
 def bootstrap_sources(source: Mirrors, release: str = RELEASE) -> str:
@@ -110,10 +106,36 @@ def bootstrap_sources(source: Mirrors, release: str = RELEASE) -> str:
     return "\n".join(lines) + "\n"
 
 
-def gpg_argv(home: str, *arguments: str) -> list[str]:
-    """Run gpg unattended; it takes the passphrase from the first line of standard input."""
+def gpg(home: str, *arguments: str, stdin: str) -> Command:
+    """Run gpg unattended; the first line of standard input is the passphrase."""
     quiet = ["--batch", "--quiet", "--no-options", "--no-symkey-cache", "--pinentry-mode=loopback"]
-    return ["gpg", f"--homedir={home}", *quiet, "--passphrase-fd=0", *arguments]
+    argv = ["gpg", f"--homedir={home}", *quiet, "--passphrase-fd=0", *arguments]
+    return Command(argv, stdin=stdin, timeout_seconds=GPG_SECONDS)
+
+
+def git(root: Path, *arguments: str) -> Command:
+    """Ask git about the checkout."""
+    return Command(["git", "-C", str(root), *arguments])
+
+
+def remove_tree(path: Path) -> Command:
+    """Remove a folder, or a file, with everything in it."""
+    return Command(["rm", "-rf", str(path)])
+
+
+def copy_tree(source: Path, target: Path) -> Command:
+    """Copy a folder with the modes of its files."""
+    return Command(["cp", "--recursive", "--preserve=mode", str(source), str(target)])
+
+
+def move(source: Path, target: Path) -> Command:
+    """Rename a file or a folder, over one that has the name."""
+    return Command(["mv", "--no-target-directory", str(source), str(target)])
+
+
+def link(target: str, path: Path) -> Command:
+    """Make a symbolic link, in the place of one that has the name."""
+    return Command(["ln", "--symbolic", "--force", "--no-dereference", target, str(path)])
 
 
 def apt_settings(dump: str) -> str:

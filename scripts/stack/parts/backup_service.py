@@ -16,22 +16,24 @@ from stack.runner import Result, Runner
 
 ASK_SECONDS = 180  # pgBackRest gives up a silent repository after 20 s, and tries several times
 SERVICE = ("python3", "-m", "backup")
-RESTORER = ("python3", "-m", "backup.restore")
 ANSWERS = {"result": dict, "error": dict, "rows": list}
 # After `git pull`, the scripts may be newer than the service, until up.sh has replaced it.
 UPDATE = "./scripts/up.sh starts the backup service in this checkout's version"
 Row = tuple[bool, str, str]
 
 
-def argv(command: str) -> list[str]:
-    """Return the argument list of a command in the running service."""
-    return engine.compose_argv("exec", "--no-TTY", "backup", *SERVICE, command)
+def perform(runner: Runner, task: str, seconds: float, kept: str, runbook: str) -> None:
+    """Run a task of the schedule now and print its progress; `kept` is the hint on what is whole.
 
-
-def restorer_argv(*words: str) -> list[str]:
-    """Return the argument list of a command in a new restore container."""
-    container = ("run", "--rm", "--no-deps", "--no-TTY", "restore")
-    return engine.compose_argv(*container, *RESTORER, *words)
+    Raises:
+        Failure: with the service's observation.
+    """
+    command = engine.exec_in("backup", *SERVICE, task, timeout_seconds=seconds)
+    result = runner.follow(command, format_line)
+    if runner.is_dry:
+        return
+    hints = [kept, "./scripts/status.sh", "./scripts/logs.sh backup"]
+    read_result(result, hints=hints, runbook=runbook)
 
 
 def read_result(result: Result, *, hints: Sequence[str], runbook: str) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def read_result(result: Result, *, hints: Sequence[str], runbook: str) -> dict[s
 
 def read_rows(runner: Runner) -> list[Row]:
     """Return the lines of `status.sh` on backups: whether each is well, its name, its text."""
-    result = runner.read(argv("status"))
+    result = runner.read(engine.exec_in("backup", *SERVICE, "status"))
     answer = _find_answer(result.out)
     try:
         return [(bool(row["is_well"]), row["name"], row["text"]) for row in answer["rows"]]
@@ -88,9 +90,10 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
         for service in observation.services(runner, project)
     ):
         return
-    container = ("run", "--rm", "--no-deps", "--no-TTY", "backup")
-    question = engine.compose_argv(*container, *SERVICE, "may-begin")
-    result = runner.run(question, timeout=ASK_SECONDS, check=False)
+    question = engine.one_shot(
+        "backup", *SERVICE, "may-begin", timeout_seconds=ASK_SECONDS, may_fail=True
+    )
+    result = runner.run(question)
     read_result(result, hints=[], runbook="restore-to-a-new-host")
 
 

@@ -139,7 +139,7 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
         "&& mv /tls/privkey.pem.new /tls/privkey.pem && mv /tls/fullchain.pem.new /tls/fullchain.pem"
     )
     runner.run(
-        engine.throwaway_argv(
+        engine.throwaway(
             project.base("python"),
             ["sh", "-euc", script],
             mounts=[f"{directory}:/tls"],

@@ -1,4 +1,4 @@
-"""What the scripts see to in Postgres itself, beside the application's schema."""
+"""Postgres itself: its version, its migration head, and what an older database may lack."""
 
 import re
 
@@ -10,27 +10,40 @@ from stack.runner import Runner
 
 UPGRADE = "postgres-major-upgrade"
 VERSION = "select current_setting('server_version_num')::int / 10000"
+HEAD = "select version_num from alembic_version"
+
+
+def migration_head(runner: Runner) -> str:
+    """Return the newest migration of the database; empty where it has none, or does not answer."""
+    return observation.sql(runner, HEAD).out.strip()
+
+
+def is_empty(runner: Runner) -> bool:
+    """Whether the database is a new one: it answers that it has no table of migrations."""
+    return '"alembic_version" does not exist' in observation.sql(runner, HEAD).err
 
 
 def image_version(runner: Runner, image: str) -> int:
-    """Return the major version of Postgres in an image, 0 where it does not tell."""
-    argv = engine.throwaway_argv(
+    """Return the major version of Postgres in an image, 0 where the image does not answer."""
+    command = engine.throwaway(
         image, ["postgres", "--version"], mounts=[], user="postgres", environment={}
     )
-    told = re.search(r"\d+", runner.read(argv).out)
-    return int(told[0]) if told else 0
+    number = re.search(r"\d+", runner.read(command).out)
+    return int(number[0]) if number else 0
 
 
 def check_version(runner: Runner, project: Project) -> None:
-    """Refuse a base image of another major version than what runs; where nothing runs, its entry point refuses.
+    """Refuse a base image of another major version than that of the running server.
+
+    Where no server runs, the entry point of the image refuses.
 
     Raises:
         Failure: before the running one is replaced.
     """
-    asked = observation.sql(runner, VERSION)
-    if asked.code != 0:
+    answer = observation.sql(runner, VERSION)
+    if answer.code != 0:
         return
-    running, image = int(asked.out), project.base("postgres")
+    running, image = int(answer.out), project.base("postgres")
     new = image_version(runner, image)
     if new != running:
         raise Failure(
@@ -43,12 +56,9 @@ def check_version(runner: Runner, project: Project) -> None:
         )
 
 
-def furnish(runner: Runner) -> str:
-    """Make what a Postgres of an older version or a mended one may lack; return what it lacks still, or `done`."""
-    runner.run(
-        engine.psql_argv("create extension if not exists pg_stat_statements", database="postgres")
-    )
-    ballast = runner.run(
-        engine.compose_argv("exec", "--no-TTY", "postgres", "/etc/slipway/ballast.sh"), check=False
-    )
+def complete(runner: Runner) -> str:
+    """Add what an older or a repaired database lacks; return what is still missing, or `done`."""
+    extension = "create extension if not exists pg_stat_statements"
+    runner.run(engine.psql(extension, database="postgres"))
+    ballast = runner.run(engine.exec_in("postgres", "/etc/slipway/ballast.sh", may_fail=True))
     return ballast.err.strip().partition("\n")[0] if ballast.code else "done"

@@ -1,20 +1,20 @@
-"""Installs nginx's configuration: tried in a throw-away container, swapped by one rename, reloaded if it changed."""
+"""nginx's configuration: tries it in a throw-away container, installs it by one rename."""
 
 import hashlib
 from pathlib import Path
 
-from stack.commands import engine
+from stack.commands import engine, host
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
 
 CURRENT = "/etc/slipway/current"
 ENTRYPOINT = f"{CURRENT}/entrypoint.sh"
-KEPT = 5  # former configurations, to compare with or to go back to by hand
+KEPT = 5  # former configurations, to compare with or to put back by hand
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a name for the contents of the configuration folder: the same files are the same configuration."""
+    """Return a name for a configuration: the same files have the same name."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.is_file():
@@ -24,18 +24,18 @@ def fingerprint(folder: Path) -> str:
 
 
 def is_current(project: Project) -> bool:
-    """Whether what the checkout holds is what nginx reads."""
-    return installed(project) == fingerprint(project.root / "nginx")
+    """Whether nginx reads the checkout's configuration."""
+    return installed_name(project) == fingerprint(project.root / "nginx")
 
 
-def installed(project: Project) -> str:
-    """Return the name of the configuration that nginx reads; empty where none was installed."""
+def installed_name(project: Project) -> str:
+    """Return the name of the configuration that nginx reads; empty where none is installed."""
     link = project.nginx_folder / "current"
     return link.readlink().name if link.is_symlink() else ""
 
 
 def check(runner: Runner, project: Project, folder: Path) -> None:
-    """Try a configuration, with the certificate, in a throw-away container; nothing that serves is touched.
+    """Try a configuration, with the certificate, in a throw-away container.
 
     Raises:
         Failure: with nginx's own words.
@@ -45,28 +45,29 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
         "HTTPS_PORT": str(project.https_port),
         "RATE_LIMIT_PER_SECOND": project.setting("RATE_LIMIT_PER_SECOND"),
     }
-    argv = engine.throwaway_argv(
+    command = engine.throwaway(
         project.nginx_image,
         [ENTRYPOINT, "test"],
         mounts=[f"{folder.resolve()}:{CURRENT}:ro", f"{project.certificate.parent}:/run/tls:ro"],
         user="nginx",
         environment=values,
     )
-    tried = runner.read(argv)
-    if tried.code != 0 or "[warn]" in tried.err:
+    result = runner.read(command)
+    if result.code != 0 or "[warn]" in result.err:
         raise Failure(
-            f"nginx refuses the configuration in {folder}, or the certificate in {project.certificate.parent}",
+            f"nginx refuses the configuration in {folder}, "
+            f"or the certificate in {project.certificate.parent}",
             hints=[
                 "correct what nginx names",
                 "what serves, and what is installed, was not touched",
             ],
             runbook="nginx-refuses-its-configuration",
-            evidence=tried.err,
+            evidence=result.err,
         )
 
 
 def install(runner: Runner, project: Project) -> bool:
-    """Make the checkout's configuration the current one, and say whether that changed anything."""
+    """Make the checkout's configuration the current one; return whether that changed anything."""
     if is_current(project):
         return False
     folder, name = project.nginx_folder, fingerprint(project.root / "nginx")
@@ -75,31 +76,20 @@ def install(runner: Runner, project: Project) -> bool:
     runner.make_directory(folder / "releases", 0o755)
     if not target.exists():
         partial = folder / "releases" / f".{name}"
-        runner.run(["rm", "-rf", str(partial)])
-        runner.run(
-            ["cp", "--recursive", "--preserve=mode", str(project.root / "nginx"), str(partial)]
-        )
-        runner.run(["mv", "--no-target-directory", str(partial), str(target)])
+        runner.run(host.remove_tree(partial))
+        runner.run(host.copy_tree(project.root / "nginx", partial))
+        runner.run(host.move(partial, target))
     point(runner, project, name)
     for old in _superfluous(folder / "releases", name):
-        runner.run(["rm", "-rf", str(old)])
+        runner.run(host.remove_tree(old))
     return True
 
 
 def point(runner: Runner, project: Project, name: str) -> None:
     """Make an installed configuration the current one, by one rename."""
     folder = project.nginx_folder
-    runner.run(
-        [
-            "ln",
-            "--symbolic",
-            "--force",
-            "--no-dereference",
-            f"releases/{name}",
-            str(folder / "next"),
-        ]
-    )
-    runner.run(["mv", "--no-target-directory", str(folder / "next"), str(folder / "current")])
+    runner.run(host.link(f"releases/{name}", folder / "next"))
+    runner.run(host.move(folder / "next", folder / "current"))
 
 
 def _superfluous(releases: Path, current: str) -> list[Path]:
@@ -114,5 +104,5 @@ def _superfluous(releases: Path, current: str) -> list[Path]:
 
 
 def reload(runner: Runner) -> None:
-    """Have the running nginx read its configuration and certificates anew; connections stay open."""
-    runner.run(engine.compose_argv("exec", "--no-TTY", "nginx", ENTRYPOINT, "reload"))
+    """Have nginx read its configuration and certificates again; connections stay open."""
+    runner.run(engine.exec_in("nginx", ENTRYPOINT, "reload"))

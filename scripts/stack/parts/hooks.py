@@ -3,23 +3,23 @@
 import os
 import shlex
 
+from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
 
-# A hook of these names stops the deploy when it fails; the others come too late for that, and only warn.
+# A failed hook of these names stops the deploy. The others come too late for that, and only warn.
 STOPPING = ("pre-build", "pre-migrate", "pre-switch")
 HOOK_SECONDS = 300
+NOTIFY_SECONDS = 30
 
 
 def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
-    """Run `hooks/NAME`, where it is there and executable, with the facts as SLIPWAY_... in its environment."""
+    """Run `hooks/NAME` if it exists and is executable; it gets the facts as SLIPWAY_... variables."""
     file = project.root / "hooks" / name
     if not os.access(file, os.X_OK) or file.is_dir():
         return
-    result = runner.run(
-        [f"hooks/{name}"], env=_environment(facts), check=False, timeout=HOOK_SECONDS
-    )
+    result = runner.run(_command([f"hooks/{name}"], facts, HOOK_SECONDS))
     if result.code == 0:
         return
     if name in STOPPING:
@@ -33,7 +33,7 @@ def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
 
 
 def notify(runner: Runner, project: Project, **facts: str) -> None:
-    """Run NOTIFY_COMMAND of `.env` with the facts in its environment; its failure is told, and changes nothing."""
+    """Run NOTIFY_COMMAND of `.env` with the facts as variables; its failure is only a warning."""
     command = project.setting("NOTIFY_COMMAND")
     if not command:
         return
@@ -42,12 +42,13 @@ def notify(runner: Runner, project: Project, **facts: str) -> None:
     except ValueError as error:
         runner.say(f"    warning: NOTIFY_COMMAND cannot be read: {error}")
         return
-    result = runner.run(argv, env=_environment(facts), check=False, timeout=30)
+    result = runner.run(_command(argv, facts, NOTIFY_SECONDS))
     if result.code != 0:
         runner.say(
             f"    warning: NOTIFY_COMMAND exited with {result.code}: {result.err.strip()[-200:]}"
         )
 
 
-def _environment(facts: dict[str, str]) -> dict[str, str]:
-    return {f"SLIPWAY_{key.upper()}": value for key, value in facts.items()}
+def _command(argv: list[str], facts: dict[str, str], seconds: float) -> Command:
+    env = {f"SLIPWAY_{key.upper()}": value for key, value in facts.items()}
+    return Command(argv, env=env, timeout_seconds=seconds, may_fail=True)

@@ -51,7 +51,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
     A refresh asks for all of them again, without any cache, to get newer packages.
     """
     missing = [
-        service for service in BASES if is_refresh or not _has_image(runner, project.base(service))
+        service for service in BASES if is_refresh or not has_image(runner, project.base(service))
     ]
     if not missing:
         return project
@@ -77,7 +77,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             )
         else:
             has_registry = has_registry and is_own
-            if is_refresh or not _has_image(runner, debian_name(service)):
+            if is_refresh or not has_image(runner, debian_name(service)):
                 _build_base(runner, service, is_fresh=is_refresh)
             chosen[service] = debian_name(service)
     return set_values(
@@ -85,35 +85,33 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
     )
 
 
-def _has_image(runner: Runner, image: str) -> bool:
-    return bool(image) and runner.read(engine.inspect_argv(image)).code == 0
+def has_image(runner: Runner, image: str) -> bool:
+    """Whether an image of this name is on this host."""
+    return bool(image) and runner.read(engine.inspect_image(image)).code == 0
 
 
 def _pull(runner: Runner, image: str) -> str:
     """Pull an image and return its name with its digest, or an empty text where the registry did not give it."""
-    result = runner.run(engine.pull_argv(image), timeout=PULL_SECONDS, check=False)
+    command = engine.pull_image(image, timeout_seconds=PULL_SECONDS, may_fail=True)
+    result = runner.run(command)
     if runner.is_dry:
         return image
     if result.code != 0:
         reason = result.err.strip().splitlines() or [f"exit {result.code}"]
         runner.say(f"    not from the registry: {reason[-1]}")
         return ""
-    digest = (
-        runner.read(engine.inspect_argv(image, "{{index .RepoDigests 0}}"))
-        .out.strip()
-        .partition("@")[2]
-    )
-    return f"{image.partition('@')[0]}@{digest}"
+    digests = runner.read(engine.inspect_image(image, "{{index .RepoDigests 0}}"))
+    return f"{image.partition('@')[0]}@{digests.out.strip().partition('@')[2]}"
 
 
 def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
     runner.say(
         f"    building {service} from Debian packages ({host.RELEASE} with its security suite)"
     )
-    if not _has_image(runner, ROOT_IMAGE):
+    if not has_image(runner, ROOT_IMAGE):
         _bootstrap(runner)
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
-        argv = engine.build_argv(
+        command = engine.build_image(
             Path("scripts/base-images"),
             [debian_name(service)],
             {"DEBIAN": ROOT_IMAGE},
@@ -121,8 +119,9 @@ def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
             target=service,
             pass_on=_proxies(),
             is_fresh=is_fresh,
+            timeout_seconds=BUILD_SECONDS,
         )
-        runner.run(argv, timeout=BUILD_SECONDS)
+        runner.run(command)
 
 
 def _bootstrap(runner: Runner) -> None:
@@ -135,14 +134,13 @@ def _bootstrap(runner: Runner) -> None:
             ],
         )
     sources = _debian_mirrors(runner)
-    if runner.read(["mmdebstrap", "--version"]).code != 0:
-        packages = ["mmdebstrap", "debian-archive-keyring"]
-        runner.run(host.install_argv(packages), env={"DEBIAN_FRONTEND": "noninteractive"})
+    if runner.read(host.MMDEBSTRAP_VERSION).code != 0:
+        runner.run(host.install_packages(["mmdebstrap", "debian-archive-keyring"]))
     with tempfile.TemporaryDirectory(prefix="slipway-base-") as directory:
         archive = Path(directory) / "root.tar"
-        argv = host.bootstrap_argv(str(archive))
-        runner.run(argv, timeout=BUILD_SECONDS, stdin=host.bootstrap_sources(sources))
-        runner.run(engine.import_argv(archive, ROOT_IMAGE))
+        lines = host.bootstrap_sources(sources)
+        runner.run(host.bootstrap(str(archive), stdin=lines, timeout_seconds=BUILD_SECONDS))
+        runner.run(engine.import_image(archive, ROOT_IMAGE))
 
 
 def _debian_mirrors(runner: Runner) -> host.Mirrors:
@@ -227,13 +225,12 @@ def release_name(runner: Runner, root: Path) -> tuple[str, str]:
     The name is the commit, with the sources' hash behind it where they differ from the commit, and that hash alone
     where there is no git.
     """
-    git = ["git", "-C", str(root)]
-    revision = runner.read([*git, "rev-parse", "HEAD"])
+    revision = runner.read(host.git(root, "rev-parse", "HEAD"))
     content = source_hash(root)[:8]
     if revision.code != 0:
         return f"src-{content}", "unknown"
     commit = revision.out.strip()
-    changed = runner.read([*git, "status", "--porcelain", "--", *SOURCES]).out.strip()
+    changed = runner.read(host.git(root, "status", "--porcelain", "--", *SOURCES)).out.strip()
     return (f"{commit[:12]}-{content}" if changed else commit[:12]), commit
 
 
@@ -241,7 +238,7 @@ def build_release(runner: Runner, project: Project) -> str:
     """Build the checkout as a release, unless its image is here already, and return its name."""
     release, revision = release_name(runner, project.root)
     image = f"{project.image}:{release}"
-    if _has_image(runner, image):
+    if has_image(runner, image):
         runner.say(f"    {image} is here already")
         return release
     known = migrations.revisions(project.root)
@@ -271,19 +268,26 @@ def build_development(runner: Runner, project: Project) -> str:
 def _build(runner: Runner, image: str, arguments: dict[str, str], target: str) -> None:
     with build_secrets() as secrets:
         used = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
-        argv = engine.build_argv(
-            Path(), [image], arguments, used, target=target, pass_on=_proxies()
+        command = engine.build_image(
+            Path(),
+            [image],
+            arguments,
+            used,
+            target=target,
+            pass_on=_proxies(),
+            timeout_seconds=BUILD_SECONDS,
         )
-        runner.run(argv, timeout=BUILD_SECONDS)
+        runner.run(command)
 
 
 def build_nginx(runner: Runner, project: Project) -> None:
     """Build nginx's image; quick, and a no-op where nothing changed."""
     arguments = {"NGINX_IMAGE": project.base("nginx")}
-    runner.run(
-        engine.build_argv(Path("nginx"), [project.nginx_image], arguments, {}),
-        timeout=BUILD_SECONDS,
+    image = project.nginx_image
+    command = engine.build_image(
+        Path("nginx"), [image], arguments, {}, timeout_seconds=BUILD_SECONDS
     )
+    runner.run(command)
 
 
 def build_postgres(
@@ -291,13 +295,24 @@ def build_postgres(
 ) -> None:
     """Build the image of Postgres with pgBackRest; a no-op where nothing changed."""
     arguments = {"POSTGRES_IMAGE": project.base("postgres")}
-    image = f"{project.postgres_image.rpartition(':')[0]}:{tag}" if tag else project.postgres_image
+    image = postgres_image(project, tag) if tag else project.postgres_image
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
         used = {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]}
-        argv = engine.build_argv(
-            Path("postgres"), [image], arguments, used, pass_on=_proxies(), is_fresh=is_fresh
+        command = engine.build_image(
+            Path("postgres"),
+            [image],
+            arguments,
+            used,
+            pass_on=_proxies(),
+            is_fresh=is_fresh,
+            timeout_seconds=BUILD_SECONDS,
         )
-        runner.run(argv, timeout=BUILD_SECONDS)
+        runner.run(command)
+
+
+def postgres_image(project: Project, tag: str) -> str:
+    """Return the name that the image of Postgres has under another tag."""
+    return f"{project.postgres_image.rpartition(':')[0]}:{tag}"
 
 
 def with_base(project: Project, image: str) -> Project:
@@ -307,13 +322,13 @@ def with_base(project: Project, image: str) -> Project:
 
 def choose_postgres(runner: Runner, project: Project, image: str) -> str:
     """Return a base image of Postgres that is here: the one that is asked for, or the one that up.sh would take."""
-    if image and _has_image(runner, image):
+    if image and has_image(runner, image):
         return image
     own = debian_name("postgres")
     has_registry = bool(image) or not project.base("postgres").startswith("slipway-base/")
     found = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
     if image and not found:
         raise Failure(f"{image} is neither here nor to be had from its registry")
-    if not found and not _has_image(runner, own):
+    if not found and not has_image(runner, own):
         _build_base(runner, "postgres", is_fresh=False)
     return found or own

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stack.commands import engine
+from stack.commands import engine, host
 from stack.config.project import Project
 from stack.runner import Runner
 
@@ -90,13 +90,12 @@ def keep_evidence(runner: Runner, project: Project, action: str, services: list[
     folder = project.state / "evidence" / f"{stamp}-{action}"
     runner.make_directory(folder, 0o750)
     for old in sorted(folder.parent.iterdir())[:-KEPT_EVIDENCE]:  # their names begin with the time
-        runner.run(["rm", "-rf", str(old)])
+        runner.run(host.remove_tree(old))
     for service in [*services, "nginx"]:
-        logs = runner.read(engine.compose_argv("logs", "--no-color", "--tail", "500", service))
+        logs = runner.read(engine.compose("logs", "--no-color", "--tail", "500", service))
         runner.write(folder / f"{service}.log", logs.out + logs.err, 0o640)
-        container = runner.read(engine.compose_argv("ps", "--all", "--quiet", service)).out.strip()
+        container = runner.read(engine.compose("ps", "--all", "--quiet", service)).out.strip()
         if container:
-            form = "{{json .State}}"
-            state = runner.read(["docker", "inspect", "--format", form, container]).out
+            state = runner.read(engine.inspect_container(container, "{{json .State}}")).out
             runner.write(folder / f"{service}.state.json", state, 0o640)
     return folder

@@ -8,14 +8,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from stack.config.project import Project
 from stack.failure import LOCKED, Failure
 from stack.parts import database, services
 from stack.runner import RUN_MARK, Runner
+from stack.waiting import wait_until
 
-POLL_SECONDS = 0.2
 # Compose gives way to the first signal within a second or two.
 ORPHAN_SECONDS = 10
 UPGRADE_POSTGRES = "upgrade-postgres"
@@ -37,18 +38,15 @@ def exclusive(
     # os.open sets close-on-exec: a child that outlives this process must not keep the lock.
     descriptor = os.open(project.state / "lock", os.O_RDWR | os.O_CREAT, 0o640)
     try:
-        deadline = runner.clock() + wait_seconds
-        while not _is_taken(descriptor):
-            if runner.clock() >= deadline:
-                raise Failure(
-                    f"another command holds the lock: {_holder(descriptor)}",
-                    hints=[
-                        "wait for it; deploy.sh and rollback.sh can wait by themselves: --wait-lock 600"
-                    ],
-                    runbook="two-deploys-at-once",
-                    code=LOCKED,
-                )
-            runner.sleep(POLL_SECONDS)
+        if not wait_until(runner, lambda: _take(descriptor), wait_seconds):
+            raise Failure(
+                f"another command holds the lock: {_holder(descriptor)}",
+                hints=[
+                    "wait for it; deploy.sh and rollback.sh can wait by themselves: --wait-lock 600"
+                ],
+                runbook="two-deploys-at-once",
+                code=LOCKED,
+            )
         _end_orphans(runner, project, descriptor)
         runner.display.log.open(project.state, command)
         who = os.environ.get("SUDO_USER") or getpass.getuser()
@@ -92,28 +90,29 @@ def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
         mark, command = f"{RUN_MARK}={int(facts['pid'])}".encode(), facts["command"]
     except (ValueError, KeyError, TypeError):
         return  # the last holder ended by itself, and wrote nothing
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        deadline = runner.clock() + ORPHAN_SECONDS
-        while (found := _marked(mark)) and runner.clock() < deadline:
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, sign)
-            runner.sleep(POLL_SECONDS)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if wait_until(runner, partial(_have_ended, mark, number), ORPHAN_SECONDS):
+            break
     if command == UPGRADE_POSTGRES:
         # They are no processes of this host's user, and serve on until they are removed.
         end_upgrade(runner, project)
 
 
-def _marked(mark: bytes) -> list[int]:
-    found = []
+def _have_ended(mark: bytes, number: int) -> bool:
+    """Send the signal to the processes that carry the mark; return whether there was none."""
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile, or is another user's
+        with suppress(OSError):  # the process ended meanwhile, or is another user's
             if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return found
+                pids.append(int(folder.name))
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return not pids
 
 
-def _is_taken(descriptor: int) -> bool:
+def _take(descriptor: int) -> bool:
+    """Take the lock if nobody holds it; return whether this process now does."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from stack.commands import engine, host
 from stack.failure import Failure
 from stack.runner import Runner
+from stack.waiting import wait_until
 
 ENGINE_LOG = Path("/var/log/slipway-dockerd.log")
 # An engine with nothing to restore answers within 3 s; one with many containers may take longer.
@@ -32,7 +33,7 @@ def ensure_engine(runner: Runner) -> str:
         _install(runner)
     if not shutil.which("curl") and os.geteuid() == 0 and shutil.which("apt-get"):
         # The runbook's commands use it.
-        runner.run(host.install_argv(["curl"]), env={"DEBIAN_FRONTEND": "noninteractive"})
+        runner.run(host.install_packages(["curl"]))
     answer = runner.read(engine.ENGINE_VERSION)
     if answer.code != 0:
         if "permission denied" in answer.err:
@@ -50,7 +51,7 @@ def ensure_engine(runner: Runner) -> str:
 def _has_programs(runner: Runner) -> bool:
     has_engine = shutil.which("dockerd") or runner.read(engine.ENGINE_VERSION).code == 0
     has_compose = runner.read(engine.COMPOSE_VERSION).code == 0
-    has_buildx = runner.read(["docker", "buildx", "version"]).code == 0
+    has_buildx = runner.read(engine.BUILDX_VERSION).code == 0
     return bool(has_engine and has_compose and has_buildx)
 
 
@@ -88,7 +89,7 @@ def _install(runner: Runner) -> None:
     if name == "debian" and int(release.get("VERSION_ID", "0")) < 13:
         _add_engine_source(runner)
     packages = host.UBUNTU_ENGINE if name == "ubuntu" else host.DEBIAN_ENGINE
-    runner.run(host.install_argv(packages), env={"DEBIAN_FRONTEND": "noninteractive"})
+    runner.run(host.install_packages(packages))
 
 
 def _add_engine_source(runner: Runner) -> None:
@@ -112,19 +113,18 @@ def _start(runner: Runner) -> None:
             runbook=RUNBOOK,
         )
     if Path("/run/systemd/system").is_dir():
-        runner.run(["systemctl", "enable", "--now", "docker"])
+        runner.run(host.ENABLE_ENGINE)
     else:
-        runner.start(["dockerd"], ENGINE_LOG)
-    deadline = runner.clock() + ENGINE_START_SECONDS
-    while runner.read(engine.ENGINE_VERSION).code != 0:
-        if runner.clock() > deadline:
-            last = ENGINE_LOG.read_text("utf-8", "replace")[-2000:] if ENGINE_LOG.exists() else ""
-            raise Failure(
-                f"the engine did not answer within {ENGINE_START_SECONDS} s of its start",
-                hints=[f"read {ENGINE_LOG}, or with systemd: journalctl --unit docker"],
-                evidence=last,
-                runbook=RUNBOOK,
-            )
-        runner.sleep(0.3)
-        if runner.is_dry:
-            return
+        runner.start(host.ENGINE, ENGINE_LOG)
+
+    def is_answering() -> bool:
+        return runner.read(engine.ENGINE_VERSION).code == 0
+
+    if not wait_until(runner, is_answering, ENGINE_START_SECONDS):
+        last = ENGINE_LOG.read_text("utf-8", "replace")[-2000:] if ENGINE_LOG.exists() else ""
+        raise Failure(
+            f"the engine did not answer within {ENGINE_START_SECONDS} s of its start",
+            hints=[f"read {ENGINE_LOG}, or with systemd: journalctl --unit docker"],
+            evidence=last,
+            runbook=RUNBOOK,
+        )

@@ -7,7 +7,7 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.front_door import Answer, Question
+from stack.https import Answer, Question
 from stack.runner import Result, Runner
 
 SLOTS = ("blue", "green")
@@ -38,15 +38,15 @@ def live_link(runner: Runner, project: Project) -> str:
         Failure: where it cannot be read: a guess could place a release into the wrong slot.
     """
     question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo none.sock; fi"]
-    asked = runner.read(engine.compose_argv("exec", "--no-TTY", "nginx", *question))
+    asked = runner.read(engine.exec_in("nginx", *question))
     if asked.code != 0:
-        if runner.read(["docker", "volume", "inspect", f"{project.name}_slots"]).code != 0:
+        if runner.read(engine.inspect_volume(f"{project.name}_slots")).code != 0:
             return ""
         mount = f"{project.name}_slots:/run/slots:ro"
-        argv = engine.throwaway_argv(
+        command = engine.throwaway(
             project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={}
         )
-        asked = runner.read(argv)
+        asked = runner.read(command)
     slot = asked.out.strip().removesuffix(".sock")
     if asked.code != 0 or slot not in {*SLOTS, "none"}:
         raise Failure(
@@ -73,7 +73,7 @@ def live_slot(runner: Runner, project: Project) -> str:
 
 def services(runner: Runner, project: Project) -> list[Service]:
     """Return every container of the project, running or not."""
-    listing = runner.read(engine.compose_argv("ps", "--all", "--format", "json"))
+    listing = runner.read(engine.compose("ps", "--all", "--format", "json"))
     found = [json.loads(line) for line in listing.out.splitlines() if line.startswith("{")]
     return [
         Service(entry["Service"], entry["State"], entry.get("Health", ""), entry.get("Status", ""))
@@ -83,13 +83,12 @@ def services(runner: Runner, project: Project) -> list[Service]:
 
 def sql(runner: Runner, query: str) -> Result:
     """Ask Postgres as its superuser, inside its container; columns are separated by |."""
-    return runner.read(engine.psql_argv(query))
+    return runner.read(engine.psql(query))
 
 
 def slot_release(runner: Runner, project: Project, slot: str) -> str:
     """Return the release whose image is placed in a slot, or an empty text."""
-    label = "org.opencontainers.image.version"
-    result = runner.read(engine.label_argv(f"{project.image}:{slot}", label))
+    result = runner.read(engine.image_label(f"{project.image}:{slot}", engine.RELEASE_LABEL))
     return result.out.strip() if result.code == 0 else ""
 
 

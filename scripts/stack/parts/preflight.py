@@ -1,4 +1,4 @@
-"""Everything that can be known to go wrong before anything is touched; all faults are named at once."""
+"""Everything that can go wrong and be known before the first effect; names all faults at once."""
 
 import shutil
 from datetime import UTC, datetime
@@ -7,10 +7,9 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import edge, observation, slots
+from stack.parts import edge, judgement, observation, releases, slots
 from stack.rules import connections
 from stack.runner import Runner
-from stack.stories import rollback, settings
 
 CERTIFICATE_DAYS = 3
 LIMITS = (
@@ -24,16 +23,19 @@ def check(runner: Runner, project: Project) -> list[str]:
     Raises:
         Failure: before any effect.
     """
-    found = settings.look(runner, project, observation.live_slot(runner, project))
-    faults = [settings.short(line) for line in found if line.startswith(settings.CRITICAL)]
-    warnings = [settings.short(line) for line in found if not line.startswith(settings.CRITICAL)]
-    room = _room(runner, project)
-    faults += [*room, *_connections(runner, project)]
-    warnings += _certificate(runner, project, faults)
-    warnings += _way_back(runner, project)
+    findings = judgement.list_findings(runner, project, observation.live_slot(runner, project))
+    critical = [line for line in findings if line.startswith(judgement.CRITICAL)]
+    faults = [judgement.shorten(line) for line in critical]
+    warnings = [judgement.shorten(line) for line in findings if line not in critical]
+    lack_of_room = _check_room(runner, project)
+    faults += [*lack_of_room, *_check_connections(runner, project)]
+    warnings += _check_certificate(runner, project, faults)
+    warnings += _check_rollback(runner, project)
     if faults:
-        entry = "disk-or-memory-below-the-floor" if room else "boot-refused-by-the-configuration"
-        evidence = "\n".join(sorted(found))
+        entry = "boot-refused-by-the-configuration"
+        if lack_of_room:
+            entry = "disk-or-memory-below-the-floor"
+        evidence = "\n".join(sorted(findings))
         raise Failure(
             "; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence
         )
@@ -41,15 +43,15 @@ def check(runner: Runner, project: Project) -> list[str]:
     return warnings
 
 
-def _way_back(runner: Runner, project: Project) -> list[str]:
+def _check_rollback(runner: Runner, project: Project) -> list[str]:
     try:
-        rollback.previous(runner, project, slots.look(runner, project))
+        releases.rollback_target(runner, project, slots.look(runner, project))
     except Failure as failure:
         return [f"warning: {failure.observation}"]
     return []
 
 
-def _room(runner: Runner, project: Project) -> list[str]:
+def _check_room(runner: Runner, project: Project) -> list[str]:
     root = Path(runner.read(engine.ROOT_DIRECTORY).out.strip() or "/var/lib/docker")
     faults = []
     for path in {
@@ -58,9 +60,9 @@ def _room(runner: Runner, project: Project) -> list[str]:
         free = shutil.disk_usage(path).free
         floor = project.free_disk_floor_bytes
         if free < floor:
-            old = f"docker image ls {project.image}"
             faults.append(
-                f"{free / 1e9:.1f} GB are free at {path}, {floor / 1e9:.1f} GB are needed: delete old releases ({old})"
+                f"{free / 1e9:.1f} GB are free at {path}, {floor / 1e9:.1f} GB are needed: "
+                f"delete old releases (docker image ls {project.image})"
             )
     free = available_memory_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
     floor = project.free_memory_floor_bytes
@@ -81,8 +83,8 @@ def available_memory_bytes(meminfo: str) -> int:
     return (values["MemAvailable"] + values.get("SwapFree", 0)) * 1024
 
 
-def _connections(runner: Runner, project: Project) -> list[str]:
-    """Hold the budget against the server that runs: an edit of postgresql.conf holds after its restart only."""
+def _check_connections(runner: Runner, project: Project) -> list[str]:
+    """Compare the budget with the running server: postgresql.conf may differ until its restart."""
     answer = observation.sql(runner, LIMITS)
     if answer.code != 0:
         return [f"Postgres does not answer: {answer.err.strip()}"]
@@ -91,7 +93,7 @@ def _connections(runner: Runner, project: Project) -> list[str]:
     return [overdrawn] if overdrawn else []
 
 
-def _certificate(runner: Runner, project: Project, faults: list[str]) -> list[str]:
+def _check_certificate(runner: Runner, project: Project, faults: list[str]) -> list[str]:
     answer = observation.ask(runner, project, "/livez")
     if not answer.expires:
         return [f"the front door shows no certificate: {answer.error}"]

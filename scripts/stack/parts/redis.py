@@ -1,26 +1,21 @@
-"""Redis' row in `status.sh`: whether it has room, and whether what it is told reaches its file; it only reads."""
+"""Redis' row in `status.sh`: whether it has room, and whether writes reach its file."""
 
 from stack.commands import engine
 from stack.runner import Runner
 
 MB = 1024**2  # as redis.conf counts
-PERCENT_HIGH = (
-    90  # chosen: soon it evicts; a cache's entry first, and where there are none, a session
-)
+# Chosen: soon Redis evicts keys; entries of the cache first, and where there are none, sessions.
+PERCENT_HIGH = 90
 
 
 def row(runner: Runner) -> tuple[bool, str, str]:
     """Return whether Redis is well, the row's name, and its memory against its own limit."""
-    # 5 s: one that hangs must not hold up who looks for the reason.
-    asked = runner.read(
-        engine.compose_argv(
-            "exec", "--no-TTY", "redis", "timeout", "5", "/etc/slipway/cli.sh", "info"
-        )
-    )
-    facts = dict(line.split(":", 1) for line in asked.out.splitlines() if ":" in line)
+    # 5 s: a Redis that hangs must not hold up a person who looks for the reason.
+    info = runner.read(engine.exec_in("redis", "timeout", "5", "/etc/slipway/cli.sh", "info"))
+    facts = dict(line.split(":", 1) for line in info.out.splitlines() if ":" in line)
     if "used_memory" not in facts:
-        seen = (asked.err + asked.out).strip().splitlines() or ["no answer"]
-        return False, "redis data", seen[-1]
+        error = (info.err + info.out).strip().splitlines() or ["no answer"]
+        return False, "redis data", error[-1]
     used, most = int(facts["used_memory"]), int(facts["maxmemory"])
     written = facts["aof_last_write_status"], facts["aof_last_bgrewrite_status"]
     is_kept = facts["aof_enabled"] == "1" and written == ("ok", "ok")

@@ -1,10 +1,12 @@
-"""Starts services of the stack until the engine calls each healthy, and ends containers until none is left."""
+"""Starts services until the engine calls each healthy, and ends containers until none is left."""
 
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import observation
-from stack.runner import Runner
+from stack.parts.observation import Service
+from stack.runner import Result, Runner
+from stack.waiting import wait_until
 
 LOG_LINES = "25"
 END_SECONDS = 60
@@ -13,65 +15,78 @@ END_SECONDS = 60
 def start(
     runner: Runner, project: Project, *names: str, seconds: int, runbook: str, anew: bool = False
 ) -> None:
-    """Start services, and replace those whose configuration changed; `anew` replaces each in any case.
+    """Start services, and replace those whose configuration changed; `anew` replaces each.
 
     Raises:
         Failure: naming those that are not healthy after so many seconds, with their last log lines.
     """
     options = ["--detach", "--no-deps", *(["--force-recreate"] if anew else [])]
-    argv = engine.compose_argv("up", *options, "--wait", "--wait-timeout", str(seconds), *names)
-    done = runner.run(argv, timeout=seconds + 60, check=False)
+    options += ["--wait", "--wait-timeout", str(seconds)]
+    up = engine.compose("up", *options, *names, timeout_seconds=seconds + 60, may_fail=True)
+    started = runner.run(up)
     if runner.is_dry:
         return
-    # (!) Compose 2.26 may exit with 0 when the time is over (seen: once in 36 times): only the containers tell.
-    found = [
-        one
-        for one in observation.services(runner, project)
-        if one.name in names and not one.is_well
+    # (!) Compose 2.26 may exit with 0 when the time is over (seen: once in 36 times). Only the
+    # containers show how they are.
+    unhealthy = [
+        service
+        for service in observation.services(runner, project)
+        if service.name in names and not service.is_well
     ]
-    if done.code == 0 and not found:
+    if started.code == 0 and not unhealthy:
         return
-    ill = [one for one in found if one.health != "starting"] or found
-    who = ", ".join(one.name for one in ill) or ", ".join(names)
-    seen = ", ".join(f"{one.state} {one.health}".rstrip() for one in ill)
+    raise _unhealthy(runner, names, unhealthy, started=started, seconds=seconds, runbook=runbook)
+
+
+def _unhealthy(
+    runner: Runner,
+    names: tuple[str, ...],
+    unhealthy: list[Service],
+    *,
+    started: Result,
+    seconds: int,
+    runbook: str,
+) -> Failure:
+    """Return the failure that names the services at fault; those that still start may be good."""
+    failed = [service for service in unhealthy if service.health != "starting"] or unhealthy
+    named = ", ".join(service.name for service in failed) or ", ".join(names)
+    states = ", ".join(f"{service.state} {service.health}".rstrip() for service in failed)
     logs = ""
-    if ill:
-        logs = runner.read(
-            engine.compose_argv("logs", "--no-color", "--tail", LOG_LINES, *(s.name for s in ill))
-        ).out
-    said = "\n".join(done.err.strip().splitlines()[-3:])
-    raise Failure(
-        f"{who} did not become healthy within {seconds} s: {seen or said}",
-        hints=[f"./scripts/logs.sh {one.name}" for one in ill] or ["./scripts/status.sh"],
+    if failed:
+        options = ["--no-color", "--tail", LOG_LINES]
+        command = engine.compose("logs", *options, *(service.name for service in failed))
+        logs = runner.read(command).out
+    error = "\n".join(started.err.strip().splitlines()[-3:])
+    return Failure(
+        f"{named} did not become healthy within {seconds} s: {states or error}",
+        hints=[f"./scripts/logs.sh {service.name}" for service in failed]
+        or ["./scripts/status.sh"],
         runbook=runbook,
-        evidence=f"{logs.rstrip()}\n{said}".strip(),
+        evidence=f"{logs.rstrip()}\n{error}".strip(),
     )
 
 
 def end(runner: Runner, *filters: str, runbook: str) -> None:
-    """End and remove the containers that filters of `docker ps` find, and return when there is none.
+    """End and remove the containers that filters of `docker ps` match, until there is none.
 
     Raises:
         Failure: with the engine's words, where one is still there after a minute.
     """
-    listing = [
-        "docker",
-        "ps",
-        "--all",
-        "--quiet",
-        *(word for one in filters for word in ("--filter", one)),
-    ]
-    deadline = runner.clock() + END_SECONDS
-    while left := runner.read(listing).out.split():
-        # One that ends by itself meanwhile is refused ("removal is already in progress") and gone soon: not checked.
-        done = runner.run(["docker", "rm", "--force", *left], check=False)
-        if runner.is_dry:
-            return
-        if runner.clock() > deadline:
-            raise Failure(
-                f"containers cannot be removed: {' '.join(left)}",
-                hints=[f"docker inspect {' '.join(left)}", "docker version"],
-                runbook=runbook,
-                evidence=done.err,
-            )
-        runner.sleep(0.2)
+    left: list[str] = []
+    error = ""
+
+    def are_gone() -> bool:
+        nonlocal left, error
+        left = runner.read(engine.list_containers(list(filters))).out.split()
+        if left:
+            # The engine refuses for a container that ends by itself meanwhile; it is gone soon.
+            error = runner.run(engine.remove_containers(left)).err
+        return not left
+
+    if not wait_until(runner, are_gone, END_SECONDS):
+        raise Failure(
+            f"containers cannot be removed: {' '.join(left)}",
+            hints=[f"docker inspect {' '.join(left)}", "docker version"],
+            runbook=runbook,
+            evidence=error,
+        )

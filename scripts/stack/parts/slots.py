@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.front_door import Answer
-from stack.parts import observation, services
+from stack.https import Answer
+from stack.parts import front_door, observation, services
 from stack.runner import Runner
 
 FRONT_DOOR_SECONDS = 5
+# Above each stop_grace_period of a slot's services, one after the other.
+STOP_SECONDS = 120
 # Partner: $slot_of_port in nginx/conf.d/40-live.conf.
 PROBE_PORTS = {"blue": 8083, "green": 8084}
 SMOKE_PATHS = "/readyz=200 /v1/items=401"
@@ -36,7 +38,7 @@ def look(runner: Runner, project: Project) -> Slots:
 
 def place(runner: Runner, project: Project, release: str, slot: str) -> None:
     """Place a release in a slot: give its image the slot's tag."""
-    runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
+    runner.run(engine.tag_image(f"{project.image}:{release}", f"{project.image}:{slot}"))
 
 
 def start(runner: Runner, project: Project, service: str, *, anew: bool = False) -> None:
@@ -64,7 +66,7 @@ def probe(
         headers += ["--header", "Content-Type: application/json", "--data", "@-"]
     url = f"http://127.0.0.1:{PROBE_PORTS[slot]}{path}"
     curl = ["curl", "--silent", "--show-error", "--include", "--max-time", "10", *headers, url]
-    asked = runner.read(engine.compose_argv("exec", "--no-TTY", "nginx", *curl), stdin=body)
+    asked = runner.read(engine.exec_in("nginx", *curl, stdin=body))
     if asked.code != 0:
         return Answer(0, error=asked.err.strip())
     head, _, content = asked.out.replace("\r\n", "\n").partition("\n\n")
@@ -125,46 +127,40 @@ def make_live(runner: Runner, slot: str) -> None:
     move = (
         f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock {observation.LINK}"
     )
-    runner.run(engine.compose_argv("exec", "--no-TTY", "nginx", "sh", "-ec", move))
+    runner.run(engine.exec_in("nginx", "sh", "-ec", move))
 
 
-def await_front_door(runner: Runner, project: Project, release: str, slot: str) -> None:
+def wait_for_front_door(runner: Runner, project: Project, release: str, slot: str) -> None:
     """Wait until a request through the front door is answered by this release from this slot.
 
     Raises:
         Failure: where it is not within FRONT_DOOR_SECONDS.
     """
-    if runner.is_dry:
-        return
-    deadline = runner.clock() + FRONT_DOOR_SECONDS
-    while True:
-        answer = observation.ask(runner, project, "/readyz")
-        if answer.status == 200 and observation.answered_by(answer) == (release, slot):
-            return
-        if runner.clock() > deadline:
-            found, there = observation.answered_by(answer)
-            seen = (
-                f"{answer.status} from release '{found}' in slot '{there}'"
-                if answer.status
-                else answer.error
-            )
-            raise Failure(
-                f"the front door does not answer with release {release} from slot {slot}: {seen}",
-                runbook="deploy-failed-after-the-switch",
-            )
-        runner.sleep(0.05)
+    is_answered, answer = front_door.wait_for_answer(
+        runner, project, FRONT_DOOR_SECONDS, release=release, slot=slot, pause_seconds=0.05
+    )
+    if not is_answered:
+        raise Failure(
+            f"the front door does not answer with release {release} from slot {slot}: "
+            f"{front_door.describe(answer)}",
+            hints=[f"./scripts/logs.sh nginx api-{slot}", "./scripts/status.sh"],
+            runbook="deploy-failed-after-the-switch",
+        )
 
 
-def release_worker(runner: Runner, slot: str) -> None:
+def drain_worker(runner: Runner, slot: str) -> None:
     """Send the worker its first signal: it takes no new job and finishes those in hand."""
-    runner.run(engine.compose_argv("kill", "--signal", "SIGTERM", f"worker-{slot}"), check=False)
+    # The signal may fail: a worker that has ended already drains nothing.
+    words = ["kill", "--signal", "SIGTERM", f"worker-{slot}"]
+    runner.run(engine.compose(*words, may_fail=True))
 
 
 def stop(runner: Runner, services: list[str]) -> None:
     """Stop services within their grace: the API drains its connections, the worker its jobs."""
-    runner.run(engine.compose_argv("stop", *services), timeout=120)
+    runner.run(engine.compose("stop", *services, timeout_seconds=STOP_SECONDS))
 
 
 def remove(runner: Runner, services: list[str]) -> None:
     """Remove the containers of services that never served."""
-    runner.run(engine.compose_argv("rm", "--stop", "--force", *services), timeout=120)
+    command = engine.compose("rm", "--stop", "--force", *services, timeout_seconds=STOP_SECONDS)
+    runner.run(command)

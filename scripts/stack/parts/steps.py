@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stack.failure import Failure
+from stack.failure import ANY_ENTRY, Failure
 from stack.runner import Runner
 
 
@@ -38,12 +38,19 @@ STOPPED = (Failure, OSError, KeyboardInterrupt)
 
 
 def as_failure(stopped: BaseException, runbook: str) -> Failure:
-    """Return what stopped a story as the failure that is told to the person."""
+    """Return what stopped a story as a failure; `runbook` is the entry for one that names none."""
     if isinstance(stopped, Failure):
+        if stopped.runbook in {"", ANY_ENTRY}:
+            stopped.runbook = runbook
         return stopped
     if isinstance(stopped, OSError):
         return Failure(
             f"{stopped.strerror or stopped}: {stopped.filename or 'no file named'}",
+            hints=["df -h shows full disks; STATE_DIR and SECRETS_DIR in .env say where files go"],
             runbook="disk-full",
         )
-    return Failure(f"stopped by {str(stopped) or 'Ctrl-C'}", runbook=runbook)
+    return Failure(
+        f"stopped by {str(stopped) or 'Ctrl-C'}",
+        hints=["./scripts/status.sh shows how the stack is now"],
+        runbook=runbook,
+    )

@@ -1,34 +1,52 @@
-"""The story of `deploy.sh`: from a checkout or an image to a release that answers; a failure leaves the old one."""
+"""The story of `deploy.sh`: a release of the checkout, or an image, becomes live; a failure undoes it."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load, refuse_development
-from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
+from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
     configuration,
+    database,
     edge,
     hooks,
     images,
+    judgement,
     ledger,
     observation,
     preflight,
-    retention,
+    releases,
     slots,
     watch,
+    window,
 )
 from stack.parts.lock import exclusive
-from stack.parts.slots import Slots
-from stack.parts.steps import STOPPED, Steps, as_failure
+from stack.parts.steps import Steps
+from stack.parts.undo import Undo, beyond_undo
 from stack.rules import migrations
+from stack.rules.migrations import Revision
+from stack.rules.verdict import NO_TRAFFIC
 from stack.runner import Runner
-from stack.stories import plan, retire, settings, up
+from stack.stories import plan, up
 
-HEAD = "select version_num from alembic_version"
+BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
+UNDO_ORDER = (
+    "switch",
+    "workers",
+    "evidence",
+    "slot",
+    "release",
+    "nginx",
+    "record",
+    "retention",
+    "hook",
+    "notification",
+)
+# Where the switch back fails, the new slot may be what serves: nothing of it is removed.
+FINAL = ("evidence", "record", "retention", "hook", "notification")
 
 
 @dataclass(frozen=True)
@@ -40,156 +58,129 @@ class Options:
 
 
 def run(runner: Runner, root: Path, options: Options) -> None:
-    """Deploy the checkout, or an image; on a host where nothing is live yet, bring everything up instead."""
+    """Deploy the checkout, or an image; on a host where nothing is live yet, bring everything up."""
     refuse_development(configuration.intended(root))
-    if not (root / ".env").exists() or not _stands(runner, load(root)):
-        is_first = not (root / ".env").exists() or not observation.slot_release(
-            runner, load(root), "blue"
-        )
+    project = load(root) if (root / ".env").exists() else None
+    if project is None or not _is_up(runner, project):
+        is_first = project is None or not observation.slot_release(runner, project, "blue")
         up.run(runner, root)
         if is_first or runner.is_dry:
             return
-    project = load(root)
+        project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
         _Deploy(runner, project, options).run()
 
 
-def _stands(runner: Runner, project: Project) -> bool:
-    well = {service.name for service in observation.services(runner, project) if service.is_well}
+def _is_up(runner: Runner, project: Project) -> bool:
+    services = observation.services(runner, project)
+    well = {service.name for service in services if service.is_well}
     return {"nginx", "postgres", "redis"} <= well
 
 
 class _Deploy:
-    """One attempt: what it found, what it changed, and how it takes that back."""
+    """One attempt: each step, and beside it the undo that the step makes necessary."""
 
     def __init__(self, runner: Runner, project: Project, options: Options) -> None:
         self.runner = runner
         self.project = project
         self.options = options
         self.steps = Steps(runner, runner.clock())
+        self.undo = Undo(UNDO_ORDER, vital=frozenset({"switch"}), final=FINAL)
+        self.before = slots.look(runner, project)
+        self.slot = self.before.idle
         self.release = ""
-        self.is_placed = self.is_started = False
-        self.is_worker_told = False  # the old one, to take no new job
-        self.former_nginx = ""  # set once a deploy has installed another configuration
-        self.earlier = watch.Traffic(0, 0.0, 0.0)
-        self.was: Slots = slots.look(runner, project)
+        self.earlier = NO_TRAFFIC
 
     def run(self) -> None:
-        try:
-            self._before_the_switch()
-        except STOPPED as stopped:
-            failure = as_failure(stopped, "deploy-failed-before-the-switch")
-            self._take_back(failure)
-            raise failure from None
-        try:
-            self._switch()
-        except STOPPED as stopped:
-            failure = as_failure(stopped, "deploy-failed-after-the-switch")
-            self._roll_back(failure)
-            raise failure from None
-        try:
-            self._finish()
-        except STOPPED as stopped:
-            failure = as_failure(stopped, "deploy-failed-after-the-switch")
-            failure.code = NEEDS_A_PERSON
-            failure.observation = (
-                f"release {self.release} is live, but what follows failed: {failure.observation}"
-            )
-            raise failure from None
-
-    @property
-    def idle(self) -> str:
-        return self.was.idle
+        with self.undo.on_failure(BEFORE):
+            self.begin()
+            self.check()
+            self.build()
+            self.place()
+            self.migrate()
+            self.start()
+            self.smoke_test()
+            self.update_nginx()
+        with self.undo.on_failure(AFTER):
+            self.switch()
+            self.hand_over_jobs()
+            self.watch()
+        with beyond_undo(AFTER, self.explain_what_is_live):
+            self.finish()
 
     @property
     def facts(self) -> dict[str, str]:
-        """What hooks and the notification are told."""
+        """The facts that hooks and the notification get."""
         return {
-            "from": self.was.live_release,
+            "from": self.before.live_release,
             "to": self.release,
-            "slot": self.idle,
+            "slot": self.slot,
             "url": self.project.url,
         }
 
-    def _before_the_switch(self) -> None:
-        runner, project, step = self.runner, self.project, self.steps.step
-        with step("preflight") as done:
-            warnings = preflight.check(runner, project)
-            done("; ".join(["nothing stands in the way", *warnings]))
-        hooks.run(runner, project, "pre-build", **self.facts)
-        with step("image") as done:
-            self.release = self._image()
-            done(f"release {self.release}; live is {self.was.live_release} in slot {self.was.live}")
-        ledger.record(
-            runner,
-            project,
-            "deploy",
-            **{"from": self.was.live_release},
-            to=self.release,
-            result="begun",
-        )
-        with step("settings") as done:
-            self.is_placed = True
-            slots.place(runner, project, self.release, self.idle)
-            done(settings.accept(runner, project, self.idle))
-        hooks.run(runner, project, "pre-migrate", **self.facts)
-        with step("migrate") as done:
-            done(self._migrate())
-        with step("start") as done:
-            self.is_started = True
-            slots.start(runner, project, f"api-{self.idle}", anew=True)
-            done(f"slot {self.idle} is ready")
-        with step("smoke test") as done:
-            done(
-                "skipped"
-                if runner.is_dry
-                else slots.smoke(runner, project, self.idle, self.release)
-            )
-        self.earlier = watch.before(runner, self.was.live)
-        hooks.run(runner, project, "pre-switch", **self.facts)
-        if not edge.is_current(project):
-            with step("nginx configuration"):
-                self.former_nginx = edge.installed(project)
-                edge.install(runner, project)
-                edge.reload(runner)
+    def begin(self) -> None:
+        self.undo.push("evidence", self.keep_evidence)
+        self.undo.push("record", self.record_failure)
+        self.undo.push("hook", self.run_failure_hook)
+        self.undo.push("notification", self.notify_failure)
 
-    def _image(self) -> str:
-        runner, project = self.runner, self.project
-        if not self.options.image:
-            faults = migrations.lint(project.root)
-            if faults:
-                raise Failure(
-                    "; ".join(faults), hints=["correct the migrations"], runbook="migration-failed"
-                )
-            return images.build_release(runner, project)
-        if runner.read(engine.inspect_argv(self.options.image)).code != 0:
-            runner.run(engine.pull_argv(self.options.image))
-        release = runner.read(
-            engine.label_argv(self.options.image, "org.opencontainers.image.version")
-        ).out.strip()
+    def check(self) -> None:
+        with self.steps.step("preflight") as report:
+            warnings = preflight.check(self.runner, self.project)
+            report("; ".join(["nothing stands in the way", *warnings]))
+
+    def build(self) -> None:
+        hooks.run(self.runner, self.project, "pre-build", **self.facts)
+        with self.steps.step("image") as report:
+            self.release = self._pull_image() if self.options.image else self._build_image()
+            live = f"live is {self.before.live_release} in slot {self.before.live}"
+            report(f"release {self.release}; {live}")
+
+    def _build_image(self) -> str:
+        faults = migrations.lint(self.project.root)
+        if faults:
+            raise Failure(
+                "; ".join(faults), hints=["correct the migrations"], runbook="migration-failed"
+            )
+        return images.build_release(self.runner, self.project)
+
+    def _pull_image(self) -> str:
+        runner, image = self.runner, self.options.image
+        if not images.has_image(runner, image):
+            runner.run(engine.pull_image(image))
+        release = runner.read(engine.image_label(image, engine.RELEASE_LABEL)).out.strip()
         if not release and not runner.is_dry:
             raise Failure(
-                f"{self.options.image} carries no release in its label org.opencontainers.image.version",
+                f"{image} carries no release in its label {engine.RELEASE_LABEL}",
                 hints=["build it from this repository's Dockerfile"],
-                runbook="deploy-failed-before-the-switch",
+                runbook=BEFORE,
             )
-        runner.run(engine.tag_argv(self.options.image, f"{project.image}:{release}"))
+        runner.run(engine.tag_image(image, f"{self.project.image}:{release}"))
         return release
 
-    def _migrate(self) -> str:
+    def place(self) -> None:
         runner, project = self.runner, self.project
-        head = observation.sql(runner, HEAD).out.strip()
-        label = runner.read(
-            engine.label_argv(f"{project.image}:{self.release}", "slipway.migrations")
-        ).out.strip()
-        known = migrations.parse_label(label) if label else migrations.revisions(project.root)
-        waiting = migrations.pending(known, head)
+        facts = {"from": self.before.live_release, "to": self.release}
+        ledger.record(runner, project, "deploy", **facts, result="begun")
+        with self.steps.step("settings") as report:
+            self.undo.push("release", self.place_former_release)
+            self.undo.push("retention", self.remove_old_releases)
+            slots.place(runner, project, self.release, self.slot)
+            report(judgement.accept_settings(runner, project, self.slot))
+
+    def migrate(self) -> None:
+        hooks.run(self.runner, self.project, "pre-migrate", **self.facts)
+        with self.steps.step("migrate") as report:
+            report(self._migrate())
+
+    def _migrate(self) -> str:
+        head, waiting = self._pending_migrations()
         if migrations.order_fault(waiting):
-            # A `post` of the live release still waits, for the end of a window that this deploy ends. It may be the
-            # only one to do so: a reboot ends the process that waits, and a failed deploy has it leave the slot alone.
-            retire.contract(runner, project, self.was.live)
-            head = observation.sql(runner, HEAD).out.strip()
-            waiting = migrations.pending(known, head)
+            # A `post` of the live release still waits for the end of a window, which this deploy
+            # ends. Perhaps nothing else applies it: a reboot ends the process that waits, and after
+            # a failed deploy that process leaves the slot alone.
+            window.contract_schema(self.runner, self.project, self.before.live)
+            head, waiting = self._pending_migrations()
         fault = migrations.order_fault(waiting)
         if fault:
             raise Failure(
@@ -199,156 +190,153 @@ class _Deploy:
             )
         if not any(revision.phase == "pre" for revision in waiting):
             return f"nothing to do before the switch, the database is at {head}"
-        argv = engine.migrate_argv(is_pre_only=True)
-        done = runner.run(
-            argv, env={"MIGRATE_TAG": self.release, "MIGRATE_CONFIRM": "yes"}, check=False
-        )
-        if done.code != 0:
+        migrated = self.runner.run(engine.migrate(self.release, is_pre_only=True, may_fail=True))
+        if migrated.code != 0:
             raise Failure(
-                f"migrate exited with {done.code}",
+                f"migrate exited with {migrated.code}",
                 hints=["the release that serves runs on what was applied"],
                 runbook="migration-failed",
-                evidence=done.out + done.err,
+                evidence=migrated.out + migrated.err,
             )
-        return (done.out.strip().splitlines() or ["done"])[-1]
+        return (migrated.out.strip().splitlines() or ["done"])[-1]
 
-    def _switch(self) -> None:
+    def _pending_migrations(self) -> tuple[str, list[Revision]]:
+        head = database.migration_head(self.runner)
+        known = releases.migrations_of(self.runner, self.project, self.release)
+        # An image of another version of these scripts carries no list.
+        return head, migrations.pending(known or migrations.revisions(self.project.root), head)
+
+    def start(self) -> None:
+        with self.steps.step("start") as report:
+            self.undo.push("slot", self.remove_slot)
+            slots.start(self.runner, self.project, f"api-{self.slot}", anew=True)
+            report(f"slot {self.slot} is ready")
+
+    def smoke_test(self) -> None:
         runner, project = self.runner, self.project
-        with self.steps.step("switch") as done:
-            slots.make_live(runner, self.idle)
-            slots.await_front_door(runner, project, self.release, self.idle)
-            done(f"the front door answers with release {self.release} from slot {self.idle}")
+        with self.steps.step("smoke test") as report:
+            is_dry = runner.is_dry
+            report("skipped" if is_dry else slots.smoke(runner, project, self.slot, self.release))
+
+    def update_nginx(self) -> None:
+        runner, project = self.runner, self.project
+        self.earlier = watch.recent_traffic(runner, self.before.live)
+        hooks.run(runner, project, "pre-switch", **self.facts)
+        if edge.is_current(project):
+            return
+        with self.steps.step("nginx configuration"):
+            former = edge.installed_name(project)
+            if former:
+                self.undo.push("nginx", lambda _: self._restore_nginx(former))
+            edge.install(runner, project)
+            edge.reload(runner)
+
+    def switch(self) -> None:
+        runner, project = self.runner, self.project
+        with self.steps.step("switch") as report:
+            self.undo.push("switch", self.switch_back)
+            self.undo.push("workers", lambda _: self._start_former_worker(anew=False))
+            self.undo.push("slot", self.stop_slot)
+            slots.make_live(runner, self.slot)
+            slots.wait_for_front_door(runner, project, self.release, self.slot)
+            report(f"the front door answers with release {self.release} from slot {self.slot}")
+
+    def hand_over_jobs(self) -> None:
         with self.steps.step("workers"):
-            slots.start(runner, project, f"worker-{self.idle}")
-            self.is_worker_told = True
-            slots.release_worker(runner, self.was.live)
-        hooks.run(runner, project, "post-switch", **self.facts)
-        with self.steps.step("watch") as done:
-            reason, now = watch.watch(runner, project, self.idle, self.earlier)
+            slots.start(self.runner, self.project, f"worker-{self.slot}")
+            # Anew once it drains: it is healthy until it ends, and then nobody would take jobs.
+            self.undo.push("workers", lambda _: self._start_former_worker(anew=True))
+            slots.drain_worker(self.runner, self.before.live)
+        hooks.run(self.runner, self.project, "post-switch", **self.facts)
+
+    def watch(self) -> None:
+        with self.steps.step("watch") as report:
+            reason, now = watch.watch_slot(self.runner, self.project, self.slot, self.earlier)
             if reason:
                 raise Failure(
-                    f"release {self.release} is worse than {self.was.live_release}: {reason}",
-                    runbook="deploy-failed-after-the-switch",
+                    f"release {self.release} is worse than {self.before.live_release}: {reason}",
+                    hints=[f"./scripts/logs.sh api-{self.slot} shows its errors"],
+                    runbook=AFTER,
                 )
-            done(f"{now}; before the switch: {self.earlier}")
+            report(f"{now}; before the switch: {self.earlier}")
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         runner, project = self.runner, self.project
-        live = slots.look(runner, project)
-        facts = {"from": self.was.live_release, "to": self.release, "slot": self.idle}
-        head = observation.sql(runner, HEAD).out.strip()
+        is_live = slots.look(runner, project).live == self.slot
+        facts = {"from": self.before.live_release, "to": self.release, "slot": self.slot}
+        facts |= {"migration_head": database.migration_head(runner), "result": "done"}
         ledger.keep_settings(runner, project, self.release)
-        ledger.record(
-            runner,
-            project,
-            "deploy",
-            **facts,
-            migration_head=head,
-            result="done",
-            seconds=self.steps.seconds,
-        )
-        retire.later(runner, project, self.was.live, self.was.live_release)
-        with self.steps.step("retention") as done:
-            gone = retention.prune(runner, project)
-            done(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+        ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
+        window.schedule_end(runner, project, self.before.live, self.before.live_release)
+        with self.steps.step("retention") as report:
+            removed = releases.prune(runner, project)
+            report(f"removed {', '.join(removed)}" if removed else "nothing to remove")
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
-        took = f"{runner.clock() - self.steps.started:.1f} s"
+        seconds = f"{runner.clock() - self.steps.started:.1f} s"
         runner.say(
             "\nnothing was changed"
             if runner.is_dry
-            else f"\ndeployed in {took}; back: ./scripts/rollback.sh"
+            else f"\ndeployed in {seconds}; back: ./scripts/rollback.sh"
         )
         runner.say(
             observation.what_serves(runner, project)
-            if live.live == self.idle or runner.is_dry
+            if is_live or runner.is_dry
             else "live: changed"
         )
 
-    def _take_back(self, failure: Failure) -> None:
-        """Nothing was switched: save what the new slot said, and remove it."""
-        services = engine.slot_services(self.idle)
-        self._try(failure, lambda: self._keep(failure, services))
-        if self.is_started:
-            self._try(failure, lambda: slots.remove(self.runner, services))
-        if self.is_placed:
-            self._try(failure, self._place_back)
-        self._try(failure, self._restore_nginx)
-        self._tell(failure, "failed")
-
-    def _roll_back(self, failure: Failure) -> None:
-        """The switch was made, or may have been: first back to the slot that served before, then tidy up."""
-        runner, project = self.runner, self.project
-        services = engine.slot_services(self.idle)
-        try:
-            slots.make_live(runner, self.was.live)
-            slots.await_front_door(runner, project, self.was.live_release, self.was.live)
-        except (Failure, OSError) as second:
-            failure.code = NEEDS_A_PERSON
-            failure.hints.append(f"going back failed too: {second}")
-            self._try(failure, lambda: self._keep(failure, services))
-            self._tell(failure, "failed")
-            return
-        failure.code = ROLLED_BACK
-        # Anew where it drains already: it is healthy until it ends, and then nobody would take jobs.
-        self._try(
-            failure,
-            lambda: slots.start(
-                runner, project, f"worker-{self.was.live}", anew=self.is_worker_told
-            ),
+    def explain_what_is_live(self, failure: Failure) -> None:
+        failure.observation = (
+            f"release {self.release} is live, but what follows failed: {failure.observation}"
         )
-        self._try(failure, lambda: self._keep(failure, services))
-        self._try(failure, lambda: slots.stop(runner, services))
-        self._try(failure, self._place_back)
-        self._try(failure, self._restore_nginx)
-        self._tell(failure, "rolled back")
 
-    def _try(self, failure: Failure, action: Callable[[], None]) -> None:
-        """Tidy up; what fails is told beside what failed first, and hides neither it nor its exit code."""
-        try:
-            action()
-        except (Failure, OSError) as second:
-            observed = second.observation if isinstance(second, Failure) else str(second)
-            failure.hints.append(f"tidying up failed too: {observed}")
+    def switch_back(self, failure: Failure) -> None:
+        live, release = self.before.live, self.before.live_release
+        slots.make_live(self.runner, live)
+        slots.wait_for_front_door(self.runner, self.project, release, live)
+        failure.code = ROLLED_BACK
 
-    def _place_back(self) -> None:
-        """Give the idle slot its former release again: it is what a rollback would go to."""
-        if self.was.idle_release:
-            slots.place(self.runner, self.project, self.was.idle_release, self.idle)
+    def _start_former_worker(self, *, anew: bool) -> None:
+        slots.start(self.runner, self.project, f"worker-{self.before.live}", anew=anew)
 
-    def _restore_nginx(self) -> None:
-        if self.former_nginx:
-            edge.point(self.runner, self.project, self.former_nginx)
-            edge.reload(self.runner)
-
-    def _prune(self) -> None:
-        retention.prune(self.runner, self.project)
-
-    def _keep(self, failure: Failure, services: list[str]) -> None:
+    def keep_evidence(self, failure: Failure) -> None:
         if not self.runner.is_dry:
+            services = engine.slot_services(self.slot)
             folder = ledger.keep_evidence(self.runner, self.project, "deploy", services)
             failure.hints.append(f"logs and health records: {folder}")
 
-    def _tell(self, failure: Failure, result: str) -> None:
-        runner, project = self.runner, self.project
-        facts = {
-            "from": self.was.live_release,
-            "to": self.release,
-            "result": result,
-            "reason": failure.observation,
-        }
-        self._try(
-            failure,
-            lambda: ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds),
-        )
-        if self.is_placed:
-            self._try(failure, self._prune)
-        self._try(
-            failure,
-            lambda: hooks.run(runner, project, "failed", **self.facts, reason=failure.observation),
-        )
-        told = {**self.facts, "result": result, "reason": failure.observation}
-        self._try(failure, lambda: hooks.notify(runner, project, **told))
+    def remove_slot(self, _: Failure) -> None:
+        slots.remove(self.runner, engine.slot_services(self.slot))
+
+    def stop_slot(self, _: Failure) -> None:
+        slots.stop(self.runner, engine.slot_services(self.slot))
+
+    def place_former_release(self, _: Failure) -> None:
+        """Give the idle slot its former release again: a rollback would go to that one."""
+        if self.before.idle_release:
+            slots.place(self.runner, self.project, self.before.idle_release, self.slot)
+
+    def _restore_nginx(self, former: str) -> None:
+        edge.point(self.runner, self.project, former)
+        edge.reload(self.runner)
+
+    def remove_old_releases(self, _: Failure) -> None:
+        releases.prune(self.runner, self.project)
+
+    def record_failure(self, failure: Failure) -> None:
+        facts = {"from": self.before.live_release, "to": self.release, **_outcome(failure)}
+        ledger.record(self.runner, self.project, "deploy", **facts, seconds=self.steps.seconds)
+
+    def run_failure_hook(self, failure: Failure) -> None:
+        hooks.run(self.runner, self.project, "failed", **self.facts, reason=failure.observation)
+
+    def notify_failure(self, failure: Failure) -> None:
+        hooks.notify(self.runner, self.project, **self.facts, **_outcome(failure))
+
+
+def _outcome(failure: Failure) -> dict[str, str]:
+    result = "rolled back" if failure.code == ROLLED_BACK else "failed"
+    return {"result": result, "reason": failure.observation}
 
 
 COMMAND = "deploy"

@@ -1,6 +1,7 @@
-"""The story of `jobs.sh`: lists, retries and discards the jobs that failed for good, by the live release's code.
+"""The story of `jobs.sh`: lists, retries and discards jobs that failed for good.
 
-It runs in a throw-away container: the worker may be what is down, and in the API's it would take of the API's memory.
+The live release's code does it in a throw-away container: the worker may be the thing that is down,
+and a process inside the API's container would use the API's memory.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -20,21 +21,21 @@ RUNBOOK = "failed-jobs"
 def run(
     runner: Runner, project: Project, action: str, ids: list[int], *, is_all: bool, task: str
 ) -> None:
-    """Do it in one transaction: where one of the jobs named is not a failed one, nothing is changed.
+    """Do it in one transaction: where a named job did not fail for good, nothing changes.
 
     Raises:
-        Failure: with what stands in the way.
+        Failure: with the reason.
     """
     _check_usage(action, ids, is_all=is_all, task=task)
     slot = observation.live_slot(runner, project)
     words = [*map(str, ids), *(["--all"] if is_all else []), *(["--task", task] if task else [])]
     command = ["python", "-m", "api.deadletters", action, *words]
-    argv = engine.compose_argv("run", "--rm", "--no-deps", "--no-TTY", f"api-{slot}", *command)
-    done = runner.read(argv) if action == "list" else runner.run(argv, check=False)
-    if done.code != 0:
+    one_shot = engine.one_shot(f"api-{slot}", *command, may_fail=True)
+    result = runner.read(one_shot) if action == "list" else runner.run(one_shot)
+    if result.code != 0:
         observed = [
             line.removeprefix("error: ")
-            for line in done.err.splitlines()
+            for line in result.err.splitlines()
             if line.startswith("error: ")
         ]
         hints = ["./scripts/jobs.sh list shows the failed jobs"]
@@ -42,11 +43,11 @@ def run(
         raise Failure(
             observed[0]
             if observed
-            else f"the release in slot {slot} cannot be asked: {done.err.strip()[-200:]}",
+            else f"the release in slot {slot} cannot be asked: {result.err.strip()[-200:]}",
             hints=hints,
             runbook=RUNBOOK,
         )
-    runner.say(done.out.rstrip())
+    runner.say(result.out.rstrip())
 
 
 def _check_usage(action: str, ids: list[int], *, is_all: bool, task: str) -> None:

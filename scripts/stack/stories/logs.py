@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stack import command_line, layout
 from stack.commands import engine
+from stack.commands.command import Command
 from stack.config.project import Project, load
 from stack.display import Display
 from stack.failure import USAGE, Failure
@@ -44,9 +45,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
         )
     _check_names(runner, names)
     is_terminal = runner.display.width > 0
-    output = _output(
-        runner.read(_logs_argv(names, lines, has_times=is_terminal), timeout=LOG_SECONDS)
-    )
+    output = _output(runner.read(_logs(names, lines, has_times=is_terminal)))
     if is_terminal:
         entries = [log_lines.parse(line) for line in output.rstrip("\n").split("\n")]
         shown = [entry for entry in entries if not request or entry.request.startswith(request)]
@@ -61,6 +60,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
         raise Failure(
             f"no line of the last {lines} of each service carries the request id {request}",
             hints=["look further back with --lines, or compare it with the X-Request-ID header"],
+            runbook="log-actions",
         )
 
 
@@ -95,8 +95,8 @@ def row(entry: LogLine, width: int) -> list[tuple[str, str]]:
 
 
 def _check_names(runner: Runner, names: list[str]) -> None:
-    argv = engine.compose_argv("--profile", "*", "config", "--services")
-    services = sorted(_output(runner.read(argv)).split())
+    listing = engine.compose("--profile", "*", "config", "--services")
+    services = sorted(_output(runner.read(listing)).split())
     unknown = [name for name in names if name not in services]
     if unknown:
         raise Failure(
@@ -117,11 +117,9 @@ def _output(result: Result) -> str:
     return result.out
 
 
-def _logs_argv(names: list[str], lines: int, *, has_times: bool) -> list[str]:
-    times = ["--timestamps"] if has_times else []
-    return engine.compose_argv(
-        "--profile", "*", "logs", "--no-color", *times, "--tail", str(lines), *names
-    )
+def _logs(names: list[str], lines: int, *, has_times: bool) -> Command:
+    options = ["--no-color", *(["--timestamps"] if has_times else []), "--tail", str(lines)]
+    return engine.compose("--profile", "*", "logs", *options, *names, timeout_seconds=LOG_SECONDS)
 
 
 def _of_request(output: str, request: str) -> list[str]:

@@ -1,19 +1,20 @@
-"""What a deploy of the checkout would change: release, migrations, settings, nginx; it only reads."""
+"""The story of `deploy.sh --plan`: the changes that a deploy of the checkout makes; only reads."""
 
-from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project
-from stack.parts import edge, images, ledger, observation, slots
+from stack.parts import database, edge, images, ledger, observation, releases, slots
 from stack.rules import migrations
 from stack.runner import Runner
 
 
 def run(runner: Runner, project: Project) -> None:
-    """Print the differences between what is live and what the checkout would make live."""
-    was = slots.look(runner, project)
+    """Print the differences between the live release and the checkout."""
+    present = slots.look(runner, project)
     release, _ = images.release_name(runner, project.root)
-    runner.say(f"release        {was.live_release or 'none'} -> {release}, in slot {was.idle}")
-    head = observation.sql(runner, "select version_num from alembic_version").out.strip()
+    runner.say(
+        f"release        {present.live_release or 'none'} -> {release}, in slot {present.idle}"
+    )
+    head = database.migration_head(runner)
     waiting = migrations.pending(migrations.revisions(project.root), head)
     for revision in waiting:
         when = (
@@ -24,17 +25,17 @@ def run(runner: Runner, project: Project) -> None:
         )
     if not waiting:
         runner.say(f"migration      none, the database is at {head}")
-    for line in settings_changed(project, was.live_release):
+    for line in changed_settings(project, present.live_release):
         runner.say(f"setting        {line}")
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
     runner.say(f"nginx          {nginx}")
-    has_image = runner.read(engine.inspect_argv(f"{project.image}:{release}")).code == 0
-    runner.say(f"image          {'here already' if has_image else 'to be built'}")
+    is_built = releases.has_image(runner, project, release)
+    runner.say(f"image          {'here already' if is_built else 'to be built'}")
     runner.say(observation.what_serves(runner, project))
 
 
-def settings_changed(project: Project, live_release: str) -> list[str]:
-    """Return which keys of `.env` were added, removed or changed since the live release was deployed; no value."""
+def changed_settings(project: Project, live_release: str) -> list[str]:
+    """Return the keys of `.env` that changed since the live release was deployed; no value."""
     snapshot = ledger.settings_of(project, live_release)
     if not snapshot.exists():
         return [f"not known: {snapshot} is not there"]

@@ -1,6 +1,6 @@
 """The story of `restore.sh`: the database as it was at a time, beside the present one or in its place.
 
-The container `restore` does the work (backup/restore/) and touches no directory but its own until the exchange.
+The restore container touches no directory but its own until the exchange.
 """
 
 import sys
@@ -15,17 +15,13 @@ from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import backup_service, last_line, services
+from stack.parts import backup_service, last_line, restorer, services
+from stack.parts.exchange import Exchange
 from stack.parts.lock import exclusive
+from stack.parts.restorer import BESIDE, RUNBOOK, Restore, read_facts
 from stack.parts.steps import Steps
-from stack.runner import Result, Runner
-from stack.stories import replacement
+from stack.runner import Runner
 
-RUNBOOK = "restore-all"
-# 100 GB at 15 MB/s on a slow disk, three times: check, copy, check.
-MAKE_SECONDS = 6 * 3600
-SHORT_SECONDS = 600
-BESIDE = "/var/lib/postgresql/beside"
 BESIDE_SECONDS = 120
 COPY = """rows that are in the copy and not in the database go back in one line; for the table items:
 
@@ -37,13 +33,19 @@ COPY = """rows that are in the copy and not in the database go back in one line;
 look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipway
 remove it:   ./scripts/restore.sh --remove-beside"""
 
-
 REPOSITORIES = {"local": 1, "offsite": 2}  # Partner: LOCAL in backup/pgbackrest.py
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed. `to` is an ISO time in UTC or empty for the newest, `label` a backup or empty."""
+    """What the command line says.
+
+    Attributes:
+        to: an ISO time in UTC, or empty for the end of the archive.
+        label: the backup to begin with, or empty for the newest that fits.
+        repository: one of REPOSITORIES.
+        is_confirmed: `--yes`.
+    """
 
     to: str = ""
     label: str = ""
@@ -52,140 +54,102 @@ class Options:
 
 
 def moment(text: str) -> str:
-    """Return a time as ISO in UTC; one without a zone is taken as UTC."""
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
-
-
-def ask(runner: Runner, *words: str) -> Result:
-    """Run a command of the restore container that tells nothing on its way."""
-    return runner.run(backup_service.restorer_argv(*words), timeout=SHORT_SECONDS, check=False)
-
-
-def look(runner: Runner, project: Project, root: str = "") -> dict[str, Any]:
-    """End what a restore that was killed left running, tidy up after it, and return what there is."""
-    labels = [
-        f"label=com.docker.compose.project={project.name}",
-        "label=com.docker.compose.service=restore",
-    ]
-    services.end(runner, *labels, runbook=RUNBOOK)
-    return facts(ask(runner, "tidy", *([f"--root={root}"] if root else [])))
-
-
-def facts(result: Result, runbook: str = RUNBOOK) -> dict[str, Any]:
-    """Return the facts of a command of the restore container.
-
-    Raises:
-        Failure: with its observation and hints.
-    """
-    hints = ["the database was not touched"]
-    return backup_service.read_result(result, hints=hints, runbook=runbook)
+    """Return a time as ISO in UTC; a time without a zone is in UTC."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def show(runner: Runner, options: Options) -> None:
-    """Say which backups there are and which times can be restored."""
-    listing = backup_service.restorer_argv("list", f"--repo={options.repository}")
-    done = runner.read(listing, timeout=SHORT_SECONDS)
-    facts(done)
-    runner.say("\n".join(backup_service.list_progress(done)))
+    """Print the backups and the times that can be restored."""
+    listing = restorer.list_backups(runner, options.repository)
+    read_facts(listing)
+    runner.say("\n".join(backup_service.list_progress(listing)))
 
 
 def beside(runner: Runner, project: Project, options: Options) -> None:
-    """Make a copy of the database as it was, in a service of its own, and say how rows go back."""
+    """Make a copy of the database as it was, in a service of its own; print how rows go back."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
-        with steps.step("look") as done:
-            found = look(runner, project, BESIDE)
-            if found.get("has_database"):
+        with steps.step("look") as report:
+            present = read_facts(restorer.tidy(runner, project, RUNBOOK, BESIDE))
+            if present.get("has_database"):
                 raise Failure(
                     "there is a copy beside the database already",
                     hints=["./scripts/restore.sh --remove-beside removes it; nothing was touched"],
                     runbook="restore-rows",
                 )
-            done("; ".join(found.get("tidied", [])) or "nothing is beside the database")
-        with steps.step("restore") as done:
-            stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-            made = make(runner, options, BESIDE, stamp)
-            facts(ask(runner, "swap", f"--root={BESIDE}", f"--stamp={stamp}"))
-            done(told(made))
+            report("; ".join(present.get("tidied", [])) or "nothing is beside the database")
+        with steps.step("restore") as report:
+            wanted = _wanted(options, BESIDE)
+            made = read_facts(restorer.make(runner, wanted, backup_service.format_line))
+            read_facts(restorer.swap(runner, wanted.stamp, BESIDE))
+            report(_describe(made))
         with steps.step("start"):
             services.start(
                 runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows"
             )
-        runner.say(
-            f"\nbeside the database, after {runner.clock() - steps.started:.1f} s: {made['text']}\n{COPY}"
-        )
+        seconds = f"{runner.clock() - steps.started:.1f} s"
+        runner.say(f"\nbeside the database, after {seconds}: {made['text']}\n{COPY}")
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
-    """Remove the copy beside the database, and what a restore that was cut off left of one."""
+    """Remove the copy beside the database, and what a killed restore left of one."""
     with exclusive(runner, project, "restore"):
         runner.run(
-            engine.compose_argv("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
+            engine.compose("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
         )
         volume = f"{project.name}_beside"
-        if runner.read(["docker", "volume", "inspect", volume]).code == 0:
-            runner.run(["docker", "volume", "rm", volume])
+        if runner.read(engine.inspect_volume(volume)).code == 0:
+            runner.run(engine.remove_volume(volume))
 
 
 def replace(runner: Runner, project: Project, options: Options) -> None:
-    """Put the database as it was into the place of the present one, which is kept until told otherwise."""
+    """Put the database as it was into the place of the present one, which is kept."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
-        with steps.step("look") as done:
-            found = look(runner, project)
-            done("; ".join(found.get("tidied", [])) or "nothing is left of an earlier restore")
-        runner.say(
-            f"    the database of {project.name} becomes what it was at {options.to or 'the end of the archive'}"
-        )
-        runner.say(
-            "    everything that was written later is no longer in it; its directory is kept"
-        )
+        with steps.step("look") as report:
+            present = read_facts(restorer.tidy(runner, project, RUNBOOK))
+            report("; ".join(present.get("tidied", [])) or "nothing is left of an earlier restore")
+        time = options.to or "the end of the archive"
+        runner.say(f"    the database of {project.name} becomes what it was at {time}")
+        runner.say("    later writes are no longer in it; the directory of before is kept")
         confirm(project.name, options)
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        with steps.step("restore") as done:
-            made = make(runner, options, "", stamp)
-            done(told(made))
-        replacement.take_over(
-            runner, project, steps, replacement.New(stamp, made, bool(found.get("has_database")))
-        )
+        wanted = _wanted(options)
+        with steps.step("restore") as report:
+            made = read_facts(restorer.make(runner, wanted, backup_service.format_line))
+            report(_describe(made))
+        has_old = bool(present.get("has_database"))
+        Exchange(runner, project, steps, wanted.stamp, made, has_old=has_old).run()
 
 
-def make(runner: Runner, options: Options, root: str, stamp: str) -> dict[str, Any]:
-    """Restore into a directory of its own under a folder (by default the database's), checked and ready."""
-    words = [f"--repo={options.repository}", f"--stamp={stamp}"]
-    words += [f"--root={root}"] if root else []
-    words += [f"--to={options.to}"] if options.to else []
-    words += [f"--set={options.label}"] if options.label else []
-    command, form = backup_service.restorer_argv("make", *words), backup_service.format_line
-    return facts(runner.follow(command, timeout=MAKE_SECONDS, form=form))
+def _wanted(options: Options, root: str = "") -> Restore:
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    return Restore(options.to, options.label, options.repository, root, stamp)
 
 
-def told(made: dict[str, Any]) -> str:
-    """Return what a restore made, for a person."""
+def _describe(made: dict[str, Any]) -> str:
     return f"{made['text']}; {made['bytes'] / 1e6:.0f} MB from the backup {made['label']}"
 
 
 def discard(runner: Runner, project: Project, options: Options) -> None:
     """Delete the databases that earlier restores kept."""
     with exclusive(runner, project, "restore"):
-        found = look(runner, project)
-        old = found.get("old", {})
+        old = read_facts(restorer.tidy(runner, project, RUNBOOK)).get("old", {})
         for name, size in old.items():
             runner.say(f"    {name}: {size / 1e6:.0f} MB")
         if not old:
             runner.say("no database of an earlier restore is kept")
             return
         confirm(project.name, options)
-        facts(ask(runner, "discard", *old))
+        read_facts(restorer.discard(runner, list(old)))
         runner.say(f"deleted: {', '.join(old)}")
 
 
 def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.readline) -> None:
-    """Have the project's name typed, unless `--yes` was.
+    """Have a person type the project's name, unless `--yes` was given.
 
     Raises:
-        Failure: where something else was typed, or nobody is there.
+        Failure: where the answer is another one, or nobody is there.
     """
     if options.is_confirmed:
         return

@@ -1,113 +1,51 @@
-"""Ends the rollback window: stops the slot that served before, and applies what only contracts the schema."""
+"""The story of the process that ends the rollback window: stops the old slot, applies `post`."""
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
-from datetime import datetime
 from pathlib import Path
 
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import hooks, ledger, observation, slots
+from stack.parts import hooks, ledger, observation, slots, window
 from stack.parts.lock import exclusive
-from stack.rules import migrations
 from stack.runner import Runner
+from stack.waiting import wait_until
 
 LOCK_SECONDS = 900
 POLL_SECONDS = 5.0
 
 
-def later(runner: Runner, project: Project, slot: str, release: str) -> None:
-    """Have the slot retired when the rollback window is over, by a process that outlives this one."""
-    window = project.setting("ROLLBACK_WINDOW_SECONDS")
-    entry = str(len(ledger.entries(project)))
-    argv = [
-        sys.executable,
-        "-m",
-        "stack",
-        "retire",
-        slot,
-        release,
-        "--after",
-        window,
-        "--entry",
-        entry,
-    ]
-    runner.start(
-        ["env", f"PYTHONPATH={project.root / 'scripts'}", *argv], project.state / "retire.log"
-    )
-
-
-def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
-    """Have the idle slot retired after all, where a reboot ended the process that waited; say whether it had."""
-    past = [
-        entry
-        for entry in ledger.entries(project)
-        if entry.get("action") in {"deploy", "rollback", "retire"}
-    ]
-    is_due = bool(past) and past[-1]["action"] != "retire" and past[-1].get("result") == "done"
-    if not is_due or datetime.fromisoformat(str(past[-1]["at"])) > booted_at:
-        return False
-    found = slots.look(runner, project)
-    later(runner, project, found.idle, found.idle_release)
-    return True
-
-
 def run(
     runner: Runner, project: Project, slot: str, release: str, *, after_seconds: float, entry: int
 ) -> None:
-    """Wait, then retire the slot, unless another deploy or rollback has begun since the ledger's entry."""
-    deadline = runner.clock() + after_seconds
-    while runner.clock() < deadline:
-        runner.sleep(min(POLL_SECONDS, deadline - runner.clock()))
-        if ledger.has_begun_since(project, entry):
-            runner.say(f"slot {slot} is left alone: something else was done since")
-            return
+    """Wait, then retire the slot, unless another deploy or rollback has begun since the entry."""
+
+    def has_begun() -> bool:
+        return ledger.has_begun_since(project, entry)
+
+    left_alone = f"slot {slot} is left alone: something else was done since"
+    if after_seconds > 0 and wait_until(
+        runner, has_begun, after_seconds, pause_seconds=POLL_SECONDS
+    ):
+        runner.say(left_alone)
+        return
     with exclusive(runner, project, "retire", LOCK_SECONDS):
-        found = slots.look(runner, project)
-        if (
-            ledger.has_begun_since(project, entry)
-            or found.live == slot
-            or found.idle_release != release
-        ):
-            runner.say(f"slot {slot} is left alone: something else was done since")
+        present = slots.look(runner, project)
+        if has_begun() or present.live == slot or present.idle_release != release:
+            runner.say(left_alone)
             return
         slots.stop(runner, engine.slot_services(slot))
+        facts = {"slot": slot, "release": release, "to": present.live_release}
         try:
-            applied = contract(runner, project, found.live)
+            applied = window.contract_schema(runner, project, present.live)
         except Failure as failure:
-            facts = {"slot": slot, "release": release, "to": found.live_release, "result": "failed"}
-            ledger.record(runner, project, "retire", **facts, reason=failure.observation)
-            hooks.notify(
-                runner, project, to=found.live_release, result="failed", reason=failure.observation
-            )
+            outcome = {"result": "failed", "reason": failure.observation}
+            ledger.record(runner, project, "retire", **facts, **outcome)
+            hooks.notify(runner, project, to=present.live_release, **outcome)
             raise
-        facts = {
-            "slot": slot,
-            "release": release,
-            "applied": applied,
-            "result": "done",
-            "to": found.live_release,
-        }
+        facts |= {"applied": applied, "result": "done"}
         ledger.record(runner, project, "retire", **facts, pid=os.getpid())
-
-
-def contract(runner: Runner, project: Project, live: str) -> str:
-    """Apply the `post` migrations of the live release; return what was done, empty where there was nothing."""
-    label = runner.read(
-        engine.label_argv(f"{project.image}:{live}", "slipway.migrations")
-    ).out.strip()
-    head = observation.sql(runner, "select version_num from alembic_version").out.strip()
-    known = migrations.parse_label(label)
-    if (
-        not head
-        or head not in {revision.identifier for revision in known}
-        or not migrations.pending(known, head)
-    ):
-        return ""
-    done = runner.run(engine.migrate_argv(), env={"MIGRATE_TAG": live, "MIGRATE_CONFIRM": "yes"})
-    return (done.out.strip().splitlines() or [""])[-1]
 
 
 COMMAND = "retire"

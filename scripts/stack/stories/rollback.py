@@ -1,27 +1,36 @@
-"""The story of `rollback.sh`: back to a release that was good; a rename where its slot is warm, never a build."""
+"""The story of `rollback.sh`: a release that was good is live again. It builds nothing."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from stack import command_line
 from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
-from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
-from stack.parts import hooks, ledger, observation, slots
+from stack.failure import ROLLED_BACK, Failure
+from stack.parts import database, hooks, ledger, observation, releases, slots, window
 from stack.parts.lock import exclusive
+from stack.parts.releases import REFUSED
 from stack.parts.slots import Slots
-from stack.parts.steps import STOPPED, Steps, as_failure
+from stack.parts.steps import Steps
+from stack.parts.undo import Undo
 from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import retire
 
-REFUSED = "rollback-refused"
+UNDO_ORDER = (
+    "switch",
+    "evidence",
+    "settings",
+    "worker",
+    "slot",
+    "release",
+    "record",
+    "notification",
+)
 
 
 def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> None:
-    """Go back to a release, or to the newest good one before the live one.
+    """Make a release live again: the one named, or the newest good one before the live one.
 
     Raises:
         Failure: where there is no such release, its image is gone, or the schema is past it.
@@ -29,88 +38,47 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     project = load(root)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
-        steps = Steps(runner, runner.clock())
-        was = slots.look(runner, project)
-        target = release or previous(runner, project, was)
-        with steps.step("check") as done:
-            _check(runner, project, was, target)
-            done(f"from {was.live_release} in slot {was.live} to {target} in slot {was.idle}")
-        facts = {"from": was.live_release, "to": target, "slot": was.idle}
-        if not runner.is_dry:
-            (root / ".env.before").unlink(
-                missing_ok=True
-            )  # of an earlier rollback: _stay must not take it for its own
-        ledger.record(runner, project, "rollback", **facts, result="begun")
-        try:
-            _go_back(runner, project, steps, was, target)
-        except STOPPED as stopped:
-            failure = as_failure(stopped, "roll-back")
-            _stay(runner, project, was, failure, facts)
-            raise failure from None
-        ledger.record(runner, project, "rollback", **facts, result="done", seconds=steps.seconds)
-        retire.later(runner, project, was.live, was.live_release)
-        hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
-        runner.say(f"\nrolled back in {runner.clock() - steps.started:.1f} s")
-        runner.say(observation.what_serves(runner, project))
+        before = slots.look(runner, project)
+        target = release or releases.rollback_target(runner, project, before)
+        rollback = _Rollback(runner, project, before, target)
+        with rollback.steps.step("check") as report:
+            _check(runner, project, before, target)
+            report(
+                f"from {before.live_release} in slot {before.live} to {target} in slot {before.idle}"
+            )
+        rollback.run()
 
 
-def previous(runner: Runner, project: Project, was: Slots) -> str:
-    """Return the newest good release that is not live: by the ledger, or, without one, what is in the idle slot."""
-    for release in ledger.good_releases(project):
-        if release != was.live_release and _has_image(runner, project, release):
-            return release
-    if was.idle_release and was.idle_release != was.live_release:
-        return was.idle_release
-    raise Failure(
-        f"there is no release to go back to from {was.live_release}",
-        hints=[
-            f"docker image ls {project.image} lists what is kept; name one: ./scripts/rollback.sh RELEASE"
-        ],
-        runbook=REFUSED,
-    )
-
-
-def _has_image(runner: Runner, project: Project, release: str) -> bool:
-    return runner.read(engine.inspect_argv(f"{project.image}:{release}")).code == 0
-
-
-def _check(runner: Runner, project: Project, was: Slots, target: str) -> None:
-    if target == was.live_release:
+def _check(runner: Runner, project: Project, before: Slots, target: str) -> None:
+    if target == before.live_release:
         raise Failure(
             f"release {target} is live already",
             hints=["./scripts/status.sh --history"],
             runbook=REFUSED,
         )
-    # Somebody may have removed the release's own name; what is placed in the slot is the same image.
-    image = f"{project.image}:{was.idle if was.idle_release == target else target}"
-    if runner.read(engine.inspect_argv(image)).code != 0:
-        kept = runner.read(["docker", "images", "--format", "{{.Tag}}", project.image]).out.split()
-        names = ", ".join(tag for tag in kept if tag not in observation.SLOTS)
+    # Somebody may have removed the release's own name; the slot's name is of the same image.
+    tag = before.idle if before.idle_release == target else target
+    if not releases.has_image(runner, project, tag):
+        tags = releases.list_tags(runner, project)
+        names = ", ".join(name for name in tags if name not in observation.SLOTS)
         raise Failure(
             f"the image of release {target} is not here",
             hints=[f"kept are: {names}"],
             runbook=REFUSED,
         )
-    label = '{{index .Config.Labels "slipway.migrations"}}|{{index .Config.Labels "slipway.migration_head"}}'
-    newer, _, _ = (
-        runner.read(engine.inspect_argv(f"{project.image}:{was.live}", label))
-        .out.strip()
-        .partition("|")
-    )
-    older, _, older_head = runner.read(engine.inspect_argv(image, label)).out.strip().partition("|")
-    head = observation.sql(runner, "select version_num from alembic_version").out.strip()
-    if head == older_head:
+    head = database.migration_head(runner)
+    target_head = releases.migration_head_of(runner, project, tag)
+    if head == target_head:
         return
-    known = max(
-        (migrations.parse_label(text) for text in (newer, older) if text), key=len, default=[]
-    )
+    lists = [releases.migrations_of(runner, project, name) for name in (before.live, tag)]
+    known = max(lists, key=len)
     if not known:
         raise Failure(
             f"the database is at {head}, and neither release says which migrations led there",
             hints=["deploy a release instead: ./scripts/deploy.sh"],
             runbook=REFUSED,
         )
-    between = migrations.contracting_between(known, older_head, head)
+    between = migrations.contracting_between(known, target_head, head)
     if between:
         names = ", ".join(revision.identifier for revision in between)
         raise Failure(
@@ -123,92 +91,152 @@ def _check(runner: Runner, project: Project, was: Slots, target: str) -> None:
         )
 
 
-def _go_back(runner: Runner, project: Project, steps: Steps, was: Slots, target: str) -> None:
-    ready = {service.name for service in observation.services(runner, project) if service.is_well}
-    if was.idle_release != target or f"api-{was.idle}" not in ready:
-        with steps.step("start"):
-            _restore_configuration(runner, project, target)
-            if _has_image(runner, project, target):
-                slots.place(runner, project, target, was.idle)
-            slots.start(runner, project, f"api-{was.idle}")
-        with steps.step("smoke test") as done:
-            done("skipped" if runner.is_dry else slots.smoke(runner, project, was.idle, target))
-    with steps.step("switch") as done:
-        slots.make_live(runner, was.idle)
-        slots.await_front_door(runner, project, target, was.idle)
-        done(f"the front door answers with release {target} from slot {was.idle}")
-    with steps.step("workers"):
-        _restore_configuration(runner, project, target)
-        # Anew: after a deploy it may still drain. It is healthy until it ends, and then nobody would take jobs.
-        slots.start(runner, project, f"worker-{was.idle}", anew=True)
-        slots.release_worker(runner, was.live)
+class _Rollback:
+    """One attempt: from the slots of before to the target, and its undo."""
+
+    def __init__(self, runner: Runner, project: Project, before: Slots, target: str) -> None:
+        self.runner = runner
+        self.project = project
+        self.before = before
+        self.target = target
+        self.steps = Steps(runner, runner.clock())
+        self.undo = Undo(UNDO_ORDER, vital=frozenset({"switch"}), final=UNDO_ORDER)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The facts that the ledger and the notification get."""
+        return {"from": self.before.live_release, "to": self.target, "slot": self.before.idle}
+
+    def run(self) -> None:
+        runner, project, facts = self.runner, self.project, self.facts
+        if not runner.is_dry:
+            # An earlier rollback may have left one: the undo must not put that one back.
+            (project.root / ".env.before").unlink(missing_ok=True)
+        ledger.record(runner, project, "rollback", **facts, result="begun")
+        with self.undo.on_failure("roll-back"):
+            self.begin()
+            if not self.is_warm():
+                self.start()
+                self.smoke_test()
+            self.switch()
+            self.hand_over_jobs()
+        ledger.record(
+            runner, project, "rollback", **facts, result="done", seconds=self.steps.seconds
+        )
+        window.schedule_end(runner, project, self.before.live, self.before.live_release)
+        hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
+        runner.say(f"\nrolled back in {runner.clock() - self.steps.started:.1f} s")
+        runner.say(observation.what_serves(runner, project))
+
+    def begin(self) -> None:
+        """Push the undo that every failure needs: the slot of before serves with its settings."""
+        if self.runner.is_dry:
+            return
+        self.undo.push("switch", self.switch_back)
+        self.undo.push("evidence", self.keep_evidence)
+        self.undo.push("settings", self.put_settings_back)
+        self.undo.push("worker", self.start_former_worker)
+        self.undo.push("slot", self.remove_slot)
+        if self.before.idle_release:
+            self.undo.push("release", self.place_former_release)
+        self.undo.push("record", self.record_failure)
+        self.undo.push("notification", self.notify_failure)
+
+    def is_warm(self) -> bool:
+        """Whether the idle slot holds the target and its API runs."""
+        services = observation.services(self.runner, self.project)
+        well = {service.name for service in services if service.is_well}
+        return self.before.idle_release == self.target and f"api-{self.before.idle}" in well
+
+    def start(self) -> None:
+        runner, project, slot = self.runner, self.project, self.before.idle
+        with self.steps.step("start"):
+            self.restore_settings()
+            if releases.has_image(runner, project, self.target):
+                slots.place(runner, project, self.target, slot)
+            slots.start(runner, project, f"api-{slot}")
+
+    def smoke_test(self) -> None:
+        runner, slot = self.runner, self.before.idle
+        with self.steps.step("smoke test") as report:
+            is_dry = runner.is_dry
+            report("skipped" if is_dry else slots.smoke(runner, self.project, slot, self.target))
+
+    def switch(self) -> None:
+        runner, slot = self.runner, self.before.idle
+        with self.steps.step("switch") as report:
+            slots.make_live(runner, slot)
+            slots.wait_for_front_door(runner, self.project, self.target, slot)
+            report(f"the front door answers with release {self.target} from slot {slot}")
+
+    def hand_over_jobs(self) -> None:
+        with self.steps.step("workers"):
+            self.restore_settings()
+            # Anew: after a deploy this worker may still drain. It is healthy until it ends, and
+            # then nobody would take jobs.
+            slots.start(self.runner, self.project, f"worker-{self.before.idle}", anew=True)
+            slots.drain_worker(self.runner, self.before.live)
+
+    def restore_settings(self) -> None:
+        """Put back the values that the release was live with; the present ones are `.env.before`.
+
+        Keys that only one of both files has stay as they are: they belong to this version of the
+        scripts.
+        """
+        snapshot = ledger.settings_of(self.project, self.target)
+        file = self.project.root / ".env"
+        if not snapshot.exists():
+            return
+        present = file.read_text(encoding="utf-8")
+        keys = {line.key for line in environment.parse(present)}
+        lines = environment.parse(snapshot.read_text(encoding="utf-8"))
+        former = {line.key: line.value for line in lines if line.key in keys}
+        restored = environment.with_values(present, former)
+        if restored != present:
+            self.runner.write(self.project.root / ".env.before", present, 0o600)
+            self.runner.write(file, restored, 0o600)
+
+    def switch_back(self, failure: Failure) -> None:
+        """Make the slot of before live again, where another one is."""
+        live, release = self.before.live, self.before.live_release
+        if observation.live_slot(self.runner, self.project) != live:
+            slots.make_live(self.runner, live)
+            slots.wait_for_front_door(self.runner, self.project, release, live)
+            failure.code = ROLLED_BACK
+
+    def keep_evidence(self, failure: Failure) -> None:
+        services = engine.slot_services(self.before.idle)
+        folder = ledger.keep_evidence(self.runner, self.project, "rollback", services)
+        failure.hints.append(f"logs and health records: {folder}")
+
+    def put_settings_back(self, _: Failure) -> None:
+        former = self.project.root / ".env.before"
+        if former.exists():
+            text = former.read_text(encoding="utf-8")
+            self.runner.write(self.project.root / ".env", text, 0o600)
+
+    def start_former_worker(self, _: Failure) -> None:
+        # Anew: it may drain already, or run with the settings of the target.
+        slots.start(self.runner, self.project, f"worker-{self.before.live}", anew=True)
+
+    def remove_slot(self, _: Failure) -> None:
+        slots.remove(self.runner, engine.slot_services(self.before.idle))
+
+    def place_former_release(self, _: Failure) -> None:
+        slots.place(self.runner, self.project, self.before.idle_release, self.before.idle)
+
+    def record_failure(self, failure: Failure) -> None:
+        facts = {**self.facts, **_outcome(failure)}
+        ledger.record(self.runner, self.project, "rollback", **facts)
+
+    def notify_failure(self, failure: Failure) -> None:
+        facts = {**self.facts, "url": self.project.url, **_outcome(failure)}
+        hooks.notify(self.runner, self.project, **facts)
 
 
-def _restore_configuration(runner: Runner, project: Project, release: str) -> None:
-    """Put back the values that the release was live with, and keep the present ones as `.env.before`.
-
-    Keys that only one of both files has stay as they are: they belong to this version of the scripts.
-    """
-    snapshot, file = ledger.settings_of(project, release), project.root / ".env"
-    if not snapshot.exists():
-        return
-    present = file.read_text(encoding="utf-8")
-    keys = {line.key for line in environment.parse(present)}
-    former = {
-        line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))
-    }
-    restored = environment.with_values(
-        present, {key: value for key, value in former.items() if key in keys}
-    )
-    if restored != present:
-        runner.write(project.root / ".env.before", present, 0o600)
-        runner.write(file, restored, 0o600)
-
-
-def _stay(
-    runner: Runner, project: Project, was: Slots, failure: Failure, facts: dict[str, str]
-) -> None:
-    """The way back failed: what was live stays live, or becomes live again, with its settings."""
-    if runner.is_dry:
-        return
-    services = engine.slot_services(was.idle)
-    result = "failed"
-    try:
-        if observation.live_slot(runner, project) != was.live:
-            slots.make_live(runner, was.live)
-            slots.await_front_door(runner, project, was.live_release, was.live)
-            failure.code, result = ROLLED_BACK, "rolled back"
-    except (Failure, OSError) as second:
-        failure.code = NEEDS_A_PERSON
-        failure.hints.append(f"staying failed too: {second}")
-    tidying: list[Callable[[], None]] = [
-        lambda: failure.hints.append(
-            f"logs and health records: {ledger.keep_evidence(runner, project, 'rollback', services)}"
-        ),
-        lambda: _put_settings_back(runner, project),
-        lambda: slots.start(runner, project, f"worker-{was.live}", anew=True),
-        lambda: slots.remove(runner, services),
-    ]
-    if was.idle_release:
-        tidying.append(lambda: slots.place(runner, project, was.idle_release, was.idle))
-    reason = failure.observation
-    tidying += [
-        lambda: ledger.record(runner, project, "rollback", **facts, result=result, reason=reason),
-        lambda: hooks.notify(
-            runner, project, **facts, url=project.url, result=result, reason=reason
-        ),
-    ]
-    for tidy in tidying:
-        try:
-            tidy()
-        except (Failure, OSError) as second:
-            failure.hints.append(f"tidying up failed too: {second}")
-
-
-def _put_settings_back(runner: Runner, project: Project) -> None:
-    before = project.root / ".env.before"
-    if before.exists():
-        runner.write(project.root / ".env", before.read_text(encoding="utf-8"), 0o600)
+def _outcome(failure: Failure) -> dict[str, str]:
+    result = "rolled back" if failure.code == ROLLED_BACK else "failed"
+    return {"result": result, "reason": failure.observation}
 
 
 COMMAND = "rollback"

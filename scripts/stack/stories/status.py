@@ -10,8 +10,9 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config.project import Project, load
-from stack.front_door import Answer
-from stack.parts import backup_service, ledger, observation, redis
+from stack.https import Answer
+from stack.parts import backup_service, ledger, observation, redis, releases
+from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
 
@@ -31,7 +32,7 @@ CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/requests/tokens.py)
 TIMEX_BYTES, TIME_ERROR = 512, 5
 # One row: the migration head, then jobs by state, then the age in seconds of the oldest one that could run now.
 DATABASE = (
-    "select (select version_num from alembic_version),"
+    f"select ({HEAD}),"  # noqa: S608 - a constant
     " count(*) filter (where status = 'todo'), count(*) filter (where status = 'doing'),"
     " count(*) filter (where status = 'failed'),"
     " coalesce(extract(epoch from now() - min(e.at) filter (where status = 'todo')), 0)::int"
@@ -116,10 +117,7 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
         seen = (result.err.strip().splitlines() or ["no answer"])[-1]
         return [(False, "migrations", seen), (False, "queue", seen)]
     head, todo, doing, failed, age = result.out.strip().split("|")
-    label = runner.read(
-        engine.label_argv(f"{project.image}:{live}", "slipway.migrations")
-    ).out.strip()
-    known = migrations.parse_label(label)
+    known = releases.migrations_of(runner, project, live)
     # A database that is ahead is fine: what a newer release adds runs before that release is live.
     is_known = head in {revision.identifier for revision in known}
     waiting = migrations.pending(known, head) if is_known else []
@@ -158,19 +156,16 @@ def _disks(runner: Runner, project: Project) -> list[Row]:
 def postgres_disk(runner: Runner, project: Project) -> Row:
     """Return the row of Postgres' volume, which may be a file system of its own, also where Postgres does not run."""
     question = ["sh", "-c", POSTGRES_DISK]
-    answer = runner.read(engine.compose_argv("exec", "--no-TTY", "postgres", *question))
+    answer = runner.read(engine.exec_in("postgres", *question))
     if answer.code != 0:
         volume = f"{project.name}_postgres"
-        if (
-            runner.read(["docker", "volume", "inspect", volume]).code != 0
-        ):  # to mount it would make it
+        # A mount of a volume that is not there would make it.
+        if runner.read(engine.inspect_volume(volume)).code != 0:
             return False, "disk postgres", f"there is no volume {volume}"
         mount = f"{volume}:/var/lib/postgresql/data:ro"
         image = project.base("postgres")
-        argv = engine.throwaway_argv(
-            image, question, mounts=[mount], user="postgres", environment={}
-        )
-        answer = runner.read(argv)
+        command = engine.throwaway(image, question, mounts=[mount], user="postgres", environment={})
+        answer = runner.read(command)
     numbers = [int(word) for word in answer.out.split() if word.isdecimal()]
     if answer.code != 0 or len(numbers) != 3:
         return False, "disk postgres", (answer.err.strip().splitlines() or ["no answer"])[-1]

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from stack import command_line
-from stack.commands import engine
+from stack.commands import engine, host
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import (
@@ -15,18 +15,20 @@ from stack.parts import (
     configuration,
     database,
     edge,
+    front_door,
     images,
+    judgement,
     ledger,
     machine,
     observation,
     services,
     slots,
+    window,
 )
 from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.rules import migrations
 from stack.runner import Runner
-from stack.stories import retire, settings
 
 # Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a slow disk.
 DATA_SECONDS = 120
@@ -51,15 +53,15 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
     """Bring the stack up and say what a person can do next; to prepare ends before anything is started."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
-    with steps.step("engine") as done:
-        done(machine.ensure_engine(runner))
+    with steps.step("engine") as report:
+        report(machine.ensure_engine(runner))
     with exclusive(runner, configuration.intended(root), "up"):
-        with steps.step("configuration") as done:
+        with steps.step("configuration") as report:
             project = configuration.ensure_environment(runner, root)
             made = configuration.ensure_secrets(runner, project)
             runner.make_directory(project.state, 0o750)
             configuration.check_mounted_folders(project)
-            done(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
+            report(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
         project, slot, release = _provide(runner, steps, project, is_refresh=is_refresh)
         if is_prepare:
             runner.say(
@@ -79,7 +81,7 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
             }
             ledger.keep_settings(runner, project, release)
             ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
-        if not runner.is_dry and retire.resume(runner, project, machine.booted_at()):
+        if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
             runner.say("    the rollback window that a reboot cut off begins again")
     _say_next(runner, steps, project, credentials)
 
@@ -88,51 +90,47 @@ def _provide(
     runner: Runner, steps: Steps, project: Project, *, is_refresh: bool
 ) -> tuple[Project, str, str]:
     """Do the steps from the base images to the settings; return the project, the live slot and its release."""
-    with steps.step("base images") as done:
+    with steps.step("base images") as report:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
         database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
-        done(
+        report(
             ", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis"))
         )
-    with steps.step("certificate") as done:
+    with steps.step("certificate") as report:
         made = configuration.ensure_certificate(runner, project)
-        done("made a self-signed one" if made else "kept as it is")
-    with steps.step("nginx configuration") as done:
-        done(_install_nginx(runner, project))
-    with steps.step("release") as done:
+        report("made a self-signed one" if made else "kept as it is")
+    with steps.step("nginx configuration") as report:
+        report(_install_nginx(runner, project))
+    with steps.step("release") as report:
         slot = observation.live_slot(runner, project)
         release, difference = _place(runner, project, slot)
-        done(f"{release} is in slot {slot}" + difference)
-    with steps.step("settings") as done:
-        done(settings.accept(runner, project, slot))
+        report(f"{release} is in slot {slot}" + difference)
+    with steps.step("settings") as report:
+        report(judgement.accept_settings(runner, project, slot))
     return project, slot, release
 
 
 def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release: str) -> None:
     """Do the steps that start something."""
-    with steps.step("data") as done:
+    with steps.step("data") as report:
         backup_service.refuse_new_database(runner, project)
         _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
-        done(database.furnish(runner))
-    with steps.step("migrate") as done:
-        # What contracts the schema ends the rollback window (stories/retire.py); on an empty database there is none.
-        head = observation.sql(runner, "select version_num from alembic_version")
-        # Anything but a missing table is a database in use: all of its migrations must not run by mistake.
-        is_empty = '"alembic_version" does not exist' in head.err
-        migrated = runner.run(
-            engine.migrate_argv(is_pre_only=not is_empty),
-            env={"MIGRATE_TAG": slot, "MIGRATE_CONFIRM": "yes"},
-        )
-        done(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
-    with steps.step("slot and front door") as done:
+        report(database.complete(runner))
+    with steps.step("migrate") as report:
+        # The end of the rollback window applies the `post` migrations; an empty database has none.
+        # Anything but a missing table is a database in use: its `post` migrations must not run here.
+        is_empty = database.is_empty(runner)
+        migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
+        report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
+    with steps.step("slot and front door") as report:
         _check_ports(runner, project)
         _start(
             runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS
         )
         _mend(runner, project, slot)
-        done(_await_release(runner, project, release))
+        report(_await_release(runner, project, release))
 
 
 def _sink(project: Project) -> list[str]:
@@ -206,7 +204,7 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
         )
     else:
         release = images.build_release(runner, project)
-    runner.run(engine.tag_argv(f"{project.image}:{release}", f"{project.image}:{slot}"))
+    slots.place(runner, project, release, slot)
     return release, ""
 
 
@@ -232,32 +230,29 @@ def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> 
     ]
     if waiting:
         # The engine waits up to a minute between two tries, and `up` leaves such a container alone.
-        runner.run(engine.compose_argv("restart", *waiting))
+        runner.run(engine.compose("restart", *waiting))
     services.start(runner, project, *names, seconds=seconds, runbook="a-service-keeps-restarting")
 
 
 def _await_release(runner: Runner, project: Project, release: str) -> str:
     if runner.is_dry:
         return "would ask the front door for the release"
-    deadline = runner.clock() + FRONT_DOOR_SECONDS
-    while True:
-        answer = observation.ask(runner, project, "/readyz")
-        found, slot = observation.answered_by(answer)
-        if answer.status == 200 and found == release:
-            return f"{project.url} answers with release {found} from slot {slot}"
-        if runner.clock() > deadline:
-            seen = f"HTTP {answer.status} from release '{found}'" if answer.status else answer.error
-            raise Failure(
-                f"the front door did not answer with release {release} within {FRONT_DOOR_SECONDS} s "
-                f"(last answer: {seen}, {answer.body[:300]})",
-                hints=[
-                    *_certificate_hint(project, answer.error),
-                    "./scripts/logs.sh nginx",
-                    "./scripts/status.sh",
-                ],
-                runbook="site-down",
-            )
-        runner.sleep(0.2)
+    is_answered, answer = front_door.wait_for_answer(
+        runner, project, FRONT_DOOR_SECONDS, release=release
+    )
+    if not is_answered:
+        raise Failure(
+            f"the front door did not answer with release {release} within {FRONT_DOOR_SECONDS} s "
+            f"(last answer: {front_door.describe(answer)}, {answer.body[:300]})",
+            hints=[
+                *_certificate_hint(project, answer.error),
+                "./scripts/logs.sh nginx",
+                "./scripts/status.sh",
+            ],
+            runbook="site-down",
+        )
+    _, slot = observation.answered_by(answer)
+    return f"{project.url} answers with release {release} from slot {slot}"
 
 
 def _certificate_hint(project: Project, error: str) -> list[str]:
@@ -283,7 +278,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
         runner, project, "/v1/users", body=json.loads(draft.read_text(encoding="utf-8"))
     )
     if answer.status == 201:
-        runner.run(["mv", "--no-target-directory", str(draft), str(file)])
+        runner.run(host.move(draft, file))
     elif answer.status == 409 and is_second_try:
         # The answer to an earlier registration was lost, or the user was there before.
         runner.say(f"    {draft} holds what was tried as the first user's password")

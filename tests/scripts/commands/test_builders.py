@@ -1,4 +1,4 @@
-"""The argument lists and files that the stories use, as data."""
+"""The commands and files that the stories use, as data."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_of_the_host_s_apt_settings_only_proxies_and_dates_go_into_a_build() -> 
 
 
 def test_a_build_names_its_secrets_and_never_holds_them() -> None:
-    argv = engine.build_argv(
+    command = engine.build_image(
         Path("nginx"),
         ["a:1", "a:2"],
         {"RELEASE": "r"},
@@ -72,7 +72,7 @@ def test_a_build_names_its_secrets_and_never_holds_them() -> None:
         target="production",
         pass_on=("HTTP_PROXY",),
     )
-    assert argv == [
+    assert command.argv == [
         *("docker", "build", "--progress", "plain", "--tag", "a:1", "--tag", "a:2"),
         *("--build-arg", "RELEASE=r", "--build-arg", "HTTP_PROXY", "--secret", "id=ca,src=/tmp/ca"),
         *("--target", "production", "nginx"),
@@ -80,10 +80,10 @@ def test_a_build_names_its_secrets_and_never_holds_them() -> None:
 
 
 def test_a_throwaway_container_has_no_network_and_leaves_nothing() -> None:
-    argv = engine.throwaway_argv(
+    command = engine.throwaway(
         "i:1", ["sh", "-c", "x"], mounts=["/a:/b"], user="1:2", environment={"K": "v"}
     )
-    assert argv == [
+    assert command.argv == [
         *("docker", "run", "--rm", "--network", "none", "--user", "1:2", "--entrypoint", "sh"),
         *("--volume", "/a:/b", "--env", "K=v", "i:1", "-c", "x"),
     ]
@@ -91,5 +91,5 @@ def test_a_throwaway_container_has_no_network_and_leaves_nothing() -> None:
 
 def test_a_slot_is_an_api_and_a_worker() -> None:
     assert engine.slot_services("green") == ["api-green", "worker-green"]
-    assert engine.compose_argv("ps") == ["docker", "compose", "ps"]
-    assert engine.label_argv("i", "l")[-2:] == ['{{index .Config.Labels "l"}}', "i"]
+    assert engine.compose("ps").argv == ["docker", "compose", "ps"]
+    assert engine.image_label("i", "l").argv[-2:] == ['{{index .Config.Labels "l"}}', "i"]

@@ -96,4 +96,4 @@ def test_a_volume_without_room_for_ballast_is_told_and_no_failure(
     runner: RecordingRunner, ballast: Result, said: str
 ) -> None:
     runner.reply("ballast.sh", ballast)
-    assert database.furnish(runner) == said
+    assert database.complete(runner) == said

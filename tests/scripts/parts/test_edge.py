@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from stack.commands.command import Command
 from stack.config.project import Project
 from stack.display import Display
 from stack.failure import Failure
@@ -119,10 +120,10 @@ def test_an_install_that_was_killed_is_finished_by_the_next(
     edit(loaded, "two")
 
     class Killed(Remembering):
-        def run(self, *argv: object, **options: object) -> Result:
+        def run(self, command: Command) -> Result:
             if len(self.ran) == done:
                 raise KeyboardInterrupt
-            return super().run(*argv, **options)  # type: ignore[arg-type]
+            return super().run(command)
 
     try:
         edge.install(Killed(), loaded)
@@ -160,8 +161,8 @@ def test_a_configuration_is_tried_with_the_mounts_and_the_settings_of_the_servic
     asked: list[list[str]] = []
 
     class Asking(RecordingRunner):
-        def read(self, argv: object, *, timeout: float = 30, stdin: str = "") -> Result:
-            asked.append(list(argv))  # type: ignore[call-overload]
+        def read(self, command: Command) -> Result:
+            asked.append(list(command.argv))
             return Result(0)
 
     edge.check(Asking(), loaded, loaded.root / "nginx")

@@ -23,6 +23,7 @@ from tests.scripts.recording import RecordingRunner
 HOLDER = """
 import sys
 from pathlib import Path
+from stack.commands.command import Command
 from stack.config.project import Project
 from stack.runner import RealRunner
 from stack.parts.lock import exclusive
@@ -135,7 +136,7 @@ def test_waiting_has_an_end(loaded: Project) -> None:
 
 def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
     left = tmp_path / "left"
-    script = f"runner.start(['sh', '-c', 'echo $$ >{left}; exec sleep 60'], Path('{tmp_path}/log'))"
+    script = f"runner.start(Command(['sh', '-c', 'echo $$ >{left}; exec sleep 60']), Path('{tmp_path}/log'))"
     with holder(loaded, script) as process:
         process.wait(10)
         until(
@@ -152,7 +153,9 @@ def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
 
 def test_what_a_killed_holder_left_running_is_ended_first(loaded: Project, tmp_path: Path) -> None:
     left = tmp_path / "left"
-    with holder(loaded, f"runner.read(['sh', '-c', 'echo $$ >{left}; exec sleep 60'])") as process:
+    with holder(
+        loaded, f"runner.read(Command(['sh', '-c', 'echo $$ >{left}; exec sleep 60']))"
+    ) as process:
         until(
             lambda: left.exists() and left.read_text(encoding="ascii").strip(),
             "the child has started",
@@ -172,7 +175,7 @@ def test_an_orphan_that_ignores_the_first_signal_gets_the_second(
     monkeypatch.setattr("stack.parts.lock.ORPHAN_SECONDS", 0.5)
     left = tmp_path / "left"
     stubborn = f'trap "" TERM; echo $$ >{left}; while :; do sleep 0.05; done'
-    with holder(loaded, f"runner.read(['sh', '-c', {stubborn!r}])") as process:
+    with holder(loaded, f"runner.read(Command(['sh', '-c', {stubborn!r}]))") as process:
         until(
             lambda: left.exists() and left.read_text(encoding="ascii").strip(),
             "the child has started",

@@ -7,7 +7,7 @@ import pytest
 from stack.config.defaults import DEFAULTS
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.front_door import Answer
+from stack.https import Answer
 from stack.parts import preflight
 from stack.runner import Result
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stack.commands.command import Command
 from stack.config.defaults import DEFAULTS
 from stack.config.project import Project
 from stack.parts import watch
-from stack.parts.watch import Traffic, traffic, verdict
+from stack.rules.verdict import NO_TRAFFIC, Traffic, judge, traffic_of
 from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner
 
-NONE = Traffic(0, 0.0, 0.0)
 WELL = Traffic(100, 0.0, 0.1)
 
 
@@ -25,20 +25,20 @@ def line(slot: str, status: int = 200, seconds: float = 0.01) -> str:
 
 def test_only_the_lines_of_the_slot_count() -> None:
     log = line("green", seconds=0.2) * 3 + line("blue", 500) * 5
-    assert traffic(log, "green") == Traffic(3, 0.0, 0.2)
-    assert traffic(log, "blue") == Traffic(5, 1.0, 0.01)
+    assert traffic_of(log, "green") == Traffic(3, 0.0, 0.2)
+    assert traffic_of(log, "blue") == Traffic(5, 1.0, 0.01)
 
 
 def test_an_error_of_nginx_itself_counts_for_the_slot_that_is_watched() -> None:
-    assert traffic(line("green") + line("", 503), "green") == Traffic(2, 0.5, 0.01)
+    assert traffic_of(line("green") + line("", 503), "green") == Traffic(2, 0.5, 0.01)
 
 
 def test_what_nginx_refuses_by_itself_is_not_the_slot_s() -> None:
-    assert traffic(line("", 429) + line("", 404) + line("", 301), "green") == NONE
+    assert traffic_of(line("", 429) + line("", 404) + line("", 301), "green") == NO_TRAFFIC
 
 
 def test_a_client_s_mistake_is_no_error() -> None:
-    assert traffic(line("green", 401) + line("green", 499), "green").error_share == 0
+    assert traffic_of(line("green", 401) + line("green", 499), "green").error_share == 0
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_a_client_s_mistake_is_no_error() -> None:
     ],
 )
 def test_lines_of_another_form_are_passed_over(text: str) -> None:
-    assert traffic(text + line("green"), "green").requests == 1
+    assert traffic_of(text + line("green"), "green").requests == 1
 
 
 def test_the_95th_percentile_leaves_out_the_slowest_twentieth() -> None:
     log = line("green", seconds=0.1) * 95 + line("green", seconds=9) * 5
-    assert traffic(log, "green").p95_seconds == 9
-    assert traffic(log + line("green", seconds=0.1) * 5, "green").p95_seconds == 0.1
+    assert traffic_of(log, "green").p95_seconds == 9
+    assert traffic_of(log + line("green", seconds=0.1) * 5, "green").p95_seconds == 0.1
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_95th_percentile_leaves_out_the_slowest_twentieth() -> None:
         (WELL, Traffic(100, 0.05, 0.1), ""),
         (WELL, Traffic(100, 0.06, 0.1), "6% of 100 requests failed, 0% before"),
         (Traffic(100, 0.5, 0.1), Traffic(100, 0.5, 0.1), ""),
-        (NONE, Traffic(100, 0.06, 0.1), "6% of 100 requests failed, 0% before"),
+        (NO_TRAFFIC, Traffic(100, 0.06, 0.1), "6% of 100 requests failed, 0% before"),
         (WELL, Traffic(100, 0.0, 0.59), ""),
         (WELL, Traffic(100, 0.0, 0.61), "p95 is 610 ms, 100 ms before"),
         (Traffic(100, 0.0, 1.0), Traffic(100, 0.0, 2.9), ""),
@@ -83,7 +83,7 @@ def test_the_95th_percentile_leaves_out_the_slowest_twentieth() -> None:
 def test_a_release_is_worse_by_errors_or_by_latency(
     before: Traffic, now: Traffic, reason: str
 ) -> None:
-    assert verdict(before, now) == reason
+    assert judge(before, now) == reason
 
 
 some_traffic = st.builds(Traffic, st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 60))
@@ -91,7 +91,7 @@ some_traffic = st.builds(Traffic, st.integers(0, 10_000), st.floats(0, 1), st.fl
 
 @given(some_traffic)
 def test_what_is_as_it_was_is_never_worse(same: Traffic) -> None:
-    assert verdict(same, same) == ""
+    assert judge(same, same) == ""
 
 
 @given(some_traffic, some_traffic)
@@ -101,12 +101,12 @@ def test_fewer_errors_and_quicker_answers_are_never_worse(before: Traffic, now: 
         min(before.error_share, now.error_share),
         min(before.p95_seconds, now.p95_seconds),
     )
-    assert verdict(before, better) == ""
+    assert judge(before, better) == ""
 
 
 def test_it_ends_with_the_first_reason(runner: RecordingRunner, loaded: Project) -> None:
     runner.reply("logs", lambda: Result(0, line("green", 500 if runner.now > 3 else 200) * 30))
-    reason, now = watch.watch(runner, loaded, "green", WELL)
+    reason, now = watch.watch_slot(runner, loaded, "green", WELL)
     assert reason == "100% of 30 requests failed, 0% before"
     assert now.error_share == 1
     assert runner.now == 4
@@ -117,10 +117,10 @@ def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
 ) -> None:
     slow, quick = line("green", seconds=9) * 100, line("green") * 4000
     runner.reply("logs", lambda: Result(0, slow + (quick if runner.now > 3 else "")))
-    assert watch.watch(runner, loaded, "green", WELL)[0] == ""
+    assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
     assert runner.now == float(DEFAULTS["WATCH_SECONDS"])
     runner.reply("logs", Result(0, slow))
-    assert watch.watch(runner, loaded, "green", WELL)[0] == "p95 is 9000 ms, 100 ms before"
+    assert watch.watch_slot(runner, loaded, "green", WELL)[0] == "p95 is 9000 ms, 100 ms before"
 
 
 @pytest.mark.parametrize(
@@ -131,26 +131,26 @@ def test_it_watches_for_as_long_as_the_settings_say(
 ) -> None:
     runner.reply("logs", Result(0, line("green") * 30))
     project = Project(loaded.root, {**loaded.values, "WATCH_SECONDS": setting})
-    assert watch.watch(runner, project, "green", WELL)[0] == ""
+    assert watch.watch_slot(runner, project, "green", WELL)[0] == ""
     assert runner.now == seconds
 
 
 def test_a_dry_run_does_not_wait(loaded: Project) -> None:
-    assert watch.watch(RecordingRunner(is_dry=True), loaded, "green", WELL) == ("", NONE)
+    assert watch.watch_slot(RecordingRunner(is_dry=True), loaded, "green", WELL) == ("", NO_TRAFFIC)
 
 
 def test_before_is_the_last_half_minute_of_nginx_log(runner: RecordingRunner) -> None:
     asked: list[list[str]] = []
     read = runner.read
 
-    def remember(argv: list[str], *, timeout: float = 30, stdin: str = "") -> Result:
-        asked.append(list(argv))
-        return read(argv, timeout=timeout, stdin=stdin)
+    def remember(command: Command) -> Result:
+        asked.append(list(command.argv))
+        return read(command)
 
-    runner.read = remember  # type: ignore[method-assign, assignment]
+    runner.read = remember  # type: ignore[method-assign]
     runner.reply("logs", Result(0, line("blue")))
     earliest = datetime.now(UTC)
-    assert watch.before(runner, "blue").requests == 1
+    assert watch.recent_traffic(runner, "blue").requests == 1
     latest = datetime.now(UTC)
     since = datetime.fromisoformat(asked[0][asked[0].index("--since") + 1])
     assert earliest <= since + timedelta(seconds=30) <= latest

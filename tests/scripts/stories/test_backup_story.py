@@ -5,7 +5,7 @@ import json
 import pytest
 from stack.failure import Failure
 from stack.runner import Result
-from stack.stories import backup
+from stack.stories import backup, drill
 
 from backup import answers
 from backup import failure as service
@@ -54,12 +54,12 @@ def test_a_task_that_waited_in_vain_passes_the_advice_on(runner: RecordingRunner
 def test_a_drill_that_fails_shows_that_nothing_was_touched(runner: RecordingRunner) -> None:
     runner.reply("backup drill", failed("drill", "1 rows too many"))
     with pytest.raises(Failure, match="1 rows too many") as raised:
-        backup.drill(runner)
+        drill.run(runner, is_offsite=False)
     assert "the live database was not touched" in raised.value.hints[0]
 
 
 def test_a_drill_off_the_host_is_a_task_and_an_entry_of_its_own(runner: RecordingRunner) -> None:
     runner.reply("backup offsite-drill", failed("offsite-drill", "a file differs"))
     with pytest.raises(Failure, match="a file differs") as raised:
-        backup.drill(runner, is_offsite=True)
+        drill.run(runner, is_offsite=True)
     assert raised.value.runbook == "drill-off-the-host-fails"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK
-from stack.front_door import Answer
+from stack.https import Answer
 from stack.parts import edge, ledger
 from stack.runner import Result
 
@@ -71,7 +71,7 @@ BEFORE: dict[str, tuple[Injection, str, str]] = {
         "hooks/pre-build exited with 7",
         "deploy-failed-before-the-switch",
     ),
-    "build": (fail("docker build --progress"), "docker build", ""),
+    "build": (fail("docker build --progress"), "docker build", "deploy-failed-before-the-switch"),
     "hook before migrating": (
         fail_hook("pre-migrate"),
         "exited with 7",
@@ -79,7 +79,7 @@ BEFORE: dict[str, tuple[Injection, str, str]] = {
     ),
     "order of migrations": (order_badly, "stands behind", "migration-failed"),
     "migrate": (fail(MIGRATE), "migrate exited with 1", "migration-failed"),
-    "place": (fail("docker tag slipway/app:src-"), "docker tag", ""),
+    "place": (fail("docker tag slipway/app:src-"), "docker tag", "deploy-failed-before-the-switch"),
     "start": (fail(START.format("api-green")), "did not become healthy", "deploy-waits-for-health"),
     "smoke test": (smoke_badly, "answered 500 from release 'r'", "deploy-failed-before-the-switch"),
     "hook before the switch": (
@@ -87,7 +87,7 @@ BEFORE: dict[str, tuple[Injection, str, str]] = {
         "exited with 7",
         "deploy-failed-before-the-switch",
     ),
-    "reload": (refuse_the_reload, "reload", ""),
+    "reload": (refuse_the_reload, "reload", "deploy-failed-before-the-switch"),
     "by hand": (stop_by_hand, "stopped by SIGTERM", "deploy-failed-before-the-switch"),
 }
 
@@ -185,12 +185,12 @@ def test_a_hook_after_the_switch_only_warns(host: Host, project: Project) -> Non
     assert "warning: hooks/post-switch exited with 7" in "\n".join(host.said)
 
 
-def test_going_back_that_fails_too_needs_a_person(host: Host, project: Project) -> None:
+def test_an_undo_that_fails_too_needs_a_person(host: Host, project: Project) -> None:
     answer_badly_under_traffic(host, project)
     fail(RENAME.format("blue"))(host, project)
     failed = failed_deploy(host, project)
     assert failed.code == NEEDS_A_PERSON
-    assert any(hint.startswith("going back failed too: ") for hint in failed.hints)
+    assert any(hint.startswith("undo failed too: ") for hint in failed.hints)
     assert host.live == "green"
     assert {"api-green", "worker-green"} <= host.running, "what serves is not stopped"
     assert ledger.entries(project)[-1]["result"] != "done"
@@ -300,9 +300,9 @@ def test_a_refusal_before_any_effect_changes_no_image_and_no_slot(
 def test_a_release_that_is_rolled_back_takes_its_nginx_configuration_with_it(
     host: Host, project: Project
 ) -> None:
-    installed = edge.installed(project)
+    installed = edge.installed_name(project)
     (project.root / "nginx/conf.d/a.conf").write_text("# changed\n", encoding="utf-8")
     answer_badly_under_traffic(host, project)
     assert failed_deploy(host, project).code == ROLLED_BACK
-    assert edge.installed(project) == installed
+    assert edge.installed_name(project) == installed
     assert sum(command.endswith("entrypoint.sh reload") for command in host.ran) == 2

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
-from stack.front_door import Answer, Question
-from stack.parts import ledger
+from stack.https import Answer, Question
+from stack.parts import ledger, restorer
 from stack.runner import Result
 from stack.stories import restore
 from stack.stories.restore import Options
@@ -181,7 +181,7 @@ def test_a_container_that_cannot_be_removed_ends_the_restore_before_it_begins(
         restore.replace(stack, loaded, YES)
     assert (failed.value.evidence, failed.value.runbook) == (
         "device or resource busy",
-        restore.RUNBOOK,
+        restorer.RUNBOOK,
     )
     assert set(stack.ran) == {"docker rm --force c1"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import ledger
+from stack.parts import ledger, window
 from stack.runner import Result
 from stack.stories import retire
 
@@ -138,12 +138,12 @@ def test_a_migration_that_fails_is_an_error(host: Host, project: Project) -> Non
 def test_it_is_started_with_the_window_of_the_settings_and_the_ledger_as_it_is(
     host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retire.later(host, project, "green", "older")
+    window.schedule_end(host, project, "green", "older")
     assert host.ran[-1].endswith("-m stack retire green older --after 600 --entry 2")
     shorter = Project(project.root, {**project.values, "ROLLBACK_WINDOW_SECONDS": "5"})
-    retire.later(host, shorter, "green", "older")
+    window.schedule_end(host, shorter, "green", "older")
     assert "--after 5 " in host.ran[-1]
-    assert f"PYTHONPATH={project.root / 'scripts'}" in host.ran[-1]
+    assert host.environments[-1] == {"PYTHONPATH": str(project.root / "scripts")}
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_a_window_that_a_reboot_cut_off_begins_again(
 ) -> None:
     ledger.record(host, project, last[0], to="old", result=last[1])
     before, after = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    assert not retire.resume(host, project, booted_at=before), (
+    assert not window.resume(host, project, booted_at=before), (
         "the process that waits is still there"
     )
-    assert retire.resume(host, project, booted_at=after) is is_due
+    assert window.resume(host, project, booted_at=after) is is_due
     assert host.has_run("retire green older --after 600") is is_due

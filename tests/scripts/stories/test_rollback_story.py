@@ -286,12 +286,12 @@ def test_stopped_by_hand_or_by_a_full_disk_it_stays_at_what_was_live(
     assert not {"api-green", "worker-green"} & host.running
 
 
-def test_staying_that_fails_too_needs_a_person(host: Host, project: Project) -> None:
+def test_an_undo_that_fails_too_needs_a_person(host: Host, project: Project) -> None:
     host.reply(f"{ANEW} worker-green", Result(1, err="the reason"))
     host.reply(RENAME.format("blue"), Result(1, err="the reason"))
     failed = failure(host, project)
     assert failed.code == NEEDS_A_PERSON
-    assert any(hint.startswith("staying failed too: ") for hint in failed.hints)
+    assert any(hint.startswith("undo failed too: ") for hint in failed.hints)
 
 
 def test_a_failed_cold_start_leaves_the_slot_and_the_settings_as_they_were(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from stack.config.project import Project
-from stack.front_door import Answer, Question
+from stack.https import Answer, Question
 from stack.parts import ledger
 from stack.runner import Result
 from stack.stories import status

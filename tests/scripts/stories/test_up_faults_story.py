@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import LOCKED, Failure
-from stack.front_door import Answer
+from stack.https import Answer
 from stack.parts.lock import exclusive
 from stack.runner import Result
 from stack.stories import up

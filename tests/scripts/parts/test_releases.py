@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stack.config.project import Project
-from stack.parts import ledger, retention
-from stack.parts.retention import removable
+from stack.parts import ledger, releases
+from stack.rules.releases import removable
 from stack.runner import Result
 
 from tests.scripts.imitation import Host
@@ -46,7 +46,7 @@ def host() -> Host:
 
 
 def test_what_can_go_goes_and_is_named(host: Host, loaded: Project) -> None:
-    assert retention.prune(host, loaded) == ["r-2", "r-1"]
+    assert releases.prune(host, loaded) == ["r-2", "r-1"]
     assert [command for command in host.ran if command.startswith("docker rmi")] == [
         "docker rmi slipway/app:r-2",
         "docker rmi slipway/app:r-1",
@@ -62,18 +62,18 @@ def test_what_can_go_goes_and_is_named(host: Host, loaded: Project) -> None:
 
 def test_the_good_releases_of_the_ledger_stay(host: Host, loaded: Project) -> None:
     ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result="done")
-    assert retention.prune(host, loaded) == ["r-2"]
+    assert releases.prune(host, loaded) == ["r-2"]
 
 
 def test_the_settings_say_how_many(host: Host, loaded: Project) -> None:
     project = Project(loaded.root, {**loaded.values, "KEEP_RELEASES": "1"})
-    assert retention.prune(host, project) == [f"r-{number}" for number in range(6, 0, -1)]
+    assert releases.prune(host, project) == [f"r-{number}" for number in range(6, 0, -1)]
 
 
 def test_only_our_images_without_a_name_and_old_cache_are_pruned(
     host: Host, loaded: Project
 ) -> None:
-    retention.prune(host, loaded)
+    releases.prune(host, loaded)
     pruned = [command for command in host.ran if "prune" in command]
     assert pruned == [
         "docker image prune --force --filter label=org.opencontainers.image.title=slipway",
@@ -84,4 +84,4 @@ def test_only_our_images_without_a_name_and_old_cache_are_pruned(
 def test_an_image_that_the_engine_keeps_fails_nothing(host: Host, loaded: Project) -> None:
     host.reply("docker rmi", Result(1, err="image is being used by stopped container"))
     host.reply("prune", Result(1, err="a prune operation is already running"))
-    retention.prune(host, loaded)
+    releases.prune(host, loaded)

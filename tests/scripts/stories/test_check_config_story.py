@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.front_door import Answer
+from stack.https import Answer
+from stack.parts import judgement
 from stack.runner import Result
-from stack.stories import settings
+from stack.stories import check_config
 
 from tests.scripts.conftest import Typed
 from tests.scripts.imitation import Host, furnish
@@ -33,7 +34,7 @@ def test_the_live_slot_judges_without_what_it_needs_to_serve(host: Host, project
     host.running |= {"api-green"}
     judge = "docker compose run --rm --no-deps --no-TTY api-green python -m api.check_config"
     host.reply(judge, Result(0, "warning KEY: judged; nothing\n"))
-    assert settings.run(host, project)
+    assert check_config.run(host, project)
     assert (host.ran, host.written) == ([], [])
     assert host.said[:2] == ["warning KEY: judged; nothing", "0 critical, 1 to think about"]
     assert host.said[-1].startswith("live: release older in slot green")
@@ -41,19 +42,19 @@ def test_the_live_slot_judges_without_what_it_needs_to_serve(host: Host, project
 
 def test_what_is_critical_is_said_first(host: Host, project: Project) -> None:
     host.reply("api-blue python -m api.check_config", Result(78, UNWISE + REFUSED))
-    assert not settings.run(host, project)
+    assert not check_config.run(host, project)
     assert host.said[:3] == [REFUSED.strip(), UNWISE.strip(), "1 critical, 1 to think about"]
 
 
 def test_warnings_alone_are_no_failure(host: Host, project: Project) -> None:
     host.reply("api.check_config", Result(0, UNWISE))
-    assert settings.run(host, project)
+    assert check_config.run(host, project)
 
 
 def test_an_overdrawn_connection_budget_is_critical(host: Host, project: Project) -> None:
     conf = project.root / "postgres/postgresql.conf"
     conf.write_text("max_connections = 20\nsuperuser_reserved_connections = 3\n", encoding="utf-8")
-    assert not settings.run(host, project)
+    assert not check_config.run(host, project)
     assert host.said[0].startswith(
         "critical DATABASE_POOL_SIZE: all processes may open 42 connections"
     )
@@ -69,7 +70,7 @@ def test_files_that_no_container_starts_without_are_named_at_once(
         Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"),
     )
     host.reply("api.check_config", Result(0, UNWISE))  # not asked: it could not start
-    assert not settings.run(host, project)
+    assert not check_config.run(host, project)
     assert [line.split()[1] for line in host.said if line.startswith("critical")] == [
         "REDIS_PASSWORD:",
         "TOKEN_KEY:",
@@ -81,7 +82,7 @@ def test_files_that_no_container_starts_without_are_named_at_once(
 def test_without_a_release_it_says_who_makes_one(host: Host, project: Project) -> None:
     host.tags.clear()
     with pytest.raises(Failure, match="no release is in slot blue") as raised:
-        settings.run(host, project)
+        check_config.run(host, project)
     assert "./scripts/up.sh builds one" in raised.value.hints[0]
 
 
@@ -90,7 +91,7 @@ def test_a_release_older_than_the_check_is_a_warning(host: Host, project: Projec
         "api.check_config",
         Result(1, err="/opt/venv/bin/python: No module named api.check_config\n"),
     )
-    assert settings.run(host, project)
+    assert check_config.run(host, project)
     assert host.said[0].startswith("warning api-blue: its release is older than this check")
 
 
@@ -101,18 +102,18 @@ def test_a_container_that_cannot_judge_is_a_failure_with_its_words(
     with pytest.raises(
         Failure, match="api-blue could not judge its settings: exit code 125"
     ) as raised:
-        settings.run(host, project)
+        check_config.run(host, project)
     assert raised.value.evidence == "no such network"
 
 
 def test_what_is_refused_is_told_before_the_release_starts(host: Host, project: Project) -> None:
-    assert settings.accept(host, project, "green") == "accepted by the release"
+    assert judgement.accept_settings(host, project, "green") == "accepted by the release"
     assert host.changes() == ["run api-green"]
     host.reply("api.check_config", Result(78, REFUSED + UNWISE))
     with pytest.raises(
         Failure, match="the release in slot green refuses TOKEN_KEY; what runs"
     ) as raised:
-        settings.accept(host, project, "green")
+        judgement.accept_settings(host, project, "green")
     assert raised.value.evidence == (REFUSED + UNWISE).strip()
     assert raised.value.runbook == "boot-refused-by-the-configuration"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import FAILED_UNCHANGED, NEEDS_A_PERSON, Failure
-from stack.front_door import Answer
+from stack.https import Answer
 from stack.runner import Result
-from stack.stories import upgrade
+from stack.stories import upgrade_postgres
 
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
@@ -18,9 +18,7 @@ WELL = "".join(
     container(name) for name in ("api-green", "backup", "nginx", "postgres", "worker-green")
 )
 START = "docker compose up --detach --no-deps --wait --wait-timeout 120"
-NEXT = (
-    "env POSTGRES_TAG=next docker compose run --rm --no-deps --no-TTY --name slipway-postgres-next"
-)
+NEXT = "docker compose run --rm --no-deps --no-TTY --name slipway-postgres-next"
 COPY = f"{NEXT} postgres /etc/slipway/upgrade.sh"
 REMOVE = "postgres rm --recursive --force"
 
@@ -51,7 +49,7 @@ def failure_of(run: Callable[[], None]) -> Failure:
 def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_directory(
     host: RecordingRunner, checkout: Path
 ) -> None:
-    upgrade.run(host, checkout, "")
+    upgrade_postgres.run(host, checkout, "")
     parts = [
         "docker build",
         "docker compose stop api-green worker-green backup postgres",
@@ -82,7 +80,7 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
 
 def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path) -> None:
     host.reply("server_version_num", Result(0, "17|1000000\n"))
-    upgrade.run(host, checkout, "")
+    upgrade_postgres.run(host, checkout, "")
     assert host.ran == ["docker pull --quiet postgres:17-trixie"]
 
 
@@ -102,7 +100,7 @@ def test_what_cannot_go_well_is_refused_before_any_effect(
     host: RecordingRunner, checkout: Path, question: str, answer: Result, said: str
 ) -> None:
     host.reply(question, answer)
-    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
     assert said in failed.observation
     assert failed.code == FAILED_UNCHANGED
     assert not host.has_run("docker build")
@@ -124,7 +122,7 @@ def test_a_step_that_fails_brings_back_what_was(
     host: RecordingRunner, checkout: Path, step: str
 ) -> None:
     host.reply(step, Result(1, err="the reason"))
-    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
     assert failed.code == FAILED_UNCHANGED
     assert failed.hints[-1] == "Postgres 15 serves again, as before"
     assert load(checkout).base("postgres") == "g:1"
@@ -151,7 +149,7 @@ def test_a_run_that_is_killed_on_its_way_has_noted_the_image_from_before(
     host.reply(step, kill)
     for _ in range(2):
         with pytest.raises(Killed):
-            upgrade.run(host, checkout, "")
+            upgrade_postgres.run(host, checkout, "")
         text = (checkout / ".env").read_text(encoding="utf-8")
         assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
         assert text.count("# POSTGRES_IMAGE before the upgrade to 17: ") == 1
@@ -165,7 +163,7 @@ def test_what_fails_once_the_new_version_runs_needs_a_person_and_goes_forward(
     host: RecordingRunner, checkout: Path
 ) -> None:
     host.reply("stanza-upgrade", Result(1, err="the reason"))
-    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
     assert failed.code == NEEDS_A_PERSON
     assert "./scripts/up.sh starts the rest" in failed.hints[0]
     assert not host.has_run(REMOVE)
@@ -176,7 +174,7 @@ def test_going_back_that_fails_says_where_the_rows_are(
 ) -> None:
     host.reply(COPY, Result(1, err="the reason"))
     host.reply(START, Result(1, err="no engine"))
-    failed = failure_of(lambda: upgrade.run(host, checkout, ""))
+    failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
     assert failed.code == NEEDS_A_PERSON
     assert failed.hints[-2] == "POSTGRES_IMAGE in .env was g:1"
     assert failed.hints[-1].startswith("the rows are in /var/lib/postgresql/data/15")

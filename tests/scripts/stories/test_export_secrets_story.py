@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
+from stack.parts import bundle
 from stack.runner import RealRunner
-from stack.stories import bundle
+from stack.stories import export_secrets
 
 from tests.scripts.conftest import ROOT
 from tests.scripts.test_command_line import script
@@ -33,7 +34,7 @@ def project(checkout: Path) -> Project:
 @pytest.fixture
 def made(project: Project, tmp_path: Path) -> Path:
     file = tmp_path / "bundle.asc"
-    bundle.export(RealRunner(), project, file, PASSPHRASE, is_overwrite=False)
+    export_secrets.export_bundle(RealRunner(), project, file, PASSPHRASE, is_overwrite=False)
     return file
 
 
@@ -48,7 +49,7 @@ def other(tmp_path: Path) -> Path:
 def restore(
     root: Path, file: Path, passphrase: str = PASSPHRASE, *, is_overwrite: bool = False
 ) -> None:
-    bundle.restore(RealRunner(), root, file, passphrase, is_overwrite=is_overwrite)
+    export_secrets.import_bundle(RealRunner(), root, file, passphrase, is_overwrite=is_overwrite)
 
 
 def contents(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -76,7 +77,7 @@ def test_a_wrong_passphrase_writes_nothing(made: Path, other: Path) -> None:
     assert list(other.iterdir()) == []
 
 
-@pytest.mark.parametrize(("line", "column"), [(3, 5), (20, 5), (-3, -5)])
+@pytest.mark.parametrize(("line", "column"), [(3, 5), (20, 5), (-4, -5)])
 def test_a_changed_character_writes_nothing_and_shows_no_secret(
     made: Path, other: Path, line: int, column: int
 ) -> None:
@@ -122,7 +123,7 @@ def test_a_bundle_lacks_no_secret(project: Project, tmp_path: Path) -> None:
     (project.secrets / "token_key").chmod(0o644)
     (project.secrets / "token_key").write_text("\n", encoding="utf-8")
     with pytest.raises(Failure, match=r"missing or empty: .*token_key, .*backup_key"):
-        bundle.export(
+        export_secrets.export_bundle(
             RealRunner(), project, tmp_path / "bundle.asc", PASSPHRASE, is_overwrite=False
         )
     assert not (tmp_path / "bundle.asc").exists()
@@ -131,15 +132,17 @@ def test_a_bundle_lacks_no_secret(project: Project, tmp_path: Path) -> None:
 def test_a_bundle_that_is_there_is_replaced_only_when_told(project: Project, made: Path) -> None:
     before = made.read_bytes()
     with pytest.raises(Failure, match="exists"):
-        bundle.export(RealRunner(), project, made, PASSPHRASE, is_overwrite=False)
+        export_secrets.export_bundle(RealRunner(), project, made, PASSPHRASE, is_overwrite=False)
     assert made.read_bytes() == before
-    bundle.export(RealRunner(), project, made, PASSPHRASE, is_overwrite=True)
+    export_secrets.export_bundle(RealRunner(), project, made, PASSPHRASE, is_overwrite=True)
     assert made.read_bytes() != before
 
 
 def test_a_short_passphrase_is_refused(project: Project, tmp_path: Path) -> None:
     with pytest.raises(Failure, match="15 characters, and 16 is the least"):
-        bundle.export(RealRunner(), project, tmp_path / "bundle.asc", "x" * 15, is_overwrite=False)
+        export_secrets.export_bundle(
+            RealRunner(), project, tmp_path / "bundle.asc", "x" * 15, is_overwrite=False
+        )
 
 
 def test_the_bundles_own_settings_say_where_its_secrets_are(
@@ -153,7 +156,9 @@ def test_the_bundles_own_settings_say_where_its_secrets_are(
     )
     (project.root / ".env").write_text(text, encoding="utf-8")
     shutil.copytree(project.secrets, elsewhere)
-    bundle.export(RealRunner(), load(project.root), made, PASSPHRASE, is_overwrite=True)
+    export_secrets.export_bundle(
+        RealRunner(), load(project.root), made, PASSPHRASE, is_overwrite=True
+    )
     shutil.rmtree(elsewhere)
     restore(other, made)
     assert (elsewhere / "backup_key").is_file()

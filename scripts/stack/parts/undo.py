@@ -1,0 +1,82 @@
+"""Undoes a story that fails: each step pushes its undo, and what serves is undone first."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from stack.failure import NEEDS_A_PERSON, Failure
+from stack.parts.steps import STOPPED, as_failure
+
+Action = Callable[[Failure], None]
+
+
+@dataclass
+class Undo:
+    """The undo steps of one story.
+
+    Attributes:
+        order: the names of the steps, in the order in which they are undone. Traffic comes first,
+            evidence before the containers that hold it, records and notifications last.
+        vital: the steps without whose undo nothing serves; a person is needed where one fails.
+        final: the steps whose undo still runs after that.
+        second: what may go wrong in an undo. A signal is not among it, unless the story says so.
+    """
+
+    order: tuple[str, ...]
+    vital: frozenset[str]
+    final: tuple[str, ...]
+    second: tuple[type[BaseException], ...] = (Failure, OSError)
+    actions: dict[str, Action] = field(default_factory=dict)
+
+    def push(self, name: str, action: Action) -> None:
+        """Add the undo of a step, or put another one in its place; call this before the step."""
+        if name not in self.order:
+            raise ValueError(f"no step is called {name}")
+        self.actions[name] = action
+
+    @contextmanager
+    def on_failure(self, runbook: str) -> Iterator[None]:
+        """Undo the steps where the block fails or is stopped, and raise the first failure.
+
+        Args:
+            runbook: the entry for a failure that names none.
+        """
+        try:
+            yield
+        except STOPPED as stopped:
+            failure = as_failure(stopped, runbook)
+            self.run(failure)
+            raise failure from None
+
+    def run(self, failure: Failure) -> None:
+        """Undo every step; a second failure is a hint, and hides neither the first nor its code."""
+        left = self.order
+        for name in self.order:
+            if name not in left or name not in self.actions:
+                continue
+            try:
+                self.actions[name](failure)
+            except self.second as second:
+                if name not in self.vital:
+                    failure.also(second, f"undo ({name})")
+                    continue
+                failure.code = NEEDS_A_PERSON
+                failure.also(second, "undo")
+                left = self.final
+
+
+@contextmanager
+def beyond_undo(runbook: str, reword: Action) -> Iterator[None]:
+    """Raise the failure of a block that nothing may undo any more; a person is needed.
+
+    Args:
+        runbook: the entry for a failure that names none.
+        reword: adds to the failure what is live now.
+    """
+    try:
+        yield
+    except STOPPED as stopped:
+        failure = as_failure(stopped, runbook)
+        failure.code = NEEDS_A_PERSON
+        reword(failure)
+        raise failure from None

@@ -1,0 +1,50 @@
+"""The story of `check-config.sh`: everything that is wrong or unwise in the settings; only reads."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from stack.config.environment import RUNBOOK
+from stack.config.project import Project, load
+from stack.failure import Failure
+from stack.parts import judgement, observation
+from stack.parts.judgement import CRITICAL
+from stack.rules import connections
+from stack.runner import Runner
+
+
+def run(runner: Runner, project: Project) -> bool:
+    """Print every finding, critical ones first, and return whether none is critical.
+
+    Raises:
+        Failure: where no release is placed that could judge.
+    """
+    slot = observation.live_slot(runner, project)
+    if not observation.slot_release(runner, project, slot):
+        raise Failure(
+            f"no release is in slot {slot}, and only a release knows its settings",
+            hints=["./scripts/up.sh builds one, and checks its settings before it starts anything"],
+            runbook=RUNBOOK,
+        )
+    limits = connections.configured(project)
+    overdrawn = connections.fault(project, *limits) if limits else ""
+    findings = [CRITICAL + overdrawn] if overdrawn else []
+    findings += judgement.list_findings(runner, project, slot)
+    critical = [line for line in findings if line.startswith(CRITICAL)]
+    for line in sorted(findings):
+        runner.say(line)
+    runner.say(f"{len(critical)} critical, {len(findings) - len(critical)} to think about")
+    runner.say(observation.what_serves(runner, project))
+    return not critical
+
+
+COMMAND = "check-config"
+HELP = "print what is wrong or unwise in the settings"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add nothing: `check-config.sh` takes no arguments."""
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `check-config.sh`."""
+    return 0 if run(runner, load(root)) else 1

@@ -1,0 +1,164 @@
+"""The story of `export-secrets.sh`: writes secrets/ and `.env` into one file, and back from it."""
+
+import getpass
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path, PurePosixPath
+
+from stack.config.project import Project, load
+from stack.failure import Failure
+from stack.parts import bundle
+from stack.parts.bundle import RUNBOOK
+from stack.runner import Runner
+
+# The bundle lies off the host, where nothing slows a guess down: 16 characters, as for a password.
+PASSPHRASE_LEAST = 16
+
+
+def read_passphrase(file: Path | None, *, is_new: bool) -> str:
+    """Return the first line of the file, or ask at the terminal, twice for a new bundle.
+
+    Raises:
+        Failure: where there is neither, or the two answers differ.
+    """
+    if file:
+        if not file.is_file():
+            raise Failure(
+                f"there is no file {file}",
+                hints=["its first line is the passphrase"],
+                runbook=RUNBOOK,
+            )
+        return (file.read_text(encoding="utf-8").splitlines() or [""])[0]
+    if not sys.stdin.isatty():
+        raise Failure(
+            "there is no terminal to ask for the passphrase",
+            hints=["--passphrase-file FILE"],
+            runbook=RUNBOOK,
+        )
+    passphrase = getpass.getpass("passphrase of the bundle: ")
+    if is_new and getpass.getpass("once more: ") != passphrase:
+        raise Failure(
+            "the two passphrases differ",
+            hints=["nothing was written; try it once more"],
+            runbook=RUNBOOK,
+        )
+    return passphrase
+
+
+def export_bundle(
+    runner: Runner, project: Project, target: Path, passphrase: str, *, is_overwrite: bool
+) -> None:
+    """Write the bundle, open it again as a new host would, and print the names of its files.
+
+    Raises:
+        Failure: where a secret is missing, the passphrase is short, or the target exists; nothing
+            is written then.
+    """
+    if len(passphrase) < PASSPHRASE_LEAST:
+        raise Failure(
+            f"the passphrase has {len(passphrase)} characters, and {PASSPHRASE_LEAST} is the least",
+            hints=[
+                "six random words, for example; without it nobody opens the bundle, "
+                "its owner neither"
+            ],
+            runbook=RUNBOOK,
+        )
+    if target.exists() and not is_overwrite:
+        raise Failure(
+            f"{target} exists", hints=["name another file, or add --overwrite"], runbook=RUNBOOK
+        )
+    files = bundle.collect(project)
+    runner.write(target, bundle.encrypt(runner, files, passphrase), 0o600)
+    if bundle.decrypt(runner, target, passphrase) != files:
+        raise Failure(
+            f"{target} does not hold what was put into it",
+            hints=["df -h; then export once more"],
+            runbook=RUNBOOK,
+        )
+    runner.say(f"    {len(files)} files: {', '.join(files)}")
+    runner.say(
+        f"wrote {target}, and opened it again: it is good\n"
+        "  keep it off this host, and its passphrase somewhere else than the file\n"
+        "  export again after each change of .env or secrets/"
+    )
+
+
+def import_bundle(
+    runner: Runner, root: Path, source: Path, passphrase: str, *, is_overwrite: bool
+) -> None:
+    """Write the files of the bundle that are missing here; equal ones stay as they are.
+
+    Raises:
+        Failure: for a file that cannot be opened, and for files that differ; nothing is written
+            then.
+    """
+    files = bundle.decrypt(runner, source, passphrase)
+    places = {name: bundle.place_of(root, files, name) for name in files}
+    missing = [name for name, path in places.items() if not path.exists()]
+    differing = [
+        name
+        for name in places
+        if name not in missing and places[name].read_bytes() != files[name][1]
+    ]
+    if differing and not is_overwrite:
+        names = ", ".join(differing)
+        raise Failure(
+            f"these are here already, with other contents than in the bundle: {names}",
+            hints=[
+                "nothing was written",
+                "--overwrite takes those of the bundle: what was made with these is lost",
+            ],
+            runbook=RUNBOOK,
+        )
+    for name in (*missing, *differing):
+        for folder in reversed(PurePosixPath(name).parents[:-1]):
+            mode = bundle.MODE_OF_FOLDER.get(str(folder), 0o755)
+            runner.make_directory(bundle.place_of(root, files, str(folder)), mode)
+        mode, content = files[name]
+        runner.write(places[name], content.decode(), mode)
+    same = len(files) - len(missing) - len(differing)
+    runner.say(
+        f"{len(missing)} files written, {len(differing)} replaced; {same} were the same already"
+    )
+
+
+COMMAND = "export-secrets"
+HELP = "secrets/ and .env as one encrypted file, and back"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what `export-secrets.sh` takes."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="the bundle; keep it away from this host"
+    )
+    parser.add_argument(
+        "--import",
+        dest="is_import",
+        action="store_true",
+        help="write what FILE holds into this checkout",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace FILE; with --import: files that differ from it",
+    )
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="its first line is the passphrase; without it the terminal is asked",
+    )
+
+
+def main(runner: Runner, arguments: Namespace, root: Path) -> int:
+    """Run `export-secrets.sh`; paths are relative to the caller's directory."""
+    # The script changes into the checkout, and leaves where it was called in a variable.
+    caller = Path(os.environ.get("CALLER_DIRECTORY", ""))
+    file, secret = caller / arguments.file, arguments.passphrase_file
+    passphrase = read_passphrase(secret and caller / secret, is_new=not arguments.is_import)
+    if arguments.is_import:
+        import_bundle(runner, root, file, passphrase, is_overwrite=arguments.overwrite)
+    else:
+        export_bundle(runner, load(root), file, passphrase, is_overwrite=arguments.overwrite)
+    return 0

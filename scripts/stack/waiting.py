@@ -1,0 +1,29 @@
+"""The one loop that waits for a condition with a deadline."""
+
+from collections.abc import Callable
+
+from stack.runner import Runner
+
+PAUSE_SECONDS = 0.2
+
+
+def wait_until(
+    runner: Runner,
+    condition: Callable[[], bool],
+    seconds: float,
+    *,
+    pause_seconds: float = PAUSE_SECONDS,
+) -> bool:
+    """Look until the condition holds or the time is over, and return whether it holds.
+
+    A dry run changes nothing that could come true: it returns True and does not look.
+    """
+    if runner.is_dry:
+        return True
+    deadline = runner.clock() + seconds
+    while not condition():
+        left = deadline - runner.clock()
+        if left <= 0:
+            return False
+        runner.sleep(min(pause_seconds, left))
+    return True
