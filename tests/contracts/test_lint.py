@@ -104,13 +104,26 @@ def test_gixy_finds_nothing_in_the_configuration_of_nginx(edge: Path) -> None:
     assert "No issues found" in report, report
 
 
-@pytest.mark.parametrize("file", ["conf.d/50-servers.conf", "snippets/proxy.conf"])
+OWN = "location /mine { proxy_pass http://live; }\n"
+
+
+def test_gixy_finds_nothing_in_a_location_of_the_operator(edge: Path) -> None:
+    render(edge)
+    include = "include /etc/slipway/current/snippets/proxy.conf;"
+    include = include.replace("/etc/slipway/current", str(edge / "nginx"))
+    own = OWN.replace("proxy_pass", f"{include} proxy_pass")
+    (edge / "nginx/own/mine.conf").write_text(own, encoding="utf-8")
+    report = gixy(edge)
+    assert "No issues found" in report, report
+
+
+@pytest.mark.parametrize("file", ["conf.d/70-public.conf", "own/mine.conf", "snippets/proxy.conf"])
 def test_gixy_reads_the_included_files(edge: Path, file: str) -> None:
     render(edge)
     planted = edge / "nginx" / file
     forged = "proxy_set_header Host $http_host;"
-    source = planted.read_text(encoding="utf-8")
-    if file.startswith("conf.d"):
+    source = planted.read_text(encoding="utf-8") if planted.exists() else OWN
+    if not file.startswith("snippets"):
         source = source.replace("proxy_pass http://live;", f"{forged} proxy_pass http://live;")
     planted.write_text(source + (forged if file.startswith("snippets") else ""), encoding="utf-8")
     assert "No issues found" not in gixy(edge)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,10 @@ def in_files(name: str) -> set[str]:
     return {str(directive.file).removeprefix("nginx/") for directive in named(name)}
 
 
-@pytest.mark.parametrize("path", files("nginx/**/*.conf"), ids=str)
+OURS = [path for path in files("nginx/**/*.conf") if path.parent != Path("nginx/own")]
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
 def test_every_file_starts_with_its_title_and_context(path: str) -> None:
     top, *title = [line for line in lines(files(str(path))[0])[:6] if line.startswith("#")]
     assert re.fullmatch(r"# \+-+\+", top)
@@ -103,6 +107,22 @@ def test_a_public_server_passes_to_the_live_slot_alone() -> None:
             assert {tuple(d.arguments) for d in server.walk() if d.name == "proxy_pass"} <= {
                 ("http://live",)
             }
+
+
+def test_the_public_server_takes_the_operator_s_locations_before_its_own_expressions() -> None:
+    """nginx tries regular expressions in their order: one of the operator's must come first."""
+    own = f"{CONFIGURATION}/own/*.conf"
+    (server,) = [server for server in SERVERS if server.has("include", own)]
+    assert ports(server) == ["8443"]
+    assert server.has("include", "/tmp/nginx/server_name.conf")
+    order = [
+        "own" if directive.arguments == [own] else directive.name
+        for directive in server.block
+        if directive.name == "location" or directive.arguments == [own]
+    ]
+    assert order[0] == "own"
+    assert "location" in order
+    assert files("nginx/own/*") == [Path("nginx/own/README.md")], "an update adds no file there"
 
 
 def test_every_upstream_is_one_socket_and_none_is_a_container() -> None:
@@ -298,7 +318,7 @@ def only(name: str, file: str) -> int:
 
 def test_what_one_client_may_upload_at_once_fits_the_tmpfs_and_the_memory() -> None:
     nginx = SERVICES["nginx"]
-    most = only("limit_conn", "conf.d/50-servers.conf")
+    most = only("limit_conn", "conf.d/70-public.conf")
     (mount,) = nginx["tmpfs"]
     tmpfs = size_bytes(mount.partition("size=")[2])
     assert most * size_bytes(value("client_max_body_size", "conf.d/20-limits.conf")) <= 0.8 * tmpfs
