@@ -13,7 +13,7 @@ from stack.runner import Runner
 # An API that is not ready after this long never will be; measured: 1 s on an idle machine.
 READY_SECONDS = 60
 FRONT_DOOR_SECONDS = 5
-# Partner: $slot_of_port in nginx/conf.d/40-live.conf.
+# Partner: nginx/conf.d/80-probes.conf
 PROBE_PORTS = {"blue": 8083, "green": 8084}
 SMOKE_PATHS = "/readyz=200 /v1/items=401"
 
