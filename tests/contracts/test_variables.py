@@ -22,6 +22,8 @@ from tests.contracts.compose_files import (
 )
 from tests.contracts.tree import ROOT, nodes, text
 
+QUESTION_WORDS = {"Which", "On", "How", "Is", "Does", "After", "Who", "When", "May", "To", "Must"}
+QUESTION_WORDS |= {"Where", "For", "What"}
 EXAMPLE = text(".env.example")
 KNOWN = environment.known_keys(ROOT / ".env.example")
 IN_COMPOSE = {name for file in FILES for name, _ in variables(text(file))}
@@ -164,6 +166,35 @@ def explained_defaults() -> dict[str, tuple[list[str], str]]:
         if stated:
             found.update(dict.fromkeys(names, (names, stated[1])))
     return found
+
+
+def groups() -> list[tuple[str, list[str]]]:
+    """Return each comment of `.env.example` with the keys below it, in one line."""
+    blocks = re.findall(r"((?:^#.*\n)*)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE)
+    return [
+        (
+            " ".join(line.removeprefix("#").strip() for line in comment.splitlines()),
+            re.findall(r"^(\w+)=", keys, re.MULTILINE),
+        )
+        for comment, keys in blocks
+    ]
+
+
+@pytest.mark.parametrize(("comment", "keys"), groups(), ids=lambda value: str(value)[:30])
+def test_a_setting_is_explained_by_a_question_and_its_default(
+    comment: str, keys: list[str]
+) -> None:
+    """The file is the manual: an operator looks for a question, not for a key."""
+    question, mark, answer = comment.partition("?")
+    assert mark, f"the comment of {keys} asks no question"
+    assert question.split()[0] in QUESTION_WORDS, f"{keys}: {question}?"
+    assert re.search(r"\bDefault\b|\bNo default\b", answer) or keys == ["SLIPWAY_HOST"]
+
+
+def test_most_of_the_example_is_explanation() -> None:
+    written = [line for line in EXAMPLE.splitlines() if line]
+    comments = [line for line in written if line.startswith("#")]
+    assert len(comments) / len(written) > 0.7
 
 
 def compose_defaults() -> list[tuple[str, str]]:
