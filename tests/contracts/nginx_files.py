@@ -1,4 +1,4 @@
-"""Reads nginx's files as directives, each file by itself; includes are directives like any other."""
+"""Reads each of nginx' files as directives; an include is a directive like any other."""
 
 import re
 from collections.abc import Iterator

@@ -57,9 +57,10 @@ def test_every_file_passes(tool: str) -> None:
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Path:
-    """A copy of nginx's files that stands alone: what the entry point renders is there, by the entry point itself.
+    """A copy of nginx' files with those that the entry point renders, in one folder.
 
-    gixy follows includes, but only to files that exist, and /etc/slipway/current and /tmp/nginx do not exist here.
+    gixy follows includes to files that exist, and /etc/slipway/current and /tmp/nginx do not exist
+    on this machine.
     """
     for path in files("nginx/**"):
         copy = tmp_path / path

@@ -1,4 +1,4 @@
-"""What `nginx -t` does not see: headers that would be lost, answers in another form, a host that is let through."""
+"""Rules that `nginx -t` does not check: headers, the form of the answers, unknown hosts."""
 
 import json
 import re
@@ -169,7 +169,7 @@ def test_every_error_page_has_its_answer_and_every_answer_its_error_page() -> No
 
 
 def test_an_answer_is_an_address_that_no_client_may_ask_for() -> None:
-    """A named location is not entered for a request whose address cannot be read: that got 500 in HTML."""
+    """nginx enters no named location for an unreadable address, and answered 500 in HTML."""
     for location in named("location", ERRORS):
         assert location.arguments[0] == "="
         assert location.arguments[1].startswith("/errors/")
@@ -196,7 +196,7 @@ def bodies() -> list[tuple[str, int, str]]:
     ]
 
 
-# nginx's own number of an error where it is not the status, and the API's word for a status where it has one.
+# nginx has numbers of its own for some errors. The word is the API's if the API has one.
 ANSWERS = {
     ("400", 400, CODES[400]),
     ("403", 403, "forbidden"),

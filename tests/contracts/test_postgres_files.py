@@ -1,4 +1,4 @@
-"""Postgres' settings: each has its reason, and those for memory follow the container's limit by a rule beside them."""
+"""Each setting of Postgres has its reason, and those for memory follow the container's limit."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The sets of variables agree: `.env.example`, the compose files, the scripts and the application's settings."""
+"""`.env.example`, the compose files, the scripts and the settings have the same variables."""
 
 import ast
 import re
@@ -157,7 +157,7 @@ def test_a_variable_has_one_default_in_a_file() -> None:
 
 
 def explained_defaults() -> dict[str, tuple[list[str], str]]:
-    """Return each key of `.env.example` with the keys beside it and what its comment says after `Default:`."""
+    """Return each key of `.env.example` with the keys beside it and the text after `Default:`."""
     found = {}
     for comment, keys in re.findall(r"((?:^#.*\n)+)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE):
         prose = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
