@@ -51,8 +51,8 @@ TARGETS: dict[str, Callable[[], Sequence[str | Path]]] = {
 def test_every_file_passes(tool: str) -> None:
     targets = TARGETS[tool]()
     assert targets or tool == "mypy", f"{tool} has nothing to look at"
-    done = run(*tool.split(), *map(str, targets))
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = run(*tool.split(), *map(str, targets))
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.fixture

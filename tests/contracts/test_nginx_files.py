@@ -296,8 +296,8 @@ def pattern(variable: str) -> re.Pattern[str]:
 def test_the_log_s_method_and_path_are_those_of_the_request(
     line: str, method: str | None, path: str | None
 ) -> None:
-    found = pattern("$asked_method").search(line), pattern("$asked_path").search(line)
-    assert [match and match[1] for match in found] == [method, path]
+    matches = pattern("$asked_method").search(line), pattern("$asked_path").search(line)
+    assert [match and match[1] for match in matches] == [method, path]
 
 
 def test_the_log_s_time_has_the_form_of_the_api_s() -> None:

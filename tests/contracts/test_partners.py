@@ -52,10 +52,10 @@ def faults() -> Iterator[str]:
             continue
         for number, text in enumerate(lines(file), 1):
             try:
-                found = [fault(name, path) for name, path in notes(text)]
+                reasons = [fault(name, path) for name, path in notes(text)]
             except ValueError as error:
-                found = [str(error)]
-            yield from (f"{file}:{number}: {reason}" for reason in found if reason)
+                reasons = [str(error)]
+            yield from (f"{file}:{number}: {reason}" for reason in reasons if reason)
 
 
 def test_every_partner_exists() -> None:
