@@ -1,7 +1,7 @@
 """The one form in which a command of this package answers a script: one line of JSON on stdout.
 
 The line has one key. A command prints its log or its progress first and its answer last.
-Partner: parts/backup_service.py in scripts/stack, which reads it.
+Partner: scripts/stack/parts/backup_service.py, which reads it.
 
     {"result": {...}}                                facts by name, after a success
     {"error": {"observation": "...", "hints": []}}   after a failure

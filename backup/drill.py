@@ -85,19 +85,19 @@ def _choose_moment(repository: int) -> datetime:
     archive.archive_now(SILENT.report)
     if repository == OFFSITE:
         _wait_for_shipping()
-    held = Repository(repository)
-    live = held.archive.newest
+    contents = Repository(repository)
+    live = contents.archive.newest
     number = int(postgres.ask("select pg_walfile_name(pg_current_wal_lsn())")[0][0][:8], 16)
     if live.number != number:
         raise Failure(
             f"the repository {NAMES[repository]} has no segment yet of timeline {number},"
             " which is live"
         )
-    usable = held.list_usable(live)
+    usable = contents.list_usable(live)
     if not usable:
         raise Failure("no backup leads to the live database")
-    since = max(usable[-1].stopped, _find_begin(held, number)) + BACKUP_ENDS
-    chain = held.find_chain(usable[-1], live)
+    since = max(usable[-1].stopped, _find_begin(contents, number)) + BACKUP_ENDS
+    chain = contents.find_chain(usable[-1], live)
     if chain.missing:
         raise Failure(f"the archive's segment {chain.missing} is missing")
     end = verification.find_last(chain.segments, repository)
@@ -118,14 +118,14 @@ def _wait_for_shipping() -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _find_begin(held: Repository, live: int) -> datetime:
+def _find_begin(contents: Repository, live: int) -> datetime:
     """Return since when the live timeline is live; the database before it has other rows.
 
     Asks the local archive too: off the host, a segment has the time at which it was shipped, by
     another clock.
     """
-    archives = [held.archive]
-    if held.number != LOCAL:
+    archives = [contents.archive]
+    if contents.number != LOCAL:
         archives.append(Repository(LOCAL).archive)
     ends = [
         each.find_end(timeline) or 0.0

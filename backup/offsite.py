@@ -20,7 +20,8 @@ FOLDER = Path("/tmp/pgbackrest.offsite.d")  # noqa: S108
 # How long a backup waits for its last WAL segment, which ships only after the segments before it.
 ARCHIVE_SECONDS = 300
 # pgBackRest gives up a silent S3 server after nine times this (measured). That must be less than
-# SHORT_SECONDS, which kills pgBackRest before it prints a reason. Partner: backup/pgbackrest.py.
+# SHORT_SECONDS, which kills pgBackRest before it prints a reason.
+# Partner: SHORT_SECONDS in backup/pgbackrest.py
 S3_IO_SECONDS = 10
 PORTS = {"sftp": 22, "s3": 443}
 NEEDED = {"sftp": ("HOST", "USER", "FINGERPRINT"), "s3": ("HOST", "USER", "BUCKET", "REGION")}

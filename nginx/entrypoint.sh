@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Renders what differs between hosts into /tmp/nginx, makes the live link on the first start, then becomes nginx.
-# With the argument `test` it checks the configuration instead and touches no volume; `reload` renders again and has
-# the running nginx read everything anew, certificates too.
-# shellcheck disable=SC2016 # $host and the like are nginx's variables
+# Renders this host's settings into /tmp/nginx, creates the live link on the first start, then
+# becomes nginx. `test` checks the configuration instead and touches no volume. `reload` renders
+# again and makes the running nginx read everything, certificates too.
+# shellcheck disable=SC2016 # $host and the like are nginx' variables
 set -Eeuo pipefail
 
 readonly link=/run/slots/live.sock rendered=/tmp/nginx
@@ -22,12 +22,14 @@ render() {
 		fail "RATE_LIMIT_PER_SECOND is '${RATE_LIMIT_PER_SECOND:-}', not a whole number above 0" \
 			"set RATE_LIMIT_PER_SECOND in .env"
 	[[ ${HTTPS_PORT:-443} == 443 ]] || suffix=:$HTTPS_PORT
-	# The hybrid post-quantum group exists from OpenSSL 3.5 on; an unknown name would stop nginx.
+	# The hybrid post-quantum group exists from OpenSSL 3.5 on; an unknown name stops nginx.
 	if [[ $about =~ OpenSSL\ (3\.([5-9]|[1-9][0-9])|[4-9])\. ]]; then
 		groups=X25519MLKEM768:$groups
 	fi
-	# After a reload nginx closes idle connections of clients at once; from 1.27.4 on it can let them be for a while.
-	if [[ $about =~ nginx/([0-9.]+) ]] && printf '1.27.4\n%s\n' "${BASH_REMATCH[1]}" | sort --version-sort --check=quiet; then
+	# After a reload nginx closes idle client connections at once; from 1.27.4 on it can keep them
+	# open for a while.
+	if [[ $about =~ nginx/([0-9.]+) ]] &&
+		printf '1.27.4\n%s\n' "${BASH_REMATCH[1]}" | sort --version-sort --check=quiet; then
 		keep='keepalive_min_timeout 30s;'
 	fi
 	mkdir -p "$rendered"
@@ -35,10 +37,11 @@ render() {
 	printf 'server_name %s;\n' "$SLIPWAY_HOST" >"$rendered/server_name.conf"
 	printf 'return 308 https://$host%s$request_uri;\n' "$suffix" >"$rendered/redirect.conf"
 	printf 'ssl_ecdh_curve %s;\n' "$groups" >"$rendered/groups.conf"
-	# Requests per second and client; twice as many at once are taken as a burst.
+	# Requests per second and client; a burst may be twice as many.
 	printf 'limit_req_zone $binary_remote_addr zone=client:4m rate=%sr/s;\n' "$RATE_LIMIT_PER_SECOND" \
 		>"$rendered/zone.conf"
-	printf 'limit_req zone=client burst=%s nodelay;\n' "$((RATE_LIMIT_PER_SECOND * 2))" >"$rendered/burst.conf"
+	printf 'limit_req zone=client burst=%s nodelay;\n' "$((RATE_LIMIT_PER_SECOND * 2))" \
+		>"$rendered/burst.conf"
 }
 
 _main() {
@@ -47,12 +50,12 @@ _main() {
 	test) exec nginx -c /etc/slipway/current/nginx.conf -t ;;
 	reload) exec nginx -c /etc/slipway/current/nginx.conf -s reload ;;
 	esac
-	# The link is the only record of what is live, so one that exists is never touched here.
+	# The link is the only record of the live slot, so an existing one stays as it is.
 	if [[ ! -L $link ]]; then
 		ln -s blue.sock "$link"
 	fi
-	# (!) nginx' error log has no format of its own and quotes each request whole. A query string may hold what nobody
-	# should read in a log (conf.d/10-log.conf).
+	# (!) The format of nginx' error log cannot be changed, and it contains each request with its
+	# query string, which may hold a secret (conf.d/10-log.conf).
 	exec 2> >(exec sed --unbuffered --regexp-extended 's/\?[^" ]*/?[redacted]/g' >&2)
 	exec nginx -c /etc/slipway/current/nginx.conf -g 'daemon off;'
 }

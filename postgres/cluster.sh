@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Sourced by entrypoint.sh and upgrade.sh: where the database is, and how a new directory for one is made.
+# Sourced by entrypoint.sh and upgrade.sh: the database's directory, and how to create a new one.
 
 readonly root=/var/lib/postgresql/data
 version=$(postgres --version)
 [[ $version =~ ([0-9]+) ]]
 readonly major=${BASH_REMATCH[1]}
-export POSTGRES_MAJOR=$major # for backup/restore
-# One directory per major version: an upgrade or a restore stands beside the old one until it is proven.
+export POSTGRES_MAJOR=$major # for backup/restore/directories.py
+# One directory for each major version: an upgrade keeps the old one until the new one is proven.
 readonly data=$root/$major
 
-# Under another name until it is whole: a start that is killed here leaves nothing that looks like a database.
+# It gets its name when it is complete: a start that is killed here leaves no half-made database.
 make_directory() {
 	rm -rf "$data.new"
 	initdb --pgdata="$data.new" --username=postgres --encoding=UTF8 --locale=C.UTF-8 \

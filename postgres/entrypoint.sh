@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes the data directory on the first start, then becomes the server; with arguments, becomes that program instead,
-# which then finds pgBackRest configured. Runs as postgres on any image that has initdb and postgres on PATH.
+# Creates the data directory on the first start, then becomes the server. With arguments, it becomes
+# that program instead, with pgBackRest configured. Runs as postgres on any image that has initdb
+# and postgres on PATH.
 set -Eeuo pipefail
 
 # shellcheck source=postgres/cluster.sh
 . /etc/slipway/cluster.sh
-# What the first backup makes (repo1-path in pgbackrest.conf).
+# The first backup creates it (repo1-path in pgbackrest.conf).
 readonly archive=/var/lib/pgbackrest/repository/archive/main/archive.info
 
 fail() {
@@ -14,17 +15,18 @@ fail() {
 	exit 1
 }
 
-# A single-quoted SQL literal of a secret file's content, whatever characters it holds.
+# usage: literal FILE    the file's content as a SQL literal in single quotes
 literal() {
 	local value
 	value=$(<"$1")
 	printf "'%s'" "${value//\'/\'\'}"
 }
 
-# The part of pgBackRest's configuration that is of this installation; in memory, closed to others.
+# Writes this installation's part of pgBackRest's configuration into memory, closed to others.
 configure_archive() {
 	local secret=/run/secrets/backup_key
-	[[ -s $secret ]] || fail "no key for the backups in $secret" "scripts/up.sh creates secrets/backup_key"
+	[[ -s $secret ]] ||
+		fail "no key for the backups in $secret" "scripts/up.sh creates secrets/backup_key"
 	(
 		umask 077
 		mkdir -p /tmp/pgbackrest.d
@@ -35,9 +37,10 @@ configure_archive() {
 
 create() {
 	local secret=/run/secrets/database_password
-	[[ -s $secret ]] || fail "no database password in $secret" "scripts/up.sh creates secrets/database_password"
+	[[ -s $secret ]] ||
+		fail "no database password in $secret" "scripts/up.sh creates secrets/database_password"
 	make_directory
-	# pg_read_all_stats: a migration that waits names the session that blocks it, whoever owns that.
+	# With pg_read_all_stats, a migration that waits can name the blocking session of any user.
 	printf '%s\n' \
 		"CREATE ROLE slipway LOGIN PASSWORD $(literal "$secret");" \
 		"GRANT pg_read_all_stats TO slipway;" \
@@ -46,15 +49,16 @@ create() {
 	mv "$data.new" "$data"
 }
 
-# (!) Neither an empty database in the place of one of an older version, nor the state from before an upgrade, may be
-# served as if nothing had happened. An older directory beside one's own is what an upgrade keeps.
+# (!) Refuses to serve an empty database beside one of an older version, and the state from before
+# an upgrade. An older directory beside this version's own is one that an upgrade keeps.
 refuse_other_versions() {
 	local file other
 	for file in "$root"/*/PG_VERSION; do
 		[[ $file =~ /([0-9]+)/PG_VERSION$ ]] || continue
 		other=${BASH_REMATCH[1]}
 		if ((other > major)) || [[ $other != "$major" && ! -s $data/PG_VERSION ]]; then
-			printf 'error: the volume holds a database of Postgres %d, and this image is Postgres %d\n' "$other" "$major" >&2
+			printf 'error: the volume holds a database of Postgres %d, and this image is Postgres %d\n' \
+				"$other" "$major" >&2
 			printf 'HINT: %s\n' "put POSTGRES_IMAGE in .env back and run ./scripts/up.sh" \
 				"after an upgrade that was cut off, a comment in .env names the image from before" \
 				"to bring the database over: ./scripts/upgrade-postgres.sh" >&2
@@ -64,14 +68,14 @@ refuse_other_versions() {
 	done
 }
 
-# (!) Two servers on one directory destroy it, and postmaster.pid tells nothing of one in another container. What becomes
-# of this process keeps the lock with the descriptor, and so does all that it starts; the file is in the directory, so
-# that a server beside it, such as a restore's, is not in the way.
+# (!) Two servers on one directory destroy it, and postmaster.pid cannot see a server in another
+# container. The lock lives as long as this descriptor, across exec and in children. Its file is in
+# the directory, so that a server on another one, such as a restore's, does not wait for it.
 take_directory() {
 	exec 9<>"$data/PG_VERSION"
 	flock --nonblock 9 || fail "another server runs on $data, in another container" \
-		"docker ps shows it; an upgrade that was killed leaves PROJECT-postgres-old, which ./scripts/up.sh removes" \
-		"where it does not: docker rm --force PROJECT-postgres-old, with COMPOSE_PROJECT_NAME in the place of PROJECT"
+		"docker ps shows it; a killed upgrade leaves PROJECT-postgres-old, which ./scripts/up.sh removes" \
+		"if it does not: docker rm --force PROJECT-postgres-old, with COMPOSE_PROJECT_NAME for PROJECT"
 }
 
 _main() {
@@ -81,16 +85,17 @@ _main() {
 		[[ $1 != postgres ]] || take_directory # scripts/upgrade-postgres.sh
 		exec "$@"
 	fi
-	[[ -w $root ]] || fail "$(id -un) cannot write to $root" "the volume must belong to the user postgres"
+	[[ -w $root ]] ||
+		fail "$(id -un) cannot write to $root" "the volume must belong to the user postgres"
 	refuse_other_versions
 	if [[ ! -s $data/PG_VERSION ]]; then
-		# (!) An empty database in the place of a lost one would be served as if nothing had happened.
+		# (!) An empty database must not silently replace a lost one.
 		[[ ! -e $archive ]] || fail "the volume holds no database, but there are backups of one" \
 			"./scripts/restore.sh --latest --replace brings it back: docs/runbook.md#restore-all" \
 			"only for a new database without them: docker volume rm, of the volume backups"
 		create
 	fi
-	/etc/slipway/ballast.sh || : # it has said why it cannot, status.sh shows it in red, and Postgres serves as well
+	/etc/slipway/ballast.sh || : # it printed why, status.sh shows it, and Postgres serves without it
 	take_directory
 	exec postgres -D "$data" -c config_file=/etc/slipway/postgresql.conf
 }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# usage: memory.sh [CGROUPS]    the lines of postgresql.conf whose rule is `limit/N`, for this container's memory limit
+# usage: memory.sh [CGROUPS]    prints the `limit/N` settings of postgresql.conf for this container
 set -Eeuo pipefail
 
 readonly groups=${1:-/sys/fs/cgroup}
 
-# The limit of this container in kB: of cgroup v2 or v1, or the host's memory where there is none or a larger one.
+# Prints this container's limit in kB, of cgroup v2 or v1; the host's memory if that is less.
 limit_kb() {
-	local limit found file
+	local limit bytes file
 	limit=$(sed -nE 's/^MemTotal: +([0-9]+) kB$/\1/p' /proc/meminfo)
 	for file in "$groups/memory.max" "$groups/memory/memory.limit_in_bytes"; do
 		[[ -r $file ]] || continue
-		found=$(<"$file")
-		[[ $found == max ]] || ((found / 1024 >= limit)) || limit=$((found / 1024))
+		bytes=$(<"$file")
+		[[ $bytes == max ]] || ((bytes / 1024 >= limit)) || limit=$((bytes / 1024))
 	done
 	printf '%d\n' "$limit"
 }

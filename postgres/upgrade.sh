@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# usage: upgrade.sh    copies all databases of the server at /run/postgresql into a new directory of this image's major
-# version, MAJOR.new, and compares them. Called by scripts/upgrade-postgres.sh, which has closed that server to everybody
-# else and made it read-only, and gives the directory its name afterwards.
+# usage: upgrade.sh    copies all databases at /run/postgresql into MAJOR.new, and compares them
+#
+# MAJOR is this image's major version. scripts/upgrade-postgres.sh calls it after it has closed that
+# server to all other clients and made it read-only, and renames the directory afterwards.
 set -Eeuo pipefail
 # shellcheck source=postgres/cluster.sh
 . /etc/slipway/cluster.sh
@@ -10,7 +11,7 @@ readonly socket=/tmp/upgrade
 readonly from=(--host=/run/postgresql --username=postgres)
 readonly to=("--host=$socket" --username=postgres)
 
-# Every table with the number of its rows, and every sequence with its value.
+# Prints every table with its number of rows, and every sequence with its value.
 contents() {
 	psql "$@" --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 <<-'SQL'
 		select format('select %L, count(*) from %I.%I', format('%I.%I', schemaname, tablename), schemaname, tablename)
@@ -21,7 +22,7 @@ contents() {
 	SQL
 }
 
-# $1: a database. The one named postgres is there already.
+# usage: copy DATABASE    the database named postgres exists already
 copy() {
 	local options=(--create) before after
 	[[ $1 != postgres ]] || options=()
@@ -46,9 +47,10 @@ _main() {
 		exit 1
 	}
 	make_directory >/dev/null
-	# Closed, and without what makes it safe: a copy that is cut off is begun anew, and the last step writes it all out.
+	# Closed to clients, and without fsync: an interrupted copy begins anew, and the last step writes
+	# everything to the disk.
 	mkdir --mode 0700 "$socket"
-	# (!) As options of this one server: what stood in the directory would be read by the next one, too.
+	# (!) As options of this server only: the next server would read them in the directory.
 	local options=(config_file=/etc/slipway/postgresql.conf listen_addresses= "unix_socket_directories=$socket"
 		fsync=off full_page_writes=off archive_mode=off wal_level=minimal max_wal_senders=0)
 	pg_ctl --pgdata="$data.new" --wait --silent --log=/tmp/upgrade.log \
@@ -57,9 +59,11 @@ _main() {
 		exit 1
 	}
 	printf 'roles\n'
-	pg_dumpall "${from[@]}" --globals-only | grep --invert-match '^CREATE ROLE postgres;$' | load >/dev/null
+	pg_dumpall "${from[@]}" --globals-only | grep --invert-match '^CREATE ROLE postgres;$' |
+		load >/dev/null
 	local names name
-	names=$(psql "${from[@]}" --no-psqlrc -qtA --command 'select datname from pg_database where not datistemplate order by 1')
+	names=$(psql "${from[@]}" --no-psqlrc -qtA --command \
+		'select datname from pg_database where not datistemplate order by 1')
 	while read -r name; do
 		copy "$name"
 	done <<<"$names"

@@ -1,4 +1,4 @@
-"""The exchange of two databases is one rename, and what a killed command left behind is understood, never guessed."""
+"""Two databases are exchanged by one rename, and a killed command leaves a state that is known."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_the_restored_database_takes_the_place_and_the_one_before_is_kept(tmp_pa
     assert [folder.name for folder in tmp_path.iterdir()] == [NAME]
 
 
-def test_where_there_is_no_database_the_restored_one_becomes_it(tmp_path: Path) -> None:
+def test_without_a_database_the_restored_one_becomes_it(tmp_path: Path) -> None:
     ready(tmp_path)
     assert not directories.tidy(tmp_path / "nowhere").has_database
     directories.swap(tmp_path, STAMP)
@@ -53,7 +53,7 @@ def test_where_there_is_no_database_the_restored_one_becomes_it(tmp_path: Path) 
         directories.swap_back(tmp_path, STAMP)
 
 
-def test_what_is_not_whole_never_takes_the_place(tmp_path: Path) -> None:
+def test_a_half_restored_database_never_replaces_the_present_one(tmp_path: Path) -> None:
     database(tmp_path, NAME, "present")
     database(tmp_path, f"{NAME}.restored-{STAMP}", "half")
     with pytest.raises(Failure, match="not whole"):
@@ -62,7 +62,7 @@ def test_what_is_not_whole_never_takes_the_place(tmp_path: Path) -> None:
 
 
 def test_an_exchange_that_was_killed_in_its_middle_keeps_the_old_database(tmp_path: Path) -> None:
-    """The names are exchanged, and the old one has not got its own name yet, but a mark of an earlier time."""
+    """The names are exchanged, and the old database has a mark of an earlier time, not its name."""
     old = database(tmp_path, NAME, "present")
     (old / directories.MARK).write_text("20250101T000000Z", encoding="utf-8")
     ready(tmp_path)
@@ -72,7 +72,7 @@ def test_an_exchange_that_was_killed_in_its_middle_keeps_the_old_database(tmp_pa
     assert (rows(tmp_path), rows(tmp_path, f"{NAME}.before-{STAMP}")) == ("restored", "present")
 
 
-def test_what_was_never_exchanged_is_removed_and_named(tmp_path: Path) -> None:
+def test_a_restore_that_was_never_exchanged_is_removed_and_named(tmp_path: Path) -> None:
     database(tmp_path, NAME, "present")
     database(tmp_path, f"{NAME}.restoring-{STAMP}", "half")
     ready(tmp_path, "20261121T130000Z")

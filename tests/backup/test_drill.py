@@ -1,4 +1,4 @@
-"""The drill off the host: when it is due, what the line off-host makes of it, and which times it may choose."""
+"""The drill off the host: when it is due, how status.sh judges it, which times it may choose."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ from backup.snapshot import ArchiveState, Snapshot
 NOW = 1_700_000_000.0
 HOUR = 3600.0
 POLICY = Policy(168, 24, 24, 168, 14, Offsite("sftp", "h", 22, "u", "/slipway"))
-Held = dict[int, list[tuple[int, int, float]]]
-ONE, TWO = Timeline(1, ((1, 0),)), Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
+Contents = dict[int, list[tuple[int, int, float]]]
+FIRST, SECOND = Timeline(1, ((1, 0),)), Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +55,8 @@ def keep_backups(*, here: float = 1, there: float = 1, is_shipping: bool = True)
 
 
 def row() -> Row:
-    return next(
-        one for one in report.make_rows(POLICY, Snapshot(NOW), NOW) if one.name == "off-host"
-    )
+    rows = report.make_rows(POLICY, Snapshot(NOW), NOW)
+    return next(row for row in rows if row.name == "off-host")
 
 
 def is_due(policy: Policy = POLICY) -> bool:
@@ -77,7 +76,7 @@ def is_due(policy: Policy = POLICY) -> bool:
 def test_a_drill_off_the_host_that_failed_or_is_late_is_not_well(
     hours_ago: float, drilled: bool, is_well: bool, text: str, is_shipping: bool
 ) -> None:
-    """Also in the minute in which shipping just begins to fail, which is not ill by itself."""
+    """Also in the minute in which shipping begins to fail, which by itself is still well."""
     keep_backups(is_shipping=is_shipping)
     keep("offsite-drill", hours_ago, is_well=drilled, success=NOW - 6 * HOUR)
     assert row().is_well == is_well
@@ -96,7 +95,7 @@ def test_a_drill_off_the_host_that_failed_or_is_late_is_not_well(
 def test_a_drill_off_the_host_that_never_ran_is_not_well_after_an_hour_with_backups(
     here: float, there: float, is_well: bool, first_is_due: bool
 ) -> None:
-    """What is off the host may be of a host that was lost, and then this installation is the young one."""
+    """The backups off the host may be a lost host's, and older than this installation."""
     keep_backups(here=here, there=there)
     keep("offsite-incremental", 1)
     assert (row().is_well, is_due()) == (is_well, first_is_due)
@@ -112,12 +111,12 @@ def test_the_first_drill_off_the_host_has_an_hour_from_its_begin(folder: Path) -
         assert row().is_well
 
 
-def test_a_drill_off_the_host_is_due_where_all_it_reads_is_there() -> None:
+def test_a_drill_off_the_host_is_due_while_its_repository_is_whole() -> None:
     keep("offsite-drill", 169)
     assert not is_due(), "no backup yet"
     keep_backups()
     assert is_due()
-    assert not is_due(Policy(168, 24, 24, 168, 14)), "no place"
+    assert not is_due(Policy(168, 24, 24, 168, 14)), "no repository off the host"
     assert not is_due(Policy(168, 24, 24, 170, 14, POLICY.offsite))
     shipping = {"archived": NOW - 9, "waiting": 0, "after_gap": ""}
     for is_well, facts in ((False, {}), (True, {"waiting": 2}), (True, {"after_gap": "0" * 24})):
@@ -138,13 +137,13 @@ def test_a_drill_off_the_host_that_failed_reads_the_backup_again_only_after_hour
     records.write(Record("offsite-incremental"))
     assert is_due()
     records.write(Record("offsite-drill", NOW - 9 * HOUR, facts={records.BEGUN: NOW - 0.1 * HOUR}))
-    assert is_due(), "it was cut off"
+    assert is_due(), "it was interrupted"
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Held:
-    """What each repository holds, as (timeline, number, archived at); a backup that ended at 100 begins each."""
-    found: Held = {}
+def contents(monkeypatch: pytest.MonkeyPatch) -> Contents:
+    """The segments of each repository as (timeline, number, archived at), after a backup."""
+    contents: Contents = {}
 
     def backups(repository: int) -> list[Backup]:
         ended = datetime.fromtimestamp(100, UTC)
@@ -168,12 +167,17 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
 
     def read(_: str, repository: int, __: str) -> Archive:
         segments = [
-            Segment(segment_name(one, number), "", "", at) for one, number, at in found[repository]
+            Segment(segment_name(timeline, number), "", "", at)
+            for timeline, number, at in contents[repository]
         ]
-        known = {one for one, _, _ in found[repository]}
+        numbers = {timeline for timeline, _, _ in contents[repository]}
         return Archive(
-            {one.name: one for one in segments},
-            {one.number: one for one in (ONE, TWO) if one.number in known},
+            {segment.name: segment for segment in segments},
+            {
+                timeline.number: timeline
+                for timeline in (FIRST, SECOND)
+                if timeline.number in numbers
+            },
         )
 
     def last(segments: list[Segment], repository: int) -> Transaction:
@@ -187,43 +191,43 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     monkeypatch.setattr(archive, "archive_now", lambda _: None)
     monkeypatch.setattr(drill, "SHIPPED_SECONDS", 0.0)
     monkeypatch.setattr(drill, "AFTER_SECONDS", 0.0)
-    return found
+    return contents
 
 
-def moments(monkeypatch: pytest.MonkeyPatch, serving: int) -> tuple[float, float]:
-    """Return the earliest and the latest time that may be chosen off the host."""
-    monkeypatch.setattr(postgres, "ask", lambda _: [[segment_name(serving, 9)]])
-    chosen = []
+def moments(monkeypatch: pytest.MonkeyPatch, live: int) -> tuple[float, float]:
+    """Return the earliest and the latest time that may be times off the host."""
+    monkeypatch.setattr(postgres, "ask", lambda _: [[segment_name(live, 9)]])
+    times = []
     for share in (0.0, 1.0):
         monkeypatch.setattr("random.random", lambda share=share: share)
-        chosen.append(drill._choose_moment(OFFSITE).timestamp())
-    return chosen[0], chosen[1]
+        times.append(drill._choose_moment(OFFSITE).timestamp())
+    return times[0], times[1]
 
 
 def test_no_time_is_chosen_that_is_not_off_the_host_yet(
-    held: Held, monkeypatch: pytest.MonkeyPatch
+    contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (1, 5, 160.0)]
-    held[LOCAL] = [*held[OFFSITE], (1, 6, 190.0), (1, 7, 220.0)]
+    contents[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (1, 5, 160.0)]
+    contents[LOCAL] = [*contents[OFFSITE], (1, 6, 190.0), (1, 7, 220.0)]
     assert moments(monkeypatch, 1) == (101, 159)
 
 
 def test_no_time_is_chosen_of_a_database_that_was_replaced(
-    held: Held, monkeypatch: pytest.MonkeyPatch
+    contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the two accounts the later one counts: the place's clock may be behind."""
-    held[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (2, 5, 160.0), (2, 6, 190.0)]
-    held[LOCAL] = [(1, 3, 91.0), (1, 4, 150.0), (2, 5, 160.0), (2, 6, 190.0)]
+    """The later of the two times counts: the clock off the host may be behind."""
+    contents[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (2, 5, 160.0), (2, 6, 190.0)]
+    contents[LOCAL] = [(1, 3, 91.0), (1, 4, 150.0), (2, 5, 160.0), (2, 6, 190.0)]
     assert moments(monkeypatch, 2) == (151, 189)
-    held[LOCAL] = [(2, 6, 190.0)]
+    contents[LOCAL] = [(2, 6, 190.0)]
     assert moments(monkeypatch, 2) == (131, 189)
 
 
-def test_a_repository_that_lacks_the_timeline_that_serves_is_not_compared_with_it(
-    held: Held, monkeypatch: pytest.MonkeyPatch
+def test_a_repository_without_the_live_timeline_is_not_compared(
+    contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0)]
-    held[LOCAL] = [*held[OFFSITE], (2, 5, 160.0)]
+    contents[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0)]
+    contents[LOCAL] = [*contents[OFFSITE], (2, 5, 160.0)]
     with pytest.raises(
         Failure, match="off the host has no segment yet of timeline 2, which is live"
     ):

@@ -1,4 +1,4 @@
-"""The settings of the place off the host: as the backup service reads them, and as the scripts refuse them."""
+"""The backup service reads the settings of the second repository, and the scripts check them."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def load(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Offsite | N
 
 
 @pytest.mark.usefixtures("secret")
-def test_without_a_type_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_type_there_is_no_second_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(monkeypatch, {}) is None
     with pytest.raises(Failure, match="no repository off the host is known"):
         offsite.require()
@@ -54,12 +54,12 @@ def test_without_a_type_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_port_and_the_path_have_defaults(
     monkeypatch: pytest.MonkeyPatch, values: dict[str, str], port: int
 ) -> None:
-    found = load(monkeypatch, values)
-    assert found
-    assert (found.port, found.path) == (port, "/slipway")
-    given = load(monkeypatch, {**values, "OFFSITE_PORT": "23", "OFFSITE_PATH": "/a"})
-    assert given
-    assert (given.port, given.path) == (23, "/a")
+    default = load(monkeypatch, values)
+    assert default
+    assert (default.port, default.path) == (port, "/slipway")
+    custom = load(monkeypatch, {**values, "OFFSITE_PORT": "23", "OFFSITE_PATH": "/a"})
+    assert custom
+    assert (custom.port, custom.path) == (23, "/a")
 
 
 @pytest.mark.parametrize("values", [SFTP, S3])
@@ -89,7 +89,7 @@ def test_a_fingerprint_is_turned_into_the_form_of_pgbackrest() -> None:
 
 
 @pytest.mark.usefixtures("secret")
-def test_the_configuration_is_that_of_one_repository_in_the_place_of_the_local_one(
+def test_the_configuration_replaces_the_local_repository(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sftp, s3 = load(monkeypatch, SFTP), load(monkeypatch, S3)
@@ -126,24 +126,24 @@ def test_the_configuration_is_closed_to_others(
 ) -> None:
     (tmp_path / "installation.conf").write_text("[global]\nrepo1-cipher-pass=x\n", encoding="utf-8")
     monkeypatch.setattr(offsite, "INSTALLATION", tmp_path / "installation.conf")
-    given = load(monkeypatch, SFTP)
-    assert given
-    offsite.configure(given, tmp_path / "d")
-    offsite.configure(given, tmp_path / "d")
+    address = load(monkeypatch, SFTP)
+    assert address
+    offsite.configure(address, tmp_path / "d")
+    offsite.configure(address, tmp_path / "d")
     files = sorted((tmp_path / "d").iterdir())
     assert [file.name for file in files] == ["installation.conf", "offsite.conf"]
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "d", *files)} == {0}
 
 
 @pytest.mark.parametrize("values", [{}, SFTP, S3])
-def test_what_is_whole_is_accepted(secret: Path, values: dict[str, str]) -> None:
+def test_a_complete_configuration_is_accepted(secret: Path, values: dict[str, str]) -> None:
     assert scripts.faults(values, secret.parent) == []
 
 
 @pytest.mark.parametrize("values", [SFTP, S3])
 def test_each_key_that_is_missing_is_named_at_once(secret: Path, values: dict[str, str]) -> None:
-    found = scripts.faults({"OFFSITE_TYPE": values["OFFSITE_TYPE"]}, secret.parent)
-    assert [text.partition(" ")[0] for text in found] == [
+    faults = scripts.faults({"OFFSITE_TYPE": values["OFFSITE_TYPE"]}, secret.parent)
+    assert [text.partition(" ")[0] for text in faults] == [
         key for key in values if key != "OFFSITE_TYPE"
     ]
 
@@ -174,15 +174,15 @@ def test_each_key_that_is_missing_is_named_at_once(secret: Path, values: dict[st
 def test_a_wrong_value_is_named_and_not_shown(
     secret: Path, values: dict[str, str], fault: str
 ) -> None:
-    [found] = scripts.faults(values, secret.parent)
-    assert found.startswith(fault)
+    [reason] = scripts.faults(values, secret.parent)
+    assert reason.startswith(fault)
 
 
 def test_a_secret_that_the_service_cannot_read_is_refused(secret: Path) -> None:
-    """As ssh-keygen makes one; the directory secrets/ is what keeps others out."""
+    """ssh-keygen creates it like this; the mode of the directory secrets/ keeps others out."""
     secret.chmod(0o600)
-    [found] = scripts.faults(SFTP, secret.parent)
-    assert "is closed to the backup service" in found
+    [reason] = scripts.faults(SFTP, secret.parent)
+    assert "is closed to the backup service" in reason
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_secret_that_the_service_cannot_read_is_refused(secret: Path) -> None:
         ),
     ],
 )
-def test_a_secret_that_opens_nothing_is_refused(secret: Path, text: str, fault: str) -> None:
+def test_a_secret_that_is_no_usable_key_is_refused(secret: Path, text: str, fault: str) -> None:
     secret.write_text(text, encoding="utf-8")
-    [found] = scripts.faults(SFTP, secret.parent)
-    assert fault in found
+    [reason] = scripts.faults(SFTP, secret.parent)
+    assert fault in reason

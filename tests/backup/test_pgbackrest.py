@@ -1,4 +1,4 @@
-"""Whose archive it is: one of the version before an upgrade is told of the new one, any other stays an error."""
+"""An archive of the version before an upgrade is upgraded; that of another database is an error."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ IDENTIFIER = 7_412_345_678_901_234_567
 
 @pytest.fixture
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Postgres 17 beside the directory of 15 which an upgrade kept, and an archive that is of 15."""
+    """Postgres 17 beside the directory of 15 that an upgrade kept, and an archive of 15."""
     control = tmp_path / "15/global/pg_control"
     control.parent.mkdir(parents=True)
     control.write_bytes(IDENTIFIER.to_bytes(8, sys.byteorder) + b"rest")
@@ -24,17 +24,16 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def call(command: str, *_: str, **__: int) -> Result:
         commands.append(command)
-        told = json.dumps([{"db": [archived]}]) if command == "info" else ""
-        return Result(
-            28 if command == "stanza-create" else 0, told, "ERROR: [028]: do not match", 0
-        )
+        out = json.dumps([{"db": [archived]}]) if command == "info" else ""
+        code = 28 if command == "stanza-create" else 0
+        return Result(code, out, "ERROR: [028]: do not match", 0)
 
     monkeypatch.setattr(pgbackrest, "call", call)
     monkeypatch.setattr(postgres, "ask", lambda _: [["17", str(tmp_path / "17")]])
     return commands
 
 
-def test_an_archive_of_the_version_before_an_upgrade_is_told_of_the_new_one(
+def test_an_archive_of_the_version_before_an_upgrade_is_upgraded(
     called: list[str],
 ) -> None:
     pgbackrest.create_stanza()
@@ -65,7 +64,7 @@ def test_an_archive_of_an_older_version_that_is_not_this_servers_stays_an_error(
     assert "stanza-upgrade" not in called
 
 
-def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(
+def test_a_backup_from_before_an_upgrade_does_not_count_for_the_present_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backup = {
@@ -78,27 +77,28 @@ def test_a_backup_from_before_an_upgrade_is_none_of_the_present_database(
         "database": {"id": 1},
     }
     databases = [{"id": 1}]
-    known = {"status": {"code": 0}, "db": databases, "backup": [backup]}
-    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, json.dumps([known]), "", 0))
-    assert [one.label for one in pgbackrest.list_current_backups()] == ["X"]
+    stanza = {"status": {"code": 0}, "db": databases, "backup": [backup]}
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, json.dumps([stanza]), "", 0))
+    assert [each.label for each in pgbackrest.list_current_backups()] == ["X"]
     databases.append({"id": 2})
     assert pgbackrest.list_current_backups() == []
-    assert [one.label for one in pgbackrest.list_backups()] == ["X"]
+    assert [each.label for each in pgbackrest.list_backups()] == ["X"]
 
 
-def test_the_reason_of_an_s3_server_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = (
+def test_the_reason_of_an_s3_server_is_shown_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = (
         "HTTP request failed with 403 (Forbidden):\n*** Path/Query ***:\nGET /b/?list-type=2\n"
-        "<Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message><StringToSign>X\nY</StringToSign>"
+        "<Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message>"
+        "<StringToSign>X\nY</StringToSign>"
     )
-    one = {"status": {"code": 99, "message": f"[ProtocolError] {told}"}}
-    known = {"status": {"code": 99, "message": "other"}, "repo": [one]}
-    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, json.dumps([known]), "", 0))
+    repository = {"status": {"code": 99, "message": f"[ProtocolError] {message}"}}
+    stanza = {"status": {"code": 99, "message": "other"}, "repo": [repository]}
+    monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, json.dumps([stanza]), "", 0))
     with pytest.raises(Failure) as failed:
         pgbackrest.read_stanza(pgbackrest.OFFSITE)
     reason = "HTTP request failed with 403 (Forbidden); SignatureDoesNotMatch: Check your key."
     assert str(failed.value) == f"the repository off the host is not well: [ProtocolError] {reason}"
     assert (
-        Result(39, "", f"P00  ERROR: [039]: {told}\n{told}", 0).reason
+        Result(39, "", f"P00  ERROR: [039]: {message}\n{message}", 0).reason
         == f"P00  ERROR: [039]: {reason}"
     )

@@ -1,4 +1,4 @@
-"""A task's record outlives a restart, missing evidence reads as never, and two tasks do not run at once."""
+"""A task's record survives a restart, no record reads as never, and one task runs at a time."""
 
 import fcntl
 import threading
@@ -61,7 +61,7 @@ def test_a_record_of_a_clock_that_was_ahead_counts_as_never(tmp_path: Path, ahea
     assert records.read("full", tmp_path) == Record("full")
 
 
-def test_a_task_that_ends_while_its_lock_is_looked_at_was_not_cut_off(
+def test_a_task_that_ends_between_two_readings_was_not_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = Record("full", 5.0, 1.5, True, "full X", 5.0)

@@ -1,4 +1,4 @@
-"""The lines of status.sh: each tells well from ill, and what is not known is ill."""
+"""Each line of status.sh is well or not, and a source that does not answer is not well."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +40,8 @@ def keep(
     )
 
 
-def row(name: str, seen: Snapshot) -> Row:
-    return next(row for row in report.make_rows(POLICY, seen, NOW) if row.name == name)
+def row(name: str, current: Snapshot) -> Row:
+    return next(row for row in report.make_rows(POLICY, current, NOW) if row.name == name)
 
 
 def snapshot(
@@ -52,8 +52,8 @@ def snapshot(
     newest: float | None = None,
     **faults: str,
 ) -> Snapshot:
-    held = ArchiveState(label, archiver.archived if newest is None else newest, gap)
-    return Snapshot(NOW, archiver, held, free, faults)
+    archive = ArchiveState(label, archiver.archived if newest is None else newest, gap)
+    return Snapshot(NOW, archiver, archive, free, faults)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_backup_is_too_old_after_one_and_a_half_intervals(
     assert row("last backup", snapshot()).is_well == is_well
 
 
-def test_a_backup_that_failed_is_not_well_however_young_the_one_before(folder: Path) -> None:
+def test_a_failed_backup_is_not_well_however_recent_the_last_good_one(folder: Path) -> None:
     keep(folder, "full", hours_ago=2)
     keep(folder, "incremental", hours_ago=0.1, is_well=False, last_success=NOW - HOUR)
     shown = row("last backup", snapshot())
@@ -114,7 +114,7 @@ def test_the_archive_is_well_while_its_newest_segment_is_young(
 
 
 def test_segments_that_are_dropped_are_not_taken_for_archived() -> None:
-    """Postgres is told that they are: by its own account the archive would be four seconds old."""
+    """By Postgres' own account they are archived, and the newest segment is four seconds old."""
     shown = row("archive", snapshot(Archiver("A", archived=NOW - 4, since=1), newest=NOW - 130))
     assert not shown.is_well
     assert "130 s ago" in shown.text

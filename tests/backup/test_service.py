@@ -1,4 +1,4 @@
-"""The loops of the backup service outlive whatever goes wrong in them."""
+"""No error ends a loop of the backup service, and a task runs when it is due."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     return Service(POLICY)
 
 
-def test_a_step_that_fails_in_whatever_way_is_tried_again(service: Service) -> None:
+def test_a_step_that_fails_in_any_way_is_repeated(service: Service) -> None:
     errors = [
         OSError("No space left on device"),
         RuntimeError("no thread"),
@@ -73,7 +73,7 @@ def test_a_task_that_fails_in_an_unexpected_way_is_recorded(
     ("minutes_ago", "is_well", "is_due"),
     [(1, False, False), (6, False, True), (6, True, False), (25 * 60, True, True)],
 )
-def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
+def test_a_failed_task_runs_again_soon_however_recent_its_last_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
 ) -> None:
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
@@ -88,10 +88,10 @@ def test_a_task_that_failed_is_tried_again_soon_however_young_its_last_success(
     ("minutes_ago", "is_well", "is_due"),
     [(60, True, True), (1, True, True), (1, False, False), (6, False, True)],
 )
-def test_a_full_backup_is_due_at_once_where_the_present_database_has_none(
+def test_a_full_backup_is_due_at_once_if_the_present_database_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
 ) -> None:
-    """After an upgrade of Postgres, say, however young the last one is; one that failed waits as ever."""
+    """As after an upgrade of Postgres, however recent the last one; a failed one still waits."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
     now = 1_700_000_000.0
     ended = now - 60 * minutes_ago
@@ -143,7 +143,7 @@ def test_a_repository_that_cannot_be_read_leaves_the_archive_as_it_was_read_last
     assert service.archive.label == "Y"
 
 
-def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
+def test_postgres_is_woken_if_it_archives_nothing_and_not_again_at_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -160,16 +160,16 @@ def test_postgres_is_woken_where_it_archives_nothing_and_not_again_at_once(
         return asked
 
     assert wake(39) == []
-    assert wake(41, waiting=1) == [], "it does archive, and cannot"
+    assert wake(41, waiting=1) == [], "it tries to archive and fails"
     assert wake(41) == ["select pg_reload_conf()"]
     assert wake(41) == []
     service.woken = now - 41
     assert wake(41) == ["select pg_reload_conf()"]
     service.woken, service.is_written = 0, False
-    assert wake(41) == [], "where no row is written there is nothing to archive"
+    assert wake(41) == [], "without a new row there is nothing to archive"
 
 
-def test_a_task_by_hand_says_that_it_waits_for_another_and_waits(
+def test_a_task_by_hand_reports_that_it_waits_for_another(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waits = []

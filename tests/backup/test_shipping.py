@@ -1,4 +1,4 @@
-"""What is shipped next, what counts as a gap, and what the line off-host makes of it."""
+"""The order of shipping, gaps, and how status.sh judges them."""
 
 import json
 from pathlib import Path
@@ -29,62 +29,57 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+def folders(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """The folders of the local archive, with the names of segments."""
-    found: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {}
 
-    def look(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
+    def list_folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
         assert repository == pgbackrest.LOCAL
         return {
             f"{name}-{SUM}.zst": {"type": "file", "time": 7}
-            for name in found[path.rpartition("/")[2]]
+            for name in folders[path.rpartition("/")[2]]
         }
 
-    monkeypatch.setattr(archive, "list_folder", look)
-    return found
+    monkeypatch.setattr(archive, "list_folder", list_folder)
+    return folders
 
 
-def newer(held: dict[str, list[str]], segment: str) -> list[str]:
-    there: dict[str, dict[str, object]] = {name: {} for name in [*held, "00000002.history"]}
-    return [
-        one.name for one in shipping.list_waiting(Position("17-1", {segment[:8]: segment}), there)
-    ]
+def list_waiting(folders: dict[str, list[str]], segment: str) -> list[str]:
+    entries: dict[str, dict[str, object]] = {name: {} for name in [*folders, "00000002.history"]}
+    position = Position("17-1", {segment[:8]: segment})
+    return [waiting.name for waiting in shipping.list_waiting(position, entries)]
 
 
-def test_the_newer_ones_come_in_the_order_of_the_stream(held: dict[str, list[str]]) -> None:
-    held["0000000100000000"] = [
+def test_the_waiting_segments_are_in_the_order_of_the_stream(folders: dict[str, list[str]]) -> None:
+    folders["0000000100000000"] = [
         "0000000100000000000000FF",
         "0000000100000000000000FD",
         "0000000100000000000000FE",
     ]
-    held["0000000100000001"] = ["000000010000000100000000"]
-    held["0000000200000001"] = ["000000020000000100000000"]
+    folders["0000000100000001"] = ["000000010000000100000000"]
+    folders["0000000200000001"] = ["000000020000000100000000"]
     expected = ["0000000100000000000000FE", "0000000100000000000000FF"]
     expected += ["000000010000000100000000", "000000020000000100000000"]
-    assert newer(held, "0000000100000000000000FD") == expected
-    assert newer(held, "000000020000000100000000") == []
+    assert list_waiting(folders, "0000000100000000000000FD") == expected
+    assert list_waiting(folders, "000000020000000100000000") == []
 
 
-def test_folders_before_the_position_are_not_looked_into(held: dict[str, list[str]]) -> None:
-    held["0000000100000001"] = ["000000010000000100000003"]
-    there: dict[str, dict[str, object]] = {"0000000100000000": {}, "0000000100000001": {}}
-    assert (
-        len(
-            shipping.list_waiting(Position("17-1", {"00000001": "000000010000000100000002"}), there)
-        )
-        == 1
-    )
+def test_folders_before_the_position_are_not_listed(folders: dict[str, list[str]]) -> None:
+    folders["0000000100000001"] = ["000000010000000100000003"]
+    entries: dict[str, dict[str, object]] = {"0000000100000000": {}, "0000000100000001": {}}
+    position = Position("17-1", {"00000001": "000000010000000100000002"})
+    assert len(shipping.list_waiting(position, entries)) == 1
 
 
-def test_the_timeline_that_serves_goes_on_after_a_restore_that_was_taken_back(
-    held: dict[str, list[str]],
+def test_shipping_follows_the_live_timeline_after_an_undone_restore(
+    folders: dict[str, list[str]],
 ) -> None:
-    held["0000000100000000"] = ["0000000100000000000000FD", "0000000100000000000000FE"]
-    held["0000000200000000"] = ["000000020000000000000005"]
-    there: dict[str, dict[str, object]] = {folder: {} for folder in held}
+    folders["0000000100000000"] = ["0000000100000000000000FD", "0000000100000000000000FE"]
+    folders["0000000200000000"] = ["000000020000000000000005"]
+    entries: dict[str, dict[str, object]] = {folder: {} for folder in folders}
     segments = {"00000001": "0000000100000000000000FD", "00000002": "000000020000000000000005"}
-    after = [one.name for one in shipping.list_waiting(Position("17-1", segments), there)]
-    assert after == ["0000000100000000000000FE"]
+    waiting = shipping.list_waiting(Position("17-1", segments), entries)
+    assert [segment.name for segment in waiting] == ["0000000100000000000000FE"]
 
 
 def test_the_name_before_a_name() -> None:
@@ -122,10 +117,9 @@ def test_another_timeline_is_no_gap() -> None:
     assert not schedule.has_offsite_gap()
 
 
-def row(now: float, given: Policy = POLICY) -> report.Row:
-    return next(
-        one for one in report.make_rows(given, Snapshot(now), now) if one.name == "off-host"
-    )
+def row(now: float, policy: Policy = POLICY) -> report.Row:
+    rows = report.make_rows(policy, Snapshot(now), now)
+    return next(row for row in rows if row.name == "off-host")
 
 
 def keep(
@@ -145,7 +139,7 @@ def keep(
     )
 
 
-def test_nothing_configured_is_well_and_said() -> None:
+def test_no_repository_off_the_host_is_well_and_shown() -> None:
     shown = row(NOW, Policy(168, 24, 24, 168, 2))
     assert shown.is_well
     assert "not configured" in shown.text
@@ -158,10 +152,10 @@ def test_configured_and_never_shipped_is_not_well() -> None:
 
 @pytest.mark.parametrize(("lag", "is_well"), [(35, True), (119, True), (121, False)])
 @pytest.mark.parametrize("is_shipping", [True, False])
-def test_what_is_off_the_host_is_well_while_it_is_young(
+def test_the_copy_off_the_host_is_well_while_it_is_recent(
     lag: float, is_well: bool, is_shipping: bool
 ) -> None:
-    """A failure that was just seen is told, and is not yet ill."""
+    """A failure is shown at once, and is still well for the first two minutes."""
     keep(lag=lag, is_well=is_shipping)
     assert row(NOW).is_well == is_well
     assert ("shipping fails: no room" in row(NOW).text) != is_shipping
@@ -216,7 +210,7 @@ def test_records_follow_the_place() -> None:
     assert records.read("offsite-drill").ended
     shipping.adopt_backups([])
     assert not records.read("offsite-full").last_success
-    assert not records.read("offsite-drill").ended, "it was of another place"
+    assert not records.read("offsite-drill").ended, "of another repository"
 
 
 @pytest.mark.parametrize(("code", "is_refused"), [(0, True), (1, False), (2, False), (99, True)])
@@ -224,14 +218,14 @@ def test_an_empty_volume_is_begun_only_where_the_place_is_unused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, is_refused: bool
 ) -> None:
     monkeypatch.setattr(shipping, "DATA", tmp_path)
-    one = {"status": {"code": code, "message": "[E] told:\nat length"}}
+    repository = {"status": {"code": code, "message": "[E] reason:\nat length"}}
     answer = json.dumps(
-        [{"name": "main", "status": {"code": code, "message": "other"}, "repo": [one]}]
+        [{"name": "main", "status": {"code": code, "message": "other"}, "repo": [repository]}]
     )
     monkeypatch.setattr(pgbackrest, "call", lambda *_, **__: Result(0, answer, "", 0))
     if is_refused:
         with pytest.raises(
-            Failure, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] told$"
+            Failure, match="has backups of one" if code == 0 else r"cannot be asked: \[E\] reason$"
         ):
             shipping.refuse_lost_database()
         (tmp_path / "17").mkdir()

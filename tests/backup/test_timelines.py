@@ -1,4 +1,4 @@
-"""The segments that recovery reads on its way to a timeline, where one is missing, and which timeline served when."""
+"""The segments that recovery reads on its way to a timeline, and which timeline was live when."""
 
 from datetime import UTC, datetime
 
@@ -13,67 +13,71 @@ from backup.restore.choice import Repository
 from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, parse_lsn, segment_name
 
 # Timeline 2 left 1 within segment 5, and 3 left 2 within segment 7.
-ONE = Timeline(1, ((1, 0),))
-TWO = Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
-THREE = Timeline(3, ((1, 0), (2, 5 * SEGMENT_BYTES + 100), (3, 7 * SEGMENT_BYTES + 100)))
+FIRST = Timeline(1, ((1, 0),))
+SECOND = Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
+THIRD = Timeline(3, ((1, 0), (2, 5 * SEGMENT_BYTES + 100), (3, 7 * SEGMENT_BYTES + 100)))
 
 
-def archive(*held: tuple[int, int]) -> Archive:
+def archive(*contents: tuple[int, int]) -> Archive:
     """An archive of (timeline, number), archived one second after the other."""
     segments = [
         Segment(segment_name(timeline, number), "0" * 40, "", float(second))
-        for second, (timeline, number) in enumerate(held)
+        for second, (timeline, number) in enumerate(contents)
     ]
-    return Archive({one.name: one for one in segments}, {1: ONE, 2: TWO, 3: THREE})
+    by_name = {segment.name: segment for segment in segments}
+    return Archive(by_name, {1: FIRST, 2: SECOND, 3: THIRD})
 
 
-def chain(found: Archive, timeline: Timeline, first: int) -> tuple[list[tuple[int, int]], str]:
-    links = found.find_chain(timeline, first)
-    return [(int(one.name[:8], 16), one.number) for one in links.segments], links.missing
+def chain(whole: Archive, timeline: Timeline, first: int) -> tuple[list[tuple[int, int]], str]:
+    links = whole.find_chain(timeline, first)
+    return [(int(link.name[:8], 16), link.number) for link in links.segments], links.missing
 
 
-def test_a_place_is_read_as_postgres_writes_it() -> None:
+def test_an_lsn_is_read_as_postgres_writes_it() -> None:
     assert parse_lsn("1/8000028") == 2**32 + 0x8000028
     assert segment_name(3, 258) == "000000030000000100000002"
 
 
 def test_the_way_to_a_timeline_takes_each_segment_of_the_newest_that_has_it() -> None:
     whole = archive((1, 4), (1, 5), (1, 6), (2, 5), (2, 6), (2, 7), (3, 7), (3, 8))
-    assert chain(whole, THREE, 4) == ([(1, 4), (2, 5), (2, 6), (3, 7), (3, 8)], "")
-    assert chain(whole, ONE, 4) == ([(1, 4), (1, 5), (1, 6)], "")
+    assert chain(whole, THIRD, 4) == ([(1, 4), (2, 5), (2, 6), (3, 7), (3, 8)], "")
+    assert chain(whole, FIRST, 4) == ([(1, 4), (1, 5), (1, 6)], "")
 
 
 def test_a_timeline_that_has_archived_nothing_yet_is_reached_by_the_one_before() -> None:
-    assert chain(archive((1, 4), (1, 5), (1, 6)), TWO, 4) == ([(1, 4), (1, 5)], "")
+    assert chain(archive((1, 4), (1, 5), (1, 6)), SECOND, 4) == ([(1, 4), (1, 5)], "")
 
 
 def test_a_missing_segment_ends_the_way_and_is_named() -> None:
-    assert chain(archive((1, 4), (1, 6)), ONE, 4) == ([(1, 4)], segment_name(1, 5))
-    assert chain(archive((1, 5)), ONE, 4) == ([], segment_name(1, 4))
-    # The part of the timeline before is there, and does not help: what follows needs the newer one.
-    assert chain(archive((1, 4), (1, 5), (2, 6)), TWO, 4) == ([(1, 4), (1, 5)], segment_name(2, 5))
+    assert chain(archive((1, 4), (1, 6)), FIRST, 4) == ([(1, 4)], segment_name(1, 5))
+    assert chain(archive((1, 5)), FIRST, 4) == ([], segment_name(1, 4))
+    # The ancestor's part of the segment does not help: the next segment needs the newer one.
+    assert chain(archive((1, 4), (1, 5), (2, 6)), SECOND, 4) == (
+        [(1, 4), (1, 5)],
+        segment_name(2, 5),
+    )
 
 
-def test_a_backup_lies_on_the_way_up_to_where_its_timeline_was_left() -> None:
-    assert THREE.exit_lsn(1) == 5 * SEGMENT_BYTES + 100
-    assert THREE.exit_lsn(3) is None
-    assert TWO.exit_lsn(3) == 0
+def test_recovery_leaves_an_ancestor_where_the_next_timeline_begins() -> None:
+    assert THIRD.exit_lsn(1) == 5 * SEGMENT_BYTES + 100
+    assert THIRD.exit_lsn(3) is None
+    assert SECOND.exit_lsn(3) == 0
 
 
-def test_the_timeline_that_serves_is_the_one_that_archives_whatever_its_number() -> None:
-    """Timeline 2 served for a moment, did not work, and was taken back."""
-    found = archive((1, 4), (1, 5), (2, 5), (1, 6), (1, 7))
-    assert found.newest == ONE
-    assert found.find_timeline_at(3.5) == ONE
-    assert found.find_timeline_at(2.0) == TWO
-    assert found.find_timeline_at(99) == ONE
-    assert (found.find_end(TWO), found.find_end(ONE)) == (2.0, None)
+def test_the_live_timeline_is_the_one_that_archives_whatever_its_number() -> None:
+    """Timeline 2 was live for a moment, did not work, and was undone."""
+    whole = archive((1, 4), (1, 5), (2, 5), (1, 6), (1, 7))
+    assert whole.newest == FIRST
+    assert whole.find_timeline_at(3.5) == FIRST
+    assert whole.find_timeline_at(2.0) == SECOND
+    assert whole.find_timeline_at(99) == FIRST
+    assert (whole.find_end(SECOND), whole.find_end(FIRST)) == (2.0, None)
 
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """An archive of logs 0 to 9 of timeline 1 and 4 to 6 of timeline 2, and of an older database; what is listed."""
-    found: list[str] = []
+    """The listed folders of an archive: logs 0 to 9 of timeline 1, and 4 to 6 of timeline 2."""
+    paths: list[str] = []
     logs = {1: range(10), 2: range(4, 7)}
     folders = [f"{timeline:08X}{log:08X}" for timeline, numbers in logs.items() for log in numbers]
 
@@ -83,7 +87,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return {"15-1": {}, "17-2": {}, "archive.info": {}}
         if path == "17-2":
             return {name: {} for name in [*folders, "00000002.history"]}
-        found.append(path.removeprefix("17-2/"))
+        paths.append(path.removeprefix("17-2/"))
         return {
             f"{path[-16:]}{number:08X}-{'0' * 40}.zst": {"time": 7}
             for number in range(SEGMENTS_PER_LOG)
@@ -93,15 +97,15 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(
         timelines, "_read_history", lambda *_: "1\t4/100\tno recovery target specified\n"
     )
-    return found
+    return paths
 
 
-def test_what_lies_before_the_backup_is_not_listed_but_for_the_newest_of_each_timeline(
+def test_of_the_segments_before_the_backup_only_the_newest_of_each_timeline_are_listed(
     listed: list[str],
 ) -> None:
-    found = timelines.read("2", OFFSITE, segment_name(1, 8 * SEGMENTS_PER_LOG + 3))
+    whole = timelines.read("2", OFFSITE, segment_name(1, 8 * SEGMENTS_PER_LOG + 3))
     assert listed == ["0000000200000006", "0000000100000009", "0000000100000008"]
-    assert set(found.timelines) == {1, 2}
+    assert set(whole.timelines) == {1, 2}
     assert len(timelines.read("2", OFFSITE, segment_name(1, 0)).segments) == 13 * SEGMENTS_PER_LOG
 
 
@@ -126,11 +130,11 @@ def test_a_chain_from_an_older_backup_is_read_whole(
             has_error=False,
         )
 
-    made = [backup(1, 1, 2), backup(2, 1, 8), backup(3, 2, 6)]
-    monkeypatch.setattr(pgbackrest, "list_backups", lambda _: made)
-    held = Repository(OFFSITE, datetime(2026, 11, 21, 2, 30, tzinfo=UTC))
+    backups = [backup(1, 1, 2), backup(2, 1, 8), backup(3, 2, 6)]
+    monkeypatch.setattr(pgbackrest, "list_backups", lambda _: backups)
+    repository = Repository(OFFSITE, datetime(2026, 11, 21, 2, 30, tzinfo=UTC))
     assert "0000000100000007" not in listed
-    one = held.archive.timelines[1]
-    assert len(held.find_chain(made[1], one).segments) == 2 * SEGMENTS_PER_LOG
+    timeline = repository.archive.timelines[1]
+    assert len(repository.find_chain(backups[1], timeline).segments) == 2 * SEGMENTS_PER_LOG
     assert "0000000100000007" not in listed
-    assert len(held.find_chain(made[0], one).segments) == 8 * SEGMENTS_PER_LOG
+    assert len(repository.find_chain(backups[0], timeline).segments) == 8 * SEGMENTS_PER_LOG

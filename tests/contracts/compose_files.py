@@ -38,16 +38,16 @@ APP_SERVICES = ("api-blue", "worker-blue", "api-green", "worker-green", "migrate
 
 def seconds(duration: str) -> float:
     """Turn Compose's or nginx's `40s`, `500ms`, `1m` into seconds."""
-    found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
-    assert found, f"{duration} is not a duration with a unit"
-    return int(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
+    assert match, f"{duration} is not a duration with a unit"
+    return int(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def size_bytes(size: str) -> int:
     """Turn `16m`, `40mb` or `1048576` into bytes."""
-    found = re.fullmatch(r"(\d+)([kmg]?)b?", size.lower())
-    assert found, f"{size} is not a size"
-    return int(found[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[found[2]]
+    match = re.fullmatch(r"(\d+)([kmg]?)b?", size.lower())
+    assert match, f"{size} is not a size"
+    return int(match[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[match[2]]
 
 
 def variables(source: str) -> list[tuple[str, str | None]]:

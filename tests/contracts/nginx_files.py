@@ -1,4 +1,4 @@
-"""Reads nginx's files as directives, each file by itself; includes are directives like any other."""
+"""Reads each of nginx' files as directives; an include is a directive like any other."""
 
 import re
 from collections.abc import Iterator
@@ -34,9 +34,9 @@ def parse(path: Path) -> list[Directive]:
     stack: list[list[Directive]] = [[]]
     words: list[str] = []
     while position < len(source):
-        found = TOKEN.match(source, position)
-        assert found, f"{path}: cannot read on from {source[position : position + 20]!r}"
-        token, position = found[0], found.end()
+        match = TOKEN.match(source, position)
+        assert match, f"{path}: cannot read on from {source[position : position + 20]!r}"
+        token, position = match[0], match.end()
         if token.isspace() or token[0] == "#":
             continue
         if token in ";{" and words:
@@ -63,9 +63,9 @@ def directives() -> list[Directive]:
 
 def value(name: str, file: str) -> str:
     """Return the one argument of a directive that stands once in a file."""
-    (found,) = {
+    (argument,) = {
         " ".join(d.arguments)
         for d in directives()
         if d.name == name and str(d.file) == f"nginx/{file}"
     }
-    return found
+    return argument

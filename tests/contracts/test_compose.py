@@ -24,7 +24,7 @@ from tests.contracts.tree import text
 every_service = pytest.mark.parametrize("name", EVERY_SERVICE)
 Service = dict[str, Any]
 
-# What it is, who it is, what it runs, what it may, how it ends, what it is given, what it may take, how it is.
+# The order of a service's keys: image, user, command, rights, end, inputs, limits, health.
 KEY_ORDER = (
     *("<<", "image", "pull_policy", "profiles", "user", "entrypoint", "command"),
     *(
@@ -267,7 +267,7 @@ def test_redis_evicts_and_postgres_caches_within_their_containers() -> None:
 
 
 def mappings(file: str) -> list[tuple[str, list[str]]]:
-    """Return each service, and each anchor made of a service's keys, with its keys as they stand in the file."""
+    """Return each service and each anchor of service keys, with the keys in the file's order."""
     root = yaml.compose(text(file), Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
     top = {key.value: node for key, node in root.value}

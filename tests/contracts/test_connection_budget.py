@@ -1,4 +1,4 @@
-"""The scripts count connections as the processes open them, and the default fits what Postgres takes."""
+"""The scripts count the connections that the processes open; the default fits Postgres' limit."""
 
 import runpy
 

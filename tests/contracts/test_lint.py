@@ -51,15 +51,16 @@ TARGETS: dict[str, Callable[[], Sequence[str | Path]]] = {
 def test_every_file_passes(tool: str) -> None:
     targets = TARGETS[tool]()
     assert targets or tool == "mypy", f"{tool} has nothing to look at"
-    done = run(*tool.split(), *map(str, targets))
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = run(*tool.split(), *map(str, targets))
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Path:
-    """A copy of nginx's files that stands alone: what the entry point renders is there, by the entry point itself.
+    """A copy of nginx' files with those that the entry point renders, in one folder.
 
-    gixy follows includes, but only to files that exist, and /etc/slipway/current and /tmp/nginx do not exist here.
+    gixy follows includes to files that exist, and /etc/slipway/current and /tmp/nginx do not exist
+    on this machine.
     """
     for path in files("nginx/**"):
         copy = tmp_path / path
@@ -104,13 +105,26 @@ def test_gixy_finds_nothing_in_the_configuration_of_nginx(edge: Path) -> None:
     assert "No issues found" in report, report
 
 
-@pytest.mark.parametrize("file", ["conf.d/50-servers.conf", "snippets/proxy.conf"])
+OWN = "location /mine { proxy_pass http://live; }\n"
+
+
+def test_gixy_finds_nothing_in_a_location_of_the_operator(edge: Path) -> None:
+    render(edge)
+    include = "include /etc/slipway/current/snippets/proxy.conf;"
+    include = include.replace("/etc/slipway/current", str(edge / "nginx"))
+    own = OWN.replace("proxy_pass", f"{include} proxy_pass")
+    (edge / "nginx/own/mine.conf").write_text(own, encoding="utf-8")
+    report = gixy(edge)
+    assert "No issues found" in report, report
+
+
+@pytest.mark.parametrize("file", ["conf.d/70-public.conf", "own/mine.conf", "snippets/proxy.conf"])
 def test_gixy_reads_the_included_files(edge: Path, file: str) -> None:
     render(edge)
     planted = edge / "nginx" / file
     forged = "proxy_set_header Host $http_host;"
-    source = planted.read_text(encoding="utf-8")
-    if file.startswith("conf.d"):
+    source = planted.read_text(encoding="utf-8") if planted.exists() else OWN
+    if not file.startswith("snippets"):
         source = source.replace("proxy_pass http://live;", f"{forged} proxy_pass http://live;")
     planted.write_text(source + (forged if file.startswith("snippets") else ""), encoding="utf-8")
     assert "No issues found" not in gixy(edge)

@@ -1,4 +1,4 @@
-"""The migrations keep to their phase: the lint knows the rules, squawk knows which statements lock a table."""
+"""The migrations keep to their phase: the lint has the rules, squawk finds table locks."""
 
 import re
 import subprocess
@@ -11,10 +11,10 @@ from stack.rules import migrations
 from tests.contracts.tree import ROOT, TOOLS, text
 
 EXCLUDED = {
-    "prefer-robust-stmts": "a revision is one transaction, and IF NOT EXISTS would hide that it ran half-way",
+    "prefer-robust-stmts": "a revision is one transaction; IF NOT EXISTS would hide a half-run one",
     "require-lock-timeout": "api.migrate sets it on its session, before the first statement",
     "require-statement-timeout": "an index may take long: the lock timeout protects the traffic",
-    "prefer-text-field": "a limit on the length is wanted; to raise it is no rewrite since Postgres 9.2",
+    "prefer-text-field": "the length must be limited; to raise the limit needs no rewrite",
     "prefer-bigint-over-int": "a price in cents and a count of rows; keys are UUIDs",
     "prefer-identity": "the job queue's packaged schema uses serial",
 }
@@ -96,9 +96,13 @@ CONCURRENT = "with op.get_context().autocommit_block():\n    "
 INDEX = 'op.create_index("ix", "items", ["name"], postgresql_concurrently=True'
 GOOD = {
     "a nullable column": 'op.add_column("items", sa.Column("colour", sa.Text(), nullable=True))',
-    "a default": 'op.add_column("items", sa.Column("n", sa.Integer(), server_default="0", nullable=False))',
+    "a default": (
+        'op.add_column("items", sa.Column("n", sa.Integer(), server_default="0", nullable=False))'
+    ),
     "a concurrent index": f"{CONCURRENT}{INDEX}, if_not_exists=True)",
-    "a new table and its index": 'op.create_table("new", c)\nop.create_index("ix", "new", ["c"])\nop.drop_table("new")',
+    "a new table and its index": (
+        'op.create_table("new", c)\nop.create_index("ix", "new", ["c"])\nop.drop_table("new")'
+    ),
     "a wider rule": 'op.alter_column("items", "name", nullable=True)',
     "SQL that adds": "op.execute(\"ALTER TYPE mood ADD VALUE 'calm'\")",
     "SQL that frees": 'op.execute(sa.text("ALTER TABLE items ALTER COLUMN name DROP NOT NULL"))',
@@ -110,7 +114,10 @@ IN_ANY_PHASE = {
     "keyword": 'op.create_index("ix", table_name="items", columns=["name"])',
     "DROP INDEX": 'op.drop_index("ix", table_name="items")',
     "SQL index": 'op.execute("create unique index ix on items (name)")',
-    "beside": f'op.add_column("items", sa.Column("n", sa.Text()))\n{CONCURRENT}{INDEX}, if_not_exists=True)',
+    "beside": (
+        'op.add_column("items", sa.Column("n", sa.Text()))\n'
+        f"{CONCURRENT}{INDEX}, if_not_exists=True)"
+    ),
     "no value": 'op.add_column("items", sa.Column("n", sa.Integer(), nullable=False))',
     "batch": 'with op.batch_alter_table("items"):\n    pass',
 }

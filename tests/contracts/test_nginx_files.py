@@ -1,7 +1,8 @@
-"""What `nginx -t` does not see: headers that would be lost, answers in another form, a host that is let through."""
+"""Rules that `nginx -t` does not check: headers, the form of the answers, unknown hosts."""
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,10 @@ def in_files(name: str) -> set[str]:
     return {str(directive.file).removeprefix("nginx/") for directive in named(name)}
 
 
-@pytest.mark.parametrize("path", files("nginx/**/*.conf"), ids=str)
+OURS = [path for path in files("nginx/**/*.conf") if path.parent != Path("nginx/own")]
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
 def test_every_file_starts_with_its_title_and_context(path: str) -> None:
     top, *title = [line for line in lines(files(str(path))[0])[:6] if line.startswith("#")]
     assert re.fullmatch(r"# \+-+\+", top)
@@ -105,6 +109,21 @@ def test_a_public_server_passes_to_the_live_slot_alone() -> None:
             }
 
 
+def test_the_public_server_takes_the_operator_s_locations_before_its_own_expressions() -> None:
+    """nginx tries regular expressions in their order: one of the operator's must come first."""
+    own = f"{CONFIGURATION}/own/*.conf"
+    (server,) = [server for server in SERVERS if server.has("include", own)]
+    assert ports(server) == ["8443"]
+    assert server.has("include", "/tmp/nginx/server_name.conf")
+    order = [
+        "own" if directive.arguments == [own] else directive.name
+        for directive in server.block
+        if directive.name == "location" or directive.arguments == [own]
+    ]
+    assert order[0] == "own"
+    assert "location" in order
+
+
 def test_every_upstream_is_one_socket_and_none_is_a_container() -> None:
     sockets = {
         d.arguments[0]: [s.arguments for s in d.block if s.name == "server"]
@@ -149,7 +168,7 @@ def test_every_error_page_has_its_answer_and_every_answer_its_error_page() -> No
 
 
 def test_an_answer_is_an_address_that_no_client_may_ask_for() -> None:
-    """A named location is not entered for a request whose address cannot be read: that got 500 in HTML."""
+    """nginx enters no named location for an unreadable address, and answered 500 in HTML."""
     for location in named("location", ERRORS):
         assert location.arguments[0] == "="
         assert location.arguments[1].startswith("/errors/")
@@ -176,7 +195,7 @@ def bodies() -> list[tuple[str, int, str]]:
     ]
 
 
-# nginx's own number of an error where it is not the status, and the API's word for a status where it has one.
+# nginx has numbers of its own for some errors. The word is the API's if the API has one.
 ANSWERS = {
     ("400", 400, CODES[400]),
     ("403", 403, "forbidden"),
@@ -276,8 +295,8 @@ def pattern(variable: str) -> re.Pattern[str]:
 def test_the_log_s_method_and_path_are_those_of_the_request(
     line: str, method: str | None, path: str | None
 ) -> None:
-    found = pattern("$asked_method").search(line), pattern("$asked_path").search(line)
-    assert [match and match[1] for match in found] == [method, path]
+    matches = pattern("$asked_method").search(line), pattern("$asked_path").search(line)
+    assert [match and match[1] for match in matches] == [method, path]
 
 
 def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
@@ -298,7 +317,7 @@ def only(name: str, file: str) -> int:
 
 def test_what_one_client_may_upload_at_once_fits_the_tmpfs_and_the_memory() -> None:
     nginx = SERVICES["nginx"]
-    most = only("limit_conn", "conf.d/50-servers.conf")
+    most = only("limit_conn", "conf.d/70-public.conf")
     (mount,) = nginx["tmpfs"]
     tmpfs = size_bytes(mount.partition("size=")[2])
     assert most * size_bytes(value("client_max_body_size", "conf.d/20-limits.conf")) <= 0.8 * tmpfs

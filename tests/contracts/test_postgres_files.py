@@ -1,4 +1,4 @@
-"""Postgres' settings: each has its reason, and those for memory follow the container's limit by a rule beside them."""
+"""Each setting of Postgres has its reason, and those for memory follow the container's limit."""
 
 import re
 import subprocess
@@ -20,13 +20,13 @@ AUTOVACUUM_WORKERS = 3  # Postgres' default
 
 def rules() -> dict[str, tuple[str, int]]:
     """Return each setting with a rule: its value in the file, and the share of the limit."""
-    found = {}
+    memory_rules = {}
     for line in lines(Path(CONF)):
         setting = SETTING.match(line)
         rule = setting and RULE.match(setting[3] or "")
         if setting and rule:
-            found[setting[1]] = (setting[2].strip("'"), int(rule[1]))
-    return found
+            memory_rules[setting[1]] = (setting[2].strip("'"), int(rule[1]))
+    return memory_rules
 
 
 def test_every_setting_of_postgres_has_its_reason_beside_or_above_it() -> None:

@@ -1,4 +1,4 @@
-"""The ladder of time limits and sizes: each step is below its partner, wherever that partner is written."""
+"""The ladder of time limits and sizes: each step is below the next one, in whichever file it is."""
 
 import ast
 import runpy

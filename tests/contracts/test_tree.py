@@ -1,4 +1,4 @@
-"""What holds for every file: no foreign address, no machine's path, exact pins, short scripts and functions."""
+"""Rules for every file: no address or path of a machine, exact pins, short files and functions."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The sets of variables agree: `.env.example`, the compose files, the scripts and the application's settings."""
+"""`.env.example`, the compose files, the scripts and the settings have the same variables."""
 
 import ast
 import re
@@ -24,6 +24,8 @@ from tests.contracts.compose_files import (
 )
 from tests.contracts.tree import ROOT, nodes, text
 
+QUESTION_WORDS = {"Which", "On", "How", "Is", "Does", "After", "Who", "When", "May", "To", "Must"}
+QUESTION_WORDS |= {"Where", "For", "What"}
 EXAMPLE = text(".env.example")
 KNOWN = environment.known_keys(ROOT / ".env.example")
 IN_COMPOSE = {name for file in FILES for name, _ in variables(text(file))}
@@ -192,7 +194,7 @@ def test_a_variable_has_one_default_in_a_file() -> None:
 
 
 def explained_defaults() -> dict[str, tuple[list[str], str]]:
-    """Return each key of `.env.example` with the keys beside it and what its comment says after `Default:`."""
+    """Return each key of `.env.example` with the keys beside it and the text after `Default:`."""
     found = {}
     for comment, keys in re.findall(r"((?:^#.*\n)+)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE):
         prose = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
@@ -201,6 +203,35 @@ def explained_defaults() -> dict[str, tuple[list[str], str]]:
         if stated:
             found.update(dict.fromkeys(names, (names, stated[1])))
     return found
+
+
+def groups() -> list[tuple[str, list[str]]]:
+    """Return each comment of `.env.example` with the keys below it, in one line."""
+    blocks = re.findall(r"((?:^#.*\n)*)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE)
+    return [
+        (
+            " ".join(line.removeprefix("#").strip() for line in comment.splitlines()),
+            re.findall(r"^(\w+)=", keys, re.MULTILINE),
+        )
+        for comment, keys in blocks
+    ]
+
+
+@pytest.mark.parametrize(("comment", "keys"), groups(), ids=lambda value: str(value)[:30])
+def test_a_setting_is_explained_by_a_question_and_its_default(
+    comment: str, keys: list[str]
+) -> None:
+    """The file is the manual: an operator looks for a question, not for a key."""
+    question, mark, answer = comment.partition("?")
+    assert mark, f"the comment of {keys} asks no question"
+    assert question.split()[0] in QUESTION_WORDS, f"{keys}: {question}?"
+    assert re.search(r"\bDefault\b|\bNo default\b", answer) or keys == ["SLIPWAY_HOST"]
+
+
+def test_most_of_the_example_is_explanation() -> None:
+    written = [line for line in EXAMPLE.splitlines() if line]
+    comments = [line for line in written if line.startswith("#")]
+    assert len(comments) / len(written) > 0.7
 
 
 def compose_defaults() -> list[tuple[str, str]]:

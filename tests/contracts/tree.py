@@ -11,7 +11,7 @@ TOOLS = Path(sys.executable).parent
 
 
 def files(*patterns: str) -> list[Path]:
-    """Return tracked files, and new ones that are not ignored, relative to ROOT; `**/*.py` also means the top."""
+    """Return files that are tracked or new, relative to ROOT; `**/*.py` also matches at the top."""
     pathspecs = [f":(glob){pattern}" for pattern in patterns]
     argv = [
         "git",

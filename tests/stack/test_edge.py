@@ -249,7 +249,7 @@ def test_what_stops_half_way_is_closed_without_an_answer(stack: Stack) -> None:
 
 
 def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stack) -> None:
-    most = int(nginx_files.value("limit_conn", "conf.d/50-servers.conf").split()[-1])
+    most = int(nginx_files.value("limit_conn", "conf.d/70-public.conf").split()[-1])
     head = POST + b"Content-Length: %d\r\n\r\n" % BODY_BYTES
     started = time.monotonic()
     with contextlib.ExitStack() as held:

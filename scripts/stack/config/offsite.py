@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-# Partner: backup/offsite.py, which reads them.
+# Partner: backup/offsite.py, which reads them
 NEEDED = {
     "sftp": ("OFFSITE_HOST", "OFFSITE_USER", "OFFSITE_FINGERPRINT"),
     "s3": ("OFFSITE_HOST", "OFFSITE_USER", "OFFSITE_BUCKET", "OFFSITE_REGION"),

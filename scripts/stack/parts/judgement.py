@@ -12,7 +12,7 @@ from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, P
 from stack.failure import Failure
 from stack.runner import Result, Runner
 
-EX_CONFIG = 78  # api/settings.py
+EX_CONFIG = 78  # api/configuring/settings.py
 JUDGE_SECONDS = 60  # a start of Python: 0.7 s measured on two shared cores
 CRITICAL, WARNING = "critical ", "warning "
 MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)

@@ -13,7 +13,7 @@ from stack.runner import Runner
 FRONT_DOOR_SECONDS = 5
 # Above each stop_grace_period of a slot's services, one after the other.
 STOP_SECONDS = 120
-# Partner: $slot_of_port in nginx/conf.d/40-live.conf.
+# Partner: nginx/conf.d/80-probes.conf
 PROBE_PORTS = {"blue": 8083, "green": 8084}
 SMOKE_PATHS = "/readyz=200 /v1/items=401"
 

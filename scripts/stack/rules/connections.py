@@ -6,13 +6,15 @@ import re
 from stack.config.project import Project
 
 SLOTS = ("blue", "green")  # both run during a deploy and the rollback window
-# Those of each worker process besides one per job: three for its queue, one to listen, one for its metrics. Partners:
-# QUEUE_CONNECTIONS and METRICS_CONNECTIONS in worker/loop.py.
+# Each worker process has these besides one per job: three for its queue, one to listen, one for its
+# metrics.
+# Partner: QUEUE_CONNECTIONS in worker/loop.py
+# Partner: METRICS_CONNECTIONS in worker/loop.py
 WORKER_EXTRA = 3 + 1 + 1
 # Whoever else connects, by application_name. migrate: one guards the lock, one changes the schema. operator: psql and
 # a dump at once. The health check and the scripts' own questions use the superuser's reserve.
 OTHERS = {"slipway.migrate.none": 2, "operator": 2}
-# Partners: those of api/server/gunicorn_conf.py; tests/contracts/test_connection_budget.py compares.
+# Partner: MASTER_BYTES in api/server/gunicorn_conf.py; test_connection_budget.py compares the two
 MASTER_BYTES = 64 * 1024**2
 PROCESS_BYTES = 75 * 1024**2
 LEAST_PROCESSES = 2

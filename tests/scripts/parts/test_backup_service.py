@@ -43,6 +43,11 @@ def test_the_facts_of_a_result_are_read_whatever_stands_before_them() -> None:
         assert read(Result(0, before + answers.format_result(facts) + "\n")) == facts
 
 
+def test_a_line_of_the_log_is_no_answer_whatever_its_keys() -> None:
+    log = json.dumps({"result": {"a": 1}, "level": "INFO"})
+    assert read(Result(0, f"{answers.format_result({'b': 2})}\n{log}\n")) == {"b": 2}
+
+
 def test_an_error_is_read_with_its_hints_before_the_scripts_own() -> None:
     error = answers.format_error(service.Failure("a segment is damaged", ["an older one is good"]))
     raised = refusal(Result(1, f"{LOG}\n{error}\n", "a line of the engine\n"))
