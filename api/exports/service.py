@@ -63,7 +63,8 @@ async def find_download(database: Database, owner_id: UUID, export_id: UUID) -> 
 async def stream_csv(database: Database, export_id: UUID) -> AsyncGenerator[bytes]:
     """Yield the file piece by piece, with no connection held while a slow client reads.
 
-    A piece that vanished on the way ends the stream short of its Content-Length, which clients notice.
+    A piece that vanished on the way ends the stream short of its Content-Length, which clients
+    notice.
     """
     seq = 0
     while True:

@@ -34,7 +34,8 @@ async def log_in_operator(
     session_id, session = await service.log_in(
         request.app.state.settings, sessions, login, earlier_id, client
     )
-    # No lifetime: the browser forgets it when it is closed, and the server long before that matters.
+    # No lifetime: the browser forgets it when it is closed, and the server long before that
+    # matters.
     response.set_cookie(
         SESSION_COOKIE, session_id, path="/", secure=True, httponly=True, samesite="strict"
     )

@@ -22,7 +22,8 @@ class User(Base):
 class RefreshToken(Base):
     """One row per token; the tokens of one login are a family and end together.
 
-    A family is revoked as soon as one row of it is: a token that another request is just adding is revoked with it.
+    A family is revoked as soon as one row of it is: a token that another request is just adding is
+    revoked with it.
     """
 
     __tablename__ = "refresh_tokens"

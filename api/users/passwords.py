@@ -13,12 +13,14 @@ from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-# OWASP's profile of argon2id: 19 MiB and two passes, about 0.02 s of a core. A stored hash names its own profile, so
-# that one made by another stays good; one that takes more memory has to wait for its turn among all processes.
+# OWASP's profile of argon2id: 19 MiB and two passes, about 0.02 s of a core. A stored hash names
+# its own profile, so that one made by another stays good; one that takes more memory has to wait
+# for its turn among all processes.
 HASH_KIBIBYTES = 19_456
 PASSES = 2
 LANES = 1
-# Per process, and there is one process per core. (!) WORKER_BYTES in api/server/gunicorn_conf.py counts it.
+# Per process, and there is one process per core. (!) WORKER_BYTES in api/server/gunicorn_conf.py
+# counts it.
 HASHES_AT_ONCE = 1
 COSTLY_LOCK = Path(tempfile.gettempdir()) / "costly-hash.lock"
 

@@ -32,8 +32,9 @@ from api.users.models import RefreshToken
 logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 32  # 256 bits cannot be guessed, so that their hash needs neither salt nor slowness
-# Above nginx's proxy_read_timeout (20 s): whoever waited for the answer in vain may repeat. Short, because a thief
-# who is that quick gets the token that its owner got, and is noticed only when the second of them uses it.
+# Above nginx's proxy_read_timeout (20 s): whoever waited for the answer in vain may repeat. Short,
+# because a thief who is that quick gets the token that its owner got, and is noticed only when the
+# second of them uses it.
 REPEAT_SECONDS = 30
 
 _Relative = aliased(RefreshToken)
@@ -137,8 +138,8 @@ class RefreshTokens:
     async def rotate(self, database: Database, presented: str) -> Refreshed | None:
         """Exchange a token for its successor; None for one that is unknown, over, revoked or used before.
 
-        A second use revokes the family, unless it repeats the last exchange within REPEAT_SECONDS and the
-        successor was not used: then the answer was lost, or two requests of one client met.
+        A second use revokes the family, unless it repeats the last exchange within REPEAT_SECONDS
+        and the successor was not used: then the answer was lost, or two requests of one client met.
         """
         successor = self.successor(presented)
         hashes = {"presented": hash_of(presented), "successor": hash_of(successor)}

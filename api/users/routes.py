@@ -44,9 +44,9 @@ async def refresh(
 ) -> TokenPair:
     """Exchange a refresh token for a new pair of tokens.
 
-    A refresh token is good for one exchange. When the answer was lost, repeat the request within 30 seconds: it
-    gets the same refresh token again. Any other second use ends the whole login, because one of the two users of the
-    token has stolen it.
+    A refresh token is good for one exchange. When the answer was lost, repeat the request within 30
+    seconds: it gets the same refresh token again. Any other second use ends the whole login,
+    because one of the two users of the token has stolen it.
     """
     await limits.check(request.scope, Asked(RuleName.REFRESH, address_of(request)))
     state = request.app.state
@@ -57,8 +57,8 @@ async def refresh(
 async def log_out(given: RefreshTokenIn, request: Request, database: DatabaseDep) -> None:
     """End the login that a refresh token belongs to.
 
-    The answer is the same for a token that is unknown or over. Access tokens that were given out stay good until
-    they end by themselves.
+    The answer is the same for a token that is unknown or over. Access tokens that were given out
+    stay good until they end by themselves.
     """
     await service.log_out(database, request.app.state.refresh_tokens, given.refresh_token)
 

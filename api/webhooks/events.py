@@ -43,7 +43,8 @@ SET_ASIDE_ALL = (
 def announced(event_type: EventType, change: Insert | Update | Delete) -> Select[Any]:
     """Return a statement that makes the change and writes its events; it returns what the change returns.
 
-    The change must return the item's columns, `id` among them, and leave its owner as the parameter `owner`.
+    The change must return the item's columns, `id` among them, and leave its owner as the parameter
+    `owner`.
     """
     changed = change.cte("changed")
     content = func.jsonb_build_object(
@@ -66,7 +67,8 @@ def announced(event_type: EventType, change: Insert | Update | Delete) -> Select
         .where(Subscription.is_enabled, Subscription.event_types.contains([event_type.value]))
     )
     columns = ["subscription_id", "id", "item_id", "event_type", "content", "request_id"]
-    # Reads `changed`, so it takes its sequence when the change has its row: events have the order of the changes.
+    # Reads `changed`, so it takes its sequence when the change has its row: events have the order
+    # of the changes.
     written = insert(Delivery).from_select(columns, event).returning(Delivery.id).cte("written")
     count = select(func.count()).select_from(written).scalar_subquery()
     return select(*changed.c, count.label(COUNT))

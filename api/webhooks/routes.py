@@ -44,8 +44,9 @@ async def subscribe(
 ) -> dict[str, Any]:
     """Have the changes of your items sent to a URL of yours, signed by the scheme of Standard Webhooks.
 
-    The events of one item arrive in their order, each at least once. An answer of 2xx within 10 seconds is a success;
-    anything else is tried again for about a day, and the item's later events wait. An answer of 410 disables it.
+    The events of one item arrive in their order, each at least once. An answer of 2xx within 10
+    seconds is a success; anything else is tried again for about a day, and the item's later events
+    wait. An answer of 410 disables it.
     """
     return await service.subscribe(database, rules, user_id, given)
 

@@ -1,7 +1,8 @@
 """Where a webhook may lead: a URL from a user must not reach what only this host can reach.
 
-A URL is parsed once, a host is resolved once, and the connection is made to the addresses that were checked. It is
-called by the API when a subscription is written, and by the worker before each attempt, because names change.
+A URL is parsed once, a host is resolved once, and the connection is made to the addresses that were
+checked. It is called by the API when a subscription is written, and by the worker before each
+attempt, because names change.
 """
 
 import asyncio
@@ -22,11 +23,13 @@ MAX_URL_CHARS = (
 RESOLVE_SECONDS = (
     3.0  # a name server that is slower is down; below api.configuring.timeouts.REQUEST_SECONDS
 )
-# Threads of their own, so that slow name servers keep nobody else waiting: logins use the event loop's for passwords.
+# Threads of their own, so that slow name servers keep nobody else waiting: logins use the event
+# loop's for passwords.
 RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 DEFAULT_PORTS = {"https": 443, "http": 80}
-# What Python counts as global, in its older versions or in all: protocol assignments (a cloud has its metadata at
-# 192.0.0.192), relays and tunnels to an IPv4 address that is written inside (RFC 3056, 4380), documentation.
+# What Python counts as global, in its older versions or in all: protocol assignments (a cloud has
+# its metadata at 192.0.0.192), relays and tunnels to an IPv4 address that is written inside (RFC
+# 3056, 4380), documentation.
 NOT_PUBLIC = tuple(
     map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"))
 )
@@ -124,7 +127,8 @@ def is_allowed(address: IPv4Address | IPv6Address, rules: Rules) -> bool:
 async def resolve(target: Target, rules: Rules) -> list[str]:
     """Return the host's addresses, each of them checked; raise TargetRefused if there is none or one is not allowed."""
     loop = asyncio.get_running_loop()
-    # As bytes, because Python's own conversion of names knows an older rule than the one the URL was parsed by.
+    # As bytes, because Python's own conversion of names knows an older rule than the one the URL
+    # was parsed by.
     lookup = loop.run_in_executor(RESOLVERS, _look_up, target.host.encode("ascii"), target.port)
     try:
         found = await asyncio.wait_for(lookup, RESOLVE_SECONDS)
@@ -140,6 +144,7 @@ async def resolve(target: Target, rules: Rules) -> list[str]:
 
 
 def _look_up(host: bytes, port: int) -> list[str]:
-    # ADDRCONFIG leaves out IPv6 where this host has none. A scope (%eth0) only comes with link-local addresses.
+    # ADDRCONFIG leaves out IPv6 where this host has none. A scope (%eth0) only comes with
+    # link-local addresses.
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
