@@ -21,7 +21,7 @@ POLL_SECONDS = 5.0  # a job that returns to the queue sends no notification: pol
 # (1) A job is dropped if a job with the same queueing lock waits, or is stalled with a higher id.
 #     Two such jobs cannot wait, and the whole statement would fail.
 # (2) A job that stalls for the second time is suspected of killing its worker. Suspects run one at
-#     a time: otherwise the jobs that run beside the culprit would lose their attempts with it. A job
+#     a time: otherwise jobs that run beside the culprit would lose their attempts with it. A job
 #     of a queue that this worker does not take is no suspect, as after a rollback: the others would
 #     wait behind it for ever.
 RESCUE = f"""
