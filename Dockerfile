@@ -71,8 +71,11 @@ LABEL org.opencontainers.image.title="slipway" \
       slipway.migration_head="${MIGRATION_HEAD}" \
       slipway.migrations="${MIGRATIONS}"
 
+# For a place where migrations are a job of their own: `docker run IMAGE --check`, `--head`, and so on.
+# The stack itself needs no second image: its migrate service runs api.migrate from the release's.
 FROM production AS migrate
-CMD ["python", "-m", "api.migrate"]
+HEALTHCHECK NONE
+ENTRYPOINT ["python", "-m", "api.migrate"]
 
 # What compose.dev.yaml runs: the checkout is mounted over the sources, and watchfiles starts the process anew at each
 # save, also after one that could not start. Gunicorn's own reload does nothing with Uvicorn's worker.

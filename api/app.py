@@ -1,4 +1,4 @@
-"""Builds the application. Opens nothing: that begins in the lifespan, after the fork."""
+"""Builds the application. It opens no connection: the lifespan does, after the fork."""
 
 import asyncio
 import logging
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Open what a process needs before it serves, and close it at the end."""
     settings: Settings = app.state.settings
     await app.state.database.start()
     start_sentry(settings)
@@ -54,6 +55,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
+    """Return the application with its state, middleware and routes."""
     app = DescribedAPI(
         title="Slipway",
         version=settings.release,
@@ -82,13 +84,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health_router)
     for router in (users_router, items_router, exports_router, webhooks_router):
         app.include_router(router, prefix="/v1")
-    if settings.ops_password:  # else the console is not there, as any address that is not: 404
+    if settings.ops_password:  # without a password there is no console: its addresses answer 404
         app.include_router(ops_router)
     return app
 
 
 class CORSOutsideOfTheConsole(CORSMiddleware):
-    """The console's cookie is the only one there is, and no other site's page is to read what it opens."""
+    """Adds no CORS under /ops: its session cookie would let another site read the console."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/ops/"):
@@ -98,14 +100,15 @@ class CORSOutsideOfTheConsole(CORSMiddleware):
 
 
 def _allow_origins(app: FastAPI, settings: Settings) -> None:
-    """Let pages of other sites call this API. nginx's own answers, and those of
-    RequestMiddleware, carry no such header: a page sees them as failed.
+    """Let pages of the allowed origins call this API.
+
+    Answers of nginx itself and of RequestMiddleware carry no CORS header: the page's call fails.
     """
     app.add_middleware(
         CORSOutsideOfTheConsole,
         allow_origins=settings.cors_origins,
         allow_credentials=settings.cors_credentials,
-        # Only what the routes take and answer: an allowed method that no route has is a door that nobody watches.
+        # Only what the routes use: nobody would test an allowed method that has no route.
         allow_methods=("GET", "POST", "PUT", "DELETE"),
         allow_headers=(
             "Authorization",
@@ -122,5 +125,5 @@ def _allow_origins(app: FastAPI, settings: Settings) -> None:
             "RateLimit-Policy",
             "X-Request-ID",
         ),
-        max_age=600,  # seconds; what browsers keep a preflight for at least, and Chromium two hours at most
+        max_age=600,  # seconds a browser keeps a preflight; Chromium allows at most two hours
     )

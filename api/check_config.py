@@ -1,8 +1,10 @@
-"""`python -m api.check_config`: what the processes would say of their settings; it starts none of them.
+"""`python -m api.check_config`: checks the settings as each process does at its start.
 
-In the API's container it judges for the API and the worker, whose settings and secrets are among the API's.
+In the API's container it checks for the API and the worker: the API has all settings and secrets of
+the worker. It starts no process and needs no network.
 
-One finding a line, `TIER KEY: reason; fix`, and status 78 where one of them refuses the start. Needs no network.
+It prints one finding a line, `TIER KEY: reason; fix`, and exits with 78 if one of them would refuse
+the start.
 """
 
 import os
@@ -24,13 +26,14 @@ ALL = (Settings, WorkerSettings)
 
 
 def main() -> int:
+    """Print the findings of the service in SLIPWAY_SERVICE; return the exit code."""
     kinds = KINDS.get(os.environ.get("SLIPWAY_SERVICE", ""), ALL)
-    # A key that both read is said once.
-    found = dict.fromkeys(finding for kind in kinds for finding in read_settings(kind)[1])
+    # A key that both processes read is printed once.
+    findings = dict.fromkeys(finding for kind in kinds for finding in read_settings(kind)[1])
     sys.stdout.writelines(
-        f"{finding.tier} {finding.key}: {finding.reason}; {finding.fix}\n" for finding in found
+        f"{finding.tier} {finding.key}: {finding.reason}; {finding.fix}\n" for finding in findings
     )
-    return EX_CONFIG if any(finding.tier == "critical" for finding in found) else 0
+    return EX_CONFIG if any(finding.tier == "critical" for finding in findings) else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""`python -m api.deadletters`: what scripts/jobs.sh runs, in a container of its own."""
+"""`python -m api.deadletters`: lists, retries or discards failed jobs.
+
+scripts/jobs.sh runs it, in a container of its own.
+"""
 
 import argparse
 import asyncio
@@ -12,23 +15,24 @@ from api.storing.database import Database
 from api.storing.jobs import FailedJob, JobNotFailed, discard_failed, list_failed, retry_failed
 
 MOST_LISTED = 100
-ARGUMENT_CHARS = 200  # of a line on a terminal
+ARGUMENT_CHARS = 200  # shown of a job's arguments, so that a job stays a line or two
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="api.deadletters")
-    made.add_argument("action", choices=("list", "retry", "discard"))
-    made.add_argument("ids", nargs="*", type=int)
-    made.add_argument("--all", action="store_true", dest="is_all")
-    made.add_argument("--task")
-    return made
+    """Return the parser of this program's arguments."""
+    program = argparse.ArgumentParser(prog="api.deadletters")
+    program.add_argument("action", choices=("list", "retry", "discard"))
+    program.add_argument("ids", nargs="*", type=int)
+    program.add_argument("--all", action="store_true", dest="is_all")
+    program.add_argument("--task")
+    return program
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> str:
-    """Do it in one transaction, and return what to print.
+    """Carry the action out in one transaction, and return the text to print.
 
     Raises:
-        JobNotFailed: where a job or a task that is named has not failed; then nothing is changed.
+        JobNotFailed: if a named job has not failed, or no job of the named task; nothing changes.
     """
     database = Database(settings, pool_size=1)
     try:
@@ -39,15 +43,16 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> str:
             if arguments.action == "list":
                 return listing(failed)
             change = retry_failed if arguments.action == "retry" else discard_failed
-            done = await change(
+            changed_ids = await change(
                 connection, None if arguments.is_all else arguments.ids, arguments.task
             )
     finally:
         await database.close()
-    return report(arguments, done)
+    return report(arguments, changed_ids)
 
 
 def listing(failed: list[FailedJob]) -> str:
+    """Return one line for each failed job."""
     lines = []
     for job in failed:
         when = f"{job.failed_at:%Y-%m-%d %H:%M:%S} UTC" if job.failed_at else "unknown"
@@ -61,14 +66,18 @@ def listing(failed: list[FailedJob]) -> str:
     return "\n".join(lines) or "no job has failed"
 
 
-def report(arguments: argparse.Namespace, done: list[int]) -> str:
+def report(arguments: argparse.Namespace, changed_ids: list[int]) -> str:
+    """Return how many jobs changed and which; of many, the first 20."""
     word = "given back to the worker" if arguments.action == "retry" else "discarded"
-    text = f"{len(done)} {word}" + (f": {', '.join(map(str, done[:20]))}" if done else "")
-    left = len(set(arguments.ids) - set(done))
-    return text + (f"; {left} left alone: one like it waits already, so discard it" if left else "")
+    shown = ", ".join(map(str, changed_ids[:20]))
+    text = f"{len(changed_ids)} {word}" + (f": {shown}" if shown else "")
+    unchanged = len(set(arguments.ids) - set(changed_ids))
+    hint = f"; {unchanged} not changed: a job like it waits already, so discard it"
+    return text + (hint if unchanged else "")
 
 
 def main() -> int:
+    """Run the program; return 1 with one line on stderr if it changed nothing."""
     arguments = parser().parse_args()
     settings = load_settings()
     try:
@@ -78,7 +87,7 @@ def main() -> int:
         return 1
     except IntegrityError:
         sys.stderr.write(
-            "error: a job like one of these was enqueued at the same moment; nothing was changed\n"
+            "error: a job like one of these was enqueued at the same moment; nothing changed\n"
         )
         return 1
     except SQLAlchemyError as error:

@@ -1,4 +1,4 @@
-"""What Gunicorn loads: `api.main:app`."""
+"""The application that Gunicorn loads: `api.main:app`."""
 
 import logging.config
 

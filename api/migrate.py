@@ -1,6 +1,7 @@
 """Bring the database to the head of this code: `python -m api.migrate`.
 
-One at a time on a database, and never at the price of the traffic: it waits for a lock in short turns only.
+One migrator runs at a time, and it waits for a table's lock in short turns only, so that the
+traffic goes on.
 """
 
 import argparse
@@ -30,18 +31,15 @@ from api.migrating.revisions import code_migrations, phase_of
 from api.observing.logs import log_config
 from api.storing.database import connect_arguments, session_options
 
-ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database takes the same one
-WORK_KEY = (
-    ADVISORY_KEY + 1
-)  # held by the session that changes the schema, which may outlive its migrator
+ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database takes the same lock
+# Held by the session that changes the schema, which may outlive its migrator.
+WORK_KEY = ADVISORY_KEY + 1
 TURN_SECONDS = 60.0  # how long to wait for another migrator before giving up
 POLL_SECONDS = 0.25
-LEFTOVER_LOOKS = (
-    40  # 10 s for a session that was told to end; a build of an index looks for that all the time
-)
-LOCK_TIMEOUT_SECONDS = (
-    0.5  # a migration that waits for a table makes every later query wait behind it
-)
+# 10 s for a terminated session to end; a build of an index checks for termination often.
+LEFTOVER_LOOKS = 40
+# While a migration waits for a table, every later query on that table waits behind it.
+LOCK_TIMEOUT_SECONDS = 0.5
 DEFAULT_BUDGET_SECONDS = 30.0
 RUNBOOK = "RUNBOOK: docs/runbook.md#migration-failed"
 
@@ -49,7 +47,7 @@ logger = logging.getLogger("api.migrate")
 
 
 class MigrationError(Exception):
-    """Carries the operator's lines: the observation, then hints."""
+    """A failure with an exit status and the operator's lines: the observation, then hints."""
 
     def __init__(self, status: int, observation: str, *hints: str) -> None:
         super().__init__(observation)
@@ -58,6 +56,7 @@ class MigrationError(Exception):
 
 
 def alembic_config(**attributes: Any) -> Config:
+    """Return Alembic's configuration; api/migrations/env.py reads the attributes."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes.update(attributes)
@@ -65,6 +64,7 @@ def alembic_config(**attributes: Any) -> Config:
 
 
 def current_revision(connection: psycopg.Connection) -> str | None:
+    """Return the head of the database, or None if no migration has run."""
     if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -72,10 +72,10 @@ def current_revision(connection: psycopg.Connection) -> str | None:
 
 
 def take_turn(connection: psycopg.Connection, seconds: float = TURN_SECONDS) -> None:
-    """Take the session's advisory lock.
+    """Take the session's advisory lock, or raise MigrationError after `seconds`.
 
-    Asked for again and again instead of waited for in the server: a waiting statement holds a snapshot,
-    for which the other migrator's CREATE INDEX CONCURRENTLY would wait in turn.
+    It polls. A statement that waits in the server holds a snapshot, and the other migrator's
+    CREATE INDEX CONCURRENTLY would wait for that snapshot.
     """
     deadline = time.monotonic() + seconds
     while connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_KEY]).fetchone() != (
@@ -85,17 +85,17 @@ def take_turn(connection: psycopg.Connection, seconds: float = TURN_SECONDS) -> 
             holder = lock_holder(connection, ADVISORY_KEY)
             raise MigrationError(
                 1,
-                f"another migration holds the lock since more than {seconds:g} s: {holder}",
+                f"another migration has held the lock for more than {seconds:g} s: {holder}",
                 "wait for it to end, then run this again",
             )
         time.sleep(POLL_SECONDS)
 
 
 def end_leftover(guard: psycopg.Connection, connection: Connection) -> None:
-    """Take the lock of the work for `connection`, and end the session of a killed migrator that holds it still.
+    """Take WORK_KEY for `connection`, and end the session of a killed migrator that still holds it.
 
-    The server works on after its client was killed. Its build of an index would fail later, behind an
-    IF NOT EXISTS that found the index there: applied, and never valid.
+    The server goes on after its client was killed. Its index build could fail later, after the
+    IF NOT EXISTS of this run skipped the index: the revision is applied, and the index never valid.
     """
     for attempt in range(LEFTOVER_LOOKS):
         if (
@@ -104,15 +104,16 @@ def end_leftover(guard: psycopg.Connection, connection: Connection) -> None:
         ):
             break
         connection.rollback()
-        left = lock_holder(guard, WORK_KEY)
-        if attempt:  # at the first look it may be on its way out after a migration that ended well
+        leftover = lock_holder(guard, WORK_KEY)
+        if attempt:  # at the first attempt the session may be closing after a good migration
             logger.warning(
-                "migration's session ended", extra={"action": "migration_leftover", "session": left}
+                "migration's session ended",
+                extra={"action": "migration_leftover", "session": leftover},
             )
             guard.execute(END_HOLDER, [WORK_KEY])
         time.sleep(POLL_SECONDS)
     else:
-        observation = f"the session of a killed migration does not end: {left}"
+        observation = f"the session of a killed migration does not end: {leftover}"
         raise MigrationError(
             1, observation, "run this again; if it stays, docker compose restart postgres"
         )
@@ -125,7 +126,7 @@ def _log_revision(step: Any, **_: object) -> None:
 
 
 def leading_pre(before: str | None) -> str | None:
-    """Return the last of the pending `pre` revisions that no `post` one stands before, or where the database is."""
+    """Return the last pending `pre` revision before the first pending `post` one, or `before`."""
     script = ScriptDirectory.from_config(alembic_config())
     target = before
     for revision in reversed(list(script.iterate_revisions("head", before or "base"))):
@@ -138,13 +139,12 @@ def leading_pre(before: str | None) -> str | None:
 def upgrade(
     connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float
 ) -> None:
-    """Apply what is pending up to the target; leave no invalid index, not even after a failure."""
+    """Apply the pending revisions up to the target; leave no invalid index after a failure."""
     try:
         _upgrade_in_turns(connection, watch, target, budget_seconds)
     except (MigrationError, DBAPIError):
-        with suppress(
-            DBAPIError
-        ):  # what stood in the way may stand there still; the next run begins with this
+        # The lock that stopped the migration may stop this too; the next run begins with it.
+        with suppress(DBAPIError):
             drop_invalid_indexes(connection)
         raise
 
@@ -152,15 +152,14 @@ def upgrade(
 def _upgrade_in_turns(
     connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float
 ) -> None:
-    """On a lock not granted, let the traffic pass and try again within the budget."""
+    """Upgrade; if a lock is not granted, let the traffic pass and retry within the budget."""
     deadline = time.monotonic() + budget_seconds
     config = alembic_config(connection=connection, on_version_apply=_log_revision)
     attempt = 0
     while True:
         try:
-            drop_invalid_indexes(
-                connection
-            )  # each time: a build that ran into the lock timeout leaves one as well
+            # Each time: an index build that runs into the lock timeout leaves an invalid index.
+            drop_invalid_indexes(connection)
             command.upgrade(config, target)
         except OperationalError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
@@ -173,7 +172,7 @@ def _upgrade_in_turns(
                     1,
                     f"migration blocked for {budget_seconds:g} s by {watch.describe()}",
                     "end that session with: SELECT pg_terminate_backend(<pid>); then deploy again",
-                    "what was applied before it stays applied; the release that runs is not touched",
+                    "revisions before it stay applied; the running release is not touched",
                 ) from None
             logger.warning(
                 "migration waits for a lock",
@@ -189,7 +188,12 @@ def _upgrade_in_turns(
 
 
 def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bool = False) -> str:
-    """Upgrade under the lock; return the closing line."""
+    """Upgrade under the lock; return the closing line.
+
+    Raises:
+        MigrationError: if a lock is not granted within `budget_seconds`, or another migrator or a
+            leftover session does not end.
+    """
     arguments = connect_arguments(settings)
     limits = {
         "lock_timeout": LOCK_TIMEOUT_SECONDS,
@@ -207,7 +211,8 @@ def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bo
         before = current_revision(guard)
         code = code_migrations()
         if before is not None and before not in code.known:
-            # A newer release has migrated it, additively: this one runs on the result (docs/decisions/0003).
+            # A newer release has migrated it. Its `pre` migrations only add, so this release
+            # runs on the result (docs/decisions/0003).
             logger.warning(
                 "database is ahead", extra={"action": "migration_ahead", "revision": before}
             )
@@ -221,6 +226,7 @@ def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bo
 
 
 def check_drift(settings: ProcessSettings) -> str:
+    """Return a line if the database has the tables of the models; raise MigrationError if not."""
     engine = create_engine(
         URL.create("postgresql+psycopg"),
         connect_args=connect_arguments(settings),
@@ -254,7 +260,7 @@ def _budget() -> float:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Do what the options ask for; return the line for stdout."""
+    """Carry the options out; return the line for stdout."""
     if options.head:
         return code_migrations().head
     if options.sql:
@@ -272,6 +278,7 @@ def run(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the program; return its exit status: 0, 1 (failed) or 2 (not confirmed)."""
     parser = argparse.ArgumentParser(prog="python -m api.migrate", description=__doc__)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--head", action="store_true", help="print the head of this code")
@@ -293,8 +300,8 @@ def main(arguments: list[str] | None = None) -> int:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         lines = [
             f"error: migration failed: {reason}",
-            "HINT: the release that runs is not touched; what was applied before the failed revision stays applied",
-            "HINT: correct the migration or the data, then run it again: it begins with the failed revision",
+            "HINT: the running release is not touched; revisions before it stay applied",
+            "HINT: correct the migration or the data, then run this again: the failed one is next",
             RUNBOOK,
         ]
     else:

@@ -1,10 +1,13 @@
-"""`python -m worker`: the processes that run jobs; one is the container's first process, more have a supervisor."""
+"""`python -m worker`: the processes that run jobs.
+
+A single process is the container's first process; several have a supervisor above them.
+"""
 
 import signal
 import sys
 
-# Before the imports, which take a second: the kernel spares a container's first process the signals it does not handle,
-# and a stop would then wait out its whole grace.
+# Before the imports, which take a second: the kernel does not deliver to a container's first
+# process a signal that it does not handle, and a stop would wait for the whole stop_grace_period.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 import asyncio
@@ -18,6 +21,7 @@ from worker.supervisor import Supervisor
 
 
 def main() -> None:
+    """Run the worker until a signal ends it."""
     settings = load_settings(WorkerSettings)
     logging.config.dictConfig(log_config(settings))
     log_warnings(dict(settings))

@@ -1,4 +1,4 @@
-"""What holds for every job, in one place: its time limit, the end of its attempts, its request id and its metrics."""
+"""One attempt at a job: its time limit, request id and metrics, and what ends its attempts."""
 
 import asyncio
 import logging
@@ -21,9 +21,10 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 2.0  # then 4, 8, 16: half a minute in all, longer than a restart of Postgres
-# A job that shutdowns interrupt is not at fault, and has more: chosen above any day's deploys. One that takes longer
-# than each drain, or so much memory that its worker is replaced each time, must end as well. Both count in `attempts`:
-# after four interruptions the first failure is the last.
+# A shutdown that interrupts a job is not the job's fault, so it allows more deliveries: chosen
+# above the number of deploys in a day. A job that outlasts every drain, or whose memory gets its
+# worker replaced each time, must end as well. Interruptions count in `attempts`, too: after four of
+# them the first failure is the last.
 MOST_DELIVERIES = 20
 
 
@@ -36,7 +37,7 @@ class JobInterruptedTooOften(Exception):
 
 
 class Backoff(BaseRetryStrategy):
-    """Exponential, with jitter; a job that a shutdown interrupted starts again at once."""
+    """Exponential pauses with jitter; a job that a shutdown interrupted restarts at once."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, asyncio.CancelledError):
@@ -48,6 +49,7 @@ class Backoff(BaseRetryStrategy):
 
 
 def is_last_attempt(job: Job) -> bool:
+    """Tell whether the current attempt is the last of MAX_ATTEMPTS."""
     return job.attempts + 1 >= MAX_ATTEMPTS
 
 
@@ -55,8 +57,8 @@ async def run_job(call_next: Callable[[], Awaitable[Any]], context: JobContext, 
     """Run one attempt; procrastinate calls this around every job.
 
     Raises:
-        JobTimedOut: after the limit of the job's task; what the job was doing is cancelled.
-        JobInterruptedTooOften: instead of one more interruption.
+        JobTimedOut: after the limit of the job's task; the attempt is cancelled.
+        JobInterruptedTooOften: at the interruption number MOST_DELIVERIES.
     """
     job, rule = context.job, RULES[context.job.task_name]
     request_id = job.task_kwargs.get("request_id")
@@ -89,9 +91,9 @@ async def _within_limit(call_next: Callable[[], Awaitable[Any]], job: Job, rule:
         async with asyncio.timeout(rule.limit_seconds) as limit:
             return await call_next()
     except TimeoutError:
-        if not limit.expired():  # the job's own: of a socket, or of a lock
+        if not limit.expired():  # an error of the job itself, from a socket or a lock
             raise
-        logger.error(  # noqa: TRY400  where it was cancelled says nothing
+        logger.error(  # noqa: TRY400  the place where the job was cancelled explains nothing
             "job over its time limit",
             extra={
                 "action": "job_timed_out",

@@ -40,14 +40,16 @@ from worker.webhooks.sending import Sender
 
 logger = logging.getLogger(__name__)
 
-# Here and not in each process: what is loaded before the fork is shared by all of them.
+# At import, before the fork: the processes share the memory of the modules that are loaded here.
 OWN_QUEUES = load_tasks()
 
 QUEUE_CONNECTIONS = 3  # fetch, finish, heartbeat; listening takes one more, jobs take one each
-METRICS_CONNECTIONS = 1  # of its own, so that the queue is counted while every job holds one
-# Of the container's memory, for all processes: at the limit itself the kernel kills, with the jobs in hand.
+METRICS_CONNECTIONS = 1  # so that the queue is counted even while every job holds a connection
+# The part of the container's memory for all processes together. At the whole of it the kernel kills
+# a process, and the jobs that it runs.
 MEMORY_SHARE = 0.8
-IDLE_SHARE = 0.9  # of a process's own: an idle one above it would be replaced after a few jobs
+# The part of a process's share. An idle process above it would be replaced after a few jobs.
+IDLE_SHARE = 0.9
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
 DATABASE_ERRORS = (
     psycopg.Error,
@@ -57,7 +59,7 @@ DATABASE_ERRORS = (
 
 
 class WorkerLoop:
-    """One process of the worker; `process` is its number in the container, from 0."""
+    """A process of the worker; `process` is its number in the container, from 0."""
 
     def __init__(self, settings: WorkerSettings, process: int) -> None:
         self.settings = settings
@@ -69,13 +71,13 @@ class WorkerLoop:
         self.memory_bytes = share_bytes(memory_limit_bytes(), settings.worker_processes)
         self.worker: Worker | None = None
         self.stopping = asyncio.Event()
-        self.is_signalled = (
-            False  # a drain for memory is none: the first signal after it lets the jobs end, too
-        )
+        # A drain for memory is no signal: the first signal after it still lets the jobs end.
+        self.is_signalled = False
         sender = Sender(Rules.of(settings), Circuits())
         self.deliveries = deliveries.Deliveries(self.database, sender, self.stopping)
 
     async def run(self) -> None:
+        """Run jobs until a signal; return when the drain is over."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signal, number)
@@ -102,7 +104,7 @@ class WorkerLoop:
             while not self.stopping.is_set():
                 if await self._wait_for_database():
                     await self._run_once()
-                # Where Postgres answers and refuses, this goes round again and again; at the end it costs nothing.
+                # Without this pause the loop would spin if Postgres answers and then refuses.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), FIRST_WAIT_SECONDS)
         finally:
@@ -115,13 +117,14 @@ class WorkerLoop:
 
     async def _beat(self) -> None:
         self.heartbeat_file.touch()
-        # The next beat puts this off. A blocked loop cannot: then C code, which needs no interpreter lock, writes down
-        # where each thread is and ends the process; the engine or the supervisor starts another.
+        # The next beat restarts this timer; a blocked loop cannot. Then C code, which needs no
+        # interpreter lock, prints where each thread is and ends the process. The engine or the
+        # supervisor starts another.
         faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
         used = used_bytes()
         if self.memory_bytes and used > self.memory_bytes and not self.stopping.is_set():
             logger.warning(
-                "over its share of memory, another process takes its place",
+                "over its share of memory, another process replaces it",
                 extra={
                     "action": "worker_over_memory",
                     "bytes": used,
@@ -131,7 +134,10 @@ class WorkerLoop:
             self._drain("memory")
 
     def _check_memory(self) -> None:
-        """Replace nobody where even an idle process has too small a share: the next would be no smaller."""
+        """Switch the replacement off if an idle process nearly fills its share already.
+
+        The process that replaced it would be as large.
+        """
         used = used_bytes()
         if self.memory_bytes and used > self.memory_bytes * IDLE_SHARE:
             logger.warning(
@@ -146,8 +152,8 @@ class WorkerLoop:
 
     def _signal(self, number: signal.Signals) -> None:
         if self.is_signalled:
-            # The first process of a container has no default action to fall back on.
-            # Another worker brings the jobs in flight back.
+            # The first process of a container has no default action for a signal.
+            # Another worker returns the running jobs to the queue.
             logger.warning("second signal, stopping now", extra={"action": "worker_killed"})
             logging.shutdown()
             os._exit(128 + number)
@@ -166,7 +172,7 @@ class WorkerLoop:
             self.worker.stop()  # type: ignore[no-untyped-call]
 
     async def _wait_for_database(self) -> bool:
-        """Return True once Postgres answers with the queue in it, False when told to stop before."""
+        """Return True once Postgres answers and has the queue, False if a stop comes first."""
         started, pause = time.monotonic(), FIRST_WAIT_SECONDS
         while not self.stopping.is_set():
             try:
@@ -188,7 +194,7 @@ class WorkerLoop:
         return False
 
     async def _run_once(self) -> None:
-        """Run jobs until told to stop or until the database goes away."""
+        """Run jobs until a stop, or until the database is lost."""
         pool = AsyncConnectionPool(
             kwargs=connect_arguments(self.settings),
             min_size=1,
@@ -198,7 +204,7 @@ class WorkerLoop:
             open=False,
         )
         try:
-            # A new connector for each run: one keeps its pool, which is closed at the end.
+            # A new connector for each run: a connector keeps its pool, which is closed at the end.
             with queue.replace_connector(procrastinate.PsycopgConnector()):
                 await pool.open()
                 await queue.open_async(pool)
@@ -217,7 +223,8 @@ class WorkerLoop:
             asyncio.create_task(
                 every(LOOK_SECONDS, lambda: rescue_stalled(pool, OWN_QUEUES)), name="rescue"
             ),
-            # procrastinate's own stops with the drain, and then the job would be taken for stalled.
+            # procrastinate's own heartbeat stops with the drain; the job would then count as
+            # stalled.
             asyncio.create_task(every(HEARTBEAT_SECONDS, lambda: _renew(worker)), name="renew"),
             asyncio.create_task(
                 every(deliveries.POLL_SECONDS, lambda: deliveries.call_if_due(pool)),
@@ -254,7 +261,7 @@ class WorkerLoop:
 
 
 def share_bytes(limit_bytes: int | None, processes: int) -> int | None:
-    """Return what one process may take before it is replaced, or None where the container has no limit."""
+    """Return the bytes above which a process is replaced, or None without a container limit."""
     supervisor = 1 if processes > 1 else 0
     return (
         None if limit_bytes is None else int(limit_bytes * MEMORY_SHARE / (processes + supervisor))
@@ -272,7 +279,7 @@ async def _renew(worker: Worker) -> None:
 
 
 async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    """Do something again and again; a database that is away is the main loop's business."""
+    """Call `action` every `seconds`, for ever, and log failures: the main loop reconnects."""
     while True:
         try:
             await action()
@@ -282,6 +289,6 @@ async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
                 extra={"action": "side_task_failed", "reason": type(error).__name__},
             )
         except Exception:
-            # Nobody awaits this: it would end without a word, and jobs that lost their worker would stay lost.
+            # No one awaits this task. It would end silently, and stalled jobs would stay stalled.
             logger.exception("periodic action failed", extra={"action": "side_task_failed"})
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What Prometheus is told about jobs: the queue as Postgres has it, and what this process did with it."""
+"""The metrics of jobs, for Prometheus: the queue in Postgres, and the jobs of this process."""
 
 from collections.abc import Iterator
 
@@ -9,43 +9,48 @@ from prometheus_client.registry import Collector
 from api.storing.database import Database
 from api.storing.jobs import QueueState, read_queues
 
-PORT = 9100  # of the first process; each further one has the next. Only the container's networks reach it
-LOOK_SECONDS = 10.0  # below Prometheus' usual 15 s
+# Of the first process; each further process has the next port. Only the container's networks reach
+# it.
+PORT = 9100
+LOOK_SECONDS = 10.0  # between two queries; below Prometheus' usual 15 s
 
 # From an export of a few rows (5 ms) to the longest time limit of a task.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0)
 
 JOB_SECONDS = Histogram(
     "slipway_job_duration_seconds",
-    "Attempts at jobs by task and outcome: succeeded, failed, timed_out, or interrupted by a shutdown.",
+    "Attempts at jobs by task and outcome: succeeded, failed, timed_out, or interrupted by a"
+    " shutdown.",
     ("task", "outcome"),
     buckets=BUCKETS,
 )
-RUNNING = Gauge("slipway_jobs_running", "Jobs that this process has in hand, by task.", ("task",))
+RUNNING = Gauge("slipway_jobs_running", "Jobs that this process is running, by task.", ("task",))
 
 
 class QueueCollector(Collector):
-    """Shows the last look at the queue; nothing where it failed, because an old number is a wrong one."""
+    """Shows the queue as it was last read, and nothing if reading failed: no old numbers."""
 
     def __init__(self) -> None:
         self.states: list[QueueState] = []
 
     async def look(self, database: Database, known: list[str]) -> None:
-        """Ask Postgres once; a queue of this release that is empty is there with zeros."""
+        """Read the queue from Postgres; an empty queue in `known` is shown with zeros."""
         self.states = []
         async with database.read() as connection:
-            found = {state.queue: state for state in await read_queues(connection)}
-        self.states = [*(found.pop(name, QueueState(name)) for name in known), *found.values()]
+            states = {state.queue: state for state in await read_queues(connection)}
+        self.states = [*(states.pop(name, QueueState(name)) for name in known), *states.values()]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics; prometheus_client calls this for each request."""
         jobs = GaugeMetricFamily(
             "slipway_queue_jobs",
-            "Jobs by queue and state: waiting, scheduled for later, running, or failed and waiting for a person.",
+            "Jobs by queue and state: waiting, scheduled for later, running, or failed and waiting"
+            " for a person.",
             labels=("queue", "state"),
         )
         oldest = GaugeMetricFamily(
             "slipway_queue_oldest_seconds",
-            "Seconds since the oldest job that could run now was asked for; 0 where none waits.",
+            "Seconds since the oldest job that could run now was enqueued; 0 if none waits.",
             labels=("queue",),
         )
         for state in self.states:
@@ -57,7 +62,7 @@ class QueueCollector(Collector):
 
 
 def serve(process: int) -> QueueCollector:
-    """Listen for Prometheus: each process tells of its own jobs, and all tell the same of the queue."""
+    """Listen for Prometheus. Each process shows its own jobs, and all show the same queue."""
     collector = QueueCollector()
     REGISTRY.register(collector)
     start_http_server(PORT + process)

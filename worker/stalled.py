@@ -1,4 +1,4 @@
-"""Brings back the jobs of workers that died without a word, and sets those aside that killed too many."""
+"""Returns the jobs of dead workers to the queue, and fails jobs that killed too many workers."""
 
 import logging
 
@@ -10,19 +10,20 @@ from worker.execution import MAX_ATTEMPTS
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
-STALLED_SECONDS = (
-    20.0  # three heartbeats missed; with LOOK and POLL below it stays under the promised 30 s
-)
+# Three missed heartbeats. With LOOK_SECONDS and POLL_SECONDS it stays below the promised 30 s.
+STALLED_SECONDS = 20.0
 LOOK_SECONDS = 3.0
-POLL_SECONDS = 5.0  # a job brought back sends no notification, it is found by polling
+POLL_SECONDS = 5.0  # a job that returns to the queue sends no notification: polling finds it
 
-# One statement, so that any number of workers may run it at once: it locks only jobs that are still stalled,
-# and skips what another worker is just bringing back. procrastinate's own way knows no limit of attempts:
-# a job that kills its worker would do so for ever.
-# (1) A job whose like waits, or is stalled with it, is dropped: two cannot wait, and the whole statement would fail.
-# (2) From the second time on a job is suspected of killing its worker, and suspects run one at a time: else those that
-#     were in hand beside the culprit would lose their attempts with it. Not one of a queue that nobody here takes,
-#     after a rollback: the others would wait behind it for ever.
+# One statement, so that any number of workers may run it at the same time: it locks only jobs that
+# are still stalled, and skips those that another worker is returning. procrastinate's own function
+# has no limit of attempts: a job that kills its worker would do so for ever.
+# (1) A job is dropped if a job with the same queueing lock waits, or is stalled with a higher id.
+#     Two such jobs cannot wait, and the whole statement would fail.
+# (2) A job that stalls for the second time is suspected of killing its worker. Suspects run one at
+#     a time: otherwise jobs that run beside the culprit would lose their attempts with it. A job
+#     of a queue that this worker does not take is no suspect, as after a rollback: the others would
+#     wait behind it for ever.
 RESCUE = f"""
     WITH stalled AS MATERIALIZED (
         SELECT job.id, job.task_name, job.queue_name, job.attempts, job.lock, job.queueing_lock
@@ -54,25 +55,27 @@ RESCUE = f"""
                 WHEN 'job_dropped' THEN procrastinate_finish_job_v1(id, 'aborted', true)::text
                 ELSE procrastinate_retry_job_v2(  -- (2)
                     id, now(), NULL, NULL,
-                    CASE WHEN attempts > 0 AND queue_name = ANY(%(queues)s) THEN coalesce(lock, '{SUSPECT_LOCK}') END
+                    CASE WHEN attempts > 0 AND queue_name = ANY(%(queues)s)
+                         THEN coalesce(lock, '{SUSPECT_LOCK}') END
                 )::text
            END
       FROM judged
-"""
-# What (2) does not reach: those that the other release had suspected before this one took its place.
+"""  # noqa: S608  numbers of this module only
+# The suspects that (2) does not reach: those of the other release, from before this one replaced
+# it.
 RELEASE = f"""
     UPDATE procrastinate_jobs SET lock = NULL
      WHERE status = 'todo' AND lock = '{SUSPECT_LOCK}' AND queue_name <> ALL(%(queues)s)
-"""
+"""  # noqa: S608  a constant
 MESSAGES = {
-    "job_set_aside": (logging.ERROR, "stalled job set aside"),
-    "job_dropped": (logging.WARNING, "stalled job dropped, its like waits"),
-    "job_rescued": (logging.WARNING, "stalled job brought back"),
+    "job_set_aside": (logging.ERROR, "stalled job failed for good"),
+    "job_dropped": (logging.WARNING, "stalled job dropped, a job like it waits"),
+    "job_rescued": (logging.WARNING, "stalled job returned to the queue"),
 }
 
 
 async def rescue_stalled(pool: AsyncConnectionPool, queues: list[str]) -> None:
-    """Give each job whose worker is gone back, or set it aside; `queues` are those that this worker takes."""
+    """Return each job whose worker died to the queue, or fail it; `queues` are this worker's."""
     async with pool.connection() as connection:
         rows = await (await connection.execute(RESCUE, {"queues": queues})).fetchall()
     for job_id, task_name, attempts, verdict, _ in rows:
@@ -82,6 +85,6 @@ async def rescue_stalled(pool: AsyncConnectionPool, queues: list[str]) -> None:
 
 
 async def release_foreign(pool: AsyncConnectionPool, queues: list[str]) -> None:
-    """Let no suspect wait for a job that this worker never takes."""
+    """Take the suspects' lock from jobs of queues other than `queues`, this worker's own."""
     async with pool.connection() as connection:
         await connection.execute(RELEASE, {"queues": queues})

@@ -1,4 +1,4 @@
-"""Keeps several worker processes in one container: forks them, passes signals on, replaces what ends."""
+"""Keeps several worker processes in one container: forks them, forwards signals, replaces them."""
 
 import logging
 import os
@@ -11,17 +11,20 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-# A process that lived for less did not even begin to work: the next waits, so that a broken one does not spin.
+# A process that ended sooner did not begin to work. The next one waits, so that a broken worker
+# does not restart without end.
 SHORT_LIFE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
-SLEEP_SECONDS = (
-    0.1  # a sleep goes on after a signal: in pieces, so that a stop does not wait for its end
-)
+# A sleep goes on after a signal, so a pause is slept in short pieces: a stop does not wait for it.
+SLEEP_SECONDS = 0.1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
-    """Holds no connection and no thread, so that forking is safe; `work` is what a process does, given its number."""
+    """The parent of the worker processes. It has no connection and no thread, so that it may fork.
+
+    Each process calls `work` with its number.
+    """
 
     def __init__(self, count: int, work: Callable[[int], None]) -> None:
         self.count = count
@@ -45,11 +48,12 @@ class Supervisor:
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         self.is_stopping = True
         for pid in self.numbers:
-            with suppress(ProcessLookupError):  # it ended, and is just being taken note of
+            with suppress(ProcessLookupError):  # it ended a moment ago
                 os.kill(pid, number)
 
     def _start(self, number: int) -> None:
-        # Blocked until the child is known here and has let go of this process's handlers: none is lost or doubled.
+        # Signals are blocked until the child is registered here and has default handlers: none is
+        # lost, and none is handled twice.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if not self.is_stopping:
             pid = os.fork()
@@ -86,7 +90,7 @@ class Supervisor:
             else 0.0
         )
         logger.warning(
-            "worker process ended, another takes its place",
+            "worker process ended, another replaces it",
             extra={
                 "action": "worker_process_ended",
                 "number": number,

@@ -1,4 +1,7 @@
-"""What the container may take, by the kernel's control groups (v2, and v1 on older hosts), and what a process takes."""
+"""The container's limits, as the kernel's control groups state them, and the memory of a process.
+
+It reads version 2 of the control groups, and version 1 on older hosts.
+"""
 
 import os
 from pathlib import Path
@@ -7,7 +10,7 @@ ROLLUP = Path("/proc/self/smaps_rollup")
 
 
 def _read_number(*paths: str) -> list[int] | None:
-    """Return the numbers of the first cgroup file that holds a limit, or None where there is no limit."""
+    """Return the numbers of the first file that holds a limit, or None if there is no limit."""
     for path in paths:
         if not Path(path).exists():
             continue
@@ -18,23 +21,29 @@ def _read_number(*paths: str) -> list[int] | None:
 
 
 def cpu_limit() -> float:
-    """Return the container's CPU limit in cores (cgroup v2 `cpu.max`, v1 `cpu.cfs_*`), else the machine's."""
-    both = _read_number("/sys/fs/cgroup/cpu.max")
-    if both:
-        return both[0] / both[1]
+    """Return the container's CPU limit in cores, or the machine's cores if there is no limit.
+
+    Version 2 has it in `cpu.max`, version 1 in `cpu.cfs_*`.
+    """
+    quota_and_period = _read_number("/sys/fs/cgroup/cpu.max")
+    if quota_and_period:
+        return quota_and_period[0] / quota_and_period[1]
     quota = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
     period = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
     return quota[0] / period[0] if quota and period else float(os.cpu_count() or 1)
 
 
 def memory_limit_bytes() -> int | None:
-    """Return the container's memory limit in bytes, or None where there is none."""
+    """Return the container's memory limit in bytes, or None if there is none."""
     limit = _read_number("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
     return limit[0] if limit else None
 
 
 def used_bytes(rollup: Path = ROLLUP) -> int:
-    """Return the memory of this process, what it shares with others divided among them; 0 where it is not told."""
+    """Return the memory of this process in bytes, or 0 if the kernel does not show it.
+
+    Memory that several processes share counts in equal parts (the kernel's Pss).
+    """
     try:
         lines = rollup.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""Typed settings of every process, from the environment and from secret files; read once.
+"""The settings of every process, typed, from the environment and from secret files; read once.
 
-A value is never printed: errors name keys, secrets print as stars.
+No value is ever printed: errors name keys, and secrets print as stars.
 """
 
 import os
@@ -18,12 +18,12 @@ EX_CONFIG = 78  # sysexits.h: an operator has to act, restarting does not help
 SECRETS_DIR = "/run/secrets"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-# What was read so far, so that a warning is known even where another key is refused.
+# The fields that were read so far: warnings are reported even if another key is refused.
 _read: ContextVar[dict[str, Any]] = ContextVar("_read")
 
 
 class ProcessSettings(BaseSettings):
-    """What every process needs: who it is, how it logs, where the database is."""
+    """The settings that every process has: its identity, its logging and its database."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -42,10 +42,9 @@ class ProcessSettings(BaseSettings):
         default="unreleased", validation_alias="SLIPWAY_RELEASE", pattern=r"^[\w.+-]{1,100}$"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    debug: bool = False  # every SQL statement in the log; production refuses it
-    reload: bool = (
-        False  # set by the image that restarts at each save (Dockerfile); production refuses it
-    )
+    debug: bool = False  # logs every SQL statement; production refuses it
+    # The development image sets it: it restarts at each save. Production refuses it.
+    reload: bool = False
     sentry_dsn: SecretStr | None = None
 
     database_host: str = "postgres"
@@ -54,16 +53,17 @@ class ProcessSettings(BaseSettings):
     database_user: str = "slipway"
     database_password: SecretStr
     database_pool_size: int = Field(default=5, ge=1, le=100)
-    # Not prefer or allow: they fall back to plain text in silence.
+    # Without `prefer` and `allow`, which fall back to plain text silently.
     database_sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "disable"
     database_sslrootcert: str = ""
 
-    # Comma-separated, as they are written in .env; api/webhooks/targets.py reads them.
+    # Comma-separated, as in .env; api/webhooks/targets.py parses them.
     webhook_allowed_ports: str = Field(default="443", pattern=r"^\d{1,5}(,\d{1,5})*$")
     webhook_allowed_networks: str = ""
 
     @property
     def is_production(self) -> bool:
+        """Tell whether the strict rules apply."""
         return self.environment == "production"
 
     @field_validator("*")
@@ -89,31 +89,28 @@ class Settings(ProcessSettings):
     access_token_minutes: int = Field(default=15, ge=1, le=1440)
     refresh_token_days: int = Field(default=30, ge=1, le=365)
     ops_user: str = Field(default="operator", pattern=r"^[\w.@+-]{1,64}$")
-    ops_password: SecretStr | None = None  # None: there is no console
+    ops_password: SecretStr | None = None  # without a password there is no console
     ops_session_idle_minutes: int = Field(default=30, ge=1, le=24 * 60)
     ops_session_max_minutes: int = Field(default=120, ge=1, le=24 * 60)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode]
     docs_enabled: bool = False
-    api_processes: int | None = Field(
-        default=None, ge=1, le=64
-    )  # None: api/server/gunicorn_conf.py counts
-    max_body_bytes: int = Field(
-        default=1_048_576, ge=1024
-    )  # nginx's client_max_body_size is the same megabyte
-    # The numbers of the rules in api/requests/limits.py.
+    # None: api/server/gunicorn_conf.py computes the number from the container's limits.
+    api_processes: int | None = Field(default=None, ge=1, le=64)
+    # Equal to nginx's client_max_body_size.
+    max_body_bytes: int = Field(default=1_048_576, ge=1024)
+    # The quotas of the rules in api/requests/limits.py.
     user_limit_per_second: int = Field(default=100, ge=1, le=100_000)
     login_limit_per_minute: int = Field(default=10, ge=1, le=100_000)
     registration_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     export_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     cors_credentials: bool = False
-    cors_origins: Annotated[
-        tuple[str, ...], NoDecode
-    ] = ()  # after cors_credentials, which its check reads
+    # (!) Below cors_credentials, which its check reads.
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     @field_validator("token_key_previous", "ops_password", mode="before")
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
-        return value or None  # Compose mounts a file in any case; an empty one stands for none
+        return value or None  # Compose always mounts a file; an empty file means that there is none
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
@@ -124,7 +121,7 @@ class Settings(ProcessSettings):
 
 
 class WorkerSettings(ProcessSettings):
-    """The worker's settings; it holds neither the token key nor the Redis password."""
+    """The worker's settings. The worker has neither the token key nor the Redis password."""
 
     service: str = Field(
         default="worker", validation_alias="SLIPWAY_SERVICE", pattern=r"^[a-z]{2,20}$"
@@ -142,15 +139,19 @@ def load_settings() -> Settings: ...
 @overload
 def load_settings(kind: type[S]) -> S: ...
 def load_settings(kind: type[ProcessSettings] = Settings) -> ProcessSettings:
-    """Read settings of one kind, or end with status 78 and every missing or wrong key on stderr."""
-    settings, found = read_settings(kind)
+    """Return the settings of this kind.
+
+    Raises:
+        SystemExit: 78, with every missing or wrong key on stderr.
+    """
+    settings, findings = read_settings(kind)
     if settings is None:
-        raise _refusal([finding for finding in found if finding.tier == "critical"])
+        raise _refusal([finding for finding in findings if finding.tier == "critical"])
     return settings
 
 
 def read_settings(kind: type[S]) -> tuple[S | None, list[Finding]]:
-    """Return the settings, or None where something critical is found, and every finding of both tiers."""
+    """Return the settings, or None if a finding is critical; and all findings of both tiers."""
     folder = os.environ.get("SLIPWAY_SECRETS_DIR") or SECRETS_DIR
     sources: dict[str, Any] = {"_secrets_dir": folder} if Path(folder).is_dir() else {}
     read: dict[str, Any] = {}
@@ -183,11 +184,11 @@ def _finding(kind: type[ProcessSettings], item: dict[str, Any]) -> Finding:
     return Finding("critical", alias if isinstance(alias, str) else name.upper(), message)
 
 
-def _refusal(found: list[Finding]) -> SystemExit:
+def _refusal(findings: list[Finding]) -> SystemExit:
     lines = [
-        f"error: configuration refused, {len(found)} missing or wrong",
-        *sorted(f"  {finding.key}: {finding.reason}; {finding.fix}" for finding in found),
-        "HINT: ./scripts/check-config.sh says all of it again, and touches nothing that runs",
+        f"error: configuration refused, {len(findings)} missing or wrong",
+        *sorted(f"  {finding.key}: {finding.reason}; {finding.fix}" for finding in findings),
+        "HINT: ./scripts/check-config.sh prints all of it again, and touches nothing that runs",
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
     ]
     sys.stderr.write("\n".join(lines) + "\n")

@@ -1,7 +1,8 @@
-"""The rules for settings in production: what refuses the start, and what is only warned of. Names keys, never values.
+"""The rules for settings: which values refuse the start in production, and which only warn.
 
-One code for the start of a process (api/configuring/settings.py), for preflight and for `scripts/check-config.sh`.
-docs/configuration.md lists the rules with the tests that prove them.
+The start of a process (api/configuring/settings.py), preflight and `scripts/check-config.sh` all
+use this code. It names keys and never prints values. docs/configuration.md lists each rule with
+the test that proves it.
 """
 
 import logging
@@ -24,49 +25,73 @@ OBVIOUS_WORDS = (
     *("admin", "postgres", "qwerty", "slipway", "123456"),
 )
 MIN_TOKEN_KEY_CHARS = 32  # 256 bits for HS256 when the characters are bytes (RFC 7518, 3.2)
-MIN_TOKEN_KEY_BITS = (
-    100  # Shannon estimate: 32 random hex digits have about 120, "abababab..." has 32
-)
+MIN_TOKEN_KEY_BITS = 100  # Shannon estimate: 32 random hex digits have about 120, "abab..." has 32
 MIN_PASSWORD_CHARS = 16  # chosen: nobody types it; 16 random letters and digits are 95 bits
-MIN_PASSWORD_BITS = (
-    40  # by the same estimate: 16 random hex digits have about 54, "aaaaaaaaaaaaaaaB" has 5
-)
-LONGEST_TOKEN_MINUTES = 60  # an access token cannot be called back
-LONGEST_SESSION_MINUTES = (
-    120  # chosen: a browser that was left open is the operator's hand for that long
-)
+# By the same estimate 16 random hex digits have about 54 bits, and "aaaaaaaaaaaaaaaB" has 5.
+MIN_PASSWORD_BITS = 40
+LONGEST_TOKEN_MINUTES = 60  # an access token cannot be revoked
+# Chosen: anyone at a browser left open can act as the operator for this long.
+LONGEST_SESSION_MINUTES = 120
 
-# What other stacks read from the environment. Somebody who sets one believes that it holds.
+# Variables of other stacks, which nothing here reads. An operator who sets one expects an effect.
 NOT_READ = {
-    "DATABASE_URL": "set DATABASE_HOST, _PORT, _NAME, _USER in a compose file of yours, the secret database_password",
-    "REDIS_URL": "set REDIS_HOST and REDIS_PORT in a compose file of yours, and the secret redis_password",
-    "CREATE_TABLES": "remove it: tables are made by migrations alone (python -m api.migrate)",
+    "DATABASE_URL": (
+        "set DATABASE_HOST, _PORT, _NAME and _USER in a compose file of yours,"
+        " and the secret database_password"
+    ),
+    "REDIS_URL": (
+        "set REDIS_HOST and REDIS_PORT in a compose file of yours, and the secret redis_password"
+    ),
+    "CREATE_TABLES": "remove it: only migrations create tables (python -m api.migrate)",
 }
 FIXES = {
     "ACCESS_TOKEN_MINUTES": "set 60 or less in .env; 15 is the default",
-    "ALLOWED_HOSTS": "name the hosts, separated by commas; with compose.yaml it is SLIPWAY_HOST in .env",
+    "ALLOWED_HOSTS": (
+        "name the hosts, separated by commas; with compose.yaml it is SLIPWAY_HOST in .env"
+    ),
     "CORS_ORIGINS": "name each origin, such as https://app.example.org, or leave it empty",
-    "DATABASE_HOST": "set the host name alone; port, name, user and password are settings of their own",
-    "DATABASE_PASSWORD": "put a random one into secrets/database_password, and the same into Postgres: ALTER ROLE",
+    "DATABASE_HOST": (
+        "set the host name alone; port, name, user and password are settings of their own"
+    ),
+    "DATABASE_PASSWORD": (
+        "put a random password into secrets/database_password,"
+        " and set the same password in Postgres with ALTER ROLE"
+    ),
     "DATABASE_SSLMODE": "use verify-full, with the CA's certificate in DATABASE_SSLROOTCERT",
     "DATABASE_SSLROOTCERT": "name a file with the CA's certificate that the container can read",
-    "DEBUG": "take it out of the container's environment",
+    "DEBUG": "remove it from the container's environment",
     "DOCS_ENABLED": "empty it in .env",
-    "ENVIRONMENT": "empty it in .env where this is no machine of a developer",
-    "OPS_PASSWORD": "put a random one of 16 characters or more into secrets/ops_password; empty, the console is off",
+    "ENVIRONMENT": "empty it in .env, unless this is a developer's machine",
+    "OPS_PASSWORD": (
+        "put a random password of 16 characters or more into secrets/ops_password;"
+        " with an empty file the console is off"
+    ),
     "OPS_SESSION_MAX_MINUTES": "set 120 or less in .env, which is the default",
-    "REDIS_PASSWORD": "put a random one of 16 characters or more into secrets/redis_password, and restart redis",
-    "RELOAD": "run a release: this is the image for development, or its compose file. ./scripts/up.sh builds one",
+    "REDIS_PASSWORD": (
+        "put a random password of 16 characters or more into secrets/redis_password,"
+        " and restart redis"
+    ),
+    "RELOAD": (
+        "run a release: this is the development image, or its compose file."
+        " ./scripts/up.sh builds a release"
+    ),
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
     "WEBHOOK_ALLOWED_NETWORKS": "name the one receiver, as 10.1.2.3/32, or leave it empty",
-    "TOKEN_KEY": "put a random one into secrets/token_key: openssl rand -base64 48. Users have to log in again",
-    "TOKEN_KEY_PREVIOUS": "put a random one into secrets/token_key_previous, or empty that file: then there is none",
+    "TOKEN_KEY": (
+        "put a random key into secrets/token_key: openssl rand -base64 48."
+        " Users have to log in again"
+    ),
+    "TOKEN_KEY_PREVIOUS": (
+        "put a random key into secrets/token_key_previous,"
+        " or empty that file if there is no previous key"
+    ),
 }
-# This host itself, and the addresses where clouds hand out credentials: no receiver of webhooks is there.
+# This host, and the addresses where clouds hand out credentials: never receivers of webhooks.
 NEVER_A_RECEIVER = tuple(
     map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96"))
 )
-# Chosen: one subnet, by IP version. A whole private range, as in compose.dev.yaml, holds this stack's own networks.
+# Chosen: one subnet, by IP version. A whole private range, as in compose.dev.yaml, contains this
+# stack's own networks.
 WIDEST_PREFIX = {4: 24, 6: 64}
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
@@ -74,7 +99,7 @@ DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of the configuration, or one thing that is allowed and not wise."""
+    """A fault of the configuration (critical), or a value that is allowed and unwise (warning)."""
 
     tier: Literal["critical", "warning"]
     key: str
@@ -82,6 +107,7 @@ class Finding:
 
     @property
     def fix(self) -> str:
+        """What the operator does about it."""
         return (
             NOT_READ.get(self.key)
             or FIXES.get(self.key)
@@ -90,10 +116,12 @@ class Finding:
 
 
 def is_repetitive(text: str) -> bool:
+    """Tell whether a text is a shorter text written several times."""
     return text in (text + text)[1:-1]
 
 
 def entropy_bits(text: str) -> float:
+    """Return Shannon's estimate for the whole text, from how often each character occurs."""
     counts = Counter(text).values()
     return -sum(count * math.log2(count / len(text)) for count in counts)
 
@@ -124,9 +152,8 @@ def _some_password(value: SecretStr, _: Mapping[str, Any]) -> str | None:
 
 
 def _sentry_dsn(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
-    is_wrong = value and not DSN.fullmatch(
-        value.get_secret_value()
-    )  # the SDK would end the process
+    # The SDK would end the process at its start.
+    is_wrong = value and not DSN.fullmatch(value.get_secret_value())
     return "not a DSN" if is_wrong else None
 
 
@@ -160,7 +187,7 @@ def _database_sslrootcert(value: str, facts: Mapping[str, Any]) -> str | None:
     if not mode.startswith("verify"):
         return None
     is_there = value and os.access(value, os.R_OK) and Path(value).stat().st_size > 0
-    return None if is_there else f"no file that can be read, although DATABASE_SSLMODE is {mode}"
+    return None if is_there else f"not a readable file, although DATABASE_SSLMODE is {mode}"
 
 
 def _allowed_hosts(value: tuple[str, ...], _: Mapping[str, Any]) -> str | None:
@@ -186,7 +213,7 @@ def _cors_origins(value: tuple[str, ...], facts: Mapping[str, Any]) -> str | Non
 
 
 def _ops_password(value: SecretStr | None, facts: Mapping[str, Any]) -> str | None:
-    """The operations console is on where it has a password, which nobody must guess."""
+    """Refuse a password that can be guessed; without a password the console is off."""
     if value is None:
         return None
     text = value.get_secret_value()
@@ -236,7 +263,7 @@ EVERYWHERE: dict[str, Rule] = {
     "webhook_allowed_networks": _webhook_networks,
 }
 
-# (!) A rule sees what stands before its field in api/configuring/settings.py.
+# (!) A rule sees only the fields that stand before its own in api/configuring/settings.py.
 CRITICAL: dict[str, Rule] = {
     "debug": _off,
     "reload": _off,
@@ -254,18 +281,21 @@ CRITICAL: dict[str, Rule] = {
 
 
 def refusal(field: str, value: object, facts: Mapping[str, Any]) -> str | None:
-    """Return why the process must not start with this value, or None; `facts` are the fields read before it."""
-    # A wrong ENVIRONMENT is missing from the facts: then the strict rules hold.
+    """Return why the process must not start with this value, or None.
+
+    `facts` are the fields that were read before it.
+    """
+    # A wrong ENVIRONMENT is missing from the facts: then the strict rules apply.
     is_production = facts.get("environment", "production") == "production"
     rule = (CRITICAL if is_production else EVERYWHERE).get(field)
     return rule(value, facts) if rule else None
 
 
 def not_read() -> list[Finding]:
-    """Return the variables of the environment that other stacks read and this one does not; none in development."""
-    given = dict(os.environ)
-    is_development = given.get("ENVIRONMENT") == "development"
-    keys = [] if is_development else [key for key in NOT_READ if given.get(key)]
+    """Return a finding for each variable of NOT_READ that is set; none in development."""
+    variables = dict(os.environ)
+    is_development = variables.get("ENVIRONMENT") == "development"
+    keys = [] if is_development else [key for key in NOT_READ if variables.get(key)]
     return [Finding("critical", key, "nothing reads it") for key in keys]
 
 
@@ -280,17 +310,20 @@ def _environment(value: str, _: Mapping[str, Any]) -> str | None:
 def _database_sslmode(value: str, facts: Mapping[str, Any]) -> str | None:
     if value.startswith("verify") or facts.get("database_host", "postgres") == "postgres":
         return None
-    return f"{value}, although DATABASE_HOST is not the stack's own postgres: nobody checks whom the password goes to"
+    return (
+        f"{value}, although DATABASE_HOST is not the stack's own postgres:"
+        " the server that gets the password is not verified"
+    )
 
 
 def _docs_enabled(value: object, _: Mapping[str, Any]) -> str | None:
-    return "on: the API's documentation is open to everybody" if value else None
+    return "on: the API's documentation is public" if value else None
 
 
 def _access_token_minutes(value: int, _: Mapping[str, Any]) -> str | None:
     is_long = value > LONGEST_TOKEN_MINUTES
     return (
-        f"over {LONGEST_TOKEN_MINUTES}: a stolen access token is good for that long"
+        f"over {LONGEST_TOKEN_MINUTES}: a stolen access token works for that long"
         if is_long
         else None
     )
@@ -299,7 +332,7 @@ def _access_token_minutes(value: int, _: Mapping[str, Any]) -> str | None:
 def _ops_session_max_minutes(value: int, _: Mapping[str, Any]) -> str | None:
     is_long = value > LONGEST_SESSION_MINUTES
     return (
-        f"over {LONGEST_SESSION_MINUTES}: a browser left open is logged in for that long"
+        f"over {LONGEST_SESSION_MINUTES}: a browser left open stays logged in for that long"
         if is_long
         else None
     )
@@ -320,7 +353,7 @@ WARNED: dict[str, Rule] = {
 
 
 def warnings(facts: Mapping[str, Any]) -> list[Finding]:
-    """Return what is allowed and not wise among the fields of any kind of settings."""
+    """Return a finding for each field whose value is allowed and unwise."""
     reasons = {
         field: WARNED[field](value, facts) for field, value in facts.items() if field in WARNED
     }
@@ -330,12 +363,12 @@ def warnings(facts: Mapping[str, Any]) -> list[Finding]:
 
 
 def log_warnings(facts: Mapping[str, Any]) -> None:
-    """Write each warning into the log; called once at the start of a container, before anything forks."""
-    for found in warnings(facts):
+    """Log each warning. Call it once at the start of a container, before the process forks."""
+    for finding in warnings(facts):
         extra = {
             "action": "config_warning",
-            "key": found.key,
-            "reason": found.reason,
-            "fix": found.fix,
+            "key": finding.key,
+            "reason": finding.reason,
+            "fix": finding.fix,
         }
-        logger.warning("configuration: %s", found.key, extra=extra)
+        logger.warning("configuration: %s", finding.key, extra=extra)

@@ -21,6 +21,8 @@ from api.storing.identifiers import new_id
 
 
 class Status(StrEnum):
+    """The state of an export."""
+
     PENDING = "pending"
     FINISHED = "finished"
     FAILED = "failed"
@@ -28,6 +30,8 @@ class Status(StrEnum):
 
 
 class Export(Base):
+    """A request for a file, and the facts about the file."""
+
     __tablename__ = "exports"
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'finished', 'failed', 'expired')", name="status"),
@@ -46,6 +50,8 @@ class Export(Base):
 
 
 class ExportChunk(Base):
+    """A piece of an export's file, numbered from 0."""
+
     __tablename__ = "export_chunks"
 
     export_id: Mapped[UUID] = mapped_column(

@@ -26,7 +26,7 @@ ACCEPTED: dict[str, Any] = {"headers": REPLAYED_HEADER}
     dependencies=[per_user(RuleName.USER, RuleName.EXPORT)],
 )
 async def request_export(user_id: UserId, once: OnceDep, database: DatabaseDep) -> Response:
-    """Ask for a CSV file of all your items; it is written in the background."""
+    """Request a CSV file of all your items; it is written in the background."""
 
     async def request(connection: AsyncConnection) -> Response:
         return json_answer(ExportOut, await service.request_export(connection, user_id), 202)

@@ -1,4 +1,4 @@
-"""Exports as a client sees them: ask for one, look at it, download it. The worker writes them."""
+"""Exports for their owner: request, state, download. The worker writes them."""
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from api.requests.errors import ApiError
 from api.storing.database import Database
 from api.storing.jobs import enqueue
 
-PUBLIC = (
+PUBLIC_COLUMNS = (
     Export.id,
     Export.status,
     Export.row_count,
@@ -26,15 +26,16 @@ PUBLIC = (
 
 
 async def request_export(connection: AsyncConnection, owner_id: UUID) -> dict[str, Any]:
-    """Write the row and its job in one transaction: neither exists without the other."""
-    statement = insert(Export).values(owner_id=owner_id).returning(*PUBLIC)
+    """Add an export and its job in the caller's transaction, so that neither exists alone."""
+    statement = insert(Export).values(owner_id=owner_id).returning(*PUBLIC_COLUMNS)
     export = dict((await connection.execute(statement)).mappings().one())
     await enqueue(connection, WRITE_EXPORT, export_id=str(export["id"]))
     return export
 
 
 async def read_export(database: Database, owner_id: UUID, export_id: UUID) -> dict[str, Any]:
-    statement = select(*PUBLIC).where(Export.id == export_id, Export.owner_id == owner_id)
+    """Return an export; raise ApiError 404 if the owner has no such export."""
+    statement = select(*PUBLIC_COLUMNS).where(Export.id == export_id, Export.owner_id == owner_id)
     async with database.read() as connection:
         export = (await connection.execute(statement)).mappings().one_or_none()
     if export is None:
@@ -43,7 +44,11 @@ async def read_export(database: Database, owner_id: UUID, export_id: UUID) -> di
 
 
 async def find_download(database: Database, owner_id: UUID, export_id: UUID) -> int:
-    """Return the size of the file in bytes, or say why there is none."""
+    """Return the size of the file in bytes.
+
+    Raises:
+        ApiError: 404, 409 (pending or failed) or 410 (expired).
+    """
     export = await read_export(database, owner_id, export_id)
     status, expires_at = export["status"], export["expires_at"]
     if status == Status.PENDING:
@@ -54,24 +59,24 @@ async def find_download(database: Database, owner_id: UUID, export_id: UUID) -> 
             headers={"Retry-After": "1"},
         )
     if status == Status.FAILED:
-        raise ApiError(409, "export_failed", "The export could not be written; ask for a new one.")
+        raise ApiError(409, "export_failed", "The export failed; request a new one.")
     if status == Status.EXPIRED or expires_at <= datetime.now(UTC):
-        raise ApiError(410, "export_expired", "The export is gone; ask for a new one.")
+        raise ApiError(410, "export_expired", "The export has expired; request a new one.")
     return int(export["size_bytes"])
 
 
 async def stream_csv(database: Database, export_id: UUID) -> AsyncGenerator[bytes]:
-    """Yield the file piece by piece, with no connection held while a slow client reads.
+    """Yield the file in chunks, without a database connection while a slow client reads.
 
-    A piece that vanished on the way ends the stream short of its Content-Length, which clients notice.
+    If a chunk is deleted meanwhile, the stream ends before its Content-Length: clients notice that.
     """
     seq = 0
     while True:
-        chosen = ExportChunk.export_id == export_id, ExportChunk.seq == seq
+        statement = select(ExportChunk.content).where(
+            ExportChunk.export_id == export_id, ExportChunk.seq == seq
+        )
         async with database.read() as connection:
-            content = (
-                await connection.execute(select(ExportChunk.content).where(*chosen))
-            ).scalar_one_or_none()
+            content = (await connection.execute(statement)).scalar_one_or_none()
         if content is None:
             return
         yield content

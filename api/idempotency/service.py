@@ -40,8 +40,8 @@ IS_OVER = IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOURS}
 _new = insert(IdempotencyKey).values(
     {name: bindparam(name, type_=COLUMNS[name].type) for name in NAMES}
 )
-# Waits for a transaction that has just written the same key. A row whose time is over, and which the worker has not
-# deleted yet, is taken over; any other is locked and left as it is.
+# Waits for a transaction that has just written the same key. A row whose time is over, and which
+# the worker has not deleted yet, is taken over; any other is locked and left as it is.
 CLAIM = _new.on_conflict_do_update(
     index_elements=NAMES[:3],
     set_={
@@ -81,9 +81,9 @@ class Once:
     async def answer(self, database: Database, change: Change) -> Response:
         """Make the change, or repeat what was answered when it was made; without a key, just make it.
 
-        An error leaves no trace of the key: nothing was done, and the next request may do it. Raises ApiError 409 while
-        another request with the key is at work for longer than the lock timeout, and 422 where that one had another
-        body.
+        An error leaves no trace of the key: nothing was done, and the next request may do it.
+        Raises ApiError 409 while another request with the key is at work for longer than the lock
+        timeout, and 422 where that one had another body.
         """
         async with database.transaction() as connection:
             if self.key is None:
@@ -146,7 +146,8 @@ async def get_once(
         ),
     ] = None,
 ) -> Once:
-    # The bytes, not what was read from them: the next release may read a field more, and find another request.
+    # The bytes, not what was read from them: the next release may read a field more, and find
+    # another request.
     body = await request.body() if idempotency_key else b""
     route = f"{request.method} {request.url.path}"
     return Once(user_id, route, idempotency_key, hashlib.sha256(body).digest())

@@ -11,8 +11,10 @@ from api.storing.identifiers import new_id
 
 
 class Item(Base):
+    """An item of a user."""
+
     __tablename__ = "items"
-    # Serves both the check of the owner and the pages, which are ordered by id.
+    # Serves the check of the owner and the pages, which are ordered by id.
     __table_args__ = (Index("ix_items_owner_id_id", "owner_id", "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

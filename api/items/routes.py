@@ -20,26 +20,27 @@ from api.storing.cache import Cache
 
 router = APIRouter(tags=["items"], responses=error_responses(401))
 COUNTED = [per_user(RuleName.USER)]
-# Described, and read by the route itself: a declared parameter, and FastAPI writing the headers, cost each read 20 us.
+# Described here and read by the route: a declared parameter and FastAPI's handling of headers would
+# cost each read 20 us.
 IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "ETags: an item that still has one of them is answered with 304 and no body.",
+    "description": "ETags. If the item still has one of them, the answer is 304 without a body.",
     "schema": {"type": "string"},
 }
 ETAG = {
     "ETag": {
         "required": True,
-        "description": "Names this state of the item.",
+        "description": "Identifies this state of the item.",
         "schema": {"type": "string"},
     }
 }
 WITH_ETAG: dict[str, Any] = {"headers": ETAG}
 CREATED: dict[str, Any] = {"headers": ETAG | REPLAYED_HEADER}
-UNCHANGED: dict[str, Any] = {"headers": ETAG, "description": "Not Modified"}
-# May be kept by the client that asked, if it asks each time whether it still holds.
-KEPT = {"Cache-Control": "private, no-cache"}
+NOT_MODIFIED: dict[str, Any] = {"headers": ETAG, "description": "Not Modified"}
+# Only the client itself may cache it, and must check with the server before each use.
+REVALIDATED = {"Cache-Control": "private, no-cache"}
 
 
 async def get_states(
@@ -49,10 +50,12 @@ async def get_states(
         Header(
             alias="If-Match",
             json_schema_extra={"pattern": etags.CONDITION},
-            description="ETags: the change is made only if the item has one of them. Without it, it is always made.",
+            description="ETags. The change is made only if the item has one of them; without this"
+            " header it is always made.",
         ),
     ] = None,
 ) -> list[datetime] | None:
+    """Return the states that If-Match accepts, or None for any."""
     return etags.states(if_match)
 
 
@@ -60,6 +63,7 @@ States = Annotated[list[datetime] | None, Depends(get_states)]
 
 
 def get_summaries(request: Request) -> Cache:
+    """Return the cache of summaries, by user."""
     cache: Cache = request.app.state.item_summaries
     return cache
 
@@ -77,7 +81,7 @@ Summaries = Annotated[Cache, Depends(get_summaries)]
 async def create_item(
     item: ItemIn, *, user_id: UserId, once: OnceDep, database: DatabaseDep, summaries: Summaries
 ) -> Response:
-    """Create an item of your own."""
+    """Create an item."""
 
     async def create(connection: AsyncConnection) -> Response:
         row = await service.create_item(connection, user_id, item)
@@ -99,15 +103,14 @@ async def list_items(
 ) -> dict[str, Any]:
     """Return your items, newest first, page by page.
 
-    Whatever is created or deleted between two pages, no item comes twice, and none that was there all the time is left
-    out.
+    Items created or deleted while you page cause neither duplicates nor gaps.
     """
     return await service.list_items(database, user_id, cursor, limit)
 
 
 @router.get("/item-summary", response_model=ItemSummary, dependencies=COUNTED)
 async def summarize_items(user_id: UserId, database: DatabaseDep, summaries: Summaries) -> Response:
-    """Return how many items you have and what they cost together."""
+    """Return the number of your items and the sum of their prices."""
     summary = await summaries.get(str(user_id), lambda: service.summarize_items(database, user_id))
     return Response(summary, media_type="application/json")
 
@@ -115,15 +118,15 @@ async def summarize_items(user_id: UserId, database: DatabaseDep, summaries: Sum
 @router.get(
     "/items/{item_id}",
     response_model=ItemOut,
-    responses={200: WITH_ETAG, 304: UNCHANGED, **error_responses(404)},
+    responses={200: WITH_ETAG, 304: NOT_MODIFIED, **error_responses(404)},
     openapi_extra={"parameters": [IF_NONE_MATCH]},
 )
 async def read_item(
     item_id: UUID, request: Request, user_id: UserId, database: DatabaseDep
 ) -> Response:
-    """Return one of your items, with its ETag."""
+    """Return an item of yours, with its ETag."""
     row = await service.read_item(database, user_id, item_id)
-    headers = KEPT | {"ETag": etags.etag(row)}
+    headers = REVALIDATED | {"ETag": etags.etag(row)}
     if etags.is_listed(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     return json_answer(ItemOut, row, 200, headers)
@@ -145,10 +148,10 @@ async def replace_item(
     database: DatabaseDep,
     summaries: Summaries,
 ) -> dict[str, Any]:
-    """Replace one of your items; fields left out become null.
+    """Replace an item of yours; a field that you leave out becomes null.
 
-    With `If-Match` nobody else's change is overwritten: the answer is 412, with the current ETag, when the item has
-    changed since you read it.
+    With `If-Match` you overwrite no other change: if the item has changed since you read it, the
+    answer is 412 with the current ETag.
     """
     row = await service.replace_item(database, user_id, item_id, item, states)
     await summaries.forget(str(user_id))
@@ -162,6 +165,6 @@ async def replace_item(
 async def delete_item(
     item_id: UUID, *, states: States, user_id: UserId, database: DatabaseDep, summaries: Summaries
 ) -> None:
-    """Delete one of your items; with `If-Match`, only if it has not changed since you read it."""
+    """Delete an item of yours; with `If-Match`, only if it has not changed since you read it."""
     await service.delete_item(database, user_id, item_id, states)
     await summaries.forget(str(user_id))

@@ -1,4 +1,4 @@
-"""Who keeps a migration waiting: looked up while it waits, because afterwards nobody knows."""
+"""Names the session that a migration waits for, while it waits: afterwards it cannot be known."""
 
 import threading
 from types import TracebackType
@@ -7,7 +7,7 @@ from typing import Self
 import psycopg
 from sqlalchemy import Connection
 
-LOOK_SECONDS = 0.1  # several looks within one lock_timeout of 0.5 s
+LOOK_SECONDS = 0.1  # between two queries; several fit into one lock_timeout of 0.5 s
 BLOCKERS = """
     SELECT pid, coalesce(nullif(application_name, ''), 'unnamed'), state,
            extract(epoch FROM now() - coalesce(xact_start, query_start, backend_start))::int,
@@ -28,7 +28,7 @@ HOLDER = f"""
     SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
            extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int,
            left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
-{_OF_KEY}"""
+{_OF_KEY}"""  # noqa: S608  constants only
 
 
 def lock_holder(connection: psycopg.Connection, key: int) -> str:
@@ -36,24 +36,28 @@ def lock_holder(connection: psycopg.Connection, key: int) -> str:
     return describe(connection.execute(HOLDER, [key]).fetchone())
 
 
-def describe(seen: tuple[object, ...] | None) -> str:
-    if seen is None:
-        return "a session that was gone before it could be named"
-    pid, name, state, seconds, query = seen
+def describe(session: tuple[object, ...] | None) -> str:
+    """Return one line about a row of BLOCKERS or HOLDER."""
+    if session is None:
+        return "a session that ended before it could be named"
+    pid, name, state, seconds, query = session
     if seconds is None:
-        return f"pid {pid} ({name}, of a role whose sessions this one may not look into)"
+        return f"pid {pid} ({name}, of a role whose sessions this role may not read)"
     return f"pid {pid} ({name}, {state}, transaction {seconds} s old): {query}"
 
 
 class BlockerWatch:
-    """Remembers who was last seen blocking `connection`; `guard`, in autocommit, is for looking."""
+    """Remembers the last session that blocked `connection`.
+
+    `guard`, a connection in autocommit mode, queries for it.
+    """
 
     def __init__(self, guard: psycopg.Connection, connection: Connection) -> None:
         self._guard = guard
         self._pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="blocker-watch", daemon=True)
-        self._seen: tuple[object, ...] | None = None
+        self._blocker: tuple[object, ...] | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -69,12 +73,13 @@ class BlockerWatch:
         self._thread.join()
 
     def describe(self) -> str:
-        return describe(self._seen)
+        """Return one line about the last blocker."""
+        return describe(self._blocker)
 
     def _watch(self) -> None:
         try:
             while not self._stop.wait(LOOK_SECONDS):
-                seen = self._guard.execute(BLOCKERS, [self._pid]).fetchone()
-                self._seen = seen or self._seen
+                blocker = self._guard.execute(BLOCKERS, [self._pid]).fetchone()
+                self._blocker = blocker or self._blocker
         except psycopg.Error:
-            return  # the database is going away: the migration itself reports that
+            return  # the database is shutting down: the migration itself reports that

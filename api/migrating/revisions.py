@@ -1,6 +1,6 @@
-"""Which release this process runs, and which migrations its code knows.
+"""The migrations that this code knows, and whether it can run on a database.
 
-Reads the revision files as text: Alembic itself would add a tenth of a second to every start.
+It reads the revision files as text: Alembic itself would add a tenth of a second to every start.
 """
 
 import re
@@ -14,17 +14,24 @@ REVISION = re.compile(r'^(revision|down_revision)\b[^=]*=\s*(?:"([^"]+)"|None)',
 
 @dataclass(frozen=True)
 class Migrations:
-    """The head of this code, all revisions that it has a file for, and those that only `post` ones follow."""
+    """The migrations of this code.
+
+    Args:
+        head: the newest revision.
+        known: every revision that there is a file for.
+        enough: the revisions that a database may be at, because only `post` ones follow.
+    """
 
     head: str
     known: frozenset[str]
     enough: frozenset[str] = frozenset()
 
     def accepts(self, applied: str | None) -> bool:
-        """Tell whether this code can run on a database at `applied`.
+        """Tell whether this code can run on a database whose head is `applied`.
 
-        An unknown revision comes from a newer release, whose additive migrations ran before its switch. What is
-        `post` runs when the release before is retired, long after this one began to serve.
+        An unknown revision comes from a newer release, whose `pre` migrations ran before its switch
+        and only added. A `post` migration runs when the release before is retired, long after this
+        release began to serve.
         """
         return applied is not None and (
             applied == self.head or applied in self.enough or applied not in self.known
@@ -38,6 +45,11 @@ def phase_of(path: Path) -> str:
 
 @cache
 def code_migrations() -> Migrations:
+    """Read the revision files.
+
+    Raises:
+        RuntimeError: if they have no head, or more than one.
+    """
     paths = sorted(VERSIONS.glob("*.py"))
     links = [dict(REVISION.findall(path.read_text())) for path in paths]
     parents = {link["revision"]: link["down_revision"] for link in links}

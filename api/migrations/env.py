@@ -1,4 +1,4 @@
-"""Alembic's environment; runs only under `python -m api.migrate`, which brings connection, lock, limits."""
+"""Alembic's environment. `python -m api.migrate` runs it, and gives it connection, lock and limits."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ def run(connection: Connection | None) -> None:
         dialect_name="postgresql" if connection is None else None,
         target_metadata=all_tables(),
         include_name=include_name,
-        # A revision that failed leaves those before it applied, so that a retry begins where it stopped.
+        # Revisions before a failed one stay applied, so that a retry begins with the failed one.
         transaction_per_migration=True,
         on_version_apply=context.config.attributes.get("on_version_apply"),
         literal_binds=connection is None,

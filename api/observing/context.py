@@ -1,4 +1,4 @@
-"""The id of the request that is being served, for logs, error bodies and the jobs it enqueues."""
+"""The id of the current request, for logs, error bodies and the jobs that the request enqueues."""
 
 from contextvars import ContextVar
 

@@ -1,4 +1,7 @@
-"""One JSON object per line on stdout, the same fields from every process; no secret, no query string."""
+"""Logs: one JSON object per line on stdout, with the same fields from every process.
+
+No line holds a secret or a query string.
+"""
 
 import logging
 from datetime import UTC, datetime
@@ -10,7 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 from api.configuring.settings import ProcessSettings
 from api.observing import context
 
-# taskName is asyncio's and color_message Uvicorn's second copy of the message: noise in every line.
+# taskName comes from asyncio; color_message is Uvicorn's second copy of the message.
 DROPPED = (*RESERVED_ATTRS, "taskName", "color_message")
 
 
@@ -35,14 +38,14 @@ class LineFormatter(JsonFormatter):
         log_data["request_id"] = context.request_id.get()
         super().add_fields(log_data, record, message_dict)
         job = log_data.get("job")
-        if isinstance(job, dict):  # procrastinate's records: the request id, and less of the rest
+        if isinstance(job, dict):  # of procrastinate: keep the request id and three facts
             log_data["request_id"] = job.get("task_kwargs", {}).get("request_id")
             log_data["job"] = {key: job.get(key) for key in ("id", "task_name", "attempts")}
             log_data.pop("worker", None)
 
 
 def log_config(settings: ProcessSettings) -> dict[str, Any]:
-    """Return what logging.config.dictConfig takes; also Gunicorn's `logconfig_dict`."""
+    """Return the argument of logging.config.dictConfig; it is Gunicorn's `logconfig_dict`, too."""
     own = {"level": settings.log_level, "handlers": ["stdout"], "propagate": False}
     return {
         "version": 1,
@@ -67,7 +70,7 @@ def log_config(settings: ProcessSettings) -> dict[str, Any]:
             "api": own,
             "worker": own,
             "gunicorn.error": own,
-            # The middleware writes the access line; a second one would carry the query string.
+            # RequestMiddleware writes the access line; Gunicorn's would hold the query string.
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
             "uvicorn.error": own,
             "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},

@@ -1,11 +1,12 @@
-"""What Prometheus is told: about requests here, about everything else in the module that it happens in.
+"""The metrics of requests and processes, for Prometheus; other metrics stand in their own modules.
 
-Any module defines its metrics with prometheus_client's Counter, Histogram or Gauge, once, at its top; /metrics then
-shows them, added up over the processes of the slot (api/server/metric_files.py). A Gauge needs a `multiprocess_mode`:
-`livesum` or `livemax`. Info, Enum, exemplars and collectors of one's own are not shown. Names begin with `slipway_`.
-Labels have few values: never an id, an address or a path as it was sent.
+To add a metric, define a Counter, Histogram or Gauge of prometheus_client once, at the top of a
+module. /metrics then shows it, added up over the processes of the slot
+(api/server/metric_files.py). A Gauge needs a `multiprocess_mode`: `livesum` or `livemax`. Info,
+Enum, exemplars and custom collectors are not shown. Names begin with `slipway_`. A label has few
+values: never an id, an address or a raw path.
 
-Each process of the worker counts the same definitions in memory, and shows them at a port of its own
+Each process of the worker counts the same metrics in memory and shows them at its own port
 (worker/metrics.py).
 """
 
@@ -27,18 +28,18 @@ from starlette.types import Scope
 from api.configuring.settings import ProcessSettings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-LOOK_SECONDS = 1.0  # between two looks at the event loop: a dozen in Prometheus' usual 15 s
-KNOWN_METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-)  # nginx passes no other
+LOOK_SECONDS = 1.0  # between two measurements of the event loop; Prometheus usually asks each 15 s
+# nginx passes no other.
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-# From a read by key (1 to 2 ms) to the request's limit (REQUEST_SECONDS, 15 s).
+# From a read by key (1 to 2 ms) to the longest request (REQUEST_SECONDS, 15 s).
 REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 REQUEST_SECONDS = Histogram(
     "slipway_http_request_duration_seconds",
-    "Requests by route template, method and class of the status, until the end of the answer; probes are left out.",
+    "Requests by route template, method and class of the status, until the end of the answer;"
+    " without probes.",
     ("route", "method", "status"),
     buckets=REQUEST_BUCKETS,
 )
@@ -47,11 +48,11 @@ IN_FLIGHT = Gauge(
 )
 SHED = Counter(
     "slipway_http_requests_shed_total",
-    "Requests refused because they had waited too long for a process.",
+    "Requests refused because they had waited for a process longer than QUEUE_SECONDS.",
 )
 LOOP_LAG = Histogram(
     "slipway_event_loop_lag_seconds",
-    "How much later than asked for a timer of each process fires, looked at once a second.",
+    "How late a timer of each process fires, measured once a second.",
     buckets=LAG_BUCKETS,
 )
 RELEASE = Gauge(
@@ -61,21 +62,21 @@ PROCESSES = Gauge("slipway_processes", "Processes that serve.", multiprocess_mod
 
 
 def route_of(scope: Scope) -> str:
-    """Return the template of the route that was found, `/v1/items/{item_id}`, or `unmatched`."""
-    # FastAPI keeps the route with its router's prefix here; scope["route"] is the one without.
-    found = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
-    return getattr(found, "path_format", None) or "unmatched"
+    """Return the template of the request's route, `/v1/items/{item_id}`, or `unmatched`."""
+    # FastAPI keeps the route with its router's prefix here; scope["route"] is without the prefix.
+    route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(route, "path_format", None) or "unmatched"
 
 
 def count_request(scope: Scope, status: int, seconds: float) -> None:
+    """Count a request that ended; status 0 means that its client left before the answer."""
     method = scope["method"] if scope["method"] in KNOWN_METHODS else "other"
-    # A client that went away before its answer has none.
     status_class = f"{status // 100}xx" if status else "none"
     REQUEST_SECONDS.labels(route_of(scope), method, status_class).observe(seconds)
 
 
 def render() -> bytes:
-    """Return all metrics in Prometheus' text form; takes milliseconds, so call it in a thread."""
+    """Return all metrics in Prometheus' text form. It takes milliseconds: call it in a thread."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
@@ -84,7 +85,7 @@ def render() -> bytes:
 
 
 async def watch_loop(settings: ProcessSettings) -> None:
-    """Announce this process, then measure how late its event loop is, once a second for as long as it serves."""
+    """Announce this process, then measure once a second how late its event loop is."""
     RELEASE.labels(settings.service, settings.slot, settings.release).set(1)
     PROCESSES.set(1)
     loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
-"""Error reports: silent without a DSN; exception, place and release leave the process, request content never.
+"""Error reports to Sentry; without a DSN nothing is sent.
 
-No integration sees the request: only what the code logs as an error becomes a report.
+A report holds the exception, its place and the release, and never the content of a request. No
+integration sees the request: only records that the code logs as errors become reports.
 """
 
 import re
@@ -30,17 +31,19 @@ KEPT = frozenset(
         "type",
     }
 )
-FLUSH_SECONDS = 2.0  # below every grace period; a dead Sentry must not delay a drain
+FLUSH_SECONDS = 2.0  # below every grace period: an unreachable Sentry must not delay a drain
 SECRETS = re.compile(
-    r"\?\S+|\b(?:bearer|basic)\s+\S+|\b\w{0,30}(?:password|passwd|token|secret|cookie|authorization)\w{0,30}\s*[=:].*"
-    # What a message quotes is as a rule what was sent: invalid input syntax for type uuid: "...", KeyError('...').
+    r"\?\S+|\b(?:bearer|basic)\s+\S+"
+    r"|\b\w{0,30}(?:password|passwd|token|secret|cookie|authorization)\w{0,30}\s*[=:].*"
+    # A quoted part usually comes from the request: invalid input syntax for type uuid: "...",
+    # KeyError('...').
     r"|\"[^\"]*\"?|'[^']*'?",
     re.IGNORECASE,
 )
 
 
 def scrub(text: str) -> str:
-    """Return the first line without query strings, credentials, what follows their names, and what is quoted.
+    """Return the first line with query strings, credentials and quoted parts redacted.
 
     Postgres quotes the row in its second line.
     """
@@ -48,9 +51,10 @@ def scrub(text: str) -> str:
 
 
 def scrub_event(event: Event, hint: dict[str, Any]) -> Event:
+    """Return the event with the fields of KEPT alone, scrubbed; Sentry's `before_send`."""
     kept: dict[str, Any] = {key: value for key, value in event.items() if key in KEPT}
     entry = event.get("logentry")
-    # procrastinate's record of a job: its message holds the job's arguments.
+    # The message of procrastinate's record holds the job's arguments.
     job = getattr(hint.get("log_record"), "job", None) or {}
     if entry:
         message = (
@@ -65,7 +69,8 @@ def scrub_event(event: Event, hint: dict[str, Any]) -> Event:
 
 
 def start_sentry(settings: ProcessSettings, transport: Transport | None = None) -> None:
-    if not settings.sentry_dsn:  # none, or an empty file
+    """Start the SDK if there is a DSN; `transport` is for tests."""
+    if not settings.sentry_dsn:  # no secret, or an empty file
         return
     sentry_sdk.init(
         dsn=settings.sentry_dsn.get_secret_value(),
@@ -86,5 +91,6 @@ def start_sentry(settings: ProcessSettings, transport: Transport | None = None) 
 
 
 def flush_sentry() -> None:
+    """Send the reports that wait, for at most FLUSH_SECONDS."""
     if sentry_sdk.is_initialized():
         sentry_sdk.get_client().close(timeout=FLUSH_SECONDS)

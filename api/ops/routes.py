@@ -9,7 +9,7 @@ from api.ops.dependencies import SESSION_COOKIE, OperatorDep, SessionId, Session
 from api.ops.schemas import FailedJobList, OpsLogin, OpsSession
 from api.requests.dependencies import DatabaseDep
 from api.requests.errors import error_responses
-from api.requests.limits import Asked, LimitsDep, RuleName, address_of
+from api.requests.limits import Claim, LimitsDep, RuleName, address_of
 
 router = APIRouter(prefix="/ops", tags=["ops"], responses=error_responses(401, 503))
 JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # Postgres bigint
@@ -29,12 +29,13 @@ async def log_in_operator(
 
     A session that this browser had before ends.
     """
-    await limits.check(request.scope, Asked(RuleName.OPS_LOGIN, address_of(request)))
+    await limits.check(request.scope, Claim(RuleName.OPS_LOGIN, address_of(request)))
     client = request.client.host if request.client else None
     session_id, session = await service.log_in(
         request.app.state.settings, sessions, login, earlier_id, client
     )
-    # No lifetime: the browser forgets it when it is closed, and the server long before that matters.
+    # No lifetime: the browser forgets it when it is closed, and the server long before that
+    # matters.
     response.set_cookie(
         SESSION_COOKIE, session_id, path="/", secure=True, httponly=True, samesite="strict"
     )

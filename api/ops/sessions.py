@@ -1,8 +1,8 @@
 """The operators' sessions, in Redis, where both slots find them: they outlive a deploy, and not a FLUSHALL.
 
-A key is a hash of a session's id: whoever reads Redis cannot log in with what is there. The console's password is in
-it, too, so that a new password ends every session. Without Redis there is no console: every call fails closed, with
-503 and Retry-After.
+A key is a hash of a session's id: whoever reads Redis cannot log in with what is there. The
+console's password is in it, too, so that a new password ends every session. Without Redis there is
+no console: every call fails closed, with 503 and Retry-After.
 """
 
 import hashlib

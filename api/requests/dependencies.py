@@ -1,4 +1,7 @@
-"""What routes ask for by type. Lends no connection: a service takes one only while it needs it."""
+"""The dependencies that routes name by type.
+
+None of them lends a connection: a service borrows one only while it needs it.
+"""
 
 from typing import Annotated
 from uuid import UUID
@@ -10,10 +13,11 @@ from api.requests.errors import ApiError
 from api.requests.tokens import Tokens
 from api.storing.database import Database
 
-bearer = HTTPBearer(auto_error=False, description="The access_token of POST /v1/users/login.")
+bearer = HTTPBearer(auto_error=False, description="The access_token from POST /v1/users/login.")
 
 
 async def get_database(request: Request) -> Database:
+    """Return the pool of this process."""
     database: Database = request.app.state.database
     return database
 
@@ -21,6 +25,7 @@ async def get_database(request: Request) -> Database:
 async def get_user_id(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> UUID:
+    """Return the user of the access token; raise ApiError 401 without a valid one."""
     tokens: Tokens = request.app.state.tokens
     user_id = tokens.user_id(credentials.credentials) if credentials else None
     if user_id is None:

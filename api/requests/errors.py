@@ -1,4 +1,4 @@
-"""The one form of every error answer: error, message, details, request_id. Nothing internal leaves in it."""
+"""The one form of every error: error, message, details, request_id, and nothing internal."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 MESSAGES = {
     404: "There is nothing at this address.",
-    405: "This address does not answer that method.",
+    405: "This address does not support that method.",
     413: "The body is larger than this service accepts.",
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -34,22 +34,24 @@ def _header(description: str, kind: str, *, is_always_there: bool = True) -> dic
     return {"description": description, "required": is_always_there, "schema": {"type": kind}}
 
 
-_WAIT = _header("Seconds after which it is worth to try again.", "integer")
-# What an error of a status carries besides its body.
+_WAIT = _header("Seconds to wait before retrying.", "integer")
+# The headers of an error, by its status.
 HEADERS = {
     401: {
         "WWW-Authenticate": _header(
-            "The scheme that is asked for.", "string", is_always_there=False
+            "The authentication scheme to use.", "string", is_always_there=False
         )
     },
     409: {"Retry-After": {**_WAIT, "required": False}},
-    412: {"ETag": _header("Names the present state.", "string")},
+    412: {"ETag": _header("The current state of the resource.", "string")},
     429: {"Retry-After": _WAIT},
     503: {"Retry-After": _WAIT},
 }
 
 
 class FieldError(BaseModel):
+    """A field of the request that is wrong, and why."""
+
     field: str
     message: str
 
@@ -64,7 +66,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(HTTPException):
-    """An error that a client is meant to see."""
+    """An error for the client, in the form of ErrorBody."""
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class ApiError(HTTPException):
 
 
 def error_fields(error: str, message: str, details: object = None) -> dict[str, Any]:
+    """Return the fields of ErrorBody, with the id of the current request."""
     return {
         "error": error,
         "message": message,
@@ -95,18 +98,19 @@ def error_response(
     details: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    """Return an error as a response, for code outside of the routes; routes raise ApiError."""
     body = json.dumps(error_fields(error, message, details)).encode()
     return Response(body, status_code, headers, media_type="application/json")
 
 
 def internal_error_response() -> Response:
-    return error_response(
-        500, "internal_error", "Something failed on our side; the request id finds it in our logs."
-    )
+    """Return the answer to any error that has no other."""
+    message = "The server failed; the request id identifies the failure in its logs."
+    return error_response(500, "internal_error", message)
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entries for the errors of a route; those that any route may give come by themselves."""
+    """Return the OpenAPI entries for a route's own errors; openapi.py adds the common ones."""
     return {
         status: {
             "model": ErrorBody,
@@ -118,11 +122,13 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def allowed_methods(request: Request) -> str:
-    """Return the methods of all routes at an address; Starlette knows only those of the first one that fits."""
-    asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+    """Return the methods of all routes at an address; Starlette names only the first route's."""
+    scopes = [(method, {**request.scope, "method": method}) for method in METHODS]
     routes = request.app.routes
     return ", ".join(
-        name for name, scope in asked if any(r.matches(scope)[0] is Match.FULL for r in routes)
+        method
+        for method, scope in scopes
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
     )
 
 
@@ -141,7 +147,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  the handler is registered for this class
-    # Only place and rule: `input` and `ctx` would send the caller's values back.
+    # Only the place and the rule: `input` and `ctx` would return the caller's values.
     details = [
         {
             "field": ".".join(str(part) for part in item["loc"]),
@@ -150,7 +156,7 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     return error_response(
-        422, "validation_failed", "The request does not have the expected form.", details
+        422, "validation_failed", "The request is not valid; see details.", details
     )
 
 
@@ -159,7 +165,7 @@ async def _database_error(_: Request, error: Exception) -> Response:
         return error_response(
             401,
             "not_authenticated",
-            "The user of this token does not exist any more.",
+            "The user of this token no longer exists.",
             headers={"WWW-Authenticate": "Bearer"},
         )
     if not is_database_unavailable(error):
@@ -169,12 +175,15 @@ async def _database_error(_: Request, error: Exception) -> Response:
         "database unavailable",
         extra={"action": "database_unavailable", "reason": type(error).__name__},
     )
-    message = "The database does not answer at the moment; try again."
+    message = "The database is not available at the moment; retry."
     return error_response(503, "database_unavailable", message, headers=RETRY_AFTER)
 
 
 def is_user_gone(error: BaseException) -> bool:
-    """Tell whether a row was refused because its user is gone: deleted, or lost by a restore to an earlier time."""
+    """Tell whether a row was refused because its user does not exist.
+
+    The user was deleted, or a restore to an earlier time lost it.
+    """
     origin = getattr(error, "orig", error)
     if not isinstance(origin, psycopg.errors.ForeignKeyViolation):
         return False
@@ -182,10 +191,14 @@ def is_user_gone(error: BaseException) -> bool:
 
 
 def is_database_unavailable(error: BaseException) -> bool:
-    """Tell an outage (no connection, none free, taken away, time over) from a mistake in a statement."""
+    """Tell an outage from a mistake in a statement.
+
+    An outage is: no connection, none free in time, a lost connection, or a statement over its
+    limit.
+    """
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True
-    if isinstance(error, psycopg.Error):  # of Database.fetch_one
+    if isinstance(error, psycopg.Error):  # from Database.fetch_one
         return isinstance(error, psycopg.OperationalError)
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
@@ -193,6 +206,7 @@ def is_database_unavailable(error: BaseException) -> bool:
 
 
 def install_error_handlers(app: FastAPI) -> None:
+    """Give every error of the routes the one form."""
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(sqlalchemy.exc.SQLAlchemyError, _database_error)

@@ -1,14 +1,17 @@
-"""Rate limits: one table of rules, counted in Redis for all processes of both slots, in one round trip a request.
+"""Rate limits: one table of rules, counted in Redis for all processes of both slots.
 
-The algorithm is GCRA. A rule has a quota of requests that may come at once, and gets it back evenly over its seconds.
-Answers tell in the fields of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10): `RateLimit-Policy` is what a
-rule allows, `q` requests in `w` seconds; `RateLimit` is where the client stands, `r` left now, all of them in `t`
-seconds. The draft is chosen over the older X-RateLimit-*, because it can tell of two rules at once and its seconds are
-durations, so that a client's clock does not matter.
+A request takes one round trip. The algorithm is GCRA: a rule has a quota of requests that may come
+at once, and the quota refills evenly over the rule's seconds.
 
-Without a rule, on purpose: GET of one item, of the user or of an export, each one row by its key. Redis would take a
-third of their throughput (measured: 1,165 reads/s of one process without, 800 with), and nginx's fence bounds them per
-address (RATE_LIMIT_PER_SECOND). Nor has logout one: whoever fears for his login must be able to end it.
+Answers have the headers of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
+`RateLimit-Policy` is the rule: `q` requests in `w` seconds. `RateLimit` is the client's state: `r`
+requests are left, and all of them in `t` seconds. The draft can describe two rules at once, and its
+seconds are durations, so a client's clock does not matter; the older X-RateLimit-* can do neither.
+
+These have no rule, on purpose: GET of an item, of the user or of an export, each of which reads a
+row by its key. Redis would cost a third of their throughput (measured: 1,165 reads/s of a process
+without a rule, 800 with one), and nginx limits them per address (RATE_LIMIT_PER_SECOND). Logout has
+no rule either: a user who fears that a login was stolen must be able to end it.
 """
 
 import hashlib
@@ -31,19 +34,20 @@ from api.storing.redis_client import GuardedRedis, RedisAway
 
 DECISIONS = Counter(
     "slipway_rate_limit_decisions_total",
-    "Requests by rule: allowed or limited by Redis' count, by this process' own count, or open because Redis is away.",
+    "Requests by rule: allowed or limited by the count in Redis, by the count of this process, or"
+    " open because Redis is away.",
     ("rule", "outcome"),
 )
-HEADERS_KEY = (
-    "slipway.rate_limit_headers"  # in the ASGI scope, for RequestMiddleware: errors carry them, too
-)
+# In the ASGI scope; RequestMiddleware adds the headers, to errors as well.
+HEADERS_KEY = "slipway.rate_limit_headers"
 MICROSECONDS = 1_000_000
-LOCAL_KEYS = (
-    10_000  # chosen: about 2 MB; one address alone gets LOGIN_ADDRESS's quota of them in a minute
-)
+# Chosen: about 2 MB. A single address can add LOGIN_ADDRESS's quota of keys in a minute.
+LOCAL_KEYS = 10_000
 
 
 class RuleName(StrEnum):
+    """The rules, as the headers and metrics name them."""
+
     USER = "user"
     LOGIN = "login"
     LOGIN_ADDRESS = "login-address"
@@ -56,47 +60,53 @@ class RuleName(StrEnum):
 class Away(StrEnum):
     """What a rule does while Redis is away."""
 
-    OPEN = "open"  # everything passes
-    LOCAL = "local"  # each process counts by itself: at most the quota times the number of processes passes
+    OPEN = "open"  # it lets every request pass
+    # Each process counts by itself: at most the quota times the number of processes passes.
+    LOCAL = "local"
 
 
 @dataclass(frozen=True)
 class Rule:
+    """So many requests at once, which refill evenly over so many seconds."""
+
     quota: int
     seconds: int
     away: Away
 
     @property
     def interval(self) -> int:
-        """Return the microseconds in which one request of the quota comes back."""
+        """Return the microseconds in which one request refills."""
         return max(1, self.seconds * MICROSECONDS // self.quota)
 
 
 def rules(settings: Settings) -> dict[RuleName, Rule]:
-    """Return the table: requests at once, seconds until all of them are back, and what holds without Redis."""
+    """Return the table: the quota, the seconds of a full refill, and what happens without Redis."""
     per_second, per_minute = settings.user_limit_per_second, settings.login_limit_per_minute
     return {
-        # One user's writes and lists. Open: nginx's fence per address still stands, and an API that refuses its users
-        # because a cache is away is the worse failure.
+        # A user's writes and lists. Open: nginx's limit per address remains, and an API that
+        # refuses its users because a cache is away is the worse failure.
         RuleName.USER: Rule(2 * per_second, 2, Away.OPEN),
-        # One account from one address, and all accounts from one address, which may be an office's.
-        # Local: open would let him guess without end who can bring Redis down; closed would lock everybody out.
+        # An account from an address, and all accounts from an address, which may be an office's.
+        # Local: with OPEN, anyone who can crash Redis could guess passwords without limit; a
+        # refusal would lock everybody out.
         RuleName.LOGIN: Rule(per_minute, 60, Away.LOCAL),
         RuleName.LOGIN_ADDRESS: Rule(3 * per_minute, 60, Away.LOCAL),
-        # Nobody guesses a refresh token, so that this only bounds the work that one address makes for Postgres. An
-        # office's 900 users, who refresh once in 15 minutes each, stay below.
+        # A refresh token cannot be guessed, so this only bounds the work of an address for
+        # Postgres. An office of 900 users, each of whom refreshes every 15 minutes, stays below.
         RuleName.REFRESH: Rule(6 * per_minute, 60, Away.LOCAL),
-        # The console's password from one address. Not from all together: anybody could lock the operator out.
+        # The console's password from an address. Not from all together: then anybody could lock the
+        # operator out.
         RuleName.OPS_LOGIN: Rule(per_minute, 60, Away.LOCAL),
-        # New accounts from one address: each costs a hash and a row for ever.
+        # New accounts from an address: each costs a hash, and a row for ever.
         RuleName.REGISTRATION: Rule(settings.registration_limit_per_hour, 3600, Away.LOCAL),
-        # One user's exports: each keeps the worker busy for seconds and fills the database for a day.
+        # A user's exports: each occupies the worker for seconds and the database for a day.
         RuleName.EXPORT: Rule(settings.export_limit_per_hour, 3600, Away.LOCAL),
     }
 
 
-# A key holds the microsecond at which the whole quota is there again. Time is the server's, so that processes need not
-# agree on it. One in the far future, after that clock was set back or a quota lowered, counts as a quota used up.
+# A key holds the microsecond at which the whole quota is available again. The time is the Redis
+# server's, so the clocks of the processes do not matter. A time in the far future, after that clock
+# was set back or a quota was lowered, counts as a quota used up.
 GCRA = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -121,43 +131,49 @@ return answer
 """
 
 
-class Asked(NamedTuple):
-    """A rule, and whom it is counted for. A request counts by all the rules that it is checked against, or by none."""
+class Claim(NamedTuple):
+    """A rule and the subject that it counts for, such as a user or an address.
+
+    A request counts against all of its claims, or against none.
+    """
 
     name: RuleName
-    whose: str
+    subject: str
 
     @property
     def key(self) -> str:
-        # A digest: neither addresses nor accounts stand in Redis, and a key is short whatever a client sends.
-        return (
-            f"limit:{self.name}:{hashlib.blake2b(self.whose.encode(), digest_size=16).hexdigest()}"
-        )
+        """Return the key in Redis: a digest, so that it holds no address and no account."""
+        digest = hashlib.blake2b(self.subject.encode(), digest_size=16)
+        return f"limit:{self.name}:{digest.hexdigest()}"
 
 
-Counted: TypeAlias = Sequence[tuple[Asked, Rule]]
+Counted: TypeAlias = Sequence[tuple[Claim, Rule]]
 
 
 class LocalCounts:
-    """The same algorithm in this process alone."""
+    """The same algorithm for this process alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._whole_at: dict[str, int] = {}
 
     def take(self, counted: Counted) -> list[int]:
-        """Return as the script does: microseconds to wait, then for each rule what is left and until it is whole."""
+        """Count a request, as the script does.
+
+        Return the microseconds to wait, then for each rule the requests left and the microseconds
+        until its quota is whole again.
+        """
         now = int(self._clock() * MICROSECONDS)
-        whole = [max(self._whole_at.get(one.key, 0), now) for one, _ in counted]
+        whole = [max(self._whole_at.get(claim.key, 0), now) for claim, _ in counted]
         waits = [
             at - rule.interval * (rule.quota - 1) - now
             for at, (_, rule) in zip(whole, counted, strict=True)
         ]
         answer = [max(0, *waits)]
-        for at, (one, rule) in zip(whole, counted, strict=True):
+        for at, (claim, rule) in zip(whole, counted, strict=True):
             taken = at if answer[0] else at + rule.interval
             if not answer[0]:
-                self._keep(one.key, taken)
+                self._keep(claim.key, taken)
             answer += [(rule.interval * rule.quota - (taken - now)) // rule.interval, taken - now]
         return answer
 
@@ -165,68 +181,72 @@ class LocalCounts:
         self._whole_at.pop(key, None)
         self._whole_at[key] = whole_at
         if len(self._whole_at) > LOCAL_KEYS:
-            del self._whole_at[next(iter(self._whole_at))]  # whoever asked longest ago
+            del self._whole_at[next(iter(self._whole_at))]  # the one that counted longest ago
 
 
 class Limits:
+    """Checks requests against the table of rules."""
+
     def __init__(self, redis: GuardedRedis, table: Mapping[RuleName, Rule]) -> None:
         self._redis = redis
         self._table = table
-        # Called by its digest; a Redis that does not have it, after a restart or a flush, is sent it once more.
+        # Called by its digest. After a restart or a flush, the client sends the script once more.
         self._script = redis.client.register_script(GCRA)
         self._local = LocalCounts()
 
-    async def check(self, scope: Scope, *asked: Asked) -> None:
-        """Count a request, and leave the header fields of its answer in the scope.
+    async def check(self, scope: Scope, *claims: Claim) -> None:
+        """Count a request, and store the header fields of its answer in the scope.
 
         Raises:
             ApiError: 429 with Retry-After, the seconds after which the same request passes.
         """
-        counted, answer, where = await self._count([(one, self._table[one.name]) for one in asked])
+        rules_of_claims = [(claim, self._table[claim.name]) for claim in claims]
+        counted, answer, suffix = await self._count(rules_of_claims)
         wait_seconds = seconds(answer[0]) if counted else 0
-        for one, _ in counted:
-            DECISIONS.labels(
-                one.name.value, ("limited" if wait_seconds else "allowed") + where
-            ).inc()
+        outcome = ("limited" if wait_seconds else "allowed") + suffix
+        for claim, _ in counted:
+            DECISIONS.labels(claim.name.value, outcome).inc()
         scope[HEADERS_KEY] = header_fields(counted, answer)
         if wait_seconds:
             raise ApiError(
                 429,
                 "too_many_requests",
-                f"Too many requests; try again in {wait_seconds} s.",
+                f"Too many requests; retry in {wait_seconds} s.",
                 {"retry_after_seconds": wait_seconds},
                 headers={"Retry-After": str(wait_seconds)},
             )
 
-    async def _count(self, asked: Counted) -> tuple[Counted, list[int], str]:
-        """Return the rules that were counted, the counts, and what tells a count without Redis from one with it."""
+    async def _count(self, claims: Counted) -> tuple[Counted, list[int], str]:
+        """Return the claims that were counted, the counts, and the suffix of the outcome's name."""
         try:
-            return asked, await self._redis.call("limits", lambda: self._ask(asked)), ""
+            return claims, await self._redis.call("limits", lambda: self._ask(claims)), ""
         except RedisAway:
-            local = [(one, rule) for one, rule in asked if rule.away is Away.LOCAL]
-            for one, rule in asked:
+            local = [(claim, rule) for claim, rule in claims if rule.away is Away.LOCAL]
+            for claim, rule in claims:
                 if rule.away is Away.OPEN:
-                    DECISIONS.labels(one.name.value, "open").inc()
+                    DECISIONS.labels(claim.name.value, "open").inc()
             return local, self._local.take(local) if local else [], "_locally"
 
-    async def _ask(self, asked: Counted) -> list[int]:
-        numbers = [number for _, rule in asked for number in (rule.interval, rule.quota)]
-        answer: list[int] = await self._script(keys=[one.key for one, _ in asked], args=numbers)
+    async def _ask(self, claims: Counted) -> list[int]:
+        numbers = [number for _, rule in claims for number in (rule.interval, rule.quota)]
+        keys = [claim.key for claim, _ in claims]
+        answer: list[int] = await self._script(keys=keys, args=numbers)
         return answer
 
 
 def seconds(microseconds: int) -> int:
+    """Return microseconds as whole seconds, rounded up."""
     return math.ceil(microseconds / MICROSECONDS)
 
 
 def header_fields(counted: Counted, answer: Sequence[int]) -> list[tuple[bytes, bytes]]:
-    """Return RateLimit-Policy and RateLimit; nothing for an answer that nothing was counted for."""
+    """Return RateLimit-Policy and RateLimit, or nothing if no rule was counted."""
     if not counted:
         return []
-    policies = (f'"{one.name}";q={rule.quota};w={rule.seconds}' for one, rule in counted)
+    policies = (f'"{claim.name}";q={rule.quota};w={rule.seconds}' for claim, rule in counted)
     left = (
-        f'"{one.name}";r={answer[2 * i + 1]};t={seconds(answer[2 * i + 2])}'
-        for i, (one, _) in enumerate(counted)
+        f'"{claim.name}";r={answer[2 * i + 1]};t={seconds(answer[2 * i + 2])}'
+        for i, (claim, _) in enumerate(counted)
     )
     return [
         (b"ratelimit-policy", ", ".join(policies).encode()),
@@ -235,7 +255,7 @@ def header_fields(counted: Counted, answer: Sequence[int]) -> list[tuple[bytes, 
 
 
 def address_of(request: Request) -> str:
-    """Return the client's address as nginx saw it; of IPv6 the network, as every customer has 2**64 addresses."""
+    """Return the client's address from nginx; of IPv6 its /64, which is what a customer has."""
     host = request.client.host if request.client else ""
     if ":" in host:
         return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
@@ -243,17 +263,17 @@ def address_of(request: Request) -> str:
 
 
 def get_limits(request: Request) -> Limits:
+    """Return the limits of this process."""
     limits: Limits = request.app.state.limits
     return limits
 
 
 def per_user(*names: RuleName) -> Any:
-    """Return a dependency for a route's decorator: it counts the request for the user of its token."""
+    """Return a dependency for a route's decorator, which counts each request for its user."""
 
     async def count(request: Request, user_id: UserId) -> None:
-        await get_limits(request).check(
-            request.scope, *(Asked(name, str(user_id)) for name in names)
-        )
+        claims = (Claim(name, str(user_id)) for name in names)
+        await get_limits(request).check(request.scope, *claims)
 
     return Depends(count)
 

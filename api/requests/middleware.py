@@ -1,7 +1,7 @@
-"""Everything around a request, in one pass of pure ASGI: a second layer would cost each request once more.
+"""Everything around a request, in one layer of pure ASGI: each layer costs every request time.
 
-Request id, trusted hosts, body and time limits, the queue in front, release, timing and security headers, access
-line, metrics, safety net.
+Request id, trusted hosts, limits of body, time and queue, headers of release, timing and security,
+access line, metrics, and an answer to every error.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from api.requests.limits import HEADERS_KEY
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-PROBES = frozenset(
-    {"/livez", "/readyz", "/version", "/metrics"}
-)  # asked every few seconds, by address and not by name
+# Requested every few seconds, by address and not by host name.
+PROBES = frozenset({"/livez", "/readyz", "/version", "/metrics"})
 
 
 def request_id_from(headers: Headers) -> str:
-    given = headers.get("x-request-id")
-    return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    """Return the request's id as nginx set it, or a new one."""
+    request_id = headers.get("x-request-id")
+    return request_id if request_id and REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
 
 
 def queued_seconds(headers: Headers) -> float:
-    """Return how long the request waited for this process since nginx sent it; 0 or less where that is not known."""
+    """Return the seconds since nginx sent the request; 0 or less if that time is unknown."""
     try:
         return time.time() - float(headers.get("x-request-start", "inf"))
     except ValueError:
@@ -44,12 +44,13 @@ def queued_seconds(headers: Headers) -> float:
 
 
 def is_trusted(headers: Headers, allowed: frozenset[str]) -> bool:
+    """Tell whether the Host header, with or without its port, is allowed."""
     host = headers.get("host", "").lower()
     return "*" in allowed or host in allowed or re.sub(r":\d+$", "", host) in allowed
 
 
 class RequestMiddleware:
-    """Must be our outermost middleware: no exception passes it before the answer has started."""
+    """The outermost middleware: no exception leaves it before the answer has started."""
 
     def __init__(
         self, app: ASGIApp, settings: Settings, request_seconds: float = REQUEST_SECONDS
@@ -80,11 +81,12 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                # Past its end a handler may still answer: one that turned its own cancellation into an error.
+                # After its end a handler may still answer, if it turns its cancellation into an
+                # error.
                 if is_timed and not limit.expired():
                     limit.reschedule(None)
-                given = [*message.get("headers", ()), *scope.get(HEADERS_KEY, ())]
-                message["headers"] = self._complete(given, request_id, started)
+                headers_so_far = [*message.get("headers", ()), *scope.get(HEADERS_KEY, ())]
+                message["headers"] = self._complete(headers_so_far, request_id, started)
             await send(message)
 
         IN_FLIGHT.inc()
@@ -96,9 +98,9 @@ class RequestMiddleware:
                 else:
                     await self.app(scope, self._limited(receive), send_with_headers)
         except ClientDisconnect:
-            logger.info("client went away", extra={"action": "client_disconnected"})
+            logger.info("client disconnected", extra={"action": "client_disconnected"})
         except Exception as error:
-            if status:  # too late for an answer: the server has to break the connection
+            if status:  # the answer has started: the server has to close the connection
                 raise
             is_timed = False
             await self._failure(error, limit.expired())(scope, receive, send_with_headers)
@@ -112,12 +114,12 @@ class RequestMiddleware:
                 return error_response(
                     503,
                     "overloaded",
-                    "Too many requests wait here; try again.",
+                    "Too many requests are waiting; retry.",
                     headers=RETRY_AFTER,
                 )
             if not is_trusted(headers, self.allowed_hosts):
                 return error_response(
-                    400, "unknown_host", "This service does not answer under that name."
+                    400, "unknown_host", "This service does not answer for that host."
                 )
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.max_body_bytes:
@@ -140,7 +142,7 @@ class RequestMiddleware:
         return receive_limited
 
     def _too_large(self) -> Response:
-        # The unread body would be taken for the next request on this connection.
+        # On a connection that stays open, the unread body would be parsed as the next request.
         message = f"The body is larger than {self.max_body_bytes} bytes."
         return error_response(413, "body_too_large", message, headers={"Connection": "close"})
 
@@ -154,16 +156,16 @@ class RequestMiddleware:
         return internal_error_response()
 
     def _complete(
-        self, given: list[tuple[bytes, bytes]], request_id: str, started: float
+        self, fields: list[tuple[bytes, bytes]], request_id: str, started: float
     ) -> list[tuple[bytes, bytes]]:
         timing = b"app;dur=%.1f" % ((time.perf_counter() - started) * 1000)
         headers = [
-            *given,
+            *fields,
             (b"x-request-id", request_id.encode()),
             (b"server-timing", timing),
             *self.headers,
         ]
-        if not any(name == b"cache-control" for name, _ in given):
+        if not any(name == b"cache-control" for name, _ in fields):
             headers.append((b"cache-control", b"no-store"))
         return headers
 

@@ -1,4 +1,4 @@
-"""The application's public description, exact about errors: every route may fail in the same few ways."""
+"""The public description of the API, with the errors that every route may answer."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from api.requests.errors import ErrorBody, error_responses
 
-# The API's own or nginx's: an address or a body that cannot be taken, a limit, an outage.
+# From the API or from nginx: a wrong address or body, a limit, an outage.
 ANYWHERE = error_responses(400, 413, 429, 500, 502, 503, 504)
 REFUSED_INPUT = {
     "description": "Unprocessable Content",
@@ -17,9 +17,10 @@ REFUSED_INPUT = {
 
 
 class DescribedAPI(FastAPI):
-    """FastAPI says of each route that has parameters that it answers 422, in a form that is not ours."""
+    """Describes 422 in our form. FastAPI uses its own, for each route with parameters."""
 
     def openapi(self) -> dict[str, Any]:
+        """Return the description, built once."""
         if self.openapi_schema:
             return self.openapi_schema
         schema = super().openapi()

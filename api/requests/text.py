@@ -1,4 +1,4 @@
-"""Text as Postgres can store it: any Unicode but NUL and lone surrogates, both of which JSON can carry."""
+"""Text that Postgres can store: any Unicode but NUL and lone surrogates, which JSON can contain."""
 
 import re
 from typing import Annotated
@@ -14,7 +14,8 @@ def _storable(text: str) -> str:
     return text
 
 
-# The pattern tells clients; a lone surrogate, of which no pattern can speak in JSON Schema, is refused all the same.
+# The pattern is for clients. JSON Schema has no pattern for a lone surrogate, which is refused,
+# too.
 Text = Annotated[
     str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
 ]

@@ -13,7 +13,8 @@ from uvicorn_worker import UvicornWorker
 
 from api.configuring.timeouts import GRACEFUL_SECONDS, UPSTREAM_IDLE_SECONDS
 
-# What is left for Uvicorn's own shutdown after the drain: cancelling what overran, then the lifespan.
+# What is left for Uvicorn's own shutdown after the drain: cancelling what overran, then the
+# lifespan.
 STOCK_SHUTDOWN_SECONDS = 2
 HEARTBEAT_SECONDS = 1.0
 CONNECTION_CLOSE = (b"connection", b"close")
@@ -22,8 +23,8 @@ CONNECTION_CLOSE = (b"connection", b"close")
 class DrainingServer(Server):
     """Uvicorn's server with a drain in front of its shutdown.
 
-    The stock shutdown closes idle and just-accepted connections at once, while nginx may be writing a
-    request on them: a POST then ends as 502. Here they stay open until nginx lets go of them.
+    The stock shutdown closes idle and just-accepted connections at once, while nginx may be writing
+    a request on them: a POST then ends as 502. Here they stay open until nginx lets go of them.
     """
 
     def __init__(self, worker: Worker, *args: Any, **kwargs: Any) -> None:
@@ -31,7 +32,8 @@ class DrainingServer(Server):
         self.worker = worker
 
     async def on_tick(self, counter: int) -> bool:
-        # A master that was killed cannot tell its workers: without it they would hold the socket for ever.
+        # A master that was killed cannot tell its workers: without it they would hold the socket
+        # for ever.
         is_orphan = os.getppid() != self.worker.ppid
         return await super().on_tick(counter) or is_orphan or not self.worker.alive
 
@@ -57,7 +59,8 @@ class DrainingServer(Server):
     async def _drain(self) -> None:
         for server in self.servers:
             server.close()
-        # In place: requests in flight hold this very list, and nothing replaces it once the main loop ended.
+        # In place: requests in flight hold this very list, and nothing replaces it once the main
+        # loop ended.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
         started = time.monotonic()
         await asyncio.sleep(

@@ -15,7 +15,8 @@ from api.observing.logs import log_config
 from api.server import metric_files
 from api.users.passwords import HASH_KIBIBYTES, HASHES_AT_ONCE
 
-# Measured: a preloaded worker takes about 40 MB of its own, the master 60; 16 MB are room for requests.
+# Measured: a preloaded worker takes about 40 MB of its own, the master 60; 16 MB are room for
+# requests.
 MASTER_BYTES = 64 * 1024**2
 OWN_BYTES = 56 * 1024**2
 WORKER_BYTES = OWN_BYTES + HASHES_AT_ONCE * HASH_KIBIBYTES * 1024

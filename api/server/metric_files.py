@@ -1,7 +1,7 @@
 """Metrics of several processes: each Gunicorn worker counts in files of its own, and whichever is asked adds up all.
 
-The files are named after a number and not after the process, so that a worker that is replaced goes on counting in
-those of the one before: otherwise they would pile up with every replacement.
+The files are named after a number and not after the process, so that a worker that is replaced goes
+on counting in those of the one before: otherwise they would pile up with every replacement.
 """
 
 import os

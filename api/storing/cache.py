@@ -1,7 +1,7 @@
-"""Cache-aside in Redis: an answer that is dear to make is kept for a while, and forgotten when it is no longer true.
+"""Cache-aside in Redis: keeps an expensive answer for a while, and deletes it when it changes.
 
-Worth it only for what costs the database far more than a round trip to Redis, and is asked for far more often than it
-changes. A row by its key is neither.
+Use it only for an answer that costs the database far more than a round trip to Redis, and that is
+read far more often than it changes. A row by its key is neither.
 """
 
 import asyncio
@@ -16,22 +16,24 @@ from api.storing.redis_client import GuardedRedis, RedisAway
 
 REQUESTS = Counter(
     "slipway_cache_requests_total",
-    "Reads by what they found: hit, miss, shared (another request of this process is making it), or Redis away.",
+    "Reads by outcome: hit, miss, shared (another request of this process computes it), or Redis"
+    " away.",
     ("cache", "outcome"),
 )
-JITTER = 0.2  # lifetimes differ by a fifth either way, so that what was made at once does not end at once
+# Lifetimes differ by up to a fifth, so that entries of the same moment do not expire together.
+JITTER = 0.2
 
-# An entry is made in two steps. LOOK leaves a token where there is no value; KEEP stores the value only where that
-# token still stands. Who changes the rows deletes the entry, and the token with it: a value that was read before the
-# change comes too late, and is not kept.
+# An entry is made in two steps. LOOK stores a token if there is no value. KEEP stores the value
+# only if that token is still there. A change of the rows deletes the entry and its token, so a
+# value that was read before the change is not kept.
 LOOK = """
-local found = redis.call('HMGET', KEYS[1], 'token', 'value')
-if not found[1] then
+local entry = redis.call('HMGET', KEYS[1], 'token', 'value')
+if not entry[1] then
     redis.call('HSET', KEYS[1], 'token', ARGV[1])
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
-    found[1] = ARGV[1]
+    entry[1] = ARGV[1]
 end
-return found
+return entry
 """
 KEEP = """
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
@@ -42,7 +44,7 @@ end
 
 
 class Cache:
-    """One kind of cached answer, as bytes by key. Redis away is a miss, never an error."""
+    """One kind of cached answer, as bytes by key. If Redis is away, each read is a miss."""
 
     def __init__(self, redis: GuardedRedis, name: str, seconds: float) -> None:
         self._redis = redis
@@ -53,14 +55,17 @@ class Cache:
         self._being_made: dict[bytes, asyncio.Task[bytes]] = {}
 
     async def get(self, key: str, make: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the kept value, or make it; of the requests that miss together in a process, one makes it for all."""
+        """Return the cached value, or compute and keep it.
+
+        Requests of one process that miss at the same time share one computation.
+        """
         args: list[str | int] = [uuid.uuid4().hex, self._lifetime()]
         try:
             token, value = await self._redis.call(
                 "cache", lambda: self._look(keys=[self._key(key)], args=args)
             )
         except RedisAway:
-            # Without a token nobody knows whether a value that is being made is older than a change.
+            # Not shared: without a token a running computation may be older than a change.
             REQUESTS.labels(self._name, "away").inc()
             return await make()
         if value is not None:
@@ -70,13 +75,13 @@ class Cache:
         REQUESTS.labels(self._name, "shared" if making else "miss").inc()
         if making is None:
             making = self._being_made[token] = asyncio.create_task(self._make(key, token, make))
-        # Shielded: a client that goes away must not take the value away from the others.
+        # Shielded: a client that disconnects must not cancel the computation for the others.
         return await asyncio.shield(making)
 
     async def forget(self, key: str) -> None:
-        """Delete an entry after a change was committed, before its maker is answered.
+        """Delete an entry. Call it after the change is committed and before the answer is sent.
 
-        Where Redis fails at that very moment, a value from before may be read until its lifetime ends.
+        If Redis fails at that moment, reads may return the old value until its lifetime ends.
         """
         try:
             await self._redis.call("cache", lambda: self._redis.client.delete(self._key(key)))
@@ -87,7 +92,7 @@ class Cache:
         try:
             value = await make()
             args: list[bytes | int] = [token, value, self._lifetime()]
-            with contextlib.suppress(RedisAway):  # then it is made again
+            with contextlib.suppress(RedisAway):  # then the next read computes it again
                 await self._redis.call(
                     "cache", lambda: self._keep(keys=[self._key(key)], args=args)
                 )

@@ -1,4 +1,4 @@
-"""Primary keys: UUID version 7 (RFC 9562), which sort by time and so keep B-tree inserts at one end."""
+"""Primary keys: UUIDs of version 7 (RFC 9562). They sort by time: B-trees grow at one end."""
 
 import secrets
 import time
@@ -6,6 +6,7 @@ import uuid
 
 
 def new_id() -> uuid.UUID:
+    """Return a new UUID of version 7: milliseconds, then 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds << 80) | secrets.randbits(80)
     value = (value & ~(0xF << 76)) | (0x7 << 76)

@@ -1,4 +1,4 @@
-"""Redis: holds only what can be rebuilt, and never keeps a request waiting for long."""
+"""Redis: it holds only data that can be rebuilt, and no request waits for it long."""
 
 import asyncio
 import logging
@@ -17,11 +17,10 @@ from api.configuring.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-REDIS_SECONDS = 0.2  # chosen: a request can afford one unanswered call and still be quick
-REDIS_CONNECTIONS = 20  # per process; more wait up to REDIS_SECONDS for a free one
-AWAY_SECONDS = (
-    1.0  # chosen: after a failure nobody waits for Redis for so long; then one request tries it
-)
+REDIS_SECONDS = 0.2  # chosen: a request with one unanswered call is still quick
+REDIS_CONNECTIONS = 20  # per process; further calls wait up to REDIS_SECONDS for a free connection
+# Chosen: after a failed call, no call is made for this long. Then one request tries Redis again.
+AWAY_SECONDS = 1.0
 
 ERRORS = Counter(
     "slipway_redis_errors_total", "Calls that Redis failed or did not answer in time.", ("use",)
@@ -34,7 +33,7 @@ T = TypeVar("T")
 
 
 def create_redis(settings: Settings) -> Redis:
-    """Return a client that connects on first use; by default it would retry for 4 s."""
+    """Return a client that connects on first use. With its default it would retry for 4 s."""
     pool = BlockingConnectionPool(
         host=settings.redis_host,
         port=settings.redis_port,
@@ -44,18 +43,21 @@ def create_redis(settings: Settings) -> Redis:
         timeout=REDIS_SECONDS,
         socket_timeout=REDIS_SECONDS,
         socket_connect_timeout=REDIS_SECONDS,
-        # Once, and only for a connection that Redis closed on restart: a timeout is not asked twice.
+        # One retry, for a connection that Redis closed when it restarted. No retry after a timeout.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     return Redis.from_pool(pool)
 
 
 class RedisAway(Exception):
-    """Redis does not answer, or cannot do what it is asked; the caller goes on without it."""
+    """Redis does not answer, or refuses the command; the caller goes on without it."""
 
 
 class GuardedRedis:
-    """Bounds what Redis may cost: one failed call costs REDIS_SECONDS, those of the next second nothing."""
+    """Bounds the cost of Redis.
+
+    A failed call takes REDIS_SECONDS; the calls of the next AWAY_SECONDS fail at once.
+    """
 
     def __init__(self, client: Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = client
@@ -66,18 +68,17 @@ class GuardedRedis:
         """Return the command's answer; `use` names the caller in the metrics.
 
         Raises:
-            RedisAway: within REDIS_SECONDS of the call, at once while Redis is known to be away.
+            RedisAway: after REDIS_SECONDS, or at once while Redis is known to be away.
         """
         now = self._clock()
         if now < self._away_until:
             SKIPPED.labels(use).inc()
             raise RedisAway
         if self._away_until:
-            self._away_until = (
-                now + AWAY_SECONDS
-            )  # this call tries for all; the others go on without Redis
+            # This call tries Redis again; the others go on without Redis until it is answered.
+            self._away_until = now + AWAY_SECONDS
         try:
-            # The pool's wait, the connection and the answer have limits of their own, which add up.
+            # The pool's wait, the connection and the answer each have a limit, and these add up.
             async with asyncio.timeout(REDIS_SECONDS):
                 answer = await command()
         except (RedisError, OSError) as error:  # asyncio's TimeoutError is an OSError

@@ -11,6 +11,8 @@ from api.storing.identifiers import new_id
 
 
 class User(Base):
+    """An account."""
+
     __tablename__ = "users"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -20,9 +22,10 @@ class User(Base):
 
 
 class RefreshToken(Base):
-    """One row per token; the tokens of one login are a family and end together.
+    """One row per token. The tokens of a login are a family, and expire together.
 
-    A family is revoked as soon as one row of it is: a token that another request is just adding is revoked with it.
+    A family is revoked as soon as one of its rows is: this includes a token that another request is
+    adding at the same moment.
     """
 
     __tablename__ = "refresh_tokens"

@@ -1,4 +1,4 @@
-"""Password hashes: argon2id, in threads, few at once."""
+"""Password hashes: argon2id, computed in threads, a few at a time."""
 
 import asyncio
 import fcntl
@@ -13,44 +13,51 @@ from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-# OWASP's profile of argon2id: 19 MiB and two passes, about 0.02 s of a core. A stored hash names its own profile, so
-# that one made by another stays good; one that takes more memory has to wait for its turn among all processes.
+# OWASP's profile of argon2id: 19 MiB and two passes, about 0.02 s of a core. A stored hash names
+# its own profile, so hashes of other profiles still verify. A hash that takes more memory waits for
+# its turn among all processes.
 HASH_KIBIBYTES = 19_456
 PASSES = 2
 LANES = 1
-# Per process, and there is one process per core. (!) WORKER_BYTES in api/server/gunicorn_conf.py counts it.
+# Per process; there is a process per core. (!) Partner: WORKER_BYTES (api/server/gunicorn_conf.py).
 HASHES_AT_ONCE = 1
 COSTLY_LOCK = Path(tempfile.gettempdir()) / "costly-hash.lock"
 
-# Nobody's password. Verified for an unknown address, so that the time of the answer tells nothing.
-DUMMY_HASH = "$argon2id$v=19$m=19456,t=2,p=1$r7xUw0JhEvWII0jvYeCpug$jTi4ogMC8jQrHiCKhF7B0tXZex59txoz8THsQH2Ymoc"
+# Of no password. Verified for an unknown address, so that the time of an answer reveals nothing.
+DUMMY_HASH = (
+    "$argon2id$v=19$m=19456,t=2,p=1$r7xUw0JhEvWII0jvYeCpug"
+    "$jTi4ogMC8jQrHiCKhF7B0tXZex59txoz8THsQH2Ymoc"
+)
 
 
 class Passwords:
+    """Hashes and verifies passwords outside of the event loop."""
+
     def __init__(self) -> None:
         self._hasher = PasswordHash((Argon2Hasher(PASSES, HASH_KIBIBYTES, LANES),))
         self._turns = asyncio.Semaphore(HASHES_AT_ONCE)
 
     async def hash(self, password: str) -> str:
+        """Return the hash to store."""
         async with self._turns:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the password fits; None stands for an unknown user and costs as much."""
+        """Tell whether the password is right; without a hash, False, after the same time."""
         async with self._turns:
             fits = await asyncio.to_thread(self._verify, password, password_hash or DUMMY_HASH)
         return fits and password_hash is not None
 
     def _verify(self, password: str, password_hash: str) -> bool:
         try:
-            with one_in_the_container() if takes_more(password_hash) else nullcontext():
+            with lock_of_container() if takes_more(password_hash) else nullcontext():
                 return self._hasher.verify(password, password_hash)
         except UnknownHashError:
             return False
 
 
 def takes_more(password_hash: str) -> bool:
-    """Tell whether a hash takes more memory than those that are made here."""
+    """Tell whether a hash takes more memory than HASH_KIBIBYTES."""
     try:
         return argon2.extract_parameters(password_hash).memory_cost > HASH_KIBIBYTES
     except argon2.exceptions.InvalidHashError:
@@ -58,9 +65,9 @@ def takes_more(password_hash: str) -> bool:
 
 
 @contextmanager
-def one_in_the_container() -> Iterator[None]:
-    """Keep the threads of all processes out but one: two hashes of 64 MiB are more than the container has."""
-    # Opened each time: a lock of the kernel belongs to the opened file, which a fork would share.
+def lock_of_container() -> Iterator[None]:
+    """Let one thread of the whole container pass: it has no memory for two hashes of 64 MiB."""
+    # Opened each time: the kernel's lock belongs to the open file, which a fork would share.
     with COSTLY_LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

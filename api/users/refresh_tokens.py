@@ -1,4 +1,4 @@
-"""Refresh tokens: opaque, good for one exchange; Postgres holds their hashes alone."""
+"""Refresh tokens: opaque, valid for one exchange. Postgres stores only their hashes."""
 
 import base64
 import hashlib
@@ -31,9 +31,10 @@ from api.users.models import RefreshToken
 
 logger = logging.getLogger(__name__)
 
-TOKEN_BYTES = 32  # 256 bits cannot be guessed, so that their hash needs neither salt nor slowness
-# Above nginx's proxy_read_timeout (20 s): whoever waited for the answer in vain may repeat. Short, because a thief
-# who is that quick gets the token that its owner got, and is noticed only when the second of them uses it.
+TOKEN_BYTES = 32  # 256 bits cannot be guessed, so their hash needs neither salt nor slowness
+# Above nginx's proxy_read_timeout (20 s): a client that got no answer may repeat the request.
+# Short, because a thief within this time gets the same successor as the owner, and is noticed only
+# when the second of them uses it.
 REPEAT_SECONDS = 30
 
 _Relative = aliased(RefreshToken)
@@ -41,7 +42,7 @@ _Successor = aliased(RefreshToken)
 _is_presented = RefreshToken.token_hash == bindparam("presented")
 _is_live = and_(
     RefreshToken.expires_at > func.now(),
-    # The row's own column, too: it alone is read again after waiting for a revocation of this row.
+    # This row's own column as well: Postgres reads only this row again after waiting for its lock.
     RefreshToken.revoked_at.is_(None),
     ~exists().where(
         _Relative.family_id == RefreshToken.family_id, _Relative.revoked_at.is_not(None)
@@ -64,7 +65,7 @@ BEGIN = insert(RefreshToken).values(
     user_id=bindparam("user_id"),
     expires_at=func.now() + bindparam("lifetime", type_=Interval),
 )
-# One statement: of two at once, the second waits for the first one's row and then finds it used.
+# One statement: of two at the same time, the second waits for the row's lock and finds it used.
 ROTATE = (
     insert(RefreshToken)
     .from_select(
@@ -78,7 +79,7 @@ ROTATE = (
     )
     .returning(RefreshToken.user_id, _seconds_left)
 )
-LOOK = select(
+SELECT_STATE = select(
     RefreshToken.user_id,
     RefreshToken.family_id,
     _seconds_left,
@@ -99,24 +100,30 @@ REVOKE = (
 
 
 class Refreshed(NamedTuple):
+    """A new refresh token, its user, and the seconds until its login expires."""
+
     user_id: UUID
     token: str
     seconds_left: int
 
 
 def hash_of(token: str) -> bytes:
+    """Return the hash under which a token is stored."""
     return hashlib.sha256(token.encode()).digest()
 
 
 class RefreshTokens:
+    """Issues, exchanges and revokes refresh tokens."""
+
     def __init__(self, settings: Settings) -> None:
         self._key = settings.token_key.get_secret_value().encode()
         self._lifetime = timedelta(days=settings.refresh_token_days)
 
     def successor(self, token: str) -> str:
-        """Return the token that follows: nobody can know it without the key, and a repeat leads to the same one.
+        """Return the next token. It cannot be computed without the key, and is always the same.
 
-        A repeat across a change of token_key leads to another one, and so counts as a second use.
+        After a change of token_key it is another token, so a repeated request counts as a second
+        use.
         """
         mac = hmac.digest(self._key, b"refresh-token:" + token.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(mac).decode().rstrip("=")
@@ -135,10 +142,11 @@ class RefreshTokens:
         return Refreshed(user_id, token, int(self._lifetime.total_seconds()))
 
     async def rotate(self, database: Database, presented: str) -> Refreshed | None:
-        """Exchange a token for its successor; None for one that is unknown, over, revoked or used before.
+        """Exchange a token for its successor; None if it is unknown, expired, revoked or used.
 
-        A second use revokes the family, unless it repeats the last exchange within REPEAT_SECONDS and the
-        successor was not used: then the answer was lost, or two requests of one client met.
+        A second use revokes the family. The exception: the last exchange is repeated within
+        REPEAT_SECONDS and the successor is unused. Then the answer was lost, or a client sent two
+        requests at the same time.
         """
         successor = self.successor(presented)
         hashes = {"presented": hash_of(presented), "successor": hash_of(successor)}
@@ -146,24 +154,24 @@ class RefreshTokens:
             rotated = (await connection.execute(ROTATE, hashes)).one_or_none()
             if rotated:
                 return Refreshed(rotated.user_id, successor, rotated.seconds_left)
-            seen = (await connection.execute(LOOK, hashes)).one_or_none()
-            if seen is None or not seen.is_live:
+            token = (await connection.execute(SELECT_STATE, hashes)).one_or_none()
+            if token is None or not token.is_live:
                 return None
-            if seen.is_repeated:
-                return Refreshed(seen.user_id, successor, seen.seconds_left)
+            if token.is_repeated:
+                return Refreshed(token.user_id, successor, token.seconds_left)
             await connection.execute(REVOKE, {"presented": hashes["presented"]})
         logger.warning(
-            "refresh token used twice, its login ended",
+            "refresh token used twice, login revoked",
             extra={
                 "action": "refresh_reused",
-                "user_id": str(seen.user_id),
-                "family_id": str(seen.family_id),
+                "user_id": str(token.user_id),
+                "family_id": str(token.family_id),
             },
         )
         return None
 
     async def revoke(self, database: Database, presented: str) -> UUID | None:
-        """End the family of a token, used or not; return whose it was, None for an unknown one."""
+        """Revoke the family of a token, used or not; return its user, or None if it is unknown."""
         async with database.transaction() as connection:
             result = await connection.execute(REVOKE, {"presented": hash_of(presented)})
             return result.scalar_one_or_none()

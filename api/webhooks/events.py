@@ -1,6 +1,6 @@
-"""Events: written by the statement that changes the item, for those of its owner's subscriptions that ask for them.
+"""Events: the statement that changes an item also writes a delivery for each subscription to it.
 
-A change that nobody subscribed to costs one look into an index, in the same round trip.
+A change without a subscription costs one read of an index, in the same round trip.
 """
 
 from itertools import chain
@@ -27,7 +27,7 @@ from api.webhooks.models import Delivery, EventType, Status, Subscription
 from api.webhooks.tasks import DELIVER_WEBHOOKS
 
 COUNT = "webhook_deliveries"
-# A subscription that is disabled keeps nothing waiting: what was not delivered can be replayed.
+# Disabling a subscription fails its pending deliveries; they can be replayed.
 SET_ASIDE_ALL = (
     update(Delivery)
     .where(
@@ -41,9 +41,9 @@ SET_ASIDE_ALL = (
 
 
 def announced(event_type: EventType, change: Insert | Update | Delete) -> Select[Any]:
-    """Return a statement that makes the change and writes its events; it returns what the change returns.
+    """Return a statement that makes the change, writes its events and returns the changed row.
 
-    The change must return the item's columns, `id` among them, and leave its owner as the parameter `owner`.
+    The change must return the item's columns, with `id`, and must have a parameter `owner`.
     """
     changed = change.cte("changed")
     content = func.jsonb_build_object(
@@ -66,7 +66,8 @@ def announced(event_type: EventType, change: Insert | Update | Delete) -> Select
         .where(Subscription.is_enabled, Subscription.event_types.contains([event_type.value]))
     )
     columns = ["subscription_id", "id", "item_id", "event_type", "content", "request_id"]
-    # Reads `changed`, so it takes its sequence when the change has its row: events have the order of the changes.
+    # It reads `changed`, so it takes its sequence number while the change locks the item: events
+    # have the order of the changes.
     written = insert(Delivery).from_select(columns, event).returning(Delivery.id).cte("written")
     count = select(func.count()).select_from(written).scalar_subquery()
     return select(*changed.c, count.label(COUNT))
@@ -75,12 +76,12 @@ def announced(event_type: EventType, change: Insert | Update | Delete) -> Select
 async def carry_out(
     connection: AsyncConnection, statement: Select[Any], **parameters: Any
 ) -> dict[str, Any] | None:
-    """Run an announced change in the caller's transaction; return its row, or None where there was nothing to change.
+    """Run an announced change in the caller's transaction; return its row, or None.
 
-    Where events were written the worker is woken by a job of the same transaction.
+    If it wrote events, a job of the same transaction wakes the worker up.
     """
-    given = {**parameters, "event_id": new_id(), "event_request": context.request_id.get()}
-    row = (await connection.execute(statement, given)).mappings().one_or_none()
+    values = {**parameters, "event_id": new_id(), "event_request": context.request_id.get()}
+    row = (await connection.execute(statement, values)).mappings().one_or_none()
     if row is None:
         return None
     changed = dict(row)

@@ -1,4 +1,4 @@
-"""The tables of webhooks: who wants to be told, and what has to be told, which is both outbox and log."""
+"""The tables of webhooks: subscriptions, and deliveries, which are both outbox and log."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -25,12 +25,16 @@ from api.storing.identifiers import new_id
 
 
 class EventType(StrEnum):
+    """The changes that a webhook can subscribe to."""
+
     ITEM_CREATED = "item.created"
     ITEM_UPDATED = "item.updated"
     ITEM_DELETED = "item.deleted"
 
 
 class Status(StrEnum):
+    """The state of a delivery."""
+
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -40,6 +44,8 @@ PENDING = text("status = 'pending'")
 
 
 class Subscription(Base):
+    """A webhook of a user."""
+
     __tablename__ = "webhook_subscriptions"
     __table_args__ = (Index("ix_webhook_subscriptions_owner_id", "owner_id"),)
 
@@ -48,7 +54,7 @@ class Subscription(Base):
     url: Mapped[str] = mapped_column(Text)
     event_types: Mapped[list[str]] = mapped_column(ARRAY(String(40)))
     is_enabled: Mapped[bool]
-    # As they are: to sign takes the secret itself, a hash would not do.
+    # In plain text: signing needs the secret itself.
     secret: Mapped[str] = mapped_column(String(100))
     previous_secret: Mapped[str | None] = mapped_column(String(100))
     previous_secret_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -56,12 +62,13 @@ class Subscription(Base):
 
 
 class Delivery(Base):
-    """One event for one subscription. Its item may be gone: no foreign key leads there."""
+    """An event for a subscription. No foreign key leads to the item, which may be deleted."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="status"),
-        # The order of one item's events, and what is due: both hold only what is still to be sent.
+        # The order of an item's events, and the due deliveries; both indexes hold only pending
+        # ones.
         Index(
             "ix_webhook_deliveries_order",
             "subscription_id",
@@ -76,9 +83,9 @@ class Delivery(Base):
     subscription_id: Mapped[UUID] = mapped_column(
         ForeignKey("webhook_subscriptions.id", ondelete="CASCADE"), primary_key=True
     )
-    # The event's: the same for all subscriptions, and what receivers know a repetition by.
+    # The event's id: equal for all subscriptions. Receivers recognise a repeated event by it.
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    # Taken while the item's row is locked, so that it has the order of the changes; the id has not.
+    # Taken while the item's row is locked, so it has the order of the changes; the id does not.
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     item_id: Mapped[UUID]
     event_type: Mapped[str] = mapped_column(String(40))
@@ -86,14 +93,14 @@ class Delivery(Base):
     request_id: Mapped[str | None] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(20), server_default=Status.PENDING.value)
     attempts: Mapped[int] = mapped_column(server_default="0")
-    # While an attempt is under way this is when it counts as lost, with its worker.
+    # During an attempt: the time at which the attempt counts as lost, together with its worker.
     next_attempt_at: Mapped[datetime | None] = mapped_column(
         DateTime(timezone=True), server_default=func.now()
     )
     last_status_code: Mapped[int | None]
     last_error: Mapped[str | None] = mapped_column(String(200))
     last_response: Mapped[str | None] = mapped_column(Text)
-    # The clock's time and not the transaction's, which began before it had the item to itself.
+    # The clock's time: the transaction's time is from before it locked the item.
     created_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )

@@ -31,6 +31,7 @@ router = APIRouter(
 
 
 async def get_rules(request: Request) -> Rules:
+    """Return the operator's rules for URLs."""
     rules: Rules = request.app.state.webhook_rules
     return rules
 
@@ -40,14 +41,15 @@ RulesDep = Annotated[Rules, Depends(get_rules)]
 
 @router.post("", status_code=201, response_model=NewSubscriptionOut, responses=error_responses(409))
 async def subscribe(
-    given: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
+    body: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
 ) -> dict[str, Any]:
-    """Have the changes of your items sent to a URL of yours, signed by the scheme of Standard Webhooks.
+    """Send the changes of your items to a URL of yours, signed by the scheme of Standard Webhooks.
 
-    The events of one item arrive in their order, each at least once. An answer of 2xx within 10 seconds is a success;
-    anything else is tried again for about a day, and the item's later events wait. An answer of 410 disables it.
+    The events of an item arrive in order, each at least once. A delivery succeeds if your server
+    answers 2xx within 10 seconds. Otherwise it is retried for about a day, and the item's later
+    events wait. An answer of 410 disables the webhook.
     """
-    return await service.subscribe(database, rules, user_id, given)
+    return await service.subscribe(database, rules, user_id, body)
 
 
 @router.get("", response_model=SubscriptionList)
@@ -58,24 +60,24 @@ async def list_webhooks(user_id: UserId, database: DatabaseDep) -> dict[str, Any
 
 @router.get("/{webhook_id}", response_model=SubscriptionOut, responses=error_responses(404))
 async def read_webhook(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
-    """Return one of your webhooks, without its secret."""
+    """Return a webhook of yours, without its secret."""
     return await service.read_subscription(database, user_id, webhook_id)
 
 
 @router.put("/{webhook_id}", response_model=SubscriptionOut, responses=error_responses(404))
 async def replace_webhook(
-    webhook_id: UUID, given: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
+    webhook_id: UUID, body: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
 ) -> dict[str, Any]:
     """Replace a webhook's settings; the secret stays.
 
-    Disabling it sets aside what was not delivered yet; that can be replayed later.
+    Disabling a webhook fails its pending deliveries; you can replay them later.
     """
-    return await service.replace_subscription(database, rules, user_id, webhook_id, given)
+    return await service.replace_subscription(database, rules, user_id, webhook_id, body)
 
 
 @router.delete("/{webhook_id}", status_code=204, responses=error_responses(404))
 async def unsubscribe(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> None:
-    """Delete a webhook with the log of its deliveries."""
+    """Delete a webhook and the log of its deliveries."""
     await service.unsubscribe(database, user_id, webhook_id)
 
 
@@ -83,7 +85,7 @@ async def unsubscribe(webhook_id: UUID, user_id: UserId, database: DatabaseDep) 
     "/{webhook_id}/secret", response_model=NewSubscriptionOut, responses=error_responses(404)
 )
 async def rotate_secret(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
-    """Make a new secret. For 24 hours each event is signed by the one before too."""
+    """Create a new secret. For 24 hours events have a second signature, by the previous secret."""
     return await service.rotate_secret(database, user_id, webhook_id)
 
 
@@ -94,7 +96,7 @@ async def list_deliveries(
     database: DatabaseDep,
     page: Annotated[DeliveryQuery, Query()],
 ) -> dict[str, Any]:
-    """Return what was sent and what is to be sent, newest first, page by page. It is kept for 30 days."""
+    """Return the webhook's deliveries, newest first, page by page. They are kept for 30 days."""
     return await service.list_deliveries(database, user_id, webhook_id, page)
 
 
@@ -107,7 +109,7 @@ async def list_deliveries(
 async def replay_delivery(
     webhook_id: UUID, delivery_id: UUID, user_id: UserId, database: DatabaseDep
 ) -> dict[str, Any]:
-    """Send an event again, with its old id. It may arrive after later events of its item."""
+    """Send an event again, with the same id. It may arrive after later events of its item."""
     return await service.replay_delivery(database, user_id, webhook_id, delivery_id)
 
 
@@ -118,7 +120,7 @@ async def replay_delivery(
     responses=error_responses(404, 409),
 )
 async def replay_failed(
-    webhook_id: UUID, given: ReplayIn, user_id: UserId, database: DatabaseDep
+    webhook_id: UUID, body: ReplayIn, user_id: UserId, database: DatabaseDep
 ) -> dict[str, Any]:
-    """Send all events again that failed, from a time on."""
-    return await service.replay_failed(database, user_id, webhook_id, given.since)
+    """Send all failed events since a time again."""
+    return await service.replay_failed(database, user_id, webhook_id, body.since)

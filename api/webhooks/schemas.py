@@ -1,4 +1,4 @@
-"""What clients send and get about webhooks."""
+"""The JSON of webhooks, as clients send and get it."""
 
 from datetime import datetime
 from typing import Annotated
@@ -20,6 +20,8 @@ def _each_once(types: list[EventType]) -> list[EventType]:
 
 
 class SubscriptionIn(BaseModel):
+    """The settings of a webhook."""
+
     url: Annotated[Text, Field(min_length=1, max_length=MAX_URL_CHARS)] = Field(
         json_schema_extra={"format": "uri"},
         description="Where events are sent: https, a public host, no user name, no fragment.",
@@ -33,25 +35,33 @@ class SubscriptionIn(BaseModel):
 
 
 class SubscriptionOut(BaseModel):
+    """A webhook."""
+
     id: UUID
     url: str
     event_types: list[EventType]
-    is_enabled: bool = Field(description="An answer of 410 from the receiver makes it false.")
+    is_enabled: bool = Field(description="Becomes false when the receiver answers 410.")
     previous_secret_until: datetime | None = Field(
-        description="Until then each event carries a second signature, by the secret before."
+        description="Until this time each event has a second signature, by the previous secret."
     )
     created_at: datetime
 
 
 class NewSubscriptionOut(SubscriptionOut):
-    secret: str = Field(description="Signs each event. It is shown here and never again.")
+    """A webhook with its new secret."""
+
+    secret: str = Field(description="Signs each event. It is shown only once, here.")
 
 
 class SubscriptionList(BaseModel):
+    """All webhooks of a user."""
+
     webhooks: list[SubscriptionOut]
 
 
 class DeliveryOut(BaseModel):
+    """An event that was sent, or will be sent, to a webhook."""
+
     id: UUID = Field(description="The event's id, sent as `webhook-id`; the same in every attempt.")
     event_type: EventType
     item_id: UUID
@@ -60,27 +70,37 @@ class DeliveryOut(BaseModel):
     next_attempt_at: datetime | None
     last_status_code: int | None
     last_error: str | None
-    last_response: str | None = Field(description="The beginning of the last refusal's body.")
+    last_response: str | None = Field(
+        description="The beginning of the body of the last unsuccessful answer."
+    )
     created_at: datetime
     delivered_at: datetime | None
 
 
 class DeliveryPage(BaseModel):
+    """A page of deliveries."""
+
     deliveries: list[DeliveryOut]
     next_cursor: str | None = Field(
-        description="Pass it as `cursor` for the next page; null on the last one."
+        description="Send it as `cursor` to get the next page; null on the last page."
     )
 
 
 class DeliveryQuery(BaseModel):
+    """The filter and the page of a list of deliveries."""
+
     status: Status | SkipJsonSchema[None] = None
     cursor: str | SkipJsonSchema[None] = Field(default=None, json_schema_extra={"pattern": CURSOR})
     limit: int = Field(default=20, ge=1, le=100)
 
 
 class ReplayIn(BaseModel):
-    since: AwareDatetime = Field(description="Events before it are left alone.")
+    """The events to replay."""
+
+    since: AwareDatetime = Field(description="Events created before this time are not replayed.")
 
 
 class ReplayOut(BaseModel):
+    """The number of replayed events."""
+
     replayed: int

@@ -1,4 +1,4 @@
-"""Webhooks as a client sees them: subscriptions, the log of deliveries, replay. The worker sends."""
+"""Webhooks for their owner: subscriptions, the log of deliveries, replay. The worker sends."""
 
 import base64
 import logging
@@ -23,10 +23,10 @@ from api.webhooks.tasks import DELIVER_WEBHOOKS
 
 logger = logging.getLogger(__name__)
 
-MAX_SUBSCRIPTIONS = 10  # per user; each one is a row more in every change of an item
-SECRET_BYTES = 32  # Standard Webhooks asks for 24 to 64
+MAX_SUBSCRIPTIONS = 10  # per user; each of them adds a row to every change of an item
+SECRET_BYTES = 32  # Standard Webhooks requires 24 to 64
 SECRET_OVERLAP = timedelta(hours=24)  # chosen: a receiver's next working day
-PUBLIC = (
+PUBLIC_COLUMNS = (
     Subscription.id,
     Subscription.url,
     Subscription.event_types,
@@ -34,7 +34,7 @@ PUBLIC = (
     Subscription.previous_secret_until,
     Subscription.created_at,
 )
-PUBLIC_DELIVERY = (
+DELIVERY_COLUMNS = (
     Delivery.id,
     Delivery.event_type,
     Delivery.item_id,
@@ -47,10 +47,13 @@ PUBLIC_DELIVERY = (
     Delivery.created_at,
     Delivery.delivered_at,
 )
-MINE = Subscription.id == bindparam("mine"), Subscription.owner_id == bindparam("owner")
-OWNER_ROW = select(User.id).where(User.id == bindparam("owner")).with_for_update(key_share=True)
-HELD = select(func.count()).where(Subscription.owner_id == bindparam("owner"))
-AGAIN = {
+OWNED_BY_CALLER = (
+    Subscription.id == bindparam("this_id"),
+    Subscription.owner_id == bindparam("owner"),
+)
+LOCK_OWNER = select(User.id).where(User.id == bindparam("owner")).with_for_update(key_share=True)
+COUNT_SUBSCRIPTIONS = select(func.count()).where(Subscription.owner_id == bindparam("owner"))
+RESTARTED = {
     "status": Status.PENDING.value,
     "attempts": 0,
     "next_attempt_at": func.now(),
@@ -59,18 +62,24 @@ AGAIN = {
 
 
 def not_found() -> ApiError:
+    """Return the error for a webhook that does not exist or belongs to another user."""
     return ApiError(404, "webhook_not_found", "There is no such webhook.")
 
 
 def new_secret() -> str:
+    """Return a secret in the form of Standard Webhooks."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-async def checked_url(given: SubscriptionIn, rules: Rules) -> str:
-    """Return the URL as it is stored; one that is switched off only has to have the right form."""
+async def checked_url(settings: SubscriptionIn, rules: Rules) -> str:
+    """Return the URL to store; of a disabled webhook only the form is checked.
+
+    Raises:
+        ApiError: 422 with the reason, if webhooks may not go there.
+    """
     try:
-        target = parse_target(given.url, rules)
-        if given.is_enabled:
+        target = parse_target(settings.url, rules)
+        if settings.is_enabled:
             await resolve(target, rules)
     except TargetRefused as refusal:
         details = [{"field": "body.url", "message": str(refusal)}]
@@ -81,20 +90,27 @@ async def checked_url(given: SubscriptionIn, rules: Rules) -> str:
 
 
 async def subscribe(
-    database: Database, rules: Rules, owner_id: UUID, given: SubscriptionIn
+    database: Database, rules: Rules, owner_id: UUID, settings: SubscriptionIn
 ) -> dict[str, Any]:
-    url, secret = await checked_url(given, rules), new_secret()
-    chosen = {"event_types": [*given.event_types], "is_enabled": given.is_enabled}
+    """Create a webhook; return its public columns and its secret.
+
+    Raises:
+        ApiError: 409 for more than MAX_SUBSCRIPTIONS, 422 for a refused URL.
+    """
+    url, secret = await checked_url(settings, rules), new_secret()
+    values = {"event_types": [*settings.event_types], "is_enabled": settings.is_enabled}
     statement = (
         insert(Subscription)
-        .values(owner_id=owner_id, url=url, secret=secret, **chosen)
-        .returning(*PUBLIC)
+        .values(owner_id=owner_id, url=url, secret=secret, **values)
+        .returning(*PUBLIC_COLUMNS)
     )
     async with database.transaction() as connection:
-        # The owner's row makes two requests count one after the other.
-        if (await connection.execute(OWNER_ROW, {"owner": owner_id})).one_or_none() is None:
-            raise ApiError(401, "not_authenticated", "The account of this token is gone.")
-        if (await connection.execute(HELD, {"owner": owner_id})).scalar_one() >= MAX_SUBSCRIPTIONS:
+        # The lock of the owner's row makes concurrent requests count one after the other.
+        if (await connection.execute(LOCK_OWNER, {"owner": owner_id})).one_or_none() is None:
+            raise ApiError(401, "not_authenticated", "The account of this token no longer exists.")
+        if (
+            await connection.execute(COUNT_SUBSCRIPTIONS, {"owner": owner_id})
+        ).scalar_one() >= MAX_SUBSCRIPTIONS:
             message = f"An account has at most {MAX_SUBSCRIPTIONS} webhooks; delete one first."
             raise ApiError(409, "too_many_webhooks", message)
         row = dict((await connection.execute(statement)).mappings().one())
@@ -106,8 +122,11 @@ async def subscribe(
 
 
 async def list_subscriptions(database: Database, owner_id: UUID) -> dict[str, Any]:
+    """Return a user's webhooks, newest first, in the form of SubscriptionList."""
     statement = (
-        select(*PUBLIC).where(Subscription.owner_id == owner_id).order_by(Subscription.id.desc())
+        select(*PUBLIC_COLUMNS)
+        .where(Subscription.owner_id == owner_id)
+        .order_by(Subscription.id.desc())
     )
     async with database.read() as connection:
         return {"webhooks": [dict(row) for row in (await connection.execute(statement)).mappings()]}
@@ -116,18 +135,28 @@ async def list_subscriptions(database: Database, owner_id: UUID) -> dict[str, An
 async def read_subscription(
     database: Database, owner_id: UUID, subscription_id: UUID
 ) -> dict[str, Any]:
+    """Return a webhook without its secret; raise ApiError 404 if the user has no such webhook."""
     async with database.read() as connection:
         return await _own(connection, owner_id, subscription_id)
 
 
 async def replace_subscription(
-    database: Database, rules: Rules, owner_id: UUID, subscription_id: UUID, given: SubscriptionIn
+    database: Database,
+    rules: Rules,
+    owner_id: UUID,
+    subscription_id: UUID,
+    settings: SubscriptionIn,
 ) -> dict[str, Any]:
-    url = await checked_url(given, rules)
-    changes = {"url": url, "event_types": [*given.event_types], "is_enabled": given.is_enabled}
+    """Replace a webhook's settings; disabling it fails its pending deliveries."""
+    url = await checked_url(settings, rules)
+    changes = {
+        "url": url,
+        "event_types": [*settings.event_types],
+        "is_enabled": settings.is_enabled,
+    }
     async with database.transaction() as connection:
         row = await _change(connection, owner_id, subscription_id, changes)
-        if not given.is_enabled:
+        if not settings.is_enabled:
             await connection.execute(SET_ASIDE_ALL, {"disabled_id": subscription_id})
     return row
 
@@ -135,7 +164,7 @@ async def replace_subscription(
 async def rotate_secret(
     database: Database, owner_id: UUID, subscription_id: UUID
 ) -> dict[str, Any]:
-    """Sign by a new secret at once, and by the one before too until the receiver had time to learn it."""
+    """Make a new secret; for SECRET_OVERLAP events are signed by the previous one as well."""
     secret = new_secret()
     changes = {
         "secret": secret,
@@ -152,9 +181,12 @@ async def rotate_secret(
 
 
 async def unsubscribe(database: Database, owner_id: UUID, subscription_id: UUID) -> None:
+    """Delete a webhook and the log of its deliveries; raise ApiError 404 if there is none."""
     async with database.transaction() as connection:
-        own = {"mine": subscription_id, "owner": owner_id}
-        deleted = (await connection.execute(delete(Subscription).where(*MINE), own)).rowcount
+        own = {"this_id": subscription_id, "owner": owner_id}
+        deleted = (
+            await connection.execute(delete(Subscription).where(*OWNED_BY_CALLER), own)
+        ).rowcount
     if not deleted:
         raise not_found()
 
@@ -165,27 +197,32 @@ async def list_deliveries(
     subscription_id: UUID,
     query: DeliveryQuery,
 ) -> dict[str, Any]:
-    """Return the newest first; one row more than asked for tells whether a next page exists."""
-    page = select(*PUBLIC_DELIVERY).where(Delivery.subscription_id == subscription_id)
+    """Return a page of deliveries, newest first, in the form of DeliveryPage."""
+    # One row more than the page tells whether a next page exists.
+    page = select(*DELIVERY_COLUMNS).where(Delivery.subscription_id == subscription_id)
     if query.status is not None:
         page = page.where(Delivery.status == query.status.value)
     if query.cursor is not None:
         page = page.where(Delivery.id < decode_cursor(query.cursor))
     async with database.read() as connection:
         await _own(connection, owner_id, subscription_id)
-        found = await connection.execute(page.order_by(Delivery.id.desc()).limit(query.limit + 1))
-        rows = [dict(row) for row in found.mappings()]
-    shown = rows[: query.limit]
+        result = await connection.execute(page.order_by(Delivery.id.desc()).limit(query.limit + 1))
+        rows = [dict(row) for row in result.mappings()]
+    deliveries = rows[: query.limit]
     return {
-        "deliveries": shown,
-        "next_cursor": encode_cursor(shown[-1]["id"]) if len(rows) > query.limit else None,
+        "deliveries": deliveries,
+        "next_cursor": encode_cursor(deliveries[-1]["id"]) if len(rows) > query.limit else None,
     }
 
 
 async def replay_delivery(
     database: Database, owner_id: UUID, subscription_id: UUID, delivery_id: UUID
 ) -> dict[str, Any]:
-    """Send an event again that was delivered or set aside, with the whole schedule of attempts before it."""
+    """Send a finished delivery again, with all attempts.
+
+    Raises:
+        ApiError: 404, or 409 if the delivery is pending or the webhook disabled.
+    """
     chosen = Delivery.subscription_id == subscription_id, Delivery.id == delivery_id
     async with database.transaction() as connection:
         await _enabled(connection, owner_id, subscription_id)
@@ -198,9 +235,9 @@ async def replay_delivery(
             raise ApiError(
                 409,
                 "delivery_pending",
-                "It is being delivered; only one that ended can be replayed.",
+                "The delivery is pending; only a finished delivery can be replayed.",
             )
-        again = update(Delivery).where(*chosen).values(**AGAIN).returning(*PUBLIC_DELIVERY)
+        again = update(Delivery).where(*chosen).values(**RESTARTED).returning(*DELIVERY_COLUMNS)
         row = dict((await connection.execute(again)).mappings().one())
         await enqueue(connection, DELIVER_WEBHOOKS)
     return row
@@ -209,7 +246,8 @@ async def replay_delivery(
 async def replay_failed(
     database: Database, owner_id: UUID, subscription_id: UUID, since: datetime
 ) -> dict[str, Any]:
-    chosen = (
+    """Send the failed deliveries since a time again; return their number."""
+    failed = (
         Delivery.subscription_id == subscription_id,
         Delivery.status == Status.FAILED.value,
         Delivery.created_at >= since,
@@ -217,7 +255,7 @@ async def replay_failed(
     async with database.transaction() as connection:
         await _enabled(connection, owner_id, subscription_id)
         replayed = (
-            await connection.execute(update(Delivery).where(*chosen).values(**AGAIN))
+            await connection.execute(update(Delivery).where(*failed).values(**RESTARTED))
         ).rowcount
         if replayed:
             await enqueue(connection, DELIVER_WEBHOOKS)
@@ -227,8 +265,12 @@ async def replay_failed(
 async def _own(
     connection: AsyncConnection, owner_id: UUID, subscription_id: UUID
 ) -> dict[str, Any]:
-    own = {"mine": subscription_id, "owner": owner_id}
-    row = (await connection.execute(select(*PUBLIC).where(*MINE), own)).mappings().one_or_none()
+    own = {"this_id": subscription_id, "owner": owner_id}
+    row = (
+        (await connection.execute(select(*PUBLIC_COLUMNS).where(*OWNED_BY_CALLER), own))
+        .mappings()
+        .one_or_none()
+    )
     if row is None:
         raise not_found()
     return dict(row)
@@ -242,8 +284,10 @@ async def _enabled(connection: AsyncConnection, owner_id: UUID, subscription_id:
 async def _change(
     connection: AsyncConnection, owner_id: UUID, subscription_id: UUID, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    own = {"mine": subscription_id, "owner": owner_id}
-    statement = update(Subscription).where(*MINE).values(changes).returning(*PUBLIC)
+    own = {"this_id": subscription_id, "owner": owner_id}
+    statement = (
+        update(Subscription).where(*OWNED_BY_CALLER).values(changes).returning(*PUBLIC_COLUMNS)
+    )
     row = (await connection.execute(statement, own)).mappings().one_or_none()
     if row is None:
         raise not_found()

@@ -1,7 +1,8 @@
-"""Where a webhook may lead: a URL from a user must not reach what only this host can reach.
+"""Checks the target of a webhook: no URL of a user may reach what only this host can reach.
 
-A URL is parsed once, a host is resolved once, and the connection is made to the addresses that were checked. It is
-called by the API when a subscription is written, and by the worker before each attempt, because names change.
+A URL is parsed once, its host is resolved once, and the connection goes to an address that was
+checked. The API checks when a subscription is written, and the worker before each attempt, because
+names change.
 """
 
 import asyncio
@@ -16,34 +17,31 @@ from pydantic_core import Url
 
 from api.configuring.settings import ProcessSettings
 
-MAX_URL_CHARS = (
-    2048  # chosen: what every HTTP server reads in a request line, nginx's 8 kB included
-)
-RESOLVE_SECONDS = (
-    3.0  # a name server that is slower is down; below api.configuring.timeouts.REQUEST_SECONDS
-)
-# Threads of their own, so that slow name servers keep nobody else waiting: logins use the event loop's for passwords.
+# Chosen: every HTTP server reads a request line of this length; nginx reads 8 kB.
+MAX_URL_CHARS = 2048
+RESOLVE_SECONDS = 3.0  # a slower name server is down; below REQUEST_SECONDS
+# Own threads: slow name servers must not delay logins, which hash in the event loop's threads.
 RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 DEFAULT_PORTS = {"https": 443, "http": 80}
-# What Python counts as global, in its older versions or in all: protocol assignments (a cloud has its metadata at
-# 192.0.0.192), relays and tunnels to an IPv4 address that is written inside (RFC 3056, 4380), documentation.
+# Addresses that Python, or an older version of it, counts as global: protocol assignments (a cloud
+# has its metadata at 192.0.0.192), relays and tunnels to an embedded IPv4 address (RFC 3056, 4380),
+# documentation.
 NOT_PUBLIC = tuple(
     map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"))
 )
-GLOBAL_UNICAST = ip_network(
-    "2000::/3"
-)  # leaves out IPv4-mapped, NAT64 (64:ff9b::/96) and all that is local
+# Without IPv4-mapped, NAT64 (64:ff9b::/96) and local addresses.
+GLOBAL_UNICAST = ip_network("2000::/3")
 NO_ADDRESS = "the host has no public address"
-NOT_IN_TIME = "no name server answered for the host; try again later"
+NOT_IN_TIME = "no name server answered for the host; retry later"
 
 
 class TargetRefused(Exception):
-    """The address leads where webhooks may not go."""
+    """Webhooks may not be sent to this URL."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the operator allows beyond public HTTPS."""
+    """The targets that the operator allows in addition to public HTTPS."""
 
     ports: frozenset[int]
     networks: tuple[IPv4Network | IPv6Network, ...]
@@ -51,6 +49,7 @@ class Rules:
 
     @classmethod
     def of(cls, settings: ProcessSettings) -> Self:
+        """Read the rules from the settings; plain HTTP is for development."""
         return cls(
             frozenset(int(port) for port in settings.webhook_allowed_ports.split(",")),
             tuple(
@@ -64,7 +63,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Target:
-    """A URL that was checked; `host` is a name or an address, in ASCII and without brackets."""
+    """A checked URL; `host` is a name or an address, in ASCII and without brackets."""
 
     url: str
     scheme: str
@@ -74,6 +73,7 @@ class Target:
 
     @property
     def host_header(self) -> str:
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -88,9 +88,8 @@ def parse_target(text: str, rules: Rules) -> Target:
     if len(text) > MAX_URL_CHARS:
         raise TargetRefused(f"longer than {MAX_URL_CHARS} characters")
     try:
-        url = Url(
-            text
-        )  # as browsers read it: 0x7f.1, 2130706433 and full-width digits all become 127.0.0.1
+        # Parsed as browsers do: 0x7f.1, 2130706433 and full-width digits all become 127.0.0.1.
+        url = Url(text)
     except (ValidationError, ValueError):
         raise TargetRefused("not a URL") from None
     if url.scheme != "https" and not (url.scheme == "http" and rules.allows_http):
@@ -106,13 +105,13 @@ def parse_target(text: str, rules: Rules) -> Target:
     if port not in rules.ports and not (url.scheme == "http" and port == DEFAULT_PORTS["http"]):
         raise TargetRefused("the port must be one of " + ", ".join(map(str, sorted(rules.ports))))
     query = f"?{url.query}" if url.query is not None else ""
-    if len(str(url)) > MAX_URL_CHARS:  # each character outside ASCII became three or more
+    if len(str(url)) > MAX_URL_CHARS:  # a character outside ASCII becomes three or more
         raise TargetRefused(f"longer than {MAX_URL_CHARS} characters")
     return Target(str(url), url.scheme, host, port, f"{url.path or '/'}{query}")
 
 
 def is_allowed(address: IPv4Address | IPv6Address, rules: Rules) -> bool:
-    """Tell whether an address is public, or in a network that the operator has named."""
+    """Tell whether an address is public or in a network that the operator allows."""
     if any(address in network for network in rules.networks):
         return True
     if not address.is_global or address.is_multicast or address.is_reserved:
@@ -122,24 +121,29 @@ def is_allowed(address: IPv4Address | IPv6Address, rules: Rules) -> bool:
 
 
 async def resolve(target: Target, rules: Rules) -> list[str]:
-    """Return the host's addresses, each of them checked; raise TargetRefused if there is none or one is not allowed."""
+    """Return the host's addresses.
+
+    Raises:
+        TargetRefused: if there is none, or one of them is not allowed.
+    """
     loop = asyncio.get_running_loop()
-    # As bytes, because Python's own conversion of names knows an older rule than the one the URL was parsed by.
+    # As bytes: Python converts names by an older rule than the parser of the URL.
     lookup = loop.run_in_executor(RESOLVERS, _look_up, target.host.encode("ascii"), target.port)
     try:
-        found = await asyncio.wait_for(lookup, RESOLVE_SECONDS)
+        addresses = await asyncio.wait_for(lookup, RESOLVE_SECONDS)
     except (OSError, UnicodeError) as error:
         is_silent = (
             isinstance(error, TimeoutError) or getattr(error, "errno", None) == socket.EAI_AGAIN
         )
         raise TargetRefused(NOT_IN_TIME if is_silent else NO_ADDRESS) from None
-    # One that is not allowed spoils all: who owns the name could choose between them by timing.
-    if not found or not all(is_allowed(ip_address(address), rules) for address in found):
+    # A single forbidden address refuses the host: its owner could choose between them by timing.
+    if not addresses or not all(is_allowed(ip_address(text), rules) for text in addresses):
         raise TargetRefused(NO_ADDRESS)
-    return found
+    return addresses
 
 
 def _look_up(host: bytes, port: int) -> list[str]:
-    # ADDRCONFIG leaves out IPv6 where this host has none. A scope (%eth0) only comes with link-local addresses.
+    # ADDRCONFIG skips IPv6 if this host has none. Only link-local addresses come with a scope
+    # (%eth0).
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))

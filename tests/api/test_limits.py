@@ -12,8 +12,8 @@ from api.app import create_app
 from api.requests.limits import (
     HEADERS_KEY,
     LOCAL_KEYS,
-    Asked,
     Away,
+    Claim,
     Limits,
     LocalCounts,
     Rule,
@@ -44,8 +44,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def login(whose: str = "a") -> tuple[Asked, Rule]:
-    return Asked(RuleName.LOGIN, whose), TEN_A_MINUTE
+def login(whose: str = "a") -> tuple[Claim, Rule]:
+    return Claim(RuleName.LOGIN, whose), TEN_A_MINUTE
 
 
 def test_the_quota_passes_at_once_and_comes_back_evenly(clock: Clock) -> None:
@@ -64,7 +64,7 @@ def test_the_quota_passes_at_once_and_comes_back_evenly(clock: Clock) -> None:
 
 def test_who_is_refused_by_one_rule_is_counted_by_none(clock: Clock) -> None:
     counts = LocalCounts(clock)
-    address = Asked(RuleName.LOGIN_ADDRESS, "a"), Rule(30, 60, Away.LOCAL)
+    address = Claim(RuleName.LOGIN_ADDRESS, "a"), Rule(30, 60, Away.LOCAL)
     for _ in range(15):
         answer = counts.take([login(), address])
     assert answer[0] == 6 * SECOND
@@ -108,9 +108,9 @@ def test_every_rule_has_its_place_in_the_table_and_takes_its_number_from_the_set
 
 
 def test_neither_an_address_nor_an_account_is_in_a_key() -> None:
-    key = Asked(RuleName.LOGIN, "192.0.2.1 someone@example.com").key
+    key = Claim(RuleName.LOGIN, "192.0.2.1 someone@example.com").key
     assert re.fullmatch(r"limit:login:[0-9a-f]{32}", key)
-    assert len(Asked(RuleName.LOGIN, "x" * 10_000).key) == len(key)
+    assert len(Claim(RuleName.LOGIN, "x" * 10_000).key) == len(key)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_without_redis_an_open_rule_lets_everything_pass_and_says_nothing(app: F
 
     async def ask() -> None:
         for _ in range(1000):
-            await limits.check(scope, Asked(RuleName.USER, "someone"))
+            await limits.check(scope, Claim(RuleName.USER, "someone"))
 
     asyncio.run(ask())
     assert scope[HEADERS_KEY] == []

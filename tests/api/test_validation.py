@@ -117,7 +117,7 @@ def test_an_empty_password_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     ("key", "value", "reason"),
     [
         ("ENVIRONMENT", "development", "accepted"),
-        ("DOCS_ENABLED", "true", "open to everybody"),
+        ("DOCS_ENABLED", "true", "is public"),
         ("ACCESS_TOKEN_MINUTES", "61", "over 60"),
         ("OPS_SESSION_MAX_MINUTES", "121", "over 120"),
         ("REDIS_PASSWORD", "n3Vb-8sYc", "shorter than 16"),

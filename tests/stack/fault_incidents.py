@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from api.requests.limits import Asked, RuleName
+from api.requests.limits import Claim, RuleName
 from tests.stack.faults import fail_one_fsync, status, take_all_connections
 from tests.stack.harness import Stack, wait_until
 
@@ -80,7 +80,7 @@ def used_up_quota(stack: Stack) -> None:
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         user = client.get("/v1/users/me").json()["id"]
     far_ahead = str(10**17)  # microseconds
-    stack.redis("set", Asked(RuleName.USER, user).key, far_ahead)
+    stack.redis("set", Claim(RuleName.USER, user).key, far_ahead)
     assert asked_for_items(stack) == 429
 
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from api.requests.errors import ApiError
-from api.requests.limits import HEADERS_KEY, Asked, Away, Limits, Rule, RuleName
+from api.requests.limits import HEADERS_KEY, Claim, Away, Limits, Rule, RuleName
 from api.storing.cache import Cache
 from api.storing.redis_client import GuardedRedis, create_redis
 from redis import Redis as BlockingRedis
@@ -60,8 +60,8 @@ def run(stack: Stack, test: Callable[[Clients], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def asked() -> Asked:
-    return Asked(RuleName.LOGIN, uuid.uuid4().hex)
+def asked() -> Claim:
+    return Claim(RuleName.LOGIN, uuid.uuid4().hex)
 
 
 def test_two_processes_share_one_count(stack: Stack) -> None:

@@ -1,4 +1,7 @@
-"""Writes exports: a user's items as CSV, in bounded memory, all or nothing, any number of times."""
+"""Writes exports: a user's items as CSV, in bounded memory and in one transaction.
+
+A job may run again at any point: the result is the same file.
+"""
 
 import csv
 import io
@@ -17,22 +20,16 @@ from api.storing.database import Database
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 256 * 1024  # what a download holds in memory at a time
+CHUNK_BYTES = 256 * 1024  # the memory of a download
 BATCH_ROWS = 1000  # about 2 ms of formatting on the event loop
 COLUMNS = (Item.id, Item.name, Item.description, Item.price_cents, Item.created_at, Item.updated_at)
-FORMULA_STARTS = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-)  # spreadsheets run a cell that begins so (OWASP, CSV injection)
-# A job that ended its worker on every attempt cannot say so itself. An export is committed with its job, so that one
-# without a job that could run has none any more; chosen as the time between two looks.
-EXPIRED_AT_ONCE = (
-    20  # exports: a file of 5 MB is 20 rows, so that a transaction deletes a few hundred
-)
+# Spreadsheets run a cell that begins with one of these (OWASP, CSV injection).
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Exports in one transaction. A file of 5 MB is 20 rows, so a transaction deletes a few hundred
+# rows.
+EXPIRED_AT_ONCE = 20
+# A job that kills its worker every time cannot report it. So a pending export that is older than
+# this and has no runnable job counts as failed. Chosen: the interval of the task that checks.
 FAILED_AFTER = timedelta(minutes=5)
 FORGET_AFTER = timedelta(days=30)  # until then an expired export answers 410, afterwards 404
 NO_JOB_LEFT = text(
@@ -42,26 +39,27 @@ NO_JOB_LEFT = text(
 
 
 def guard_cell(value: object) -> object:
-    """Return the value so that no spreadsheet takes it for a formula."""
+    """Return the value in a form that no spreadsheet runs as a formula."""
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return "'" + value
     return value
 
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
+    """Return the rows as CSV in UTF-8, each cell guarded."""
     text_buffer = io.StringIO(newline="")
     csv.writer(text_buffer).writerows([guard_cell(value) for value in row] for row in rows)
     return text_buffer.getvalue().encode()
 
 
 async def write_export(database: Database, export_id: UUID, keep: timedelta) -> None:
-    """Write the file and mark it finished, in one transaction; a finished one is left alone."""
+    """Write the file and mark the export finished, in one transaction; skip a finished export."""
     async with database.transaction() as connection:
-        # The row lock makes a second delivery of the same job wait here, and then see the result.
-        chosen = (
+        # The row lock makes a second run of the same job wait here, and then find the result.
+        statement = (
             select(Export.owner_id, Export.status).where(Export.id == export_id).with_for_update()
         )
-        export = (await connection.execute(chosen)).one_or_none()
+        export = (await connection.execute(statement)).one_or_none()
         if export is None or export.status in (Status.FINISHED, Status.EXPIRED):
             logger.info(
                 "export needs no work",
@@ -93,6 +91,7 @@ async def write_export(database: Database, export_id: UUID, keep: timedelta) -> 
 
 
 async def mark_failed(database: Database, export_id: UUID) -> None:
+    """Mark an export failed, if it is still pending."""
     statement = update(Export).where(Export.id == export_id, Export.status == Status.PENDING)
     async with database.transaction() as connection:
         await connection.execute(statement.values(status=Status.FAILED.value))
@@ -100,7 +99,7 @@ async def mark_failed(database: Database, export_id: UUID) -> None:
 
 
 async def expire_exports(database: Database) -> None:
-    """Mark what nobody writes any more, forget what nobody will ask for again, and delete files whose time is over."""
+    """Fail exports that no job writes, delete the rows of old exports, and delete expired files."""
     now = func.now()
     async with database.transaction() as connection:
         stuck = Export.status == Status.PENDING, Export.created_at < now - FAILED_AFTER, NO_JOB_LEFT
@@ -122,25 +121,29 @@ async def expire_exports(database: Database) -> None:
 
 
 async def _expire_some(database: Database) -> int:
-    """Delete the files of some exports, in a transaction far below the statement's time limit; return how many."""
-    over = select(Export.id).where(Export.status == Status.FINISHED, Export.expires_at < func.now())
+    """Delete the files of at most EXPIRED_AT_ONCE exports in one transaction; return how many.
+
+    The transaction stays far below the time limit of a statement.
+    """
+    expired = (
+        select(Export.id)
+        .where(Export.status == Status.FINISHED, Export.expires_at < func.now())
+        .limit(EXPIRED_AT_ONCE)
+        .with_for_update()
+    )
     async with database.transaction() as connection:
-        chosen = (
-            (await connection.execute(over.limit(EXPIRED_AT_ONCE).with_for_update()))
-            .scalars()
-            .all()
-        )
-        await connection.execute(delete(ExportChunk).where(ExportChunk.export_id.in_(chosen)))
+        export_ids = (await connection.execute(expired)).scalars().all()
+        await connection.execute(delete(ExportChunk).where(ExportChunk.export_id.in_(export_ids)))
         await connection.execute(
-            update(Export).where(Export.id.in_(chosen)).values(status=Status.EXPIRED.value)
+            update(Export).where(Export.id.in_(export_ids)).values(status=Status.EXPIRED.value)
         )
-    return len(chosen)
+    return len(export_ids)
 
 
 async def _write_chunks(
     connection: AsyncConnection, export_id: UUID, owner_id: UUID
 ) -> tuple[int, int]:
-    """Store the file piece by piece; return its rows and bytes."""
+    """Store the file in chunks; return its number of rows and its size in bytes."""
     row_count, size_bytes, seq = 0, 0, 0
     buffer = csv_lines([[column.key for column in COLUMNS]])
     async for batch in _batches(connection, owner_id):

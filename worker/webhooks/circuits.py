@@ -1,6 +1,6 @@
-"""Circuit breakers: a host that gives no answer is left alone for a while, so that nobody waits for it in vain.
+"""Circuit breakers: a host that does not answer gets no attempts for a while.
 
-Known to one worker process alone: another one, or this one after a restart, finds out by itself.
+Each worker process has its own circuits, and starts with none after a restart.
 """
 
 import logging
@@ -12,30 +12,32 @@ from prometheus_client import Counter, Gauge
 
 logger = logging.getLogger(__name__)
 
-FAILURES_TO_OPEN = (
-    5  # in a row; chosen: one lost packet or one restart of the receiver does not reach it
-)
-OPEN_SECONDS = 60.0  # then one attempt is let through; its answer closes the circuit, its failure opens it again
-FORGET_SECONDS = 3600.0  # a host that nobody asked for so long is one that nobody waits for
+# In a row. Chosen: a lost packet or a restart of the receiver causes fewer.
+FAILURES_TO_OPEN = 5
+# After this one attempt may pass. An answer closes the circuit, and a failure opens it again.
+OPEN_SECONDS = 60.0
+FORGET_SECONDS = 3600.0  # a host without attempts for this long is forgotten
 
-# Without the host as a label: the hosts are the users' to choose, and without number.
+# Without the host as a label: users choose the hosts, so their number has no bound.
 OPENED = Counter(
     "slipway_webhook_circuit_opened_total", "Circuits opened: a host gave no answer several times."
 )
-OPEN = Gauge("slipway_webhook_circuits_open", "Hosts that are left alone at the moment.")
+OPEN = Gauge("slipway_webhook_circuits_open", "Hosts that get no attempts at the moment.")
 
 
 @dataclass
 class Circuit:
+    """The failures of a host in a row, and the monotonic second until which it gets no attempt."""
+
     failures: int = 0
     open_until: float = 0.0
 
 
 class Circuits:
-    """By host and port. A host counts as dead when it does not answer; an answer of 500 is an answer.
+    """The circuits of this process, by host and port.
 
-    What many users share, such as a service that takes webhooks for all its customers, is not closed for all of them
-    by the one whose address answers with errors.
+    Only a missing answer is a failure of the host; an answer of 500 is an answer. So one user's
+    broken URL does not close a service that takes webhooks for many customers.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +45,7 @@ class Circuits:
         self._failing: dict[str, Circuit] = {}
 
     def lets_through(self, host: str) -> bool:
-        """Tell whether to try; of an open circuit whose time is over, only the first that asks may."""
+        """Tell whether to try this host; after OPEN_SECONDS only the first caller may."""
         circuit = self._failing.get(host)
         if circuit is None or circuit.failures < FAILURES_TO_OPEN:
             return True
@@ -53,12 +55,14 @@ class Circuits:
         return True
 
     def answered(self, host: str) -> None:
+        """Close the circuit of a host."""
         circuit = self._failing.pop(host, None)
         if circuit and circuit.failures >= FAILURES_TO_OPEN:
             self._count_open()
             logger.info("host answers again", extra={"action": "circuit_closed", "host": host})
 
     def gave_no_answer(self, host: str) -> None:
+        """Count a failure, and open the circuit after FAILURES_TO_OPEN of them."""
         circuit = self._failing.setdefault(host, Circuit())
         circuit.failures += 1
         circuit.open_until = self._clock() + OPEN_SECONDS
@@ -70,7 +74,7 @@ class Circuits:
             OPENED.inc()
             self._count_open()
             logger.warning(
-                "host gives no answer, left alone for %d s",
+                "host gives no answer, no attempts for %d s",
                 OPEN_SECONDS,
                 extra={"action": "circuit_opened", "host": host},
             )

@@ -1,7 +1,8 @@
-"""Sends what is due, many at once and in the order of each item, from the table that the API has written.
+"""Sends the deliveries that are due: many at once, and those of one item in their order.
 
-The table is the truth and a job only a wake-up call: a call that is lost delays an event by POLL_SECONDS, no more.
-A delivery is claimed by moving its next attempt past LEASE_SECONDS. Whoever dies with it in hand lets it come back.
+The table of deliveries, which the API fills, decides what is sent. A job only wakes the worker up:
+a lost job delays an event by POLL_SECONDS, no more. A worker claims a delivery by moving its next
+attempt LEASE_SECONDS into the future. If the worker dies, the delivery is due again then.
 """
 
 import asyncio
@@ -29,11 +30,13 @@ from worker.webhooks.sending import Outcome, Sender, message
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15  # above TOTAL_SECONDS in worker/webhooks/sending.py by the time that it takes to write the result
-POLL_SECONDS = 2.0  # a look into an index that holds what is due; a retry is late by as much
-RUN_SECONDS = 60.0  # one job's share, so that none runs for ever; what is left is the next one's
-AT_ONCE = 16  # attempts under way per process: slow receivers fill these places, and not those of the jobs
-CLAIM_AT_ONCE = 4  # also the number under way from which one user's deliveries wait for others'
+# Above TOTAL_SECONDS (worker/webhooks/sending.py) by the time to record the result.
+LEASE_SECONDS = 15
+POLL_SECONDS = 2.0  # between two reads of the index of due deliveries; a retry is late by as much
+RUN_SECONDS = 60.0  # of one job, so that no job runs for ever; the next job takes the rest
+AT_ONCE = 16  # attempts under way per process: slow receivers occupy these, and no place of a job
+# Also the number of attempts under way from which a user's deliveries wait for those of others.
+CLAIM_AT_ONCE = 4
 KEEP_DAYS = 30
 
 # 2 s, 6 s, 18 s and so on to six hours: 13 attempts, the last about 23.5 hours after the first.
@@ -42,15 +45,18 @@ FIRST_PAUSE_SECONDS, FACTOR, LONGEST_PAUSE_SECONDS = 2.0, 3, 6 * 3600.0
 
 DELIVERIES = Counter("slipway_webhook_attempts_total", "Attempts to deliver an event.", ["outcome"])
 
-# Of one item, for one subscription, only the earliest event that is not over: the others wait for it.
+# Of an item's events for a subscription, only the earliest pending one: the others wait for it.
 DUE = """
     delivery.status = 'pending' AND delivery.next_attempt_at <= now() AND NOT EXISTS (
         SELECT FROM webhook_deliveries earlier
-         WHERE earlier.subscription_id = delivery.subscription_id AND earlier.item_id = delivery.item_id
+         WHERE earlier.subscription_id = delivery.subscription_id
+           AND earlier.item_id = delivery.item_id
            AND earlier.status = 'pending' AND earlier.sequence < delivery.sequence
     )
 """
-IS_DUE = f"SELECT EXISTS (SELECT FROM webhook_deliveries delivery WHERE {DUE})"
+IS_DUE = f"""
+    SELECT EXISTS (SELECT FROM webhook_deliveries delivery WHERE {DUE})
+"""  # noqa: S608  constants only
 CLAIM = text(f"""
     WITH due AS MATERIALIZED (
         SELECT delivery.subscription_id, delivery.id
@@ -62,25 +68,27 @@ CLAIM = text(f"""
            FOR UPDATE OF delivery SKIP LOCKED
     )
     UPDATE webhook_deliveries delivery
-       SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => {LEASE_SECONDS})
+       SET attempts = attempts + 1,
+           next_attempt_at = now() + make_interval(secs => {LEASE_SECONDS})
       FROM due JOIN webhook_subscriptions subscription ON subscription.id = due.subscription_id
      WHERE delivery.subscription_id = due.subscription_id AND delivery.id = due.id
-    RETURNING delivery.subscription_id, delivery.id, delivery.item_id, delivery.sequence, delivery.event_type,
-              delivery.content, delivery.created_at, delivery.attempts, delivery.request_id,
-              subscription.owner_id, subscription.url, subscription.secret,
-              CASE WHEN subscription.previous_secret_until > now() THEN subscription.previous_secret END AS previous
-""")
+    RETURNING delivery.subscription_id, delivery.id, delivery.item_id, delivery.sequence,
+              delivery.event_type, delivery.content, delivery.created_at, delivery.attempts,
+              delivery.request_id, subscription.owner_id, subscription.url, subscription.secret,
+              CASE WHEN subscription.previous_secret_until > now()
+                   THEN subscription.previous_secret END AS previous
+""")  # noqa: S608  constants only
 PRUNE = text(f"""
     DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM webhook_deliveries
          WHERE created_at < now() - make_interval(days => {KEEP_DAYS}) LIMIT {BATCH_ROWS}
     ))
-""")
+""")  # noqa: S608  numbers of this module only
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery in hand, and how often it was tried, this attempt included."""
+    """A delivery that this process has claimed; `attempts` includes the one under way."""
 
     subscription_id: UUID
     id: UUID
@@ -98,11 +106,12 @@ class Claimed:
 
     @classmethod
     def of(cls, row: RowMapping) -> "Claimed":
+        """Make one of a row that CLAIM returns."""
         return cls(**row)
 
 
 def pause_seconds(attempts: int) -> float | None:
-    """Return how long to wait after so many attempts, give or take half; None after the last."""
+    """Return the pause after so many attempts, with a jitter of half; None after the last one."""
     if attempts >= MAX_ATTEMPTS:
         return None
     pause: float = min(FIRST_PAUSE_SECONDS * FACTOR ** (attempts - 1), LONGEST_PAUSE_SECONDS)
@@ -110,7 +119,7 @@ def pause_seconds(attempts: int) -> float | None:
 
 
 class Deliveries:
-    """At most one run at a time in a process; a second call makes the first look again."""
+    """Sends deliveries. A process has one run at a time: a second call makes it check again."""
 
     def __init__(self, database: Database, sender: Sender, stopping: asyncio.Event) -> None:
         self._database = database
@@ -118,7 +127,8 @@ class Deliveries:
         self._stopping = stopping
         self._is_running = False
         self._called = asyncio.Event()
-        # One connection of the pool at a time: the job that runs this has a place there, and no more.
+        # One connection of the pool at a time: the pool has one for each job, and this runs in a
+        # job.
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -137,7 +147,7 @@ class Deliveries:
         try:
             await self._send_what_is_due(under_way, asyncio.get_running_loop().time() + RUN_SECONDS)
         except Exception:
-            if under_way:  # the database went away: what was sent may still be written down
+            if under_way:  # the database failed: results of sent attempts may still be recorded
                 await asyncio.wait(under_way)
             raise
 
@@ -151,15 +161,15 @@ class Deliveries:
             for delivery in claimed:
                 under_way[asyncio.create_task(self._attempt(delivery))] = delivery.owner_id
             if claimed:
-                self._called.set()  # there may be more
+                self._called.set()  # more may be due
             elif under_way:
                 await self._wait(set(under_way))
             for task in [task for task in under_way if task.done()]:
                 del under_way[task]
-                self._called.set()  # the item's next event is free
+                self._called.set()  # the item's next event may be sent now
 
     async def _wait(self, tasks: set[asyncio.Task[None]]) -> None:
-        """Wait until one attempt is over or another call came in."""
+        """Wait until an attempt ends or another call arrives."""
         call = asyncio.create_task(self._called.wait())
         try:
             await asyncio.wait({*tasks, call}, return_when=asyncio.FIRST_COMPLETED)
@@ -176,8 +186,8 @@ class Deliveries:
     async def _attempt(self, delivery: Claimed) -> None:
         context.request_id.set(delivery.request_id)
         try:
-            if delivery.attempts > MAX_ATTEMPTS:  # each attempt ended with its worker
-                outcome = Outcome(error="no attempt came to its end")
+            if delivery.attempts > MAX_ATTEMPTS:  # every attempt ended when its worker died
+                outcome = Outcome(error="every attempt was interrupted")
             else:
                 body = message(
                     delivery.event_type, delivery.created_at.isoformat(), delivery.content
@@ -187,25 +197,26 @@ class Deliveries:
             async with self._turn:
                 await self._record(delivery, outcome)
         except Exception:
-            # It comes back when its lease ends. Nobody awaits this task for its result.
+            # The delivery is due again when its lease ends. No one awaits this task's result.
             logger.exception(
-                "attempt broke off", extra={"action": "webhook_attempt_broken", **facts(delivery)}
+                "attempt interrupted", extra={"action": "webhook_attempt_broken", **facts(delivery)}
             )
 
     async def _record(self, delivery: Claimed, outcome: Outcome) -> None:
         pause = (
             None if outcome.is_delivered or outcome.is_gone else pause_seconds(delivery.attempts)
         )
-        over = Status.DELIVERED if outcome.is_delivered else Status.FAILED
+        final = Status.DELIVERED if outcome.is_delivered else Status.FAILED
         values = {
-            "status": over.value if pause is None else Status.PENDING.value,
+            "status": final.value if pause is None else Status.PENDING.value,
             "last_status_code": outcome.status_code,
             "last_error": outcome.error,
             "last_response": outcome.response,
             "next_attempt_at": None if pause is None else func.now() + timedelta(seconds=pause),
             "delivered_at": func.now() if outcome.is_delivered else None,
         }
-        # Only for the attempt that was claimed: one that outlived its lease must not undo what came after it.
+        # Only of the claimed attempt: an attempt that outlived its lease must not overwrite a later
+        # one.
         claimed = (
             Delivery.subscription_id == delivery.subscription_id,
             Delivery.id == delivery.id,
@@ -224,9 +235,10 @@ class Deliveries:
 
 
 def later_events(delivery: Claimed, pause: float | None) -> Update:
-    """Return what becomes of the item's later events: they wait for the retry, or the first of them is free.
+    """Return the update of the item's later events.
 
-    Left due, they would be looked at in vain by every claim: 10,000 of them took 30 ms each time.
+    They wait for the retry, or the first of them is due. If all stayed due, every claim would read
+    them in vain: 10,000 of them took 30 ms each time.
     """
     of_item = (
         Delivery.subscription_id == delivery.subscription_id,
@@ -239,7 +251,7 @@ def later_events(delivery: Claimed, pause: float | None) -> Update:
             .where(*later)
             .values(next_attempt_at=func.now() + timedelta(seconds=pause))
         )
-    # One that is written meanwhile is due by itself.
+    # An event that the API adds meanwhile is due from the start.
     following = select(func.min(Delivery.sequence)).where(*later).scalar_subquery()
     return (
         update(Delivery)
@@ -249,6 +261,7 @@ def later_events(delivery: Claimed, pause: float | None) -> Update:
 
 
 def facts(delivery: Claimed) -> dict[str, Any]:
+    """Return the log fields of a delivery."""
     return {
         "subscription_id": str(delivery.subscription_id),
         "event_id": str(delivery.id),
@@ -257,24 +270,25 @@ def facts(delivery: Claimed) -> dict[str, Any]:
 
 
 def report(delivery: Claimed, outcome: Outcome, pause: float | None) -> None:
-    seen = {**facts(delivery), "reason": outcome.error}
+    """Log the result of an attempt; `pause` is in seconds, and None if no attempt follows."""
+    fields = {**facts(delivery), "reason": outcome.error}
     if outcome.is_delivered:
-        logger.info("webhook delivered", extra={"action": "webhook_delivered", **seen})
+        logger.info("webhook delivered", extra={"action": "webhook_delivered", **fields})
     elif pause is not None:
         logger.info(
-            "webhook to be tried again",
-            extra={"action": "webhook_retried", "in_s": round(pause), **seen},
+            "webhook will be retried",
+            extra={"action": "webhook_retried", "in_s": round(pause), **fields},
         )
     else:
-        logger.warning("webhook set aside", extra={"action": "webhook_set_aside", **seen})
+        logger.warning("webhook failed for good", extra={"action": "webhook_set_aside", **fields})
     if outcome.is_gone:
         logger.warning(
-            "webhook disabled by its receiver", extra={"action": "webhook_disabled", **seen}
+            "webhook disabled by its receiver", extra={"action": "webhook_disabled", **fields}
         )
 
 
 async def call_if_due(pool: AsyncConnectionPool) -> None:
-    """Enqueue a run where something is due: retries, and what a lost call or a dead worker left."""
+    """Enqueue a run if a delivery is due: a retry, or one that a lost job or a dead worker left."""
     async with pool.connection() as connection:
         row = await (await connection.execute(IS_DUE)).fetchone()
     if row and row[0]:
@@ -285,7 +299,7 @@ async def call_if_due(pool: AsyncConnectionPool) -> None:
 
 
 async def prune(database: Database) -> None:
-    """Forget deliveries after KEEP_DAYS, delivered or not."""
+    """Delete deliveries after KEEP_DAYS, delivered or not."""
     deleted = await delete_in_batches(database, PRUNE)
     logger.info(
         "webhook deliveries pruned", extra={"action": "webhooks_pruned", "deleted": deleted}

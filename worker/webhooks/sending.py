@@ -1,4 +1,4 @@
-"""One attempt: an event signed by the scheme of Standard Webhooks, sent to an address that was checked just before."""
+"""One attempt: an event signed by the scheme of Standard Webhooks, sent to a checked address."""
 
 import asyncio
 import base64
@@ -17,15 +17,17 @@ import httpx2
 from api.webhooks.targets import Rules, Target, TargetRefused, parse_target, resolve
 from worker.webhooks.circuits import Circuits
 
-CONNECT_SECONDS = 3.0  # a receiver that does not take a connection in that time is down, or far below TOTAL_SECONDS
-TOTAL_SECONDS = 10.0  # looking up, connecting, sending and reading; below LEASE_SECONDS in worker/webhooks/deliveries.py
-RESPONSE_BYTES = 4096  # what is read and kept of a refusal: enough for an error message
-ADDRESSES_TRIED = 2  # of a host that has several: one may be down
+CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a receiver that takes longer is down
+# Name lookup, connecting, sending and reading. Below LEASE_SECONDS (worker/webhooks/deliveries.py).
+TOTAL_SECONDS = 10.0
+RESPONSE_BYTES = 4096  # of a refusal's body that is read and kept: enough for an error message
+ADDRESSES_TRIED = 2  # of a host with several addresses: one may be down
+CIRCUIT_OPEN = "the host did not answer earlier attempts; no attempts for a minute"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an attempt: delivered, or why not."""
+    """The result of an attempt: delivered, or the error and the receiver's response."""
 
     status_code: int | None = None
     error: str | None = None
@@ -33,22 +35,24 @@ class Outcome:
 
     @property
     def is_delivered(self) -> bool:
+        """Tell whether the receiver accepted the event."""
         return self.error is None
 
     @property
     def is_gone(self) -> bool:
+        """Tell whether the receiver wants no more events (410)."""
         return self.status_code == 410
 
 
 def signature(secret: str, event_id: UUID | str, timestamp: int, body: bytes) -> str:
-    """Sign as https://www.standardwebhooks.com says: HMAC-SHA256 of `id.timestamp.body`, in base64."""
+    """Sign by https://www.standardwebhooks.com: HMAC-SHA256 of `id.timestamp.body`, in base64."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = hmac.digest(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
 def message(event_type: str, created_at: str, content: dict[str, Any]) -> bytes:
-    """Return the body: the same bytes in every attempt."""
+    """Return the body of an event: the same bytes in every attempt."""
     event = {"type": event_type, "timestamp": created_at, "data": content}
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -56,11 +60,12 @@ def message(event_type: str, created_at: str, content: dict[str, Any]) -> bytes:
 def headers(
     target: Target, secrets: Sequence[str], event_id: UUID, body: bytes, timestamp: int
 ) -> dict[str, str]:
+    """Return the headers of an attempt, with a signature for each secret."""
     return {
         "Host": target.host_header,
         "Content-Type": "application/json",
         "User-Agent": "Slipway-Webhooks",
-        "Accept-Encoding": "identity",  # a small body must not unfold into a large one
+        "Accept-Encoding": "identity",  # a small body must not decompress into a large one
         "Connection": "close",
         "webhook-id": str(event_id),
         "webhook-timestamp": str(timestamp),
@@ -71,25 +76,24 @@ def headers(
 
 
 class Sender:
-    """Keeps no connection: each attempt looks the host up again and connects to what it has checked."""
+    """Sends attempts. It keeps no connection: each attempt resolves and checks the host again."""
 
     def __init__(
         self, rules: Rules, circuits: Circuits, trust: ssl.SSLContext | None = None
     ) -> None:
         self._rules = rules
         self._circuits = circuits
-        self._trust = trust or ssl.create_default_context()  # takes 20 ms, so it is made once
+        self._trust = trust or ssl.create_default_context()  # takes 20 ms: created once
 
     async def send(self, url: str, secrets: Sequence[str], event_id: UUID, body: bytes) -> Outcome:
+        """Make one attempt; a failure is an Outcome, too."""
         try:
             target = parse_target(url, self._rules)
-        except TargetRefused as refusal:  # the rules are stricter now than when it was subscribed
+        except TargetRefused as refusal:  # the rules may be stricter than at the subscription
             return Outcome(error=f"refused: {refusal}")
         host = f"{target.host}:{target.port}"
         if not self._circuits.lets_through(host):
-            return Outcome(
-                error="the host gave no answer to the attempts before, and is left alone for a minute"
-            )
+            return Outcome(error=CIRCUIT_OPEN)
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
                 outcome = await self._connect_and_post(target, secrets, event_id, body)
@@ -104,32 +108,33 @@ class Sender:
     async def _connect_and_post(
         self, target: Target, secrets: Sequence[str], event_id: UUID, body: bytes
     ) -> Outcome:
-        given = headers(target, secrets, event_id, body, int(time.time()))
+        fields = headers(target, secrets, event_id, body, int(time.time()))
         addresses = (await resolve(target, self._rules))[:ADDRESSES_TRIED]
         for address in addresses:
             try:
-                return await self._post(target, address, given, body)
+                return await self._post(target, address, fields, body)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 if address == addresses[-1]:
                     raise
         raise AssertionError("resolve returns at least one address")
 
     async def _post(
-        self, target: Target, address: str, given: dict[str, str], body: bytes
+        self, target: Target, address: str, fields: dict[str, str], body: bytes
     ) -> Outcome:
         timeout = httpx2.Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS)
-        # The certificate is asked for and checked under the host's name, whatever the address.
+        # TLS asks for the host's name and checks the certificate for it, whatever the address.
         extensions = {"sni_hostname": target.host}
         async with httpx2.AsyncClient(
             verify=self._trust, trust_env=False, timeout=timeout
         ) as client:
             url = target.address_url(address)
             async with client.stream(
-                "POST", url, headers=given, content=body, extensions=extensions
+                "POST", url, headers=fields, content=body, extensions=extensions
             ) as answer:
                 if answer.is_success:
                     return Outcome(answer.status_code)
-                # A redirect is not followed: it could lead anywhere, and the receiver can be told the new address.
+                # A redirect is not followed: it could lead anywhere, and the user can change the
+                # URL.
                 error = f"status {answer.status_code}" + (
                     ", not followed" if answer.is_redirect else ""
                 )
@@ -138,16 +143,16 @@ class Sender:
 
 async def beginning(answer: httpx2.Response) -> str:
     """Return the first RESPONSE_BYTES of a body, as text that Postgres can store."""
-    read = b""
+    body = b""
     async for piece in answer.aiter_raw():
-        read += piece
-        if len(read) >= RESPONSE_BYTES:
+        body += piece
+        if len(body) >= RESPONSE_BYTES:
             break
-    return read[:RESPONSE_BYTES].decode(errors="replace").replace("\0", "")
+    return body[:RESPONSE_BYTES].decode(errors="replace").replace("\0", "")
 
 
 def reason(error: Exception) -> str:
-    """Name a failure in words of ours: a library's text may hold anything."""
+    """Return our own words for a failure: a library's text may hold anything."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
