@@ -1,4 +1,4 @@
-"""What a story prints, as plain lines for a pipe; `terminal.py` prints the same for a person."""
+"""Prints what a story reports, as plain lines for a pipe; `terminal.py` draws it on a terminal."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ from stack.attempt_log import AttemptLog
 
 
 def write_to(stream: TextIO, text: str) -> None:
-    """Write to standard output or standard error, whatever became of its reader.
+    """Write to standard output or standard error; ignore a reader that went away.
 
-    A reader that went away, as with a dropped connection, must not end a story: the stream leads to
-    /dev/null from then on. A character that the stream's encoding lacks becomes a question mark.
+    A dropped connection must not end a story: from then on the stream leads to /dev/null. A
+    character that the stream's encoding lacks becomes a question mark.
     """
     encoding = stream.encoding or "utf-8"
     try:

@@ -14,7 +14,7 @@ def paint(text: str, colour: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return one line without anything that a terminal would obey: a log may hold what a client sent."""
+    """Return a line without control codes: a log may hold codes that a client sent."""
     text = _CONTROL.sub("", text).expandtabs(4)
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "?"
@@ -61,7 +61,7 @@ def fit(text: str, width: int) -> str:
 
 
 def fold(line: str, width: int, hang: str = "") -> list[str]:
-    """Return one line as lines of at most `width` columns, broken at spaces; `hang` begins the later ones.
+    """Break a line at spaces into lines of at most `width` columns; `hang` begins each later line.
 
     A word that is longer than a line is broken, too.
     """

@@ -18,15 +18,15 @@ from stack import layout
 from stack.display import Display, write_to
 
 TICK_SECONDS = 0.25
-# Chosen: a command that ends sooner is not shown at all, for lines that flash cannot be read.
+# Chosen: nobody can read the line of a command that ends sooner.
 QUIET_SECONDS = 0.5
-# Chosen: far longer than a terminal that takes something needs for a few lines.
+# Chosen: a terminal that accepts output needs milliseconds for a few lines.
 STALLED_SECONDS = 0.5
 NAME_WIDTH = 20  # `slot and front door` and `nginx configuration` are the longest steps
 
 
 def choose(*, is_verbose: bool) -> Display:
-    """Return the display for a person where one is there and wants it, and plain lines otherwise."""
+    """Return a display for the terminal, or for plain lines where nobody sees or wants colour."""
     is_plain = (
         is_verbose
         or os.environ.get("NO_COLOR")
@@ -51,15 +51,15 @@ class _Command:
 
 
 def _discard(_: str) -> None:
-    """Print nothing: on a terminal a plain line goes only into the log of the attempt."""
+    """Print nothing: on a terminal a plain line goes into the log of the attempt alone."""
 
 
 class Terminal(Display):
-    """Draws for a person; several threads may print."""
+    """Draws steps in place; several threads may print."""
 
     def __init__(self) -> None:
         super().__init__(_discard)
-        # Reentrant: a signal may interrupt the main thread in here, and its story prints on.
+        # Reentrant: a signal may interrupt the main thread here, and the story then prints more.
         self._lock = threading.RLock()
         self._descriptor = sys.stdout.fileno()
         self._encoding = sys.stdout.encoding
@@ -74,7 +74,7 @@ class Terminal(Display):
         return shutil.get_terminal_size().columns
 
     def say(self, text: str) -> None:
-        """Print lines, folded; those of a step stand under its last line."""
+        """Print lines, folded; the lines of a step follow its result."""
         super().say(text)
         with self._lock:
             if self._step:
@@ -187,9 +187,9 @@ class Terminal(Display):
         return lines
 
     def _draw_live(self) -> None:
-        """Draw what changed; leave it to the ticker where the terminal takes nothing at present.
+        """Draw what changed; skip it while the terminal accepts no output, as after Ctrl-S.
 
-        The ticker holds the lock then, and a command that ends must not wait for it.
+        The ticker then waits with the lock, and a command that ends must not wait for the ticker.
         """
         if self._lock.acquire(timeout=STALLED_SECONDS):
             try:
@@ -211,12 +211,12 @@ class Terminal(Display):
         self._live = live
 
     def _put(self, text: str) -> None:
-        """Write past Python's buffers: a thread in the middle of one would hold up the exit."""
+        """Write past Python's buffers: a thread that waits inside a buffer would block the exit."""
         data = text.encode(self._encoding, "replace")
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:  # the terminal went away: what was begun is brought to its end
+        except OSError:  # the terminal went away: the story goes on without it
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
 
     def _start_ticker(self) -> None:

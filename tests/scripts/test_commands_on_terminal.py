@@ -1,4 +1,4 @@
-"""The scripts as a person runs them on a terminal: in colour, in columns, and without a line that wraps."""
+"""The scripts on a terminal: they print colour and columns, and no line wraps."""
 
 import json
 import os
@@ -24,12 +24,13 @@ def served(service: str, second: int, **more: object) -> str:
     return f"{service}-1  | 2026-11-21T10:00:{second:02}.260000001Z {json.dumps(entry)}"
 
 
+SERVED = {"method": "GET", "path": "/v1/things", "status": 200}
 LOGS = (
     served("worker-blue", 4, message="job failed", level="ERROR", request_id=REQUEST),
-    served("api-blue", 2, message="x", method="GET", path="/v1/things", status=200, request_id="f" * 32),
+    served("api-blue", 2, message="x", request_id="f" * 32, **SERVED),
     served("api-green", 3, message=LONG, level="WARNING", request_id=REQUEST),
-    "postgres-1  | 2026-11-20T23:00:00.1Z 2026-11-20 23:00:00.100 UTC [7] app=slipway.api db=slipway"
-    " user=api ERROR:  division by zero",
+    "postgres-1  | 2026-11-20T23:00:00.1Z 2026-11-20 23:00:00.100 UTC [7] app=slipway.api"
+    " db=slipway user=api ERROR:  division by zero",
     "redis-1  | 2026-11-21T10:00:05.5Z 1:M 21 Nov 2026 10:00:05.500 # low memory",
     "nginx-1  | 2026-11-21T10:00:06Z 2026/11/21 10:00:06 [warn] 29#29: a buffered request",
     "sink-1  | 2026-11-21T10:00:07Z \x1b]0;title\x07\x1b[2Jtext \x9b5A of a client ü 漢字",

@@ -1,4 +1,4 @@
-"""Tells the steps of a story as they happen, keeps how many seconds each took, and knows what ends one early."""
+"""Displays the steps of a story, keeps the seconds of each, and names what stops one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,12 @@ from stack.runner import Runner
 
 @dataclass
 class Steps:
-    """The steps so far; `started` is the runner's clock at the beginning."""
+    """The steps of a story.
+
+    Args:
+        started: the runner's clock when the story began.
+        seconds: how long each completed step took.
+    """
 
     runner: Runner
     started: float
@@ -18,7 +23,7 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Announce a step; what is yielded takes the line that says how it ended."""
+        """Display a step while the block runs; yield a function that takes the result to print."""
         display, begun = self.runner.display, self.runner.clock()
         display.begin_step(name, begun - self.started)
         results: list[str] = []
@@ -33,12 +38,12 @@ class Steps:
             display.end_step(results[-1] if results else "done", seconds)
 
 
-# What ends a story on its way: a failed step, a full disk, a signal.
+# What stops a story before its end: a failed step, a full disk, a signal.
 STOPPED = (Failure, OSError, KeyboardInterrupt)
 
 
 def as_failure(stopped: BaseException, runbook: str) -> Failure:
-    """Return what stopped a story as the failure that is told to the person."""
+    """Return what stopped a story as a failure that can be printed."""
     if isinstance(stopped, Failure):
         return stopped
     if isinstance(stopped, OSError):
