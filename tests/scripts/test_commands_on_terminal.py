@@ -101,6 +101,15 @@ def test_the_status_has_no_colour_where_none_is_wanted(copy: Path, way: str) -> 
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize(
+    "command", ["up", "deploy", "rollback", "upgrade-postgres", "restore", "backup", "drill"]
+)
+def test_every_command_that_runs_others_can_print_them(copy: Path, command: str) -> None:
+    argv = [str(copy / f"scripts/{command}.sh"), "--help"]
+    text = subprocess.run(argv, env=variables(copy), stdout=-1, text=True, check=True).stdout
+    assert "--verbose" in text
+
+
 def logs_engine(root: Path) -> None:
     """An engine that has these logs; with times only where they are asked for, as Compose does."""
     (root / "logs").write_text("\n".join(LOGS) + "\n", encoding="utf-8")

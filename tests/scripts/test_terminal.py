@@ -275,28 +275,31 @@ def test_a_locale_without_the_characters_stops_no_story(tmp_path: Path) -> None:
     assert any(line.startswith("ok  image") for line in lines)
 
 
+# The lines of commands come and go all the time, and threads take turns as often as they can.
 THREADS = """
-import time
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from stack import terminal
-from stack.parts.steps import Steps
 from stack.runner import RealRunner
 
+terminal.QUIET_SECONDS, terminal.TICK_SECONDS = 0, 0.001
+sys.setswitchinterval(1e-6)
 runner = RealRunner(terminal.choose(is_verbose=False))
 with ThreadPoolExecutor(8) as pool:
-    for number in range(200):
+    for number in range(400):
         pool.submit(runner.say, f"line {number:03}")
-    with runner.display.command("$ sleep"):
-        time.sleep(1)
-    for number in range(200, 400):
-        pool.submit(runner.say, f"line {number:03}")
+        with runner.display.command("$ true"):
+            runner.display.row(is_well=True, name="row", text=str(number))
 """
 
 
 def test_lines_of_several_threads_are_whole() -> None:
     with on_terminal([sys.executable, "-c", THREADS], env=variables()) as session:
         lines = finished(session)
-    assert sorted(lines) == ["", *(f"line {number:03}" for number in range(400))]
+    rows = [f"ok  row              {number}" for number in range(400)]
+    assert [line for line in lines if line.startswith("ok")] == rows
+    printed = [f"line {number:03}" for number in range(400)]
+    assert sorted(line for line in lines if line and not line.startswith("ok")) == printed
 
 
 def test_a_terminal_that_gets_narrower_is_asked_again(tmp_path: Path) -> None:

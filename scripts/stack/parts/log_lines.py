@@ -24,7 +24,18 @@ _LEVELS = {
     "#": "WARN",
 }
 # These fields have a column, or have the same value in every line of a service.
-_IDENTITY = {"ts", "level", "logger", "service", "slot", "release", "request_id", "message"}
+_IDENTITY = {
+    "ts",
+    "timestamp",
+    "level",
+    "logger",
+    "service",
+    "slot",
+    "release",
+    "request_id",
+    "message",
+    "exc_info",
+}
 _REQUEST = ("method", "path", "status")
 
 
@@ -96,6 +107,6 @@ def _message(entry: dict[str, Any]) -> str:
     if error:
         words.append(f"({error.splitlines()[-1]})")
     for key, value in entry.items():
-        if key not in _IDENTITY | shown | {"exc_info"} and value not in ("", None):
+        if key not in _IDENTITY | shown and value not in ("", None, [], {}):
             words.append(f"{key}={value}")
     return " ".join(words)

@@ -21,8 +21,16 @@ def entry(**fields: object) -> str:
             LogLine(AT, "api-blue", "INFO", "", "up"),
         ),
         (
-            entry(message="slow", level="WARNING", request_id="r" * 32, rows=3, host=""),
-            LogLine(AT, "api-blue", "WARN", "r" * 32, "slow rows=3"),
+            entry(
+                message="slow",
+                level="WARNING",
+                request_id="r" * 32,
+                rows=3,
+                host="",
+                failed={},
+                count=0,
+            ),
+            LogLine(AT, "api-blue", "WARN", "r" * 32, "slow rows=3 count=0"),
         ),
         (
             entry(action="request", method="GET", path="/a", status=200, seconds=0.01),
