@@ -53,9 +53,9 @@ class Display:
         """Print how a step ended."""
         self._print(f"    {result} ({seconds:.1f} s)")
 
-    def fail_step(self, seconds: float) -> None:
-        """Note that a step failed; the error itself follows at the end of the story."""
-        self.log.write(f"    failed ({seconds:.1f} s)")
+    def fail_step(self, result: str, seconds: float) -> None:
+        """Log that a step failed or was stopped; the error follows at the end of the story."""
+        self.log.write(f"    {result} ({seconds:.1f} s)")
 
     @contextmanager
     def command(self, text: str) -> Iterator[Callable[[str], None]]:

@@ -94,10 +94,10 @@ class Terminal(Display):
         super().end_step(result, seconds)
         self._finish_step("ok", layout.GREEN, result, seconds)
 
-    def fail_step(self, seconds: float) -> None:
+    def fail_step(self, result: str, seconds: float) -> None:
         """Replace the step's line by its failure; the error follows at the end of the story."""
-        super().fail_step(seconds)
-        self._finish_step("!!", layout.RED, "failed", seconds)
+        super().fail_step(result, seconds)
+        self._finish_step("!!", layout.RED, result, seconds)
 
     def _finish_step(self, mark: str, colour: str, result: str, seconds: float) -> None:
         with self._lock:

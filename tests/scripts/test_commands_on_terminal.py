@@ -192,7 +192,7 @@ def test_a_script_that_is_stopped_ends_its_step_and_names_the_log(
         session.process.send_signal(number)
         lines = shown(session, code=130).text()
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    assert re.fullmatch(r"!!  check +\d\.\d s  failed", lines[0])
+    assert re.fullmatch(r"!!  check +\d\.\d s  stopped", lines[0])
     assert lines[1] == f"error: stopped by {name}"
     (log,) = (tmp_path / "state/attempts").iterdir()
     assert f"error: stopped by {name}" in log.read_text(encoding="utf-8")

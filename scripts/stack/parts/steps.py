@@ -29,8 +29,9 @@ class Steps:
         results: list[str] = []
         try:
             yield results.append
-        except BaseException:
-            display.fail_step(self.runner.clock() - begun)
+        except BaseException as error:
+            result = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            display.fail_step(result, self.runner.clock() - begun)
             raise
         seconds = self.runner.clock() - begun
         self.seconds[name] = round(seconds, 1)
