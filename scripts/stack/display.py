@@ -71,11 +71,11 @@ class Display:
         """Print a line of a command that reports its progress."""
         self._print(f"    {text}")
 
-    def row(self, *, is_well: bool, name: str, text: str) -> None:
+    def status_row(self, *, is_well: bool, name: str, text: str) -> None:
         """Print a row of `status.sh`."""
         self._print(f"{'ok ' if is_well else '!! '} {name:<16} {text}")
 
-    def cells(self, cells: Sequence[tuple[str, str]]) -> None:
+    def table_row(self, cells: Sequence[tuple[str, str]]) -> None:
         """Print one row of a table: each cell with its colour, which a pipe does not get."""
         self._write("".join(text for text, _ in cells).rstrip())
 

@@ -1,8 +1,8 @@
-"""What a story prints on a terminal: a step is one line that counts its seconds and ends in colour.
+"""Draws a story on a terminal: a step is one line that counts its seconds and ends in colour.
 
-The line of the running step, and under it the last line of its command's output, are drawn anew in
-place; everything else is printed once. The cursor stays visible and stands at the beginning of the
-line below, so that a script that is killed leaves a terminal which needs no repair.
+The display redraws the line of the running step, and under it the last line of its command's
+output. It prints everything else once. The cursor stays visible, at the beginning of the line
+below: a script that is killed leaves a terminal that needs no repair.
 """
 
 import os
@@ -65,7 +65,7 @@ class Terminal(Display):
         self._encoding = sys.stdout.encoding
         self._step: _Step | None = None
         self._command: _Command | None = None
-        self._live: list[str] = []  # the lines that are drawn anew
+        self._live: list[str] = []  # the lines on the screen that the display redraws
         self._ticker: threading.Thread | None = None
 
     @property
@@ -90,12 +90,12 @@ class Terminal(Display):
         self._start_ticker()
 
     def end_step(self, result: str, seconds: float) -> None:
-        """Replace the step's line by its result and its time."""
+        """Replace the step's line with its result and its time."""
         super().end_step(result, seconds)
         self._finish_step("ok", layout.GREEN, result, seconds)
 
     def fail_step(self, result: str, seconds: float) -> None:
-        """Replace the step's line by its failure; the error follows at the end of the story."""
+        """Replace the step's line with its failure; the error follows at the end of the story."""
         super().fail_step(result, seconds)
         self._finish_step("!!", layout.RED, result, seconds)
 
@@ -106,7 +106,7 @@ class Terminal(Display):
                 return
             time_text = f"{seconds:.1f} s"
             label = _label(mark, step.name, time_text)
-            first, *others = layout.hang(label, result, self.width)
+            first, *others = layout.fold_beside(label, result, self.width)
             lines = [_painted(first, colour, time_text), *others]
             notes = layout.fold_indented("\n".join(step.notes), self.width) if step.notes else []
             self._step = None
@@ -125,31 +125,31 @@ class Terminal(Display):
                 self._draw_live()
 
     def _show(self, line: str) -> None:
-        """Take a line of a command's output, for the ticker to draw; wait for nothing."""
+        """Keep a line of a command's output for the ticker to draw; never wait."""
         command = self._command
         if command and line.strip():
             command.output = line
 
     def progress(self, text: str) -> None:
-        """Show a line in the place of the step's command, or print it where no step runs."""
+        """Show a line under the step, or print it where no step runs."""
         super().progress(text)
         if self._step:
             self._show(text)
         else:
             self._print_lines(layout.fold_indented(f"    {text}", self.width))
 
-    def row(self, *, is_well: bool, name: str, text: str) -> None:
+    def status_row(self, *, is_well: bool, name: str, text: str) -> None:
         """Print a row of `status.sh`, in red where something is wrong."""
-        super().row(is_well=is_well, name=name, text=text)
+        super().status_row(is_well=is_well, name=name, text=text)
         mark = "ok" if is_well else "!!"
-        first, *others = layout.hang(f"{mark}  {name:<16} ", text, self.width)
+        first, *others = layout.fold_beside(f"{mark}  {name:<16} ", text, self.width)
         if is_well:
             self._print_lines([layout.paint(mark, layout.GREEN) + first[len(mark) :], *others])
         else:
             self._print_lines([layout.paint(line, layout.RED) for line in (first, *others)])
 
     def report(self, text: str) -> None:
-        """Print to standard error, after the running step's line was taken away."""
+        """Erase the line of a running step, and print to standard error."""
         self._step = self._command = None
         self._draw_live()
         if not sys.stderr.isatty():
@@ -166,13 +166,13 @@ class Terminal(Display):
             lines += [first, *others]
         write_to(sys.stderr, "".join(f"{line}\n" for line in lines))
 
-    def cells(self, cells: Sequence[tuple[str, str]]) -> None:
+    def table_row(self, cells: Sequence[tuple[str, str]]) -> None:
         """Print one row of cells in their colours; the caller fits them to `width`."""
         line = "".join(layout.paint(text, colour) if colour else text for text, colour in cells)
         self._print_lines([line])
 
     def _live_lines(self) -> list[str]:
-        """Return the lines that are drawn anew: the step's, and its command's."""
+        """Return the lines to redraw: the step's, and its command's."""
         now, width, lines = time.monotonic(), self.width - 1, []
         step, command = self._step, self._command
         if step:
@@ -200,7 +200,7 @@ class Terminal(Display):
                 self._lock.release()
 
     def _print_lines(self, lines: Sequence[str]) -> None:
-        """Print lines above those that are drawn anew."""
+        """Print lines above those that the display redraws."""
         with self._lock:
             self._draw(lines, self._live_lines())
 

@@ -1,7 +1,7 @@
 """Text in the columns of a terminal: nothing wider than them, nothing lost that is folded."""
 
 import pytest
-from stack.layout import cells, clip, fit, fold, fold_indented, hang, printable
+from stack.layout import cells, clip, fit, fold, fold_beside, fold_indented, printable
 
 TEXTS = [
     "",
@@ -25,7 +25,7 @@ def test_folded_lines_fit_and_hold_every_character(text: str, width: int) -> Non
 @pytest.mark.parametrize("width", [20, 60, 100])
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_label_and_its_text_fit(text: str, width: int) -> None:
-    lines = hang("ok  a label of a row   ", text, width)
+    lines = fold_beside("ok  a label of a row   ", text, width)
     assert max(map(cells, lines)) <= width
     assert "".join(lines).replace(" ", "") == "okalabelofarow" + text.replace(" ", "")
 
@@ -36,6 +36,13 @@ def test_a_text_is_cut_to_its_columns(text: str, width: int) -> None:
     assert cells(clip(text, width)) <= width
     assert cells(fit(text, width)) == width
     assert clip(text, 1000) == text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("width", range(-2, 12))
+def test_a_window_of_a_few_columns_stops_nothing(text: str, width: int) -> None:
+    for lines in (fold(text, width, "      "), fold_beside("ok  label   ", text, width)):
+        assert "".join(lines).replace(" ", "").endswith(text.replace(" ", ""))
 
 
 def test_a_word_is_not_broken_where_a_space_is_near() -> None:

@@ -289,7 +289,7 @@ with ThreadPoolExecutor(8) as pool:
     for number in range(400):
         pool.submit(runner.say, f"line {number:03}")
         with runner.display.command("$ true"):
-            runner.display.row(is_well=True, name="row", text=str(number))
+            runner.display.status_row(is_well=True, name="row", text=str(number))
 """
 
 
