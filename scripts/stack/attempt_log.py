@@ -1,4 +1,4 @@
-"""The log of an attempt: every command as run, and every line a story prints, in a file of its own."""
+"""The log of an attempt: a file with every command as run and every line that a story prints."""
 
 import os
 from collections import deque
@@ -10,7 +10,7 @@ EARLY_LINES = 1000  # chosen: lines kept in memory until the file is open; `up` 
 
 
 class AttemptLog:
-    """Keeps lines in memory until `open` names the file; a full disk ends the log and not the story."""
+    """Keeps lines in memory until `open` creates the file; a full disk ends only the log."""
 
     def __init__(self) -> None:
         self.path: Path | None = None

@@ -1,4 +1,4 @@
-"""What a story prints, as plain lines for a pipe; `terminal.py` prints the same for a person."""
+"""Prints what a story reports, as plain lines for a pipe; `terminal.py` draws it on a terminal."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ from stack.attempt_log import AttemptLog
 
 
 def write_to(stream: TextIO, text: str) -> None:
-    """Write to standard output or standard error, whatever became of its reader.
+    """Write to standard output or standard error; ignore a reader that went away.
 
-    A reader that went away, as with a dropped connection, must not end a story: the stream leads to
-    /dev/null from then on. A character that the stream's encoding lacks becomes a question mark.
+    A dropped connection must not end a story: from then on the stream leads to /dev/null. A
+    character that the stream's encoding lacks becomes a question mark.
     """
     encoding = stream.encoding or "utf-8"
     try:
@@ -53,9 +53,9 @@ class Display:
         """Print how a step ended."""
         self._print(f"    {result} ({seconds:.1f} s)")
 
-    def fail_step(self, seconds: float) -> None:
-        """Note that a step failed; the error itself follows at the end of the story."""
-        self.log.write(f"    failed ({seconds:.1f} s)")
+    def fail_step(self, result: str, seconds: float) -> None:
+        """Log that a step failed or was stopped; the error follows at the end of the story."""
+        self.log.write(f"    {result} ({seconds:.1f} s)")
 
     @contextmanager
     def command(self, text: str) -> Iterator[Callable[[str], None]]:
@@ -71,11 +71,11 @@ class Display:
         """Print a line of a command that reports its progress."""
         self._print(f"    {text}")
 
-    def row(self, *, is_well: bool, name: str, text: str) -> None:
+    def status_row(self, *, is_well: bool, name: str, text: str) -> None:
         """Print a row of `status.sh`."""
         self._print(f"{'ok ' if is_well else '!! '} {name:<16} {text}")
 
-    def cells(self, cells: Sequence[tuple[str, str]]) -> None:
+    def table_row(self, cells: Sequence[tuple[str, str]]) -> None:
         """Print one row of a table: each cell with its colour, which a pipe does not get."""
         self._write("".join(text for text, _ in cells).rstrip())
 

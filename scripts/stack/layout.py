@@ -14,7 +14,7 @@ def paint(text: str, colour: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return one line without anything that a terminal would obey: a log may hold what a client sent."""
+    """Return a line without control codes: a log may hold codes that a client sent."""
     text = _CONTROL.sub("", text).expandtabs(4)
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "?"
@@ -60,13 +60,14 @@ def fit(text: str, width: int) -> str:
     return text + " " * (width - cells(text))
 
 
-def fold(line: str, width: int, hang: str = "") -> list[str]:
-    """Return one line as lines of at most `width` columns, broken at spaces; `hang` begins the later ones.
+def fold(line: str, width: int, indent: str = "") -> list[str]:
+    """Break a line at spaces into lines of at most `width` columns.
 
-    A word that is longer than a line is broken, too.
+    `indent` begins each later line, where it leaves room. A word longer than a line is broken, too.
     """
     lines, begin, rest = [], "", line
-    while cells(begin + rest) > width:
+    indent = indent if len(indent) <= width // 2 else ""
+    while rest and cells(begin + rest) > width:
         head = _fitting(rest, max(width - len(begin), 1)) or rest[0]
         cut = len(head)
         if not rest[cut:].startswith(" "):
@@ -74,12 +75,12 @@ def fold(line: str, width: int, hang: str = "") -> list[str]:
             if head[:space].strip() and space > 0:
                 cut = space
         lines.append((begin + rest[:cut]).rstrip())
-        begin, rest = hang, rest[cut:].lstrip(" ")
+        begin, rest = indent, rest[cut:].lstrip(" ")
     return [*lines, (begin + rest).rstrip()] if rest or not lines else lines
 
 
 def fold_indented(text: str, width: int) -> list[str]:
-    """Fold each line of a text; what continues a line stands two columns deeper than it."""
+    """Fold each line of a text; the rest of a long line stands two columns deeper."""
     folded = []
     for line in text.split("\n"):
         shown = printable(line)
@@ -88,7 +89,7 @@ def fold_indented(text: str, width: int) -> list[str]:
     return folded
 
 
-def hang(label: str, text: str, width: int) -> list[str]:
+def fold_beside(label: str, text: str, width: int) -> list[str]:
     """Fold a text beside its label; on a narrow terminal, under it."""
     text = printable(text)
     if width - len(label) >= 24:  # chosen: narrower columns read worse than lines below

@@ -1,8 +1,8 @@
-"""What a story prints on a terminal: a step is one line that counts its seconds and ends in colour.
+"""Draws a story on a terminal: a step is one line that counts its seconds and ends in colour.
 
-The line of the running step, and under it the last line of its command's output, are drawn anew in
-place; everything else is printed once. The cursor stays visible and stands at the beginning of the
-line below, so that a script that is killed leaves a terminal which needs no repair.
+The display redraws the line of the running step, and under it the last line of its command's
+output. It prints everything else once. The cursor stays visible, at the beginning of the line
+below: a script that is killed leaves a terminal that needs no repair.
 """
 
 import os
@@ -18,15 +18,15 @@ from stack import layout
 from stack.display import Display, write_to
 
 TICK_SECONDS = 0.25
-# Chosen: a command that ends sooner is not shown at all, for lines that flash cannot be read.
+# Chosen: nobody can read the line of a command that ends sooner.
 QUIET_SECONDS = 0.5
-# Chosen: far longer than a terminal that takes something needs for a few lines.
+# Chosen: a terminal that accepts output needs milliseconds for a few lines.
 STALLED_SECONDS = 0.5
 NAME_WIDTH = 20  # `slot and front door` and `nginx configuration` are the longest steps
 
 
 def choose(*, is_verbose: bool) -> Display:
-    """Return the display for a person where one is there and wants it, and plain lines otherwise."""
+    """Return a display for the terminal, or for plain lines where nobody sees or wants colour."""
     is_plain = (
         is_verbose
         or os.environ.get("NO_COLOR")
@@ -51,21 +51,21 @@ class _Command:
 
 
 def _discard(_: str) -> None:
-    """Print nothing: on a terminal a plain line goes only into the log of the attempt."""
+    """Print nothing: on a terminal a plain line goes into the log of the attempt alone."""
 
 
 class Terminal(Display):
-    """Draws for a person; several threads may print."""
+    """Draws steps in place; several threads may print."""
 
     def __init__(self) -> None:
         super().__init__(_discard)
-        # Reentrant: a signal may interrupt the main thread in here, and its story prints on.
+        # Reentrant: a signal may interrupt the main thread here, and the story then prints more.
         self._lock = threading.RLock()
         self._descriptor = sys.stdout.fileno()
         self._encoding = sys.stdout.encoding
         self._step: _Step | None = None
         self._command: _Command | None = None
-        self._live: list[str] = []  # the lines that are drawn anew
+        self._live: list[str] = []  # the lines on the screen that the display redraws
         self._ticker: threading.Thread | None = None
 
     @property
@@ -74,7 +74,7 @@ class Terminal(Display):
         return shutil.get_terminal_size().columns
 
     def say(self, text: str) -> None:
-        """Print lines, folded; those of a step stand under its last line."""
+        """Print lines, folded; the lines of a step follow its result."""
         super().say(text)
         with self._lock:
             if self._step:
@@ -90,14 +90,14 @@ class Terminal(Display):
         self._start_ticker()
 
     def end_step(self, result: str, seconds: float) -> None:
-        """Replace the step's line by its result and its time."""
+        """Replace the step's line with its result and its time."""
         super().end_step(result, seconds)
         self._finish_step("ok", layout.GREEN, result, seconds)
 
-    def fail_step(self, seconds: float) -> None:
-        """Replace the step's line by its failure; the error follows at the end of the story."""
-        super().fail_step(seconds)
-        self._finish_step("!!", layout.RED, "failed", seconds)
+    def fail_step(self, result: str, seconds: float) -> None:
+        """Replace the step's line with its failure; the error follows at the end of the story."""
+        super().fail_step(result, seconds)
+        self._finish_step("!!", layout.RED, result, seconds)
 
     def _finish_step(self, mark: str, colour: str, result: str, seconds: float) -> None:
         with self._lock:
@@ -106,7 +106,7 @@ class Terminal(Display):
                 return
             time_text = f"{seconds:.1f} s"
             label = _label(mark, step.name, time_text)
-            first, *others = layout.hang(label, result, self.width)
+            first, *others = layout.fold_beside(label, result, self.width)
             lines = [_painted(first, colour, time_text), *others]
             notes = layout.fold_indented("\n".join(step.notes), self.width) if step.notes else []
             self._step = None
@@ -125,31 +125,31 @@ class Terminal(Display):
                 self._draw_live()
 
     def _show(self, line: str) -> None:
-        """Take a line of a command's output, for the ticker to draw; wait for nothing."""
+        """Keep a line of a command's output for the ticker to draw; never wait."""
         command = self._command
         if command and line.strip():
             command.output = line
 
     def progress(self, text: str) -> None:
-        """Show a line in the place of the step's command, or print it where no step runs."""
+        """Show a line under the step, or print it where no step runs."""
         super().progress(text)
         if self._step:
             self._show(text)
         else:
             self._print_lines(layout.fold_indented(f"    {text}", self.width))
 
-    def row(self, *, is_well: bool, name: str, text: str) -> None:
+    def status_row(self, *, is_well: bool, name: str, text: str) -> None:
         """Print a row of `status.sh`, in red where something is wrong."""
-        super().row(is_well=is_well, name=name, text=text)
+        super().status_row(is_well=is_well, name=name, text=text)
         mark = "ok" if is_well else "!!"
-        first, *others = layout.hang(f"{mark}  {name:<16} ", text, self.width)
+        first, *others = layout.fold_beside(f"{mark}  {name:<16} ", text, self.width)
         if is_well:
             self._print_lines([layout.paint(mark, layout.GREEN) + first[len(mark) :], *others])
         else:
             self._print_lines([layout.paint(line, layout.RED) for line in (first, *others)])
 
     def report(self, text: str) -> None:
-        """Print to standard error, after the running step's line was taken away."""
+        """Erase the line of a running step, and print to standard error."""
         self._step = self._command = None
         self._draw_live()
         if not sys.stderr.isatty():
@@ -166,13 +166,13 @@ class Terminal(Display):
             lines += [first, *others]
         write_to(sys.stderr, "".join(f"{line}\n" for line in lines))
 
-    def cells(self, cells: Sequence[tuple[str, str]]) -> None:
+    def table_row(self, cells: Sequence[tuple[str, str]]) -> None:
         """Print one row of cells in their colours; the caller fits them to `width`."""
         line = "".join(layout.paint(text, colour) if colour else text for text, colour in cells)
         self._print_lines([line])
 
     def _live_lines(self) -> list[str]:
-        """Return the lines that are drawn anew: the step's, and its command's."""
+        """Return the lines to redraw: the step's, and its command's."""
         now, width, lines = time.monotonic(), self.width - 1, []
         step, command = self._step, self._command
         if step:
@@ -187,9 +187,9 @@ class Terminal(Display):
         return lines
 
     def _draw_live(self) -> None:
-        """Draw what changed; leave it to the ticker where the terminal takes nothing at present.
+        """Draw what changed; skip it while the terminal accepts no output, as after Ctrl-S.
 
-        The ticker holds the lock then, and a command that ends must not wait for it.
+        The ticker then waits with the lock, and a command that ends must not wait for the ticker.
         """
         if self._lock.acquire(timeout=STALLED_SECONDS):
             try:
@@ -200,7 +200,7 @@ class Terminal(Display):
                 self._lock.release()
 
     def _print_lines(self, lines: Sequence[str]) -> None:
-        """Print lines above those that are drawn anew."""
+        """Print lines above those that the display redraws."""
         with self._lock:
             self._draw(lines, self._live_lines())
 
@@ -211,12 +211,12 @@ class Terminal(Display):
         self._live = live
 
     def _put(self, text: str) -> None:
-        """Write past Python's buffers: a thread in the middle of one would hold up the exit."""
+        """Write past Python's buffers: a thread that waits inside a buffer would block the exit."""
         data = text.encode(self._encoding, "replace")
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:  # the terminal went away: what was begun is brought to its end
+        except OSError:  # the terminal went away: the story goes on without it
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
 
     def _start_ticker(self) -> None:

@@ -1,4 +1,4 @@
-"""A terminal for tests: a program writes to a real pseudo-terminal, and an emulation shows what a person sees."""
+"""A terminal for tests: a real pseudo-terminal, and an emulation of what it shows."""
 
 import fcntl
 import os
@@ -21,10 +21,10 @@ CODE = re.compile(r"\x1b\[(\d*(?:;\d+)*)([A-Za-z])")
 
 @dataclass
 class Screen:
-    """The lines as a terminal shows them, and how they looked after each frame.
+    """The lines as a terminal shows them now, and as it showed them after each frame.
 
-    It knows the few codes that the display may use, and no other: one that hides the cursor, or that
-    changes to another screen, is an error.
+    The emulation knows the few codes that the display may write. Any other code, such as one that
+    hides the cursor or changes to another screen, fails the test.
     """
 
     columns: int

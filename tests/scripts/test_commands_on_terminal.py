@@ -1,4 +1,4 @@
-"""The scripts as a person runs them on a terminal: in colour, in columns, and without a line that wraps."""
+"""The scripts on a terminal: they print colour and columns, and no line wraps."""
 
 import json
 import os
@@ -24,12 +24,13 @@ def served(service: str, second: int, **more: object) -> str:
     return f"{service}-1  | 2026-11-21T10:00:{second:02}.260000001Z {json.dumps(entry)}"
 
 
+SERVED = {"method": "GET", "path": "/v1/things", "status": 200}
 LOGS = (
     served("worker-blue", 4, message="job failed", level="ERROR", request_id=REQUEST),
-    served("api-blue", 2, message="x", method="GET", path="/v1/things", status=200, request_id="f" * 32),
+    served("api-blue", 2, message="x", request_id="f" * 32, **SERVED),
     served("api-green", 3, message=LONG, level="WARNING", request_id=REQUEST),
-    "postgres-1  | 2026-11-20T23:00:00.1Z 2026-11-20 23:00:00.100 UTC [7] app=slipway.api db=slipway"
-    " user=api ERROR:  division by zero",
+    "postgres-1  | 2026-11-20T23:00:00.1Z 2026-11-20 23:00:00.100 UTC [7] app=slipway.api"
+    " db=slipway user=api ERROR:  division by zero",
     "redis-1  | 2026-11-21T10:00:05.5Z 1:M 21 Nov 2026 10:00:05.500 # low memory",
     "nginx-1  | 2026-11-21T10:00:06Z 2026/11/21 10:00:06 [warn] 29#29: a buffered request",
     "sink-1  | 2026-11-21T10:00:07Z \x1b]0;title\x07\x1b[2Jtext \x9b5A of a client ü 漢字",
@@ -98,6 +99,15 @@ def test_the_status_has_no_colour_where_none_is_wanted(copy: Path, way: str) -> 
             text = session.written
     assert text.startswith("!!  live             the link names slot ")
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    "command", ["up", "deploy", "rollback", "upgrade-postgres", "restore", "backup", "drill"]
+)
+def test_every_command_that_runs_others_can_print_them(copy: Path, command: str) -> None:
+    argv = [str(copy / f"scripts/{command}.sh"), "--help"]
+    text = subprocess.run(argv, env=variables(copy), stdout=-1, text=True, check=True).stdout
+    assert "--verbose" in text
 
 
 def logs_engine(root: Path) -> None:
@@ -182,7 +192,7 @@ def test_a_script_that_is_stopped_ends_its_step_and_names_the_log(
         session.process.send_signal(number)
         lines = shown(session, code=130).text()
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    assert re.fullmatch(r"!!  check +\d\.\d s  failed", lines[0])
+    assert re.fullmatch(r"!!  check +\d\.\d s  stopped", lines[0])
     assert lines[1] == f"error: stopped by {name}"
     (log,) = (tmp_path / "state/attempts").iterdir()
     assert f"error: stopped by {name}" in log.read_text(encoding="utf-8")

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
 import pytest
 from stack.commands.command import Command, Options
+from stack.display import Display
 from stack.failure import Failure
 from stack.https import Question
 from stack.runner import EVIDENCE_LINES, RUN_MARK, DryRunner, RealRunner
@@ -76,6 +78,40 @@ def test_a_run_gets_its_input_and_its_variables() -> None:
         == f"in-a-{os.environ['PATH']}\n"
     )
     assert RealRunner().read(Command(["cat"], stdin="in")).out == "in"
+
+
+def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
+    """The runner looks at the output while it comes; a look must lose nothing, nor send twice."""
+    code = (
+        "import sys, time\n"
+        "text = sys.stdin.read()\n"
+        "for place in range(0, len(text), 200_000):\n"
+        "    part = text[place : place + 200_000]\n"
+        "    print(part, end='', flush=True)\n"
+        "    print(part, end='', flush=True, file=sys.stderr)\n"
+        "    time.sleep(0.3)\n"
+    )
+    text = "".join(f"line {number} ü\n" for number in range(60_000))
+    result = RealRunner().run([*PYTHON, code], stdin=text)
+    assert (result.out, result.err) == (text, text)
+
+
+def test_the_last_line_of_each_stream_is_shown_as_it_comes() -> None:
+    shown: list[str] = []
+
+    class Watching(Display):
+        @contextmanager
+        def command(self, text: str) -> Iterator[Callable[[str], None]]:
+            yield shown.append
+
+    code = (
+        "import sys, time\n"
+        "for stream in (sys.stdout, sys.stderr, sys.stdout):\n"
+        "    print('early\\n', stream.name, 'ü', file=stream, end='\\n\\n', flush=True)\n"
+        "    time.sleep(0.9)\n"
+    )
+    RealRunner(Watching()).run([*PYTHON, code])
+    assert shown == [" <stdout> ü", " <stderr> ü", " <stdout> ü"]
 
 
 def test_every_command_carries_the_mark_of_the_process_that_started_it() -> None:

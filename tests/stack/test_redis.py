@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from api.requests.errors import ApiError
-from api.requests.limits import HEADERS_KEY, Claim, Away, Limits, Rule, RuleName
+from api.requests.limits import HEADERS_KEY, Away, Claim, Limits, Rule, RuleName
 from api.storing.cache import Cache
 from api.storing.redis_client import GuardedRedis, create_redis
 from redis import Redis as BlockingRedis

@@ -1,4 +1,4 @@
-"""Reads a line of `docker compose logs` into time, service, level, request and message; runs nothing."""
+"""Splits a line of `docker compose logs` into time, service, level, request id and message."""
 
 import json
 import re
@@ -23,14 +23,25 @@ _LEVELS = {
     "*": "INFO",
     "#": "WARN",
 }
-# These have a column, or say the same in every line of a service.
-_IDENTITY = {"ts", "level", "logger", "service", "slot", "release", "request_id", "message"}
+# These fields have a column, or have the same value in every line of a service.
+_IDENTITY = {
+    "ts",
+    "timestamp",
+    "level",
+    "logger",
+    "service",
+    "slot",
+    "release",
+    "request_id",
+    "message",
+    "exc_info",
+}
 _REQUEST = ("method", "path", "status")
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """What a line tells; a field that the line does not have is empty.
+    """The columns of a line; a field that the line does not have is empty.
 
     Args:
         time: UTC, to the millisecond, as 2026-11-21T10:00:00.123.
@@ -44,7 +55,7 @@ class LogLine:
 
 
 def parse(line: str) -> LogLine:
-    """Read one line, of whichever program."""
+    """Split a line of any service."""
     prefix = _PREFIX.fullmatch(line)
     service, text = (prefix["service"], prefix["text"]) if prefix else ("", line)
     stamp = _STAMP.match(text)
@@ -96,6 +107,6 @@ def _message(entry: dict[str, Any]) -> str:
     if error:
         words.append(f"({error.splitlines()[-1]})")
     for key, value in entry.items():
-        if key not in _IDENTITY | shown | {"exc_info"} and value not in ("", None):
+        if key not in _IDENTITY | shown and value not in ("", None, [], {}):
             words.append(f"{key}={value}")
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Tells the steps of a story as they happen, keeps how many seconds each took, and knows what ends one early."""
+"""Displays the steps of a story, keeps the seconds of each, and names what stops one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,12 @@ from stack.runner import Runner
 
 @dataclass
 class Steps:
-    """The steps so far; `started` is the runner's clock at the beginning."""
+    """The steps of a story.
+
+    Args:
+        started: the runner's clock when the story began.
+        seconds: how long each completed step took.
+    """
 
     runner: Runner
     started: float
@@ -18,14 +23,15 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Announce a step; what is yielded takes the line that says how it ended."""
+        """Display a step while the block runs; yield a function that takes the result to print."""
         display, begun = self.runner.display, self.runner.clock()
         display.begin_step(name, begun - self.started)
         results: list[str] = []
         try:
             yield results.append
-        except BaseException:
-            display.fail_step(self.runner.clock() - begun)
+        except BaseException as error:
+            result = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            display.fail_step(result, self.runner.clock() - begun)
             raise
         seconds = self.runner.clock() - begun
         self.seconds[name] = round(seconds, 1)
@@ -33,7 +39,7 @@ class Steps:
             display.end_step(results[-1] if results else "done", seconds)
 
 
-# What ends a story on its way: a failed step, a full disk, a signal.
+# What stops a story before its end: a failed step, a full disk, a signal.
 STOPPED = (Failure, OSError, KeyboardInterrupt)
 
 

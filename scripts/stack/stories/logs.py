@@ -71,11 +71,11 @@ def print_table(display: Display, entries: Iterable[LogLine]) -> None:
     for entry in sorted(entries, key=lambda entry: entry.time):
         if entry.time[:10] != date:
             date = entry.time[:10]
-            display.cells([(date, layout.DIM)])
-        display.cells(row(entry, display.width))
+            display.table_row([(date, layout.DIM)])
+        display.table_row(cells_of(entry, display.width))
 
 
-def row(entry: LogLine, width: int) -> list[tuple[str, str]]:
+def cells_of(entry: LogLine, width: int) -> list[tuple[str, str]]:
     """Return the cells of a line, in `width` columns together, each with its colour."""
     time_width = len("10:00:00.123" if width >= WIDE else "10:00:00")
     colour = COLOURS.get(entry.level, "")
@@ -88,10 +88,8 @@ def row(entry: LogLine, width: int) -> list[tuple[str, str]]:
     left = width - sum(len(text) + 1 for text, _ in cells)
     message = layout.clip(layout.printable(entry.message), left)
     is_severe = colour in {layout.RED, layout.YELLOW}
-    row: list[tuple[str, str]] = []
-    for text, cell_colour in cells:
-        row += [(text, cell_colour), (" ", "")]
-    return [*row, (message, colour if is_severe else "")]
+    spaced = [part for cell in cells for part in (cell, (" ", ""))]
+    return [*spaced, (message, colour if is_severe else "")]
 
 
 def _check_names(runner: Runner, names: list[str]) -> None:

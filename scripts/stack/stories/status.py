@@ -63,7 +63,7 @@ def run(runner: Runner, project: Project) -> bool:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = [row for found in pool.map(lambda look: look(), looks) for row in found]
     for is_well, name, text in rows:
-        runner.display.row(is_well=is_well, name=name, text=text)
+        runner.display.status_row(is_well=is_well, name=name, text=text)
     runner.say(observation.what_serves(runner, project))
     return all(is_well for is_well, _, _ in rows)
 
