@@ -28,6 +28,7 @@ class RecordingRunner:
     asked: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     now: float = 0.0
@@ -62,6 +63,7 @@ class RecordingRunner:
         command = shlex.join(argv)
         self.ran.append(command)
         self.environments.append(env or {})
+        self.inputs.append(stdin)
         result = Result(0) if self.is_dry else self._find(command) or self._work_on_files(argv)
         if check and result.code != 0:
             raise Failure(f"`{command}` exited with {result.code} after 0.0 s", evidence=result.err)

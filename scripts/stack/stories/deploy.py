@@ -19,6 +19,7 @@ from stack.parts import (
     preflight,
     retention,
     slots,
+    smoke,
     watch,
 )
 from stack.parts.lock import exclusive
@@ -143,7 +144,7 @@ class _Deploy:
             done(
                 "skipped"
                 if runner.is_dry
-                else slots.smoke(runner, project, self.idle, self.release)
+                else smoke.check(runner, project, self.idle, self.release)
             )
         self.earlier = watch.before(runner, self.was.live)
         hooks.run(runner, project, "pre-switch", **self.facts)

@@ -9,7 +9,7 @@ from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
-from stack.parts import hooks, ledger, observation, slots
+from stack.parts import hooks, ledger, observation, slots, smoke
 from stack.parts.lock import exclusive
 from stack.parts.slots import Slots
 from stack.parts.steps import STOPPED, Steps, as_failure
@@ -132,7 +132,7 @@ def _go_back(runner: Runner, project: Project, steps: Steps, was: Slots, target:
                 slots.place(runner, project, target, was.idle)
             slots.start(runner, project, f"api-{was.idle}")
         with steps.step("smoke test") as done:
-            done("skipped" if runner.is_dry else slots.smoke(runner, project, was.idle, target))
+            done("skipped" if runner.is_dry else smoke.check(runner, project, was.idle, target))
     with steps.step("switch") as done:
         slots.make_live(runner, was.idle)
         slots.await_front_door(runner, project, target, was.idle)
