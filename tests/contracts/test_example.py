@@ -11,7 +11,14 @@ PLATFORM = [f"{folder}/**" for folder in ("scripts", "nginx", "backup", "postgre
 ITEMS = r"(?<!\.)\bitems?\b"
 # `users` as a table, as a route or as a quoted name; in prose it is a word like any other.
 # Redis keeps its own in users.conf.
-USERS = r"/users\b(?!\.conf)|(?<![\w{])users/|[\"'`(]users[\"'`)]|\b(?:table|from|into|join|update|like|copy) users\b"
+USERS = "|".join(
+    [
+        r"/users\b(?!\.conf)",
+        r"(?<![\w{])users/",
+        r"[\"'`(]users[\"'`)]",
+        r"\b(?:table|from|into|join|update|like|copy) users\b",
+    ]
+)
 NAMES = re.compile(rf"{ITEMS}|{USERS}|/v\d+\b", re.IGNORECASE)
 
 

@@ -43,14 +43,14 @@ def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProces
 
 
 def alone(root: Path) -> dict[str, str]:
-    """An environment without an engine; programs in `bin/` of the checkout go before the machine's."""
+    """Return an environment without an engine; `bin/` of the checkout stands first in PATH."""
     path = f"{root / 'bin'}:{os.environ['PATH']}"
     return {"PATH": path, "HOME": str(root), "DOCKER_HOST": "unix:///nonexistent/engine.sock"}
 
 
 @pytest.fixture
 def copy(checkout: Path) -> Path:
-    """A checkout with the scripts, on a machine whose engine cannot be reached."""
+    """Return a checkout with the scripts, on a machine whose engine cannot be reached."""
     shutil.copytree(
         ROOT / "scripts", checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -161,7 +161,7 @@ def program(root: Path, name: str, text: str) -> Path:
 
 
 def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a script as a terminal does; what a shell runs in the background would ignore Ctrl-C, and so would it."""
+    """Start a script as a terminal does: one that a shell runs in the background ignores Ctrl-C."""
 
     def heed() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -200,7 +200,8 @@ def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(
     assert (running.returncode, out) == (130, ""), errors
     assert errors.splitlines() == [
         f"error: stopped by {name}",
-        "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); running: no container",
+        "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); "
+        "running: no container",
     ]
     assert not Path("/proc", hanging.read_text(encoding="ascii").strip()).exists()
 
@@ -219,7 +220,7 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     finally:
         os.close(writer)
     assert "Traceback" not in done.stderr
-    assert done.returncode in {0, 1}, "it does what it does, with or without a reader"
+    assert done.returncode in {0, 1}, "a reader that is gone changes no exit code"
 
 
 @pytest.mark.parametrize(

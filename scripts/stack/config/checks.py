@@ -1,4 +1,4 @@
-"""Judges the values of `.env` before the first effect; a fault names the key and never the value."""
+"""Judges the values of `.env` before the first effect; a fault names the key, never the value."""
 
 import os
 import re

@@ -155,7 +155,7 @@ def parse(text: str, name: str = FILE) -> Service:
 
 
 def requests(paths: str) -> tuple[Request, ...]:
-    """Return the requests of SMOKE_PATHS: PATH=STATUS, separated by spaces; 200 without a status."""
+    """Return the requests of SMOKE_PATHS: PATH=STATUS, separated by spaces; default: 200."""
     pairs = [re.fullmatch(r"(.+?)(?:=(\d{3}))?", word) for word in paths.split()]
     return tuple(Request(pair[1], status=int(pair[2] or 200)) for pair in pairs if pair)
 

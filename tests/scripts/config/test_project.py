@@ -1,4 +1,4 @@
-"""The project that `.env` describes: defaults, what goes before what, and what is refused before the first effect."""
+"""The project that `.env` describes: its defaults, and the values that are refused."""
 
 import os
 from pathlib import Path
