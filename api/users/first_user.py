@@ -7,6 +7,7 @@ that the user exists with another password.
 
 import asyncio
 import sys
+import time
 
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +19,24 @@ from api.users.passwords import Passwords
 from api.users.schemas import NewUser
 from api.users.service import ONE_LOGIN, register
 
+PATIENCE_SECONDS, PAUSE_SECONDS = 30.0, 0.5
 EXISTS = 3  # partner: FirstStart.EXISTS in scripts/stack/config/service.py
+
+
+async def ensure_with_patience(settings: Settings, user: NewUser) -> bool:
+    """Do it once more after a failure of Postgres, for PATIENCE_SECONDS: it may be done twice.
+
+    The pool waits POOL_SECONDS for a connection: enough for a request, and too short for a busy
+    machine that has just started the whole stack.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await ensure(settings, user)
+        except SQLAlchemyError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def ensure(settings: Settings, user: NewUser) -> bool:
@@ -51,7 +69,7 @@ def main() -> int:
         return 1
     settings = load_settings()
     try:
-        return 0 if asyncio.run(ensure(settings, user)) else EXISTS
+        return 0 if asyncio.run(ensure_with_patience(settings, user)) else EXISTS
     except SQLAlchemyError as error:
         sys.stderr.write(f"error: Postgres does not answer: {type(error).__name__}\n")
         return 1
