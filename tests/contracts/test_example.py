@@ -1,10 +1,12 @@
 """The platform does not know the example: only `service.toml` tells it of a route or a table."""
 
+import importlib
 import re
 
 import pytest
+from stack.config import service
 
-from tests.contracts.tree import files, lines
+from tests.contracts.tree import ROOT, files, lines
 
 PLATFORM = [f"{folder}/**" for folder in ("scripts", "nginx", "backup", "postgres", "redis")]
 # The example's table and route `items` in any form, but for Python's `.items()`.
@@ -30,6 +32,15 @@ def test_no_file_of_the_platform_names_a_route_or_a_table_of_the_example() -> No
         if NAMES.search(line)
     ]
     assert named == []
+
+
+def test_the_command_for_the_first_user_is_there_and_ends_as_the_scripts_read_it() -> None:
+    first_start = service.load(ROOT).first_start
+    assert first_start
+    python, option, module = first_start.command
+    assert (python, option) == ("python", "-m")
+    assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+    assert importlib.import_module(module).EXISTS == first_start.EXISTS
 
 
 @pytest.mark.parametrize(

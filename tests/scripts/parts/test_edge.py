@@ -152,6 +152,7 @@ def test_the_service_adds_the_locations_of_its_logins(real: Remembering, loaded:
     added = (current(loaded) / "service.conf").read_text(encoding="utf-8")
     assert "location ~ ^(/a/login|/b)(/|$) {" in added
     assert "client_max_body_size 8k;" in added
+    assert "snippets/proxy.conf;" in added, "without it the API sees neither host nor address"
     file.write_text('[[web.smoke]]\npath = "/other"\n' + file.read_text("utf-8"), encoding="utf-8")
     assert edge.is_current(loaded), "the smoke test is nothing to nginx"
     file.write_text("", encoding="utf-8")
