@@ -64,17 +64,17 @@ def copy(checkout: Path) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_given_from_any_directory(name: str) -> None:
-    done = script(ROOT, name, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: scripts/{name}.sh")
+    result = script(ROOT, name, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"usage: scripts/{name}.sh")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_a_usage_error(name: str) -> None:
-    done = script(ROOT, name, *REQUIRED.get(name, []), "--frobnicate")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"usage: scripts/{name}.sh" in done.stderr
-    assert "--frobnicate" in done.stderr
+    result = script(ROOT, name, *REQUIRED.get(name, []), "--frobnicate")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"usage: scripts/{name}.sh" in result.stderr
+    assert "--frobnicate" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--lines", "many"), ("--lines", "-5"), ("--lines", "0")])
@@ -94,19 +94,19 @@ def test_a_new_command_is_one_file_and_its_shell(copy: Path) -> None:
     shell = (copy / "scripts/status.sh").read_text(encoding="utf-8").replace("status", "count")
     (copy / "scripts/count.sh").write_text(shell, encoding="utf-8")
     (copy / "scripts/count.sh").chmod(0o755)
-    done = script(copy, "count", "one", "two")
-    assert (done.returncode, done.stdout, done.stderr) == (1, f"2 words in {copy.name}\n", "")
+    result = script(copy, "count", "one", "two")
+    assert (result.returncode, result.stdout, result.stderr) == (1, f"2 words in {copy.name}\n", "")
     assert script(copy, "count", "--help").stdout.startswith("usage: scripts/count.sh")
 
 
 def test_no_command_is_a_usage_error() -> None:
     argv = ["python3", "-m", "stack"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    done = subprocess.run(
+    result = subprocess.run(
         argv, env=variables, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 2
-    assert "usage: scripts" in done.stderr
+    assert result.returncode == 2
+    assert "usage: scripts" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serve
     copy: Path, command: tuple[str, ...]
 ) -> None:
     (copy / ".env").unlink()
-    done = script(copy, *command)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [
+    result = script(copy, *command)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
         "error: there is no .env here",
         "HINT: ./scripts/up.sh creates it",
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
@@ -130,25 +130,25 @@ def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serve
 def test_a_misspelt_key_is_refused_and_its_value_is_not_printed(copy: Path) -> None:
     with (copy / ".env").open("a", encoding="utf-8") as file:
         file.write("DATABASE_PASWORD=hunter2\n")
-    done = script(copy, "status")
-    assert done.returncode == 1
-    assert "DATABASE_PASWORD" in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
+    result = script(copy, "status")
+    assert result.returncode == 1
+    assert "DATABASE_PASWORD" in result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_without_an_engine_the_status_is_shown_and_is_not_well(copy: Path) -> None:
-    done = script(copy, "status")
-    lines = done.stdout.splitlines()
-    assert (done.returncode, done.stderr) == (1, "")
+    result = script(copy, "status")
+    lines = result.stdout.splitlines()
+    assert (result.returncode, result.stderr) == (1, "")
     assert lines[0].startswith("!!  live")
     assert lines[-1].startswith("live: nothing answers at https://localhost:")
     assert lines[-1].endswith("running: no container")
 
 
 def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
-    done = script(copy, "logs", "--request", "a;b")
-    assert done.returncode == 2
-    assert "is not a request id" in done.stderr
+    result = script(copy, "logs", "--request", "a;b")
+    assert result.returncode == 2
+    assert "is not a request id" in result.stderr
 
 
 def program(root: Path, name: str, text: str) -> Path:
@@ -214,17 +214,17 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     os.close(reader)
     try:
         argv = [str(copy / f"scripts/{name}.sh")]
-        done = subprocess.run(
+        result = subprocess.run(
             argv, env=alone(copy), stdout=writer, stderr=-1, text=True, timeout=60, check=False
         )
     finally:
         os.close(writer)
-    assert "Traceback" not in done.stderr
-    assert done.returncode in {0, 1}, "a reader that is gone changes no exit code"
+    assert "Traceback" not in result.stderr
+    assert result.returncode in {0, 1}, "a reader that is gone changes no exit code"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(28, "No space left on device"), "error: No space left on device"),
         (OSError(5, "Input/output error", "/srv/state"), "error: Input/output error: /srv/state"),
@@ -239,7 +239,7 @@ def test_a_fault_of_the_machine_is_an_error_with_a_way_on_and_what_is_live(
     typed: Typed,
     monkeypatch: pytest.MonkeyPatch,
     error: OSError,
-    said: str,
+    message: str,
 ) -> None:
     def fail(*_: object) -> bool:
         raise error
@@ -249,6 +249,6 @@ def test_a_fault_of_the_machine_is_an_error_with_a_way_on_and_what_is_live(
     runner.reply("docker compose ps", Result(0))
     assert typed("status") == 1
     first, *way, live = errors.getvalue().splitlines()
-    assert first == said
+    assert first == message
     assert any(line.startswith("HINT: ") for line in way)
     assert live.startswith("live: nothing answers")

@@ -51,7 +51,7 @@ def _place_faults(given: Mapping[str, str]) -> Iterator[str]:
             yield f"{key} is not an IP address"
     files = given.get("COMPOSE_FILE", "")
     if "compose.prod.yaml" in files and "compose.dev.yaml" in files:
-        yield "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml, of which it may name one"
+        yield "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml: name one of them"
     words = given.get("SMOKE_PATHS", "").split()
     if not all(re.fullmatch(r"/\S*?(=[1-5]\d\d)?", word) for word in words):
         yield "SMOKE_PATHS is not PATH=STATUS, separated by spaces"

@@ -9,7 +9,7 @@ from stack.front_door import Answer
 from stack.parts import observation
 from stack.runner import Runner
 
-# Partner: the two servers that pass requests to one slot each, in nginx/conf.d/50-servers.conf.
+# Partner: listen 127.0.0.1:8083 and 8084 in nginx/conf.d/50-servers.conf.
 PROBE_PORTS = {"blue": 8083, "green": 8084}
 
 
