@@ -1,4 +1,4 @@
-"""What `service.toml` describes: what the scripts have to know of the service that they run.
+"""Reads `service.toml`, which describes to the scripts the service that they run.
 
 Nothing else under scripts/ knows a route, a command or a user of the service. The file is in the
 image, too: docs/decisions/0010-the-service-is-described-by-a-file.md says which copy is read when.
@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +65,7 @@ class Request:
             return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
         headers = {name: fill(text) for name, text in self.headers.items()}
-        return Request(
-            fill(self.path),
-            self.method,
-            self.status,
-            headers,
-            fill(self.body),
-            self.take,
-            self.skip_on,
-        )
+        return replace(self, path=fill(self.path), headers=headers, body=fill(self.body))
 
     def taken(self, answer: str) -> dict[str, str]:
         """Return what later requests need of the answer.
@@ -203,34 +195,57 @@ class _Reader:
     def _request(self, table: dict[str, Any], where: str) -> Request:
         known = {"path", "method", "status", "headers", "body", "take", "skip_on"}
         self._refuse_unknown(table, known, where)
-        path, method = table.get("path"), table.get("method", "GET")
-        if not isinstance(path, str) or not _PATH.fullmatch(path):
-            self._fault(f"{where}path", "write a path that begins with /, without spaces")
+        method, status = table.get("method", "GET"), table.get("status", 200)
         if method not in METHODS:
             self._fault(f"{where}method", f"write one of {', '.join(METHODS)}")
-        status, body = table.get("status", 200), table.get("body", "")
-        skip_on = table.get("skip_on", [])
         if not _is_status(status):
             self._fault(f"{where}status", "write a status from 100 to 599")
-        if not isinstance(skip_on, list) or not all(_is_status(each) for each in skip_on):
-            self._fault(f"{where}skip_on", "write a list of statuses from 100 to 599")
-            skip_on = []
-        if not isinstance(body, str | dict):
-            self._fault(f"{where}body", "write a text, or a table that is sent as JSON")
+        return Request(
+            self._path(table, where),
+            str(method),
+            status,
+            self._headers(table, where),
+            self._body(table, where),
+            self._take(table, where),
+            self._skip_on(table, where),
+        )
+
+    def _path(self, table: dict[str, Any], where: str) -> str:
+        path = str(table.get("path", ""))
+        if not _PATH.fullmatch(path):
+            self._fault(f"{where}path", "write a path that begins with /, without spaces")
+        if FIRST_USER in _PLACEHOLDER.findall(path):
+            self._fault(f"{where}path", _IN_BODY_ONLY)
+        return path
+
+    def _headers(self, table: dict[str, Any], where: str) -> dict[str, str]:
         headers = self._text_table(table, "headers", where)
         for name, text in headers.items():
             if not re.fullmatch(r"[A-Za-z0-9-]+", name) or re.search(r"[\r\n]", text):
                 self._fault(f"{where}headers", f"{name!r} is not a header of one line")
             if FIRST_USER in _PLACEHOLDER.findall(text):
                 self._fault(f"{where}headers", _IN_BODY_ONLY)
-        if FIRST_USER in _PLACEHOLDER.findall(str(path)):
-            self._fault(f"{where}path", _IN_BODY_ONLY)
+        return headers
+
+    def _body(self, table: dict[str, Any], where: str) -> str:
+        body = table.get("body", "")
+        if not isinstance(body, str | dict):
+            self._fault(f"{where}body", "write a text, or a table that is sent as JSON")
+        return body if isinstance(body, str) else json.dumps(body, default=str)
+
+    def _take(self, table: dict[str, Any], where: str) -> dict[str, str]:
         take = self._text_table(table, "take", where)
         for name in take:
             if not _NAME.fullmatch(name):
                 self._fault(f"{where}take", f"{name!r} may hold a-z, 0-9 and _ only")
-        text = body if isinstance(body, str) else json.dumps(body)
-        return Request(str(path), str(method), status, headers, text, take, tuple(skip_on))
+        return take
+
+    def _skip_on(self, table: dict[str, Any], where: str) -> tuple[int, ...]:
+        statuses = table.get("skip_on", [])
+        if isinstance(statuses, list) and all(_is_status(status) for status in statuses):
+            return tuple(statuses)
+        self._fault(f"{where}skip_on", "write a list of statuses from 100 to 599")
+        return ()
 
     def _first_start(self, table: dict[str, Any]) -> FirstStart:
         first = self._table(table, "first_start", "")
