@@ -47,6 +47,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
 FROM runtime AS source
 COPY api ./api
 COPY worker ./worker
+COPY service.toml ./
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash api worker
 
 FROM runtime AS production
@@ -88,6 +89,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
  && python -m pip install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
 COPY api ./api
 COPY worker ./worker
+COPY service.toml ./
 USER 10001:10001
 # (!) RELOAD is what keeps this image out of production: api/configuring/validation.py refuses it.
 ENV RELOAD=true \

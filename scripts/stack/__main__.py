@@ -1,4 +1,4 @@
-"""The command line of the scripts: `python3 -m stack COMMAND` parses, runs one story and reports."""
+"""The command line of the scripts: `python3 -m stack COMMAND` runs one story and reports."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Story(Protocol):
-    """What a module of stories/ has to offer to be a command; its thin shell is scripts/COMMAND.sh."""
+    """What a module of stories/ offers to be a command; its thin shell is scripts/COMMAND.sh."""
 
     COMMAND: str
     HELP: str
@@ -109,7 +109,7 @@ def _fault_of_the_machine(error: OSError) -> Failure:
 
 
 def _stop(number: int, _: object) -> None:
-    """End a story at a dropped connection or a `kill` as Ctrl-C does, so that it undoes its steps."""
+    """Have a dropped connection or a `kill` end a story as Ctrl-C does: it undoes its steps."""
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 

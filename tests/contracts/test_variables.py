@@ -1,4 +1,4 @@
-"""`.env.example`, the compose files, the scripts and the settings have the same variables."""
+"""Variables agree in `.env.example`, the compose files, the scripts and the settings of the API."""
 
 import ast
 import re
@@ -51,13 +51,13 @@ def script_keys() -> set[str]:
 
 def environment_reads() -> set[str]:
     """Return the variables that the application reads besides its settings."""
-    found = set()
+    names = set()
     for _, node in nodes("api/**/*.py", "worker/**/*.py"):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"os.environ.get", "os.getenv"}:
-            found.add(ast.literal_eval(node.args[0]))
+            names.add(ast.literal_eval(node.args[0]))
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
-            found.add(ast.literal_eval(node.slice))
-    return found
+            names.add(ast.literal_eval(node.slice))
+    return names
 
 
 def variable_of(name: str, field: FieldInfo) -> str:
@@ -187,22 +187,22 @@ def test_the_defaults_of_the_compose_file_are_those_of_the_settings(service: str
 
 def test_a_variable_has_one_default_in_a_file() -> None:
     for file in FILES:
-        found: dict[str, set[str | None]] = {}
+        defaults_of: dict[str, set[str | None]] = {}
         for name, default in variables(text(file)):
-            found.setdefault(name, set()).add(default)
-        assert {name: defaults for name, defaults in found.items() if len(defaults) > 1} == {}
+            defaults_of.setdefault(name, set()).add(default)
+        assert {name: defaults for name, defaults in defaults_of.items() if len(defaults) > 1} == {}
 
 
 def explained_defaults() -> dict[str, tuple[list[str], str]]:
-    """Return each key of `.env.example` with the keys beside it and the text after `Default:`."""
-    found = {}
+    """Return each key of `.env.example` with the keys beside it and its comment's `Default:`."""
+    explained = {}
     for comment, keys in re.findall(r"((?:^#.*\n)+)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE):
         prose = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
         stated = re.search(r"Default: (.*?)\.(?: |$)", prose)
         names = re.findall(r"^(\w+)=", keys, re.MULTILINE)
         if stated:
-            found.update(dict.fromkeys(names, (names, stated[1])))
-    return found
+            explained.update(dict.fromkeys(names, (names, stated[1])))
+    return explained
 
 
 def groups() -> list[tuple[str, list[str]]]:
@@ -268,4 +268,4 @@ def test_no_compose_file_holds_a_secret_in_its_environment() -> None:
         s.get("environment", {}) for f in FILES for s in load(f)["services"].values()
     ]
     secret = re.compile(r"PASSWORD|TOKEN_KEY|SECRET|DSN")
-    assert [key for one in given for key in one if secret.search(key)] == []
+    assert [key for variables in given for key in variables if secret.search(key)] == []

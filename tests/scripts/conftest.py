@@ -35,6 +35,7 @@ def bare(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
     (root / "api/migrations/versions").mkdir(parents=True)
     shutil.copy(ROOT / ".env.example", root)
+    shutil.copy(ROOT / "service.toml", root)
     (root / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
     (root / "api/main.py").write_text("app = 1\n", encoding="utf-8")
     for name in ("nginx/conf.d/a.conf", "postgres/entrypoint.sh", "redis/redis.conf"):

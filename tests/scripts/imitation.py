@@ -18,6 +18,7 @@ from stack.stories.deploy import Options
 
 from tests.scripts.recording import RecordingRunner
 
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = "2026_01_01_0000"
 EXPIRES = "Jan  1 00:00:00 2090 GMT"
 Injection = Callable[["Host", Project], None]
@@ -44,6 +45,7 @@ class Host(RecordingRunner):
     labels: dict[str, str] = field(default_factory=dict)
     head: str = HEAD
     nginx_log: str = ""
+    service: str = field(default_factory=lambda: (ROOT / "service.toml").read_text("utf-8"))
     ill: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class Host(RecordingRunner):
             ("api.check_config", ""),
             ("version_num", f"{self.head}\n"),
             ("entrypoint.sh", ""),
+            ("cat service.toml", self.service),
             ("docker images", "\n".join(reversed(self.tags)) + "\n"),
         ]
 

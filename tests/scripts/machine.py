@@ -9,6 +9,7 @@ from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner
 
+ROOT = Path(__file__).resolve().parents[2]
 PLACE = "docker tag"
 WAIT = "docker compose up --detach --no-deps --wait"
 
@@ -24,9 +25,10 @@ class Machine:
 
     def __init__(self, runner: RecordingRunner, placed: str = "") -> None:
         self.runner, self.placed, self.users = runner, placed, list[dict[str, str]]()
+        self.service = (ROOT / "service.toml").read_text(encoding="utf-8")
         self.containers = ""
         self.build_is_answered = ""
-        self.registration = 201
+        self.registration = Result(0)
         for part in ("docker version", "docker compose version", "docker buildx version"):
             runner.reply(part, Result(0, "2.40.3\n"))
         runner.reply("docker image inspect", Result(0, "sha256:1\n"))
@@ -36,6 +38,8 @@ class Machine:
         )
         runner.reply("apt-config", Result(0))
         runner.reply("entrypoint.sh", Result(0))
+        runner.reply("cat service.toml", lambda: Result(0, self.service))
+        runner.reply("api.users.first_user", self.register)
         runner.reply("readlink", Result(0, "blue.sock\n"))
         runner.reply("docker compose config", Result(0))
         runner.reply(
@@ -70,10 +74,13 @@ class Machine:
             "X-Slipway-Release": self.build_is_answered or self.release,
             "X-Slipway-Slot": "blue",
         }
-        if question.method == "POST":
-            self.users.append(json.loads(question.body))
-            return Answer(self.registration, "{}", headers)
         return Answer(200, "{}", headers)
+
+    def register(self) -> Result:
+        """Take the credentials as the service's command for the first user does."""
+        assert self.runner.has_run("worker-blue nginx")
+        self.users.append(json.loads(self.runner.inputs[-1]))
+        return self.registration
 
 
 def ledger(root: Path) -> list[dict[str, object]]:

@@ -29,6 +29,7 @@ class RecordingRunner:
     asked: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     now: float = 0.0
@@ -60,6 +61,7 @@ class RecordingRunner:
         text = shlex.join(command.argv)
         self.ran.append(text)
         self.environments.append(dict(command.env))
+        self.inputs.append(command.stdin)
         result = Result(0) if self.is_dry else self._find(text) or self._work_on_files(command)
         if result.code != 0 and not command.may_fail:
             raise failure_of(command, result)

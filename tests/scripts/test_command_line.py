@@ -48,14 +48,14 @@ def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProces
 
 
 def alone(root: Path) -> dict[str, str]:
-    """An environment without an engine; programs in `bin/` of the checkout go before the machine's."""
+    """Return an environment without an engine; `bin/` of the checkout stands first in PATH."""
     path = f"{root / 'bin'}:{os.environ['PATH']}"
     return {"PATH": path, "HOME": str(root), "DOCKER_HOST": "unix:///nonexistent/engine.sock"}
 
 
 @pytest.fixture
 def copy(checkout: Path) -> Path:
-    """A checkout with the scripts, on a machine whose engine cannot be reached."""
+    """Return a checkout with the scripts, on a machine whose engine cannot be reached."""
     shutil.copytree(
         ROOT / "scripts", checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -69,17 +69,17 @@ def copy(checkout: Path) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_given_from_any_directory(name: str) -> None:
-    done = script(ROOT, name, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: scripts/{name}.sh")
+    result = script(ROOT, name, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"usage: scripts/{name}.sh")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_a_usage_error(name: str) -> None:
-    done = script(ROOT, name, *REQUIRED.get(name, []), "--frobnicate")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"usage: scripts/{name}.sh" in done.stderr
-    assert "--frobnicate" in done.stderr
+    result = script(ROOT, name, *REQUIRED.get(name, []), "--frobnicate")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"usage: scripts/{name}.sh" in result.stderr
+    assert "--frobnicate" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--lines", "many"), ("--lines", "-5"), ("--lines", "0")])
@@ -99,19 +99,19 @@ def test_a_new_command_is_one_file_and_its_shell(copy: Path) -> None:
     shell = (copy / "scripts/status.sh").read_text(encoding="utf-8").replace("status", "count")
     (copy / "scripts/count.sh").write_text(shell, encoding="utf-8")
     (copy / "scripts/count.sh").chmod(0o755)
-    done = script(copy, "count", "one", "two")
-    assert (done.returncode, done.stdout, done.stderr) == (1, f"2 words in {copy.name}\n", "")
+    result = script(copy, "count", "one", "two")
+    assert (result.returncode, result.stdout, result.stderr) == (1, f"2 words in {copy.name}\n", "")
     assert script(copy, "count", "--help").stdout.startswith("usage: scripts/count.sh")
 
 
 def test_no_command_is_a_usage_error() -> None:
     argv = ["python3", "-m", "stack"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    done = subprocess.run(
+    result = subprocess.run(
         argv, env=variables, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 2
-    assert "usage: scripts" in done.stderr
+    assert result.returncode == 2
+    assert "usage: scripts" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serve
     copy: Path, command: tuple[str, ...]
 ) -> None:
     (copy / ".env").unlink()
-    done = script(copy, *command)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [
+    result = script(copy, *command)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
         "error: there is no .env here",
         "HINT: ./scripts/up.sh creates it",
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
@@ -135,25 +135,25 @@ def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serve
 def test_a_misspelt_key_is_refused_and_its_value_is_not_printed(copy: Path) -> None:
     with (copy / ".env").open("a", encoding="utf-8") as file:
         file.write("DATABASE_PASWORD=hunter2\n")
-    done = script(copy, "status")
-    assert done.returncode == 1
-    assert "DATABASE_PASWORD" in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
+    result = script(copy, "status")
+    assert result.returncode == 1
+    assert "DATABASE_PASWORD" in result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_without_an_engine_the_status_is_shown_and_is_not_well(copy: Path) -> None:
-    done = script(copy, "status")
-    lines = done.stdout.splitlines()
-    assert (done.returncode, done.stderr) == (1, "")
+    result = script(copy, "status")
+    lines = result.stdout.splitlines()
+    assert (result.returncode, result.stderr) == (1, "")
     assert lines[0].startswith("!!  live")
     assert lines[-1].startswith("live: nothing answers at https://localhost:")
     assert lines[-1].endswith("running: no container")
 
 
 def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
-    done = script(copy, "logs", "--request", "a;b")
-    assert done.returncode == 2
-    assert "is not a request id" in done.stderr
+    result = script(copy, "logs", "--request", "a;b")
+    assert result.returncode == 2
+    assert "is not a request id" in result.stderr
 
 
 def program(root: Path, name: str, text: str) -> Path:
@@ -166,7 +166,7 @@ def program(root: Path, name: str, text: str) -> Path:
 
 
 def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a script as a terminal does; what a shell runs in the background would ignore Ctrl-C, and so would it."""
+    """Start a script as a terminal does: one that a shell runs in the background ignores Ctrl-C."""
 
     def heed() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -205,7 +205,8 @@ def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(
     assert (running.returncode, out) == (130, ""), errors
     assert errors.splitlines() == [
         f"error: stopped by {name}",
-        "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); running: no container",
+        "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); "
+        "running: no container",
     ]
     assert not Path("/proc", hanging.read_text(encoding="ascii").strip()).exists()
 
@@ -218,17 +219,17 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     os.close(reader)
     try:
         argv = [str(copy / f"scripts/{name}.sh")]
-        done = subprocess.run(
+        result = subprocess.run(
             argv, env=alone(copy), stdout=writer, stderr=-1, text=True, timeout=60, check=False
         )
     finally:
         os.close(writer)
-    assert "Traceback" not in done.stderr
-    assert done.returncode in {0, 1}, "it does what it does, with or without a reader"
+    assert "Traceback" not in result.stderr
+    assert result.returncode in {0, 1}, "a reader that is gone changes no exit code"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(28, "No space left on device"), "error: No space left on device"),
         (OSError(5, "Input/output error", "/srv/state"), "error: Input/output error: /srv/state"),
@@ -243,7 +244,7 @@ def test_a_fault_of_the_machine_is_an_error_with_a_way_on_and_what_is_live(
     typed: Typed,
     monkeypatch: pytest.MonkeyPatch,
     error: OSError,
-    said: str,
+    message: str,
 ) -> None:
     def fail(*_: object) -> bool:
         raise error
@@ -253,6 +254,6 @@ def test_a_fault_of_the_machine_is_an_error_with_a_way_on_and_what_is_live(
     runner.reply("docker compose ps", Result(0))
     assert typed("status") == 1
     first, *way, live = errors.getvalue().splitlines()
-    assert first == said
+    assert first == message
     assert any(line.startswith("HINT: ") for line in way)
     assert live.startswith("live: nothing answers")

@@ -92,7 +92,7 @@ def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
         "    time.sleep(0.3)\n"
     )
     text = "".join(f"line {number} ü\n" for number in range(60_000))
-    result = RealRunner().run([*PYTHON, code], stdin=text)
+    result = RealRunner().run(Command([*PYTHON, code], stdin=text))
     assert (result.out, result.err) == (text, text)
 
 
@@ -110,7 +110,7 @@ def test_the_last_line_of_each_stream_is_shown_as_it_comes() -> None:
         "    print('early\\n', stream.name, 'ü', file=stream, end='\\n\\n', flush=True)\n"
         "    time.sleep(0.9)\n"
     )
-    RealRunner(Watching()).run([*PYTHON, code])
+    RealRunner(Watching()).run(Command([*PYTHON, code]))
     assert shown == [" <stdout> ü", " <stderr> ü", " <stdout> ü"]
 
 

@@ -1,4 +1,4 @@
-"""Judges the values of `.env` before the first effect; a fault names the key and never the value."""
+"""Judges the values of `.env` before the first effect; a fault names the key, never the value."""
 
 import os
 import re
@@ -51,7 +51,10 @@ def _place_faults(given: Mapping[str, str]) -> Iterator[str]:
             yield f"{key} is not an IP address"
     files = given.get("COMPOSE_FILE", "")
     if "compose.prod.yaml" in files and "compose.dev.yaml" in files:
-        yield "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml, of which it may name one"
+        yield "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml: name one of them"
+    words = given.get("SMOKE_PATHS", "").split()
+    if not all(re.fullmatch(r"/\S*?(=[1-5]\d\d)?", word) for word in words):
+        yield "SMOKE_PATHS is not PATH=STATUS, separated by spaces"
     name = given.get("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         yield "COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only"

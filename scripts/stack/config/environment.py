@@ -1,4 +1,4 @@
-"""Reads, checks and completes `.env`; knows nothing of containers."""
+"""Reads, checks and completes `.env`; it knows nothing of containers."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def parse(text: str) -> list[Line]:
     Raises:
         Failure: naming every bad line at once, and no value.
     """
-    lines, faults, seen = [], [], dict[str, int]()
+    lines, faults, numbers = [], [], dict[str, int]()
     if "\r" in text:
         faults.append("it has Windows line ends (CRLF), which would become part of each value")
     for number, raw in enumerate(text.splitlines(), 1):
@@ -35,10 +35,10 @@ def parse(text: str) -> list[Line]:
         key, equals, value = stripped.partition("=")
         if not equals or not _KEY.fullmatch(key):
             faults.append(f"line {number} is not KEY=value")
-        elif key in seen:
-            faults.append(f"{key} stands twice, in lines {seen[key]} and {number}")
+        elif key in numbers:
+            faults.append(f"{key} stands twice, in lines {numbers[key]} and {number}")
         else:
-            seen[key] = number
+            numbers[key] = number
             lines.append(Line(number, key, _unquoted(value)))
     if text and not text.endswith("\n"):
         faults.append("its last line has no end, so the file may be cut off")
@@ -59,14 +59,12 @@ def _unquoted(value: str) -> str:
 
 def known_keys(example: Path) -> set[str]:
     """Return every key that `.env.example` names, commented out or not."""
-    found = re.findall(
-        r"^#?\s?([A-Z][A-Z0-9_]*)=", example.read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return set(found)
+    text = example.read_text(encoding="utf-8")
+    return set(re.findall(r"^#?\s?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
 
 
 def check_keys(lines: list[Line], known: set[str]) -> None:
-    """Refuse keys that nothing reads: a misspelt one would be ignored in silence."""
+    """Refuse keys that nothing reads: a misspelt key would be ignored in silence."""
     unknown = [line for line in lines if line.key not in known]
     if unknown:
         named = ", ".join(f"{line.key} (line {line.number})" for line in unknown)
@@ -78,21 +76,25 @@ def check_keys(lines: list[Line], known: set[str]) -> None:
 
 
 def check_missing(lines: list[Line], example: Path) -> None:
-    """Refuse a file that lacks keys of `.env.example`: it was cut off, or is of an older version."""
+    """Refuse a file that lacks keys of `.env.example`: it was cut off, or is older."""
     shown = {line.key for line in parse(example.read_text(encoding="utf-8"))}
     missing = sorted(shown - {line.key for line in lines})
     if missing:
         raise Failure(
             f".env lacks {', '.join(missing)}: it was cut off, or is of an older version",
             hints=[
-                "take the lines, with their comments, from .env.example; an empty value means the default"
+                "take the lines, with their comments, from .env.example; "
+                "an empty value means the default"
             ],
             runbook=RUNBOOK,
         )
 
 
 def with_values(text: str, values: dict[str, str]) -> str:
-    """Return the text of `.env` with these keys set: on their own line, on the line that shows them, or at the end."""
+    """Return the text of `.env` with these keys set.
+
+    A value goes where its key stands, or else where a comment shows the key, or else to the end.
+    """
     lines = text.splitlines()
     for key, value in values.items():
         places = [n for n, line in enumerate(lines) if line.lstrip().startswith(f"{key}=")]

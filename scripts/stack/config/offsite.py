@@ -1,4 +1,4 @@
-"""The settings of the repository off the host: a half-configured one is refused, so that nobody trusts one."""
+"""Judges the settings of the repository off the host, so that nobody trusts half of one."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FORMS = {
         "of the form SHA256:..., as ssh-keygen -l prints it",
     ),
 }
-# How a key of ssh-keygen begins that has no passphrase: the format's name and "none" twice, in base64.
+# A key of ssh-keygen without a passphrase begins so: the format's name and "none" twice, in base64.
 OPEN = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"
 
 
@@ -33,36 +33,32 @@ def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
         return [f"OFFSITE_TYPE is empty, but {', '.join(given)} is set"] if given else []
     if kind not in NEEDED:
         return ["OFFSITE_TYPE is neither sftp nor s3"]
-    found = [
+    wrong = [
         f"{key} is empty, and OFFSITE_TYPE={kind} needs it"
         for key in NEEDED[kind]
         if not values.get(key)
     ]
-    others = [
-        key
-        for key in KEYS
-        if values.get(key) and key.startswith("OFFSITE") and _is_others(key, kind)
-    ]
-    found += [f"{key} is set, and OFFSITE_TYPE={kind} does not know it" for key in others]
+    misplaced = [key for key in KEYS if values.get(key) and _is_of_another_type(key, kind)]
+    wrong += [f"{key} is set, and OFFSITE_TYPE={kind} does not know it" for key in misplaced]
     for key, (form, meaning) in FORMS.items():
-        if values.get(key) and key not in others and not re.fullmatch(form, values[key]):
-            found.append(f"{key} is not {meaning}")
+        if values.get(key) and key not in misplaced and not re.fullmatch(form, values[key]):
+            wrong.append(f"{key} is not {meaning}")
     port = values.get("OFFSITE_PORT") or "1"
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        found.append("OFFSITE_PORT is not a port")
+        wrong.append("OFFSITE_PORT is not a port")
     return (
-        found
+        wrong
         + _secret_fault(kind, secrets / "offsite_secret")
         + _authority_fault(kind, secrets / "offsite_ca")
     )
 
 
-def _is_others(key: str, kind: str) -> bool:
+def _is_of_another_type(key: str, kind: str) -> bool:
     return any(key in keys for keys in NEEDED.values()) and key not in NEEDED[kind]
 
 
 def _secret_fault(kind: str, file: Path) -> list[str]:
-    """A file that is not there is made by up.sh, empty; the next look finds it so."""
+    """Judge the private or secret key; up.sh makes a missing file, empty."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if not text.strip():
         return [
@@ -78,7 +74,7 @@ def _secret_fault(kind: str, file: Path) -> list[str]:
 
 
 def _authority_fault(kind: str, file: Path) -> list[str]:
-    """An empty file, or none, stands for the public CAs."""
+    """Judge the certificate of a server's own CA; an empty or missing file means the public CAs."""
     text = file.read_text(encoding="utf-8") if kind == "s3" and file.is_file() else ""
     if text.strip() and "-----BEGIN CERTIFICATE-----" not in text:
         return [f"{file} is not a certificate in PEM"]
@@ -86,4 +82,7 @@ def _authority_fault(kind: str, file: Path) -> list[str]:
 
 
 def _closed(file: Path) -> str:
-    return f"{file} is closed to the backup service, which runs as a user of its own: chmod 0444 {file}"
+    return (
+        f"{file} is closed to the backup service, which runs as a user of its own: "
+        f"chmod 0444 {file}"
+    )

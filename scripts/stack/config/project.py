@@ -1,4 +1,4 @@
-"""What the operator wrote, as one frozen object: built once, before the first effect."""
+"""One stack on this host as `.env` describes it: a frozen object, made before the first effect."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SECRETS = (
 )
 # Made empty. Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous", "offsite_secret", "offsite_ca")
-# May be emptied: an empty one turns the console off.
+# May be emptied: without a password the console is off.
 CLEARABLE_SECRETS = ("ops_password",)
 
 

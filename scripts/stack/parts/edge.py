@@ -4,23 +4,42 @@ import hashlib
 from pathlib import Path
 
 from stack.commands import engine, host
+from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
 
 CURRENT = "/etc/slipway/current"
 ENTRYPOINT = f"{CURRENT}/entrypoint.sh"
+# nginx/conf.d/70-public.conf includes it.
+SERVICE = "service.conf"
+LOGIN_LOCATION = """\
+# Made of login_paths in service.toml.
+location ~ ^(%s)(/|$) {
+    client_max_body_size 8k;
+    include /etc/slipway/current/snippets/proxy.conf;
+    proxy_pass http://live;
+}
+"""
 KEPT = 5  # former configurations, to compare with or to put back by hand
 
 
 def fingerprint(folder: Path) -> str:
     """Return a name for a configuration: the same files have the same name."""
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    if (folder.parent / service.FILE).is_file():  # a checkout; an installed one has the file
+        files[SERVICE] = service_locations(folder.parent).encode()
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(folder)}\0".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0".encode())
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:12]
+
+
+def service_locations(root: Path) -> str:
+    """Return the locations that `service.toml` describes, as nginx reads them."""
+    prefixes = "|".join(service.load(root).login_paths)
+    return LOGIN_LOCATION % prefixes if prefixes else "# service.toml names no login_paths.\n"
 
 
 def is_current(project: Project) -> bool:
@@ -78,6 +97,7 @@ def install(runner: Runner, project: Project) -> bool:
         partial = folder / "releases" / f".{name}"
         runner.run(host.remove_tree(partial))
         runner.run(host.copy_tree(project.root / "nginx", partial))
+        runner.write(partial / SERVICE, service_locations(project.root), 0o644)
         runner.run(host.move(partial, target))
     point(runner, project, name)
     for old in _superfluous(folder / "releases", name):

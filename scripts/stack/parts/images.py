@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stack.commands import engine, host
 from stack.config.project import BASES, Project
+from stack.config.service import load as load_service
 from stack.failure import Failure
 from stack.parts.configuration import set_values
 from stack.rules import migrations
@@ -32,6 +33,7 @@ SOURCES = (
     ".dockerignore",
     "requirements.lock",
     "requirements-build.lock",
+    "service.toml",
     "api",
     "worker",
 )
@@ -241,6 +243,7 @@ def build_release(runner: Runner, project: Project) -> str:
     if has_image(runner, image):
         runner.say(f"    {image} is here already")
         return release
+    load_service(project.root)  # refuses a broken one, which the smoke test would find too late
     known = migrations.revisions(project.root)
     arguments = {
         "PYTHON_IMAGE": project.base("python"),
@@ -256,6 +259,7 @@ def build_release(runner: Runner, project: Project) -> str:
 
 def build_development(runner: Runner, project: Project) -> str:
     """Build what compose.dev.yaml runs the checkout in, and return its name; quick where no lock file changed."""
+    load_service(project.root)  # refuses a broken one
     _build(
         runner,
         f"{project.image}:{DEVELOPMENT}",

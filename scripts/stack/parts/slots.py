@@ -1,21 +1,16 @@
 """What can be done with a slot: place a release, start, probe, make live, stop; each is one printed command or two."""
 
-import json
 from dataclasses import dataclass
 
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.https import Answer
 from stack.parts import front_door, observation, services
 from stack.runner import Runner
 
 FRONT_DOOR_SECONDS = 5
 # Above each stop_grace_period of a slot's services, one after the other.
 STOP_SECONDS = 120
-# Partner: nginx/conf.d/80-probes.conf
-PROBE_PORTS = {"blue": 8083, "green": 8084}
-SMOKE_PATHS = "/readyz=200 /v1/items=401"
 
 
 @dataclass(frozen=True)
@@ -52,73 +47,6 @@ def start(runner: Runner, project: Project, service: str, *, anew: bool = False)
     seconds = project.ready_seconds
     services.start(
         runner, project, service, seconds=seconds, runbook="deploy-waits-for-health", anew=anew
-    )
-
-
-def probe(
-    runner: Runner, project: Project, slot: str, path: str, *, token: str = "", body: str = ""
-) -> Answer:
-    """Ask one slot through nginx, live or not, as a client behind the front door would be passed on."""
-    headers = ["--header", f"Host: {project.host}"]
-    if token:
-        headers += ["--header", f"Authorization: Bearer {token}"]
-    if body:
-        headers += ["--header", "Content-Type: application/json", "--data", "@-"]
-    url = f"http://127.0.0.1:{PROBE_PORTS[slot]}{path}"
-    curl = ["curl", "--silent", "--show-error", "--include", "--max-time", "10", *headers, url]
-    asked = runner.read(engine.exec_in("nginx", *curl, stdin=body))
-    if asked.code != 0:
-        return Answer(0, error=asked.err.strip())
-    head, _, content = asked.out.replace("\r\n", "\n").partition("\n\n")
-    first, *lines = head.split("\n")
-    pairs = dict(line.split(": ", 1) for line in lines if ": " in line)
-    return Answer(int(first.split()[1]), content, pairs)
-
-
-def smoke(runner: Runner, project: Project, slot: str, release: str) -> str:
-    """Ask the slot for the release, for the paths of SMOKE_PATHS, and for a page of items as the first user.
-
-    Raises:
-        Failure: naming the first answer that was not the expected one.
-    """
-    checks = (project.setting("SMOKE_PATHS") or SMOKE_PATHS).split()
-    for check in checks:
-        path, _, status = check.partition("=")
-        answer = probe(runner, project, slot, path)
-        _expect(answer, path, int(status or 200), release)
-    if not _has_first_user(project):
-        return f"{len(checks)} answers as expected"
-    user = (project.secrets / "first_user.json").read_text(encoding="utf-8")
-    answer = probe(runner, project, slot, "/v1/users/login", body=user)
-    if answer.status in {401, 404, 405}:
-        # The user was removed, or the service has no such route: then the paths above are the smoke test.
-        return f"{len(checks)} answers as expected; the first user cannot log in (HTTP {answer.status})"
-    _expect(answer, "/v1/users/login", 200, release)
-    token = str(json.loads(answer.body)["access_token"])
-    _expect(
-        probe(runner, project, slot, "/v1/items", token=token),
-        "/v1/items with a token",
-        200,
-        release,
-    )
-    return f"{len(checks) + 2} answers as expected"
-
-
-def _has_first_user(project: Project) -> bool:
-    return (project.secrets / "first_user.json").exists()
-
-
-def _expect(answer: Answer, path: str, status: int, release: str) -> None:
-    found, _ = observation.answered_by(answer)
-    if (answer.status, found) == (status, release):
-        return
-    seen = f"{answer.status} from release '{found}'" if answer.status else answer.error
-    raise Failure(
-        f"the smoke test of release {release} failed: {path} answered {seen}, expected {status}",
-        hints=["SMOKE_PATHS in .env says which paths are asked for", answer.body[:200]]
-        if answer.body
-        else [],
-        runbook="deploy-failed-before-the-switch",
     )
 
 

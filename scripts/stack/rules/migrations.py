@@ -229,7 +229,7 @@ class _Rules(ast.NodeVisitor):
     def visit_With(self, node: ast.With) -> None:
         outside = self._in_block
         calls = [
-            item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)
+            each.context_expr for each in node.items if isinstance(each.context_expr, ast.Call)
         ]
         self._in_block = outside or any(_name(call) == "autocommit_block" for call in calls)
         self.generic_visit(node)

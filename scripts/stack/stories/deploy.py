@@ -20,6 +20,7 @@ from stack.parts import (
     preflight,
     releases,
     slots,
+    smoke,
     watch,
     window,
 )
@@ -216,7 +217,7 @@ class _Deploy:
         runner, project = self.runner, self.project
         with self.steps.step("smoke test") as report:
             is_dry = runner.is_dry
-            report("skipped" if is_dry else slots.smoke(runner, project, self.slot, self.release))
+            report("skipped" if is_dry else smoke.check(runner, project, self.slot, self.release))
 
     def update_nginx(self) -> None:
         runner, project = self.runner, self.project

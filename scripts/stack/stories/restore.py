@@ -23,12 +23,12 @@ from stack.parts.steps import Steps
 from stack.runner import Runner
 
 BESIDE_SECONDS = 120
-COPY = """rows that are in the copy and not in the database go back in one line; for the table items:
+COPY = """rows that are in the copy and not in the database go back in one line; for a TABLE:
 
-  docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway -c 'copy items to stdout' |
+  docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway -c 'copy TABLE to stdout' |
     docker compose exec --no-TTY postgres psql -X -h /tmp -U postgres slipway -v ON_ERROR_STOP=1 -1 \\
-    -c 'create temporary table returned (like items)' -c 'copy returned from stdin' \\
-    -c 'insert into items select * from returned on conflict do nothing'
+    -c 'create temporary table returned (like TABLE)' -c 'copy returned from stdin' \\
+    -c 'insert into TABLE select * from returned on conflict do nothing'
 
 look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipway
 remove it:   ./scripts/restore.sh --remove-beside"""

@@ -8,7 +8,7 @@ from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
-from stack.parts import database, hooks, ledger, observation, releases, slots, window
+from stack.parts import database, hooks, ledger, observation, releases, slots, smoke, window
 from stack.parts.lock import exclusive
 from stack.parts.releases import REFUSED
 from stack.parts.slots import Slots
@@ -160,7 +160,7 @@ class _Rollback:
         runner, slot = self.runner, self.before.idle
         with self.steps.step("smoke test") as report:
             is_dry = runner.is_dry
-            report("skipped" if is_dry else slots.smoke(runner, self.project, slot, self.target))
+            report("skipped" if is_dry else smoke.check(runner, self.project, slot, self.target))
 
     def switch(self) -> None:
         runner, slot = self.runner, self.before.idle

@@ -1,4 +1,4 @@
-"""`.env` is read as Compose reads it; every fault is named with its line and none with its value."""
+"""`.env` is read as Compose reads it; a fault is named with its line, and never with its value."""
 
 import string
 from pathlib import Path

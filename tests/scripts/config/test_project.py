@@ -1,4 +1,4 @@
-"""The project that `.env` describes: defaults, what goes before what, and what is refused before the first effect."""
+"""The project that `.env` describes: its defaults, and the values that are refused."""
 
 import os
 from pathlib import Path
@@ -49,9 +49,9 @@ def test_the_front_door_is_where_it_is_published(
 def test_names_follow_the_two_keys_that_make_a_second_stack(
     given: dict[str, str], name: str, image: str, nginx: str
 ) -> None:
-    one = project(**given)
-    assert (one.name, one.image, one.nginx_image) == (name, image, nginx)
-    assert one.state.name == name
+    stack = project(**given)
+    assert (stack.name, stack.image, stack.nginx_image) == (name, image, nginx)
+    assert stack.state.name == name
 
 
 def test_secrets_lie_in_the_checkout_or_where_the_key_says() -> None:

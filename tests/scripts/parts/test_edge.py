@@ -148,6 +148,23 @@ def test_the_fingerprint_differs_with_content_names_and_files(loaded: Project, c
     assert edge.fingerprint(folder) != before
 
 
+def test_the_service_adds_the_locations_of_its_logins(real: Remembering, loaded: Project) -> None:
+    file = loaded.root / "service.toml"
+    file.write_text('[web]\nlogin_paths = ["/a/login", "/b"]\n', encoding="utf-8")
+    edge.install(real, loaded)
+    added = (current(loaded) / "service.conf").read_text(encoding="utf-8")
+    assert "location ~ ^(/a/login|/b)(/|$) {" in added
+    assert "client_max_body_size 8k;" in added
+    assert "snippets/proxy.conf;" in added, "without it the API sees neither host nor address"
+    file.write_text('[[web.smoke]]\npath = "/other"\n' + file.read_text("utf-8"), encoding="utf-8")
+    assert edge.is_current(loaded), "the smoke test is nothing to nginx"
+    file.write_text("", encoding="utf-8")
+    assert not edge.is_current(loaded)
+    edge.install(real, loaded)
+    assert "location" not in (current(loaded) / "service.conf").read_text(encoding="utf-8")
+    assert edge.fingerprint(current(loaded)) == edge.fingerprint(loaded.root / "nginx")
+
+
 def test_a_dry_run_installs_nothing(loaded: Project) -> None:
     runner = RecordingRunner(is_dry=True)
     edge.install(runner, loaded)

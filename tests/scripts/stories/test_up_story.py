@@ -35,7 +35,10 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
     order = [runner.position(part) for part in parts]
     assert order == sorted(order)
     services = [command for command in runner.ran if command.startswith("docker")]
-    assert services[-1] == f"{WAIT} --wait-timeout 90 api-blue worker-blue nginx"
+    assert services[-2:] == [
+        f"{WAIT} --wait-timeout 90 api-blue worker-blue nginx",
+        "docker compose run --rm --no-deps --no-TTY api-blue python -m api.users.first_user",
+    ]
     assert runner.environments[runner.position("--no-TTY migrate")] == {
         "MIGRATE_TAG": "blue",
         "MIGRATE_CONFIRM": "yes",
@@ -53,7 +56,8 @@ def test_the_first_user_is_registered_once_and_told_by_file_only(
     file = load(checkout).secrets / "first_user.json"
     user = json.loads(file.read_text(encoding="utf-8"))
     assert file.stat().st_mode & 0o777 == 0o600
-    assert user["password"] not in "\n".join(runner.said)
+    assert len(user["password"]) >= 20
+    assert user["password"] not in "\n".join([*runner.said, *runner.ran, *runner.asked])
     assert str(file) in "\n".join(runner.said)
     up.run(runner, checkout)
     assert machine.users == [user]
@@ -76,17 +80,50 @@ def test_the_console_is_told_by_file_only_and_not_where_it_is_off(
 def test_the_first_user_is_a_draft_before_it_is_registered_so_that_no_password_is_lost(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
-    machine.registration = 500
-    with pytest.raises(Failure, match="HTTP 500"):
+    machine.registration = Result(1, err="error: Postgres does not answer\n")
+    with pytest.raises(Failure, match="ended with 1"):
         up.run(runner, checkout)
     draft = load(checkout).secrets / "first_user.draft.json"
     assert draft.stat().st_mode & 0o777 == 0o600
     assert not draft.with_name("first_user.json").exists()
-    machine.registration = 201
+    machine.registration = Result(0)
     up.run(runner, checkout)
     assert not draft.exists()
     kept = json.loads(draft.with_name("first_user.json").read_text(encoding="utf-8"))
     assert machine.users == [kept, kept]
+
+
+def test_a_password_that_the_service_prints_is_not_in_the_evidence(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    def careless() -> Result:
+        return Result(1, err=f"Traceback: {runner.inputs[-1]}")
+
+    runner.reply("api.users.first_user", careless)
+    with pytest.raises(Failure) as failed:
+        up.run(runner, checkout)
+    draft = load(checkout).secrets / "first_user.draft.json"
+    assert json.loads(draft.read_text(encoding="utf-8"))["password"] not in failed.value.evidence
+    assert "[redacted]" in failed.value.evidence
+
+
+def test_a_first_user_with_another_password_is_named_and_the_draft_goes(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    machine.registration = Result(3)
+    up.run(runner, checkout)
+    assert list(load(checkout).secrets.glob("first_user*")) == []
+    assert "exists with another password" in "\n".join(runner.said)
+    assert "first login" not in runner.said[-2]
+
+
+def test_a_service_without_a_first_user_gets_none(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    machine.service = "[[web.smoke]]\npath = '/readyz'\n"
+    up.run(runner, checkout)
+    assert machine.users == []
+    assert list(load(checkout).secrets.glob("first_user*")) == []
 
 
 def test_running_it_again_builds_places_and_records_nothing(

@@ -1,0 +1,297 @@
+"""Reads `service.toml`, which describes to the scripts the service that they run.
+
+Nothing else under scripts/ knows a route, a command or a user of the service. The file is in the
+image, too: docs/decisions/0010-the-service-is-described-by-a-file.md says which copy is read when.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stack.config.environment import RUNBOOK
+from stack.failure import Failure
+
+FILE = "service.toml"
+# Stands for the contents of secrets/first_user.json.
+FIRST_USER = "first_user"
+# In the credentials of the first user: replaced by a random password on the first start.
+RANDOM = "{random}"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_PATH = re.compile(r"/[!-~]*")
+# These stand in a regular expression of nginx.
+_PREFIX = re.compile(r"(/[A-Za-z0-9_-]+)+")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of the smoke test; path, headers and body may hold `{placeholders}`.
+
+    Attributes:
+        status: the status that is expected.
+        take: names of placeholders, each with the key of the JSON answer that fills it; a dotted
+            key leads into an object of the answer.
+        skip_on: statuses at which the request, and those that need what it takes, are left out.
+    """
+
+    path: str
+    method: str = "GET"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    take: Mapping[str, str] = field(default_factory=dict)
+    skip_on: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a message calls the request."""
+        return self.path if self.method == "GET" else f"{self.method} {self.path}"
+
+    @property
+    def placeholders(self) -> set[str]:
+        """The names that have to be filled in before the request can be sent."""
+        texts = [self.path, self.body, *self.headers.values()]
+        return {name for text in texts for name in _PLACEHOLDER.findall(text)}
+
+    def filled(self, values: Mapping[str, str]) -> "Request":
+        """Return the request with each placeholder replaced by its value."""
+
+        def fill(text: str) -> str:
+            return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+        headers = {name: fill(text) for name, text in self.headers.items()}
+        return replace(self, path=fill(self.path), headers=headers, body=fill(self.body))
+
+    def taken(self, answer: str) -> dict[str, str]:
+        """Return what later requests need of the answer.
+
+        Raises:
+            ValueError: naming the key that the answer lacks.
+        """
+        values = {}
+        for name, key in self.take.items():
+            try:
+                value: Any = json.loads(answer)
+            except ValueError:
+                raise ValueError("the answer is not JSON") from None
+            for part in key.split("."):
+                if not isinstance(value, dict) or part not in value:
+                    raise ValueError(f"the answer has no {key}")
+                value = value[part]
+            values[name] = value if isinstance(value, str) else json.dumps(value)
+        return values
+
+
+@dataclass(frozen=True)
+class FirstStart:
+    """How the first user is made.
+
+    Attributes:
+        command: runs in a container of the API, with the credentials as JSON on standard input.
+            It ends with 0 if the user exists with these credentials, and with EXISTS if the user
+            exists with others.
+        credentials: what the command gets, and what is kept in secrets/first_user.json.
+    """
+
+    EXISTS = 3
+
+    command: tuple[str, ...]
+    credentials: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service, as its file describes it; without a file the platform's own check is left."""
+
+    smoke: tuple[Request, ...] = (Request("/readyz"),)
+    login_paths: tuple[str, ...] = ()
+    first_start: FirstStart | None = None
+
+
+def load(root: Path) -> Service:
+    """Read the file of a checkout.
+
+    Raises:
+        Failure: naming every wrong key at once.
+    """
+    file = root / FILE
+    if not file.is_file():
+        raise Failure(
+            f"there is no {FILE} here",
+            hints=[f"git checkout {FILE}, or write one: docs/your-own-service.md explains it"],
+            runbook=RUNBOOK,
+        )
+    return parse(file.read_text(encoding="utf-8"))
+
+
+def parse(text: str, name: str = FILE) -> Service:
+    """Return what the text describes; `name` is what an error calls the file.
+
+    Raises:
+        Failure: naming every wrong key at once.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _failure(name, [f"it is not TOML: {error}"]) from None
+    reader = _Reader()
+    service = reader.service(table)
+    if reader.faults:
+        raise _failure(name, reader.faults)
+    return service
+
+
+def requests(paths: str) -> tuple[Request, ...]:
+    """Return the requests of SMOKE_PATHS: PATH=STATUS, separated by spaces; default: 200."""
+    pairs = [re.fullmatch(r"(.+?)(?:=(\d{3}))?", word) for word in paths.split()]
+    return tuple(Request(pair[1], status=int(pair[2] or 200)) for pair in pairs if pair)
+
+
+def _failure(name: str, faults: list[str]) -> Failure:
+    return Failure(
+        "; ".join([f"{name} cannot be used", *faults]),
+        hints=[f"correct {FILE}; docs/your-own-service.md explains each key"],
+        runbook=RUNBOOK,
+    )
+
+
+class _Reader:
+    """Turns tables into objects and collects every fault by its key."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def service(self, table: dict[str, Any]) -> Service:
+        self._refuse_unknown(table, {"web", "first_start"}, "")
+        web = self._table(table, "web", "")
+        self._refuse_unknown(web, {"smoke", "login_paths"}, "web.")
+        first = self._first_start(table) if "first_start" in table else None
+        smoke = tuple(self._smoke(web, has_first_user=first is not None))
+        prefixes = self._texts(web, "login_paths", "web.")
+        for prefix in prefixes:
+            if not _PREFIX.fullmatch(prefix):
+                self._fault("web.login_paths", f"{prefix!r} is not a path such as /accounts")
+        return Service(smoke or Service.smoke, prefixes, first)
+
+    def _smoke(self, web: dict[str, Any], *, has_first_user: bool) -> Iterator[Request]:
+        listed = web.get("smoke", [])
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            self._fault("web.smoke", "write each request as a table of its own, [[web.smoke]]")
+            return
+        known = {FIRST_USER} if has_first_user else set()
+        for number, table in enumerate(listed, 1):
+            where = f"web.smoke, request {number}: "
+            request = self._request(table, where)
+            for name in sorted(request.placeholders - known):
+                self._fault(f"{where}{{{name}}}", "no request before this one takes it")
+            known |= set(request.take)
+            yield request
+
+    def _request(self, table: dict[str, Any], where: str) -> Request:
+        known = {"path", "method", "status", "headers", "body", "take", "skip_on"}
+        self._refuse_unknown(table, known, where)
+        method, status = table.get("method", "GET"), table.get("status", 200)
+        if method not in METHODS:
+            self._fault(f"{where}method", f"write one of {', '.join(METHODS)}")
+        if not _is_status(status):
+            self._fault(f"{where}status", "write a status from 100 to 599")
+        return Request(
+            self._path(table, where),
+            str(method),
+            status,
+            self._headers(table, where),
+            self._body(table, where),
+            self._take(table, where),
+            self._skip_on(table, where),
+        )
+
+    def _path(self, table: dict[str, Any], where: str) -> str:
+        path = str(table.get("path", ""))
+        if not _PATH.fullmatch(path):
+            self._fault(f"{where}path", "write a path that begins with /, without spaces")
+        if FIRST_USER in _PLACEHOLDER.findall(path):
+            self._fault(f"{where}path", _IN_BODY_ONLY)
+        return path
+
+    def _headers(self, table: dict[str, Any], where: str) -> dict[str, str]:
+        headers = self._text_table(table, "headers", where)
+        for name, text in headers.items():
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or re.search(r"[\r\n]", text):
+                self._fault(f"{where}headers", f"{name!r} is not a header of one line")
+            if FIRST_USER in _PLACEHOLDER.findall(text):
+                self._fault(f"{where}headers", _IN_BODY_ONLY)
+        return headers
+
+    def _body(self, table: dict[str, Any], where: str) -> str:
+        body = table.get("body", "")
+        if not isinstance(body, str | dict):
+            self._fault(f"{where}body", "write a text, or a table that is sent as JSON")
+        return body if isinstance(body, str) else json.dumps(body, default=str)
+
+    def _take(self, table: dict[str, Any], where: str) -> dict[str, str]:
+        take = self._text_table(table, "take", where)
+        for name in take:
+            if not _NAME.fullmatch(name):
+                self._fault(f"{where}take", f"{name!r} may hold a-z, 0-9 and _ only")
+        return take
+
+    def _skip_on(self, table: dict[str, Any], where: str) -> tuple[int, ...]:
+        statuses = table.get("skip_on", [])
+        if isinstance(statuses, list) and all(_is_status(status) for status in statuses):
+            return tuple(statuses)
+        self._fault(f"{where}skip_on", "write a list of statuses from 100 to 599")
+        return ()
+
+    def _first_start(self, table: dict[str, Any]) -> FirstStart:
+        first = self._table(table, "first_start", "")
+        self._refuse_unknown(first, {"command", "credentials"}, "first_start.")
+        command = self._texts(first, "command", "first_start.")
+        if not command:
+            self._fault("first_start.command", 'write a list such as ["python", "-m", "api.first"]')
+        credentials = self._text_table(first, "credentials", "first_start.")
+        if RANDOM not in credentials.values():
+            self._fault("first_start.credentials", f'one value has to be "{RANDOM}", the password')
+        return FirstStart(command, credentials)
+
+    def _table(self, table: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+        value = table.get(key, {})
+        if isinstance(value, dict):
+            return value
+        self._fault(f"{where}{key}", f"write a table, [{key}]")
+        return {}
+
+    def _text_table(self, table: dict[str, Any], key: str, where: str) -> dict[str, str]:
+        value = table.get(key, {})
+        if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()):
+            return value
+        self._fault(f"{where}{key}", 'write a table of texts, { name = "text" }')
+        return {}
+
+    def _texts(self, table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+        value = table.get(key, [])
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+        self._fault(f"{where}{key}", 'write a list of texts, ["text"]')
+        return ()
+
+    def _refuse_unknown(self, table: dict[str, Any], known: set[str], where: str) -> None:
+        for key in table.keys() - known:
+            self._fault(f"{where}{key}", f"unknown; known are {', '.join(sorted(known))}")
+
+    def _fault(self, key: str, fix: str) -> None:
+        self.faults.append(f"{key}: {fix}")
+
+
+_IN_BODY_ONLY = (
+    f"{{{FIRST_USER}}} holds a password and may stand in a body only: "
+    "other users of the host see a program's arguments"
+)
+
+
+def _is_status(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599

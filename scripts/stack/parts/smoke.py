@@ -1,0 +1,108 @@
+"""The smoke test: asks a release, before the switch, what its own service.toml lists."""
+
+from stack.commands import engine
+from stack.config import service
+from stack.config.project import Project
+from stack.config.service import Request, Service
+from stack.failure import Failure
+from stack.https import Answer
+from stack.parts import observation
+from stack.runner import Runner
+
+# Partner: nginx/conf.d/80-probes.conf
+PROBE_PORTS = {"blue": 8083, "green": 8084}
+
+
+def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answer:
+    """Send a request to one slot through nginx, whether or not the slot is live.
+
+    The slot sees it as it sees a client's request that the front door passes on.
+    """
+    headers = {"Host": project.host, **request.headers}
+    if request.body:
+        headers.setdefault("Content-Type", "application/json")
+    words = [word for name, text in headers.items() for word in ("--header", f"{name}: {text}")]
+    # The body goes through standard input: other users of the host see a program's arguments.
+    words += ["--data-binary", "@-"] if request.body else []
+    words += ["--head"] if request.method == "HEAD" else ["--request", request.method]
+    url = f"http://127.0.0.1:{PROBE_PORTS[slot]}{request.path}"
+    curl = ["curl", "--silent", "--show-error", "--include", "--max-time", "10", *words, url]
+    asked = runner.read(engine.exec_in("nginx", *curl, stdin=request.body))
+    if asked.code != 0:
+        return Answer(0, error=asked.err.strip())
+    head, _, content = asked.out.replace("\r\n", "\n").partition("\n\n")
+    first, *lines = head.split("\n")
+    pairs = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return Answer(int(first.split()[1]), content, pairs)
+
+
+def read_service(runner: Runner, slot: str) -> Service:
+    """Return what the service.toml of the release in a slot describes; its API has to run.
+
+    A release from before there was such a file is described by the defaults.
+
+    Raises:
+        Failure: where the release cannot be asked, or its file cannot be used.
+    """
+    question = ["sh", "-c", f"[ ! -e {service.FILE} ] || cat {service.FILE}"]
+    asked = runner.read(engine.exec_in(f"api-{slot}", *question))
+    if asked.code != 0:
+        raise Failure(
+            f"the release in slot {slot} does not show its {service.FILE}: {asked.err.strip()}",
+            hints=[f"./scripts/logs.sh api-{slot}", "docker compose ps"],
+            runbook="a-service-keeps-restarting",
+        )
+    return service.parse(asked.out, f"{service.FILE} of the release in slot {slot}")
+
+
+def check(runner: Runner, project: Project, slot: str, release: str) -> str:
+    """Send the slot the requests of its release's service.toml and of SMOKE_PATHS.
+
+    Raises:
+        Failure: naming the first answer that was not the expected one.
+    """
+    user = project.first_user
+    values = {service.FIRST_USER: user.read_text(encoding="utf-8")} if user.exists() else {}
+    answered, left_out = 0, list[str]()
+    listed = read_service(runner, slot).smoke
+    for request in (*listed, *service.requests(project.setting("SMOKE_PATHS"))):
+        if not request.placeholders <= values.keys():
+            left_out.append(request.name)
+            continue
+        answer = probe(runner, project, slot, request.filled(values))
+        if answer.status in request.skip_on:
+            left_out.append(f"{request.name} (HTTP {answer.status})")
+            continue
+        _expect(answer, request, release)
+        try:
+            values |= request.taken(answer.body)
+        except ValueError as error:
+            raise _smoke_failure(
+                request, release, f"answered {answer.status}, but {error}", answer
+            ) from None
+        answered += 1
+    return f"{answered} answers as expected" + (
+        f"; left out: {', '.join(left_out)}" if left_out else ""
+    )
+
+
+def _expect(answer: Answer, request: Request, release: str) -> None:
+    answering, _ = observation.answered_by(answer)
+    if (answer.status, answering) == (request.status, release):
+        return
+    seen = f"{answer.status} from release '{answering}'" if answer.status else answer.error
+    raise _smoke_failure(request, release, f"answered {seen}, expected {request.status}", answer)
+
+
+def _smoke_failure(request: Request, release: str, fault: str, answer: Answer) -> Failure:
+    # The answer to a request that takes something may hold a token.
+    is_secret = bool(request.take) and answer.status < 400
+    body = "" if is_secret else answer.body[:200]
+    return Failure(
+        f"the smoke test of release {release} failed: {request.name} {fault}",
+        hints=[
+            "service.toml of the release and SMOKE_PATHS in .env say what is asked",
+            *([body] if body else []),
+        ],
+        runbook="deploy-failed-before-the-switch",
+    )
