@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from tests.stack.harness import Stack
+from tests.stack.harness import Stack, wait_until
 
 CONNECTIONS = 16
 REQUEST_SECONDS = 30.0
@@ -42,6 +42,13 @@ class Report:
     def p99_ms(self, start: int = 0, end: int | None = None) -> float:
         """Return the 99th percentile of the successful requests' seconds, or of a part of them, in milliseconds."""
         return statistics.quantiles(self.latencies[start:end], n=100)[98] * 1000
+
+    def wait_for_answers(self, count: int, seconds: float = 60) -> None:
+        """Wait until so many more requests have succeeded."""
+        known = len(self.latencies)
+        wait_until(
+            lambda: len(self.latencies) > known + count, seconds, f"{count} requests succeed"
+        )
 
 
 @dataclass

@@ -129,6 +129,7 @@ def load(stack: Stack, clients: int) -> Iterator[None]:
             thread.join(30)
 
 
+@pytest.mark.alone  # the load must fill every pool
 def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share(
     stack: Stack, figure: Figure
 ) -> None:

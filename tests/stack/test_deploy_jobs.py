@@ -37,6 +37,7 @@ def speed_up(exports: Exports) -> None:
     exports.stack.sql(f"delete from slow_owners where id = '{exports.owner}'")
 
 
+@pytest.mark.counts_losses
 def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
     stack: Stack, figure: Figure
 ) -> None:
@@ -75,6 +76,7 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
             assert exports.lost_and_doubled() == ([], [])
 
 
+@pytest.mark.counts_losses
 def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(
     stack: Stack, figure: Figure
 ) -> None:

@@ -47,6 +47,7 @@ def kill_at(stack: Stack, command: list[str], number: int) -> str:
     return ""
 
 
+@pytest.mark.counts_losses
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 def test_killed_at_any_command_the_next_one_succeeds(
     stack: Stack, name: str, figure: Figure
@@ -93,6 +94,7 @@ def test_killed_at_any_command_the_next_one_succeeds(
     assert load.lost_and_doubled() == (0, 0)
 
 
+@pytest.mark.counts_losses
 def test_a_rollback_goes_across_pre_migrations_and_is_refused_across_post_ones(
     stack: Stack,
 ) -> None:

@@ -17,7 +17,7 @@ from tests.stack.backup_incidents import BACKUP_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
-from tests.stack.harness import IMAGE, ROOT, Stack, copy_checkout, wait_until
+from tests.stack.harness import IMAGE, PROJECT, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
 from tests.stack.restores import RESTORE_INCIDENTS, rows_are_back
 
@@ -69,7 +69,7 @@ def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> 
     )
     install, start, reload = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     copy_checkout(tmp_path)
-    public = Stack(tmp_path, project="slipway-public", host="api.example.org", https_port=443)
+    public = Stack(tmp_path, project=f"{PROJECT}-public", host="api.example.org", https_port=443)
     del public.environment["SLIPWAY_HOST"]
     public.environment |= {"HTTP_BIND": "127.0.0.1", "HTTPS_BIND": "127.0.0.1"}
     subject = ["-subj", "/CN=api.example.org", "-addext", "subjectAltName=DNS:api.example.org"]

@@ -1,4 +1,4 @@
-"""The drill passes on a sound archive, and each kind of loss makes it fail; in `soak`, twenty random times of it."""
+"""The drill passes on a sound archive, and each kind of loss makes it fail."""
 
 import json
 import re

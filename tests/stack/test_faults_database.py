@@ -23,12 +23,14 @@ from tests.stack.faults import (
 )
 from tests.stack.harness import Stack, wait_until
 
-pytestmark = pytest.mark.drill
+# Alone: errors and recovery have bounds of a few seconds.
+pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 FSYNC_SECONDS = 15
 LATE_SECONDS = 15  # how long the API waits for Postgres in the test of a slow start
 
 
+@pytest.mark.counts_losses
 def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(
     stack: Stack, figure: Figure
 ) -> None:
@@ -61,6 +63,7 @@ def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(
     assert_nothing_is_leaked(stack)
 
 
+@pytest.mark.counts_losses
 def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
     stack: Stack, figure: Figure
 ) -> None:
@@ -90,6 +93,7 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
     assert_nothing_is_leaked(stack)
 
 
+@pytest.mark.counts_losses
 def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowledged(
     stack: Stack, figure: Figure
 ) -> None:
@@ -118,6 +122,7 @@ def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowle
     assert back < FSYNC_SECONDS
 
 
+@pytest.mark.counts_losses
 def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figure) -> None:
     load = probing_load(stack)
     with load.running() as report:

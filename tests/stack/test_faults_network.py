@@ -22,7 +22,8 @@ from tests.stack.faults import (
 )
 from tests.stack.harness import Stack, wait_until
 
-pytestmark = pytest.mark.drill
+# Alone: each bound is two seconds, and a busy machine takes as much.
+pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 HEAL_SECONDS = 10
 # Answers are dropped, not questions: a statement may have been carried out, and nobody knows.
@@ -58,6 +59,7 @@ FAULTS: dict[str, tuple[Callable[[Stack], AbstractContextManager[None]], bool | 
 }
 
 
+@pytest.mark.counts_losses
 @pytest.mark.parametrize("name", FAULTS)
 def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Figure) -> None:
     fault, is_cut = FAULTS[name]

@@ -38,6 +38,8 @@ def rows(stack: Stack, name: str) -> int:
     return int(stack.sql(f"select count(*) from items where name = '{name}'"))
 
 
+@pytest.mark.alone  # each waits at most 2 s for the lock
+@pytest.mark.counts_losses
 def test_the_same_key_twenty_times_at_once_makes_one_item(
     stack: Stack, client: httpx2.Client, key: dict[str, str], figure: Figure
 ) -> None:
@@ -86,6 +88,7 @@ def test_a_key_stands_for_one_body_one_user_and_one_route(
         assert (refused.status_code, refused.json()["error"]) == (422, "validation_failed")
 
 
+@pytest.mark.counts_losses
 def test_an_export_that_is_asked_for_twice_has_one_row_and_one_job(
     stack: Stack, client: httpx2.Client, key: dict[str, str]
 ) -> None:
@@ -151,6 +154,7 @@ def test_a_key_is_over_after_a_day_and_then_deleted(
     assert stack.sql(left) == "1"
 
 
+@pytest.mark.counts_losses
 @pytest.mark.drill
 def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     stack: Stack, figure: Figure

@@ -127,17 +127,20 @@ def of(exports: Exports) -> str:
     return f"(select id::text from exports where owner_id = '{exports.owner}')"
 
 
+@pytest.mark.counts_losses
 @pytest.mark.drill
 def test_kills_of_everything_lose_no_job_and_do_none_twice(stack: Stack, figure: Figure) -> None:
     chaos(stack, jobs=500, kills=8, figure=figure)
 
 
-@pytest.mark.soak
+@pytest.mark.counts_losses
+@pytest.mark.nightly
 def test_a_hundred_kills_lose_none_of_ten_thousand_jobs(stack: Stack, figure: Figure) -> None:
     chaos(stack, jobs=10_000, kills=100, figure=figure)
 
 
-@pytest.mark.soak
+@pytest.mark.counts_losses
+@pytest.mark.nightly
 def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure: Figure) -> None:
     """It does so with all five attempts, and each time with others in hand, which are set aside with it or not."""
     with poison.poisonable(stack), ledger_kept(stack):
@@ -204,7 +207,8 @@ def flood(exports: Exports, count: int) -> None:
     )
 
 
-@pytest.mark.soak
+@pytest.mark.counts_losses
+@pytest.mark.nightly
 def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: Figure) -> None:
     few, many = Exports(stack), Exports(stack)
     steady, loaded = Load(stack, rate=30), Load(stack, rate=30)

@@ -54,6 +54,7 @@ def actions(stack: Stack, service: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_poisonable")
 def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> None:
     with ledger_kept(stack):
@@ -98,6 +99,7 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
     assert not stack.inspect("worker-green")["State"]["OOMKilled"]
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_poisonable")
 def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
     stack: Stack, figure: Figure
@@ -150,6 +152,7 @@ def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stac
         stack.sql(f"delete from procrastinate_jobs where id = {foreign}")
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_poisonable")
 def test_what_comes_by_the_clock_comes_once_from_several_workers(
     stack: Stack, figure: Figure
@@ -268,6 +271,7 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
     assert told()['slipway_jobs_running{task="exports.write"}'] == 0
 
 
+@pytest.mark.counts_losses
 def test_jobs_need_no_redis(stack: Stack) -> None:
     """Not even its volume: fault 13, for jobs."""
     stack.compose("rm", "--stop", "--force", "redis")

@@ -34,6 +34,8 @@ CUT_SECONDS = 60
 ROWS = 20_000  # several pieces, each of which takes four seconds while its owner is slow (job_ledger.TRIGGERS)
 
 
+@pytest.mark.alone  # back within 2 to 5 s
+@pytest.mark.counts_losses
 @pytest.mark.parametrize(("service", "seconds"), KILLS)
 def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
     stack: Stack, service: str, seconds: int, figure: Figure
@@ -48,10 +50,7 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
             killed, back = kill(stack, service)
             # Requests in flight at the kill may be lost, and those until the service is back; none after that.
             outages.append((killed - load._started - 2, time.monotonic() - load._started))
-            good = len(report.latencies)
-            wait_until(
-                lambda good=good: len(report.latencies) > good + 50, 60, "requests succeed again"
-            )  # type: ignore[misc]
+            report.wait_for_answers(50)
     lost, doubled = load.lost_and_doubled()
     kinds = sorted({what.split("{")[0][:60] for _, what in report.failures})
     figure(
@@ -100,6 +99,7 @@ def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
     return all(stack.host_pid(service) not in {0, pid} for service, pid in before.items())
 
 
+@pytest.mark.counts_losses
 def test_after_a_power_cut_the_live_slot_serves_again_unattended(
     stack: Stack, figure: Figure
 ) -> None:
@@ -135,6 +135,8 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(
         assert back < CUT_SECONDS
 
 
+@pytest.mark.alone  # back within 2 s
+@pytest.mark.counts_losses
 def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
     stack: Stack, figure: Figure
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
     assert stack.host_pid("api-blue") == master
 
 
+@pytest.mark.counts_losses
 def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
     stack: Stack, figure: Figure
 ) -> None:

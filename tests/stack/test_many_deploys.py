@@ -8,7 +8,7 @@ from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.nightly
 ROUNDS = 20
 STEADY_SECONDS = 20
 FEWEST_REQUESTS = 50_000
@@ -39,6 +39,7 @@ def median_seconds(stack: Stack) -> dict[str, float]:
     }
 
 
+@pytest.mark.counts_losses
 def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figure: Figure) -> None:
     routes = stack.root / "api/items/routes.py"
     former = routes.read_text(encoding="utf-8")

@@ -137,6 +137,8 @@ def test_drift_is_noticed(stack: Stack) -> None:
     assert "drill_note" in done.stderr
 
 
+@pytest.mark.alone  # compares two percentiles
+@pytest.mark.counts_losses
 def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_notices(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -145,9 +147,7 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
     with load.running() as report, stack.holding("select from items limit 0") as pid:
         for _ in range(TRIES):
             before = len(report.latencies)
-            wait_until(
-                lambda before=before: len(report.latencies) > before + 400, 60, "the load is steady"
-            )  # type: ignore[misc]
+            report.wait_for_answers(400)
             begun = len(report.latencies)
             done = migrate(stack, tag, budget=8)
             steady, during = p99(report.latencies[before:begun]), p99(report.latencies[begun:])
@@ -172,6 +172,7 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
     assert closing(migrate(stack, tag)) == f"migrated: {HEAD} -> {ONE}"
 
 
+@pytest.mark.counts_losses
 def test_a_migration_that_fails_half_way_leaves_a_clean_start_for_the_next(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_an_index_that_cannot_be_built_is_not_left_behind(stack: Stack, tmp_path
     assert stack.sql("select to_regclass('drill_ix')") == ""
 
 
+@pytest.mark.counts_losses
 def test_a_migration_killed_in_its_transaction_leaves_nothing(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_migration_killed_in_its_transaction_leaves_nothing(
     assert report.failures == []
 
 
+@pytest.mark.counts_losses
 def test_a_migration_killed_while_it_builds_an_index_leaves_no_invalid_one(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -279,6 +282,7 @@ def test_phase_pre_stops_before_the_first_post(stack: Stack, tmp_path: Path) -> 
     assert closing(migrate(stack, "blue")) == ahead
 
 
+@pytest.mark.counts_losses
 def test_the_release_before_works_on_the_new_schema(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:

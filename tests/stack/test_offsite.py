@@ -221,6 +221,7 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert label not in pgbackrest(pair.host, "info"), "it is of the other repository"
 
 
+@pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
     """Killed again and again while it ships: what arrives is whole and in order."""
     names = []
@@ -277,6 +278,7 @@ def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float)
     assert lost == sorted(lost), "no row is missing that was acknowledged before one that is there"
 
 
+@pytest.mark.counts_losses
 def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: Path) -> None:
     """Fault 31. First the bundle, long before; then the loss, and a clone beside nothing but it and the place."""
     bundle, repository, folder = (

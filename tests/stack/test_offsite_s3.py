@@ -28,7 +28,7 @@ __all__ = [
     "test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"
 ]  # run with the bucket, too
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.nightly
 
 # 20 MB that no compression makes smaller, and so more than one part: pgBackRest's are of 5 MiB.
 ROWS = """create table large as select number / 64 as id, decode(string_agg(md5(random()::text), ''), 'hex') as content

@@ -90,6 +90,7 @@ def fill(stack: Stack, ballast: Path) -> None:
     assert ballast.stat().st_size == BALLAST_BYTES, "what was made for this case is there"
 
 
+@pytest.mark.counts_losses
 def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(
     stack: Stack, figure: Figure
 ) -> None:

@@ -117,6 +117,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.counts_losses
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(
     stack: Stack, name: str, figure: Figure

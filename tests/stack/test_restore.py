@@ -28,7 +28,7 @@ from tests.stack.restores import (
 
 pytestmark = pytest.mark.drill
 SEED = 20261121
-SOAK = pytest.mark.soak
+NIGHTLY = pytest.mark.nightly
 CHECK = ["restore", "python3", "-m", "backup.restore", "check"]
 
 
@@ -39,8 +39,9 @@ def _nothing_beside(stack: Stack) -> Iterator[None]:
     restore(stack, "--remove-beside")
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_nothing_beside")
-@pytest.mark.parametrize("count", [1, pytest.param(20, marks=SOAK)])
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=NIGHTLY)])
 def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
     stack: Stack, count: int
 ) -> None:
@@ -71,7 +72,7 @@ def untouched(stack: Stack) -> tuple[str, list[str]]:
     return stack.sql("select pg_postmaster_start_time()"), directories(stack)
 
 
-@pytest.mark.parametrize("count", [9, pytest.param(200, marks=SOAK)])
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=NIGHTLY)])
 def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
     words = [
@@ -101,7 +102,7 @@ def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: 
     assert missed == []
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(20, marks=SOAK)])
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=NIGHTLY)])
 def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
     # Named: the schedule sees a gap, too, and ends it with another backup, from which a restore would succeed.
@@ -206,7 +207,7 @@ def kill_at(stack: Stack, text: str, *words: str) -> None:
 
 
 # After the first the server serves as before; after the second nothing runs that could write.
-@pytest.mark.parametrize("text", [pytest.param("recover to", marks=SOAK), "==> exchange"])
+@pytest.mark.parametrize("text", [pytest.param("recover to", marks=NIGHTLY), "==> exchange"])
 def test_a_restore_that_was_killed_leaves_nothing_to_clean_by_hand(stack: Stack, text: str) -> None:
     kill_at(stack, text, "--latest", "--replace", "--yes")
     restore(stack, "--latest", "--replace", "--yes")

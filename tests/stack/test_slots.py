@@ -11,7 +11,8 @@ from tests.conftest import Figure
 from tests.stack.harness import IMAGE, Stack, wait_until
 from tests.stack.load import Load
 
-pytestmark = pytest.mark.stack
+# Alone: it measures gaps of less than a second and the time of a start.
+pytestmark = [pytest.mark.stack, pytest.mark.alone]
 SWITCHES = 10
 TRIES = 3  # what one noisy second of the machine spoils is measured again
 BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 where nothing has byte code
@@ -29,6 +30,7 @@ def green(stack: Stack) -> Iterator[None]:
         stack.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("green")
 def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
     stack: Stack, figure: Figure
@@ -60,6 +62,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
     assert report.slots == {"blue", "green"}
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("green")
 def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) -> None:
     """The old slot is stopped right after the switch, with connections of nginx still open to it."""

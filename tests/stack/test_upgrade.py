@@ -150,6 +150,7 @@ def keep_archive(stack: Stack, source: str, target: str) -> None:
     )
 
 
+@pytest.mark.counts_losses
 def test_the_database_goes_to_the_next_major_version_by_the_runbook(
     old: Stack, figure: Figure
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_refresh_token_leads_to_the_next_pair_and_only_its_hash_is_stored(
     assert first.encode().hex() not in everything
 
 
+@pytest.mark.alone  # each waits at most 2 s for the lock
 def test_twenty_uses_of_one_token_at_once_get_the_one_next_token(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:

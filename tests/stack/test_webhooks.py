@@ -161,6 +161,7 @@ def test_an_event_its_item_and_its_job_are_of_one_transaction(stack: Stack, user
     wait_until(lambda: user.deliveries("delivered"), 60, "the event is delivered")
 
 
+@pytest.mark.counts_losses
 def test_order_holds_under_errors_and_a_killed_worker(
     stack: Stack, user: User, receiver: Receiver, figure: Figure
 ) -> None:
