@@ -148,7 +148,8 @@ class Stack:
 
     @contextmanager
     def holding(self, statement: str, name: str = "drill") -> Iterator[str]:
-        """Hold what a statement locks, in a transaction that then does nothing; yield its session's process id."""
+        """Hold what a statement locks, in a transaction that then does nothing; yield its session's
+        process id."""
         psql = ["psql", "-qtAX", "--username=postgres", "--host=/tmp"]
         psql.append(f"--dbname=dbname=slipway application_name={name}")
         argv, pipe = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql], subprocess.PIPE
@@ -171,7 +172,8 @@ class Stack:
         return self.compose("exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", *command).strip()
 
     def metrics(self, port: int = 8083) -> dict[str, float]:
-        """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own server."""
+        """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own
+        server."""
         ask = ["exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"]
         lines = self.compose(*ask).splitlines()
         return {
@@ -182,7 +184,10 @@ class Stack:
     def metrics_of(self, service: str, port: int) -> dict[str, float]:
         """Return what a container of our own tells Prometheus, by name and labels."""
         url = f"http://127.0.0.1:{port}/metrics"
-        ask = f"import urllib.request; print(urllib.request.urlopen('{url}', timeout=5).read().decode())"
+        ask = (
+            f"import urllib.request; print(urllib.request.urlopen('{url}', "
+            "timeout=5).read().decode())"
+        )
         text = self.compose("exec", "--no-TTY", service, "python3", "-c", ask)
         pairs = re.findall(r"^([^#\s][^}\n]*(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in pairs}
@@ -197,7 +202,8 @@ class Stack:
         return dict(found[0])
 
     def host_pid(self, service: str) -> int:
-        """Return the process id, on the host, of a container's first process; 0 while it does not run."""
+        """Return the process id, on the host, of a container's first process; 0 while it does not
+        run."""
         return int(self.inspect(service)["State"]["Pid"])
 
     @property
@@ -209,7 +215,8 @@ class Stack:
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx2.Client]:
-        """Yield a client of the front door; it has patience, for how quick an answer is is asked where it matters."""
+        """Yield a client of the front door; it has patience, for how quick an answer is is asked
+        where it matters."""
         options.setdefault("timeout", 30)
         with httpx2.Client(
             base_url=self.url, verify=self.tls, trust_env=False, **options
@@ -242,7 +249,10 @@ class Stack:
 
     def switch(self, slot: str) -> None:
         """Make a slot live: one rename of the link, in the volume, by nginx's own user."""
-        move = f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock /run/slots/live.sock"
+        move = (
+            f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock "
+            "/run/slots/live.sock"
+        )
         self.compose("exec", "--no-TTY", "nginx", "sh", "-ec", move)
 
     def deploy(
@@ -270,7 +280,8 @@ class Stack:
             file.write_text(text, encoding="utf-8")
 
     def back_to_blue(self) -> None:
-        """Take back what a test changed in the checkout and in the slots: the other tests know blue as live."""
+        """Take back what a test changed in the checkout and in the slots: the other tests know blue
+        as live."""
         self.run("git", "checkout", "--quiet", "--", ".")
         (self.root / "api/variant.py").unlink(missing_ok=True)
         if self.live()[1] != "blue":
@@ -279,7 +290,8 @@ class Stack:
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
     def forget_revisions(self, undo: str, image: str) -> None:
-        """Take back migrations that a test added to the checkout, and place an image from before them in blue."""
+        """Take back migrations that a test added to the checkout, and place an image from before
+        them in blue."""
         for file in (self.root / "api/migrations/versions").glob("2099_*.py"):
             file.unlink()
         self.sql(undo)
@@ -290,7 +302,7 @@ class Stack:
         (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
 
     def live(self) -> tuple[str, str]:
-        """Return the release and the slot that are live: what the link names, and what then answers.
+        """Return the live release and slot: the slot that the link names, once it answers.
 
         For about a second after a switch nginx may still use a connection to the other slot.
         """
@@ -316,7 +328,8 @@ class Stack:
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def remove(self) -> None:
-        """Remove every container, volume, network and image of this project, by its name; nothing else."""
+        """Remove every container, volume, network and image of this project, by its name; nothing
+        else."""
         label = f"label=com.docker.compose.project={self.project}"
         for kind, listing, removal in (
             ("container", ["ps", "--all"], ["rm", "--force", "--volumes"]),
@@ -365,6 +378,9 @@ def copy_checkout(target: Path) -> None:
 def write_revision(folder: Path, revision: str, parent: str, phase: str, body: str) -> None:
     """Write a migration with this body of `upgrade` into a folder."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    text = f'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{parent}"\n'
+    text = (
+        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "
+        f'"{revision}"\ndown_revision = "{parent}"\n'
+    )
     file = folder / f"{revision}_{phase}_drill.py"
     file.write_text(f"{text}\n\ndef upgrade() -> None:\n{lines}", encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Deploy and rollback under load, and what goes wrong with them: faults 1 to 5, 15, 17, 40 and 41."""
+"""Deploy and rollback under load, and what goes wrong with them: faults 1 to 5, 15, 17, 40 and
+41."""
 
 import json
 import re
@@ -66,7 +67,8 @@ def test_a_deploy_and_both_kinds_of_rollback_fail_no_request(stack: Stack, figur
     ]
     seconds = stack.ledger()[-5]["seconds"]
     figure(
-        f"deploy: steps {seconds}; whole commands: warm rollback {warm:.1f} s, cold {cold:.1f} s; sent {report.sent}"
+        f"deploy: steps {seconds}; whole commands: warm rollback {warm:.1f} s, cold "
+        f"{cold:.1f} s; sent {report.sent}"
     )
 
 
@@ -173,7 +175,8 @@ def test_a_release_that_fails_only_under_traffic_is_rolled_back(
     assert load.lost_and_doubled() == (0, 0)
     assert stack.ledger()[-1]["result"] == "rolled back"
     figure(
-        f"worse only under traffic: errors for {max(failed) - min(failed):.1f} s until it was rolled back"
+        f"worse only under traffic: errors for {max(failed) - min(failed):.1f} s until it "
+        "was rolled back"
     )
 
 
@@ -237,7 +240,8 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
     with stack.client() as client:
         assert client.post("/v1/items", content=b"x" * 4096).status_code != 413
     assert load.lost_and_doubled() == (0, 0)
-    # nginx before 1.27.4 closes idle connections of clients when it reloads; a request on its way may meet that.
+    # nginx before 1.27.4 closes idle connections of clients when it reloads; a request on its way
+    # may meet that.
     closed = ("RemoteProtocolError Server disconnected", "ReadError", "WriteError", "ConnectError")
     assert [what for _, what in report.failures if not what.startswith(closed)] == []
     assert len(report.failures) <= 2

@@ -1,4 +1,5 @@
-"""The API's network to its data cut, reset, lossy, narrow, without names: errors are short, and nothing leaks."""
+"""The API's network to its data cut, reset, lossy, narrow, without names: errors are short, and
+nothing leaks."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -76,6 +77,7 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
     lost, doubled = load.lost_and_doubled()
     figure(
         f"{name}: sent {report.sent}, failed {kinds(report)}, slowest {report.slowest:.2f} s, "
+        f"slowest failure {report.slowest_failure:.2f} s, stall {report.stall:.2f} s, "
         f"healed {healed:.1f} s after its end, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)

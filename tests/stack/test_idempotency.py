@@ -17,7 +17,10 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
 
-PRUNE = "insert into procrastinate_jobs (queue_name, task_name, args) values ('{0}', '{0}', '{{\"timestamp\": 0}}')"
+PRUNE = (
+    "insert into procrastinate_jobs (queue_name, task_name, args) values ('{0}', '{0}', "
+    "'{{\"timestamp\": 0}}')"
+)
 
 
 @pytest.fixture
@@ -159,7 +162,8 @@ def test_a_key_is_over_after_a_day_and_then_deleted(
 def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     stack: Stack, figure: Figure
 ) -> None:
-    """Every client knows one thing: it sends the same request under the same key until it is answered."""
+    """Every client knows one thing: it sends the same request under the same key until it is
+    answered."""
     run = uuid.uuid4().hex[:8]
     token = stack.token()
     repeated: list[str] = []
@@ -187,7 +191,8 @@ def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     assert sorted(listing) == sorted(f"{name}|{item}" for name, item in answered.items())
     assert repeated
     figure(
-        f"API killed 3 times under 10 clients with keys: {len(answered)} items asked for, {len(repeated)} requests "
+        f"API killed 3 times under 10 clients with keys: {len(answered)} items asked for, "
+        f"{len(repeated)} requests "
         "repeated, 0 lost, 0 doubled"
     )
 

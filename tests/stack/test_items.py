@@ -166,7 +166,8 @@ async def read(statement):
     return (await database.fetch_one(statement, {}) or {}).get("seen")
 
 async def main():
-    for broken in ("SELECT 1 AS seen FROM pg_sleep(5)", "SELECT pg_terminate_backend(pg_backend_pid())", "nonsense"):
+    ended = "SELECT pg_terminate_backend(pg_backend_pid())"
+    for broken in ("SELECT 1 AS seen FROM pg_sleep(5)", ended, "nonsense"):
         try:
             async with asyncio.timeout(2):
                 await read(broken)

@@ -1,4 +1,5 @@
-"""Every time can be restored, exactly; what is damaged is found before a row is touched; a failed restore goes back."""
+"""Every time can be restored, exactly; what is damaged is found before a row is touched; a failed
+restore goes back."""
 
 import random
 import re
@@ -105,11 +106,13 @@ def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: 
 @pytest.mark.parametrize("count", [1, pytest.param(20, marks=NIGHTLY)])
 def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
-    # Named: the schedule sees a gap, too, and ends it with another backup, from which a restore would succeed.
+    # Named: the schedule sees a gap, too, and ends it with another backup, from which a restore
+    # would succeed.
     words = ["--latest", "--replace", "--yes", "--set", label]
     before = untouched(stack)
     chosen = random.Random(SEED)  # noqa: S311  no secret
-    # Without the newest: where that is missing, the archive ends earlier, and the newest time is an earlier one.
+    # Without the newest: where that is missing, the archive ends earlier, and the newest time is an
+    # earlier one.
     for path in chosen.choices(wanted(stack, label)["wal"][:-1], k=count):
         with removed(stack, path):
             done = restore(stack, *words, check=False)
@@ -119,7 +122,8 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
 
 
 def test_a_segment_that_cannot_be_read_is_no_end_of_the_archive(stack: Stack) -> None:
-    """Postgres itself would take it for the end, and without an explicit target come up with what it has."""
+    """Postgres itself would take it for the end, and without an explicit target come up with what
+    it has."""
     label = fresh_backup(stack)
     before, path = untouched(stack), wanted(stack, label)["wal"][-2]
     in_repository(stack, 'chmod 000 "$1"', path)
