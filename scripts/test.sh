@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/test.sh [PART] [--keep-stack] [TEST ...] [pytest options]    run the tests; --help shows how to run one
+# usage: scripts/test.sh [PART] [TEST ...] [pytest options]    run tests; --help shows how to run one
 set -Eeuo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

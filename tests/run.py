@@ -153,6 +153,7 @@ def main(words: list[str]) -> int:
         replace_by("tests.bench", *words[1:])
     if "--drop-stack" in words:
         os.environ[KEEP] = "1"
+        os.environ["PYTHONPATH"] = str(ROOT / "scripts")  # where pytest finds the scripts' package
         replace_by("tests.stack.kept")
     if "--keep-stack" in words:
         os.environ[KEEP] = "1"

@@ -34,6 +34,7 @@ class Report:
     acknowledged: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     slowest: float = 0.0  # seconds until an answer, good or bad, or until the connection broke
+    slowest_request: str = ""  # its method and path
     slowest_failure: float = 0.0  # the same, of the requests that failed
     last_failure: float = 0.0  # when it ended, in seconds since the start
     slots: set[str] = field(default_factory=set)
@@ -169,7 +170,9 @@ class Load:
             failed = await self._send_counted(client, number, begun)
         finally:
             ended = time.monotonic()
-            self.report.slowest = max(self.report.slowest, ended - begun)
+            if ended - begun > self.report.slowest:
+                self.report.slowest = ended - begun
+                self.report.slowest_request = " ".join(self._request(number)[:2])
             if failed:
                 self.report.last_failure = ended - self._started
                 self.report.slowest_failure = max(self.report.slowest_failure, ended - begun)
