@@ -73,6 +73,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             "outcome": report.outcome,
             "seconds": round(report.duration, 2),
             "counts_losses": "counts_losses" in report.keywords,
+            "reason": report.longreprtext if report.failed else "",
         }
         with Path(REPORT).open("a", encoding="utf-8") as file:
             file.write(json.dumps(phase) + "\n")
