@@ -1,17 +1,10 @@
 #!/usr/bin/env bash
-# usage: scripts/test.sh [unit|stack|soak|audit] [pytest options]    all; no engine; with one; long load; package holes
+# usage: scripts/test.sh [PART] [TEST ...] [pytest options]    run tests; --help shows how to run one
 set -Eeuo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
--h | --help) exec sed -n '2s/^# //p' "$0" ;;
-unit) shift && set -- pytest -m 'not docker and not stack and not drill and not soak' "$@" ;;
-stack) shift && set -- pytest -m '(docker or stack or drill) and not soak' "$@" ;;
-soak) shift && set -- pytest -m soak "$@" ;;
-# Needs the network. --strict: what could not be looked up is a failure, never a pass.
-audit) set -- pip_audit --strict --disable-pip --require-hashes -r requirements.lock ;;
-bench) shift && set -- tests.bench "$@" ;; # scripts/bench.sh
-*) set -- pytest -m 'not soak' "$@" ;;
+-h | --help) exec python3 tests/run.py --help ;;
 esac
 
 # The tests' own Python packages, in .venv; made again when the lock changes.
@@ -26,5 +19,4 @@ if ! cmp --silent requirements-dev.lock .venv/requirements-dev.lock; then
 		--only-binary :all: -r requirements-dev.lock
 	cp requirements-dev.lock .venv/requirements-dev.lock
 fi
-printf '==> %s\n' "$1"
-exec .venv/bin/python -m "$@"
+exec .venv/bin/python tests/run.py "$@"

@@ -1,12 +1,20 @@
-"""Times each part of the suite and says at the end what a person can do next."""
+"""Orders the suite, reports outcomes to tests/run.py, and collects measured figures."""
 
 import collections
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Container
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
-# The same examples in every run, and no limit of time on any: what fails here, fails again, on a busy machine too.
+from tests.scheduling import seconds_of
+
+# The same examples in every run, and no limit of time on any: what fails here, fails again, on a
+# busy machine too.
 settings.register_profile(
     "same",
     derandomize=True,
@@ -15,10 +23,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("same")
-PARTS = ("drill", "stack", "docker")
+KINDS = ("unit", "docker", "stack", "drill")
+# The file that tests/run.py reads afterwards. A worker process of pytest-xdist does not write it:
+# its reports reach the process that started it.
+REPORT = "" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("SLIPWAY_TEST_REPORT", "")
 seconds: dict[str, float] = collections.defaultdict(float)
 figures: list[str] = []
-parts: dict[str, str] = {}
 
 
 Figure = Callable[[str], None]
@@ -30,32 +40,48 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
     return lambda text: record_property("figure", text)
 
 
+def kind_of(marks: Container[str]) -> str:
+    """Return the kind of a test with these marks."""
+    return next((kind for kind in reversed(KINDS) if kind in marks), "unit")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The quick tests first: a slip shows in seconds, before any container starts."""
-    for item in items:
-        parts[item.nodeid] = next((name for name in PARTS if item.get_closest_marker(name)), "unit")
-    order = ("unit", "docker", "stack", "drill")
-    items.sort(key=lambda item: order.index(parts[item.nodeid]))
+    """Put the quick kinds first, so that a slip shows soon, and the long files of each kind."""
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        kind = kind_of({mark.name for mark in item.iter_markers()})
+        return KINDS.index(kind), -seconds_of(item.nodeid), item.nodeid.partition("::")[0]
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Give each worker process whole files, because the tests of a file share fixtures."""
+    config.option.loadscopereorder = False  # it would order the files by the number of their tests
+    return LoadFileScheduling(config, log)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    seconds[parts[report.nodeid]] += report.duration
+    seconds[kind_of(report.keywords)] += report.duration
     if report.when == "call":
         figures.extend(str(value) for name, value in report.user_properties if name == "figure")
+    if REPORT:
+        phase = {
+            "test": report.nodeid,
+            "phase": report.when,
+            "outcome": report.outcome,
+            "seconds": round(report.duration, 2),
+            "counts_losses": "counts_losses" in report.keywords,
+            "reason": report.longreprtext if report.failed else "",
+        }
+        with Path(REPORT).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(phase) + "\n")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for figure in figures:
         terminalreporter.write_line(f"measured: {figure}")
-    times = ", ".join(
-        f"{name} {seconds[name]:.0f} s"
-        for name in ("unit", "docker", "stack", "drill")
-        if seconds[name]
-    )
-    terminalreporter.write_line(f"time of each part: {times}")
-    if exitstatus == 0:
-        terminalreporter.write_line(
-            "next: ./scripts/up.sh brings the stack up; docs/runbook.md is for when it burns"
-        )
-    else:
-        terminalreporter.write_line("next: run one test again with ./scripts/test.sh -k NAME -x")
+    times = ", ".join(f"{name} {seconds[name]:.0f} s" for name in KINDS if seconds[name])
+    if times:
+        terminalreporter.write_line(f"time of each kind of test: {times}")

@@ -1,13 +1,13 @@
-"""Brings one stack up for all the tests of this folder, by the command that its users type."""
+"""Brings up the stack of each worker process, by the command that its users type."""
 
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.stack.harness import Stack, copy_checkout, wait_until
+from tests.stack import kept
+from tests.stack.harness import IS_KEPT, Stack, copy_checkout, wait_until
 
 
 def has_engine() -> bool:
@@ -23,19 +23,36 @@ def has_engine() -> bool:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running stack under a project name of its own; removed afterwards, by that name."""
-    root: Path = tmp_path_factory.mktemp("checkout")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of which everything is built and nothing is started; removed afterwards, by name."""
+    root = tmp_path_factory.mktemp("checkout")
     copy_checkout(root)
     made = Stack(root)
     if has_engine():  # up.sh starts it where it does not run, and installs it where there is none
         made.remove()  # what a run that was cut off left behind
     try:
-        print(made.run("./scripts/up.sh", timeout=1500).stdout)
+        made.prepare()
         yield made
     finally:
         if has_engine():
             made.remove()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _base_images(request: pytest.FixtureRequest) -> None:
+    """Base images are there before any test brings up a stack: they are built one at a time."""
+    if not IS_KEPT:
+        request.getfixturevalue("prepared")
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """A running stack under a project name of its own."""
+    if IS_KEPT:
+        return kept.bring_up()
+    made: Stack = request.getfixturevalue("prepared")
+    print(made.run("./scripts/up.sh", timeout=600).stdout)
+    return made
 
 
 @pytest.fixture(autouse=True)

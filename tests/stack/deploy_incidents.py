@@ -20,7 +20,7 @@ def _replace(stack: Stack, path: str, old: str, new: str) -> None:
 def never_starts(stack: Stack) -> None:
     """A release whose API ends at once."""
     _replace(stack, "api/main.py", "app = ", 'raise RuntimeError("never starts")\napp = ')
-    assert stack.deploy(check=False, READY_SECONDS="15").returncode == 1
+    assert stack.deploy(check=False, READY_SECONDS="8").returncode == 1
 
 
 def fails_the_smoke_test(stack: Stack) -> None:

@@ -22,7 +22,8 @@ ROOM_SECONDS = 0.7  # above a promise: two cores, shared with the load and with 
 
 
 def probing_load(stack: Stack, rate: int = 15) -> Load:
-    """A load whose client never waits for a connection of its own, so that each time is the server's."""
+    """A load whose client never waits for a connection of its own, so that each time is the
+    server's."""
     return Load(stack, rate=rate, connections=MOST_AT_ONCE, reads_rows=True)
 
 
@@ -53,7 +54,8 @@ def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
 
 @contextmanager
 def narrow_network(stack: Stack) -> Iterator[None]:
-    """Let only 64 kbit/s out of the API to Postgres and Redis; what would wait longer than 400 ms is dropped."""
+    """Let only 64 kbit/s out of the API to Postgres and Redis; what would wait longer than 400 ms
+    is dropped."""
     address = stack.compose("exec", "--no-TTY", "api-blue", "getent", "hosts", "postgres").split()[
         0
     ]
@@ -82,7 +84,8 @@ signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
 # Until it is told to stop: what others give back is taken too.
 while not told:
     try:
-        held.append(psycopg.connect(host="postgres", dbname="slipway", user="slipway", password=password))
+        options = {"host": "postgres", "dbname": "slipway", "user": "slipway"}
+        held.append(psycopg.connect(**options, password=password))
     except psycopg.OperationalError:
         time.sleep(0.01)
 print("held", flush=True)
@@ -91,7 +94,8 @@ time.sleep(120)
 
 
 def take_all_connections(stack: Stack) -> str:
-    """Start a throw-away container that takes every connection until SIGUSR1, and then holds them; return its id."""
+    """Start a throw-away container that takes every connection until SIGUSR1, and then holds them;
+    return its id."""
     argv = ["run", "--detach", "--rm", "--no-deps", "migrate", "python", "-c", TAKER]
     taker = stack.run("docker", "compose", *argv, MIGRATE_TAG="blue").stdout.strip()
 
@@ -117,9 +121,9 @@ def all_connections_taken(stack: Stack) -> Iterator[None]:
 
 
 def fail_one_fsync(stack: Stack, seconds: float) -> str:
-    """Have the next fdatasync of each process of Postgres end with EIO, until one met it; return what was traced.
+    """End the next fdatasync of each process of Postgres with EIO; return the trace of the first.
 
-    Only processes that are there: those that recover are left alone, as after a fault that has passed.
+    Processes that start later are left alone, as after a fault that has passed.
     """
     postmaster = stack.host_pid("postgres")
     sessions = children(postmaster)
@@ -146,7 +150,8 @@ def fail_one_fsync(stack: Stack, seconds: float) -> str:
 
 
 def heal(stack: Stack, load: Load, seconds: float) -> float:
-    """Wait until all is well again after a fault that has just ended; return the seconds until the last failure."""
+    """Wait until all is well again after a fault that has just ended; return the seconds until the
+    last failure."""
     ended = time.monotonic() - load._started
     failures = load.report.failures
 
@@ -181,7 +186,8 @@ def kinds(report: Report) -> dict[str, int]:
 
 
 def assert_nothing_is_leaked(stack: Stack) -> None:
-    """See that every place of the pools is free, and that Postgres has no session that nobody uses any more."""
+    """See that every place of the pools is free, and that Postgres has no session that nobody uses
+    any more."""
     wait_until(
         lambda: stack.metrics()["slipway_database_pool_in_use"] == 0,
         30,

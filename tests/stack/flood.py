@@ -1,6 +1,7 @@
 """Many clients, each with an address of its own, in the network that it is run in.
 
-usage: python flood.py PORT HOST TOKEN SECONDS CA_FILE. Prints how many got which status, and the slowest of each.
+usage: python flood.py PORT HOST TOKEN SECONDS CA_FILE. Prints the number of answers of each status
+and the slowest of them.
 """
 
 import asyncio

@@ -1,35 +1,51 @@
-"""A stack of its own for the tests: a copy of the checkout under another project name, on free loopback ports."""
+"""A stack for the tests: a copy of the checkout under a project name of its own, on free ports."""
 
+import fcntl
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-PROJECT = os.environ.get(
-    "SLIPWAY_TEST_PROJECT", "slipway-test"
-)  # another name for a run beside this one
+# Each worker process of pytest-xdist has a number, and a stack under a project name of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+IS_KEPT = "SLIPWAY_TEST_KEEP_STACK" in os.environ
+# SLIPWAY_TEST_PROJECT gives another name, for a run beside this one.
+PROJECT = os.environ.get("SLIPWAY_TEST_PROJECT", "slipway-test")
+PROJECT += f"-{WORKER}" if WORKER else "-kept" if IS_KEPT else ""
 IMAGE = f"{PROJECT}/app"
+BUILDING = Path(tempfile.gettempdir()) / "slipway-test-building"
+# Below the ports that the kernel gives to outgoing connections: such a connection may take the port
+# of a container that is being replaced.
+FIRST_PORT, PORTS_OF_A_WORKER = 12_000, 1_500
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different loopback ports that nothing listens on."""
+    """Return different loopback ports that nothing listens on, and that no other worker takes."""
+    first = FIRST_PORT + PORTS_OF_A_WORKER * (1 + int(WORKER.removeprefix("gw") or -1))
+    ports: list[int] = []
     with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:  # all at once: one that is free again may be given a second time
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        for port in random.sample(range(first, first + PORTS_OF_A_WORKER), PORTS_OF_A_WORKER):
+            if len(ports) == count:
+                return ports
+            listener = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                ports.append(port)
+    raise AssertionError(f"fewer than {count} ports are free")
 
 
 def wait_until(
@@ -51,13 +67,18 @@ class Stack:
     """What a test may do with the stack under test; every command runs in its own checkout."""
 
     def __init__(
-        self, root: Path, project: str = PROJECT, host: str = "localhost", https_port: int = 0
+        self,
+        root: Path,
+        project: str = PROJECT,
+        host: str = "localhost",
+        https_port: int = 0,
+        ports: Sequence[int] = (),
     ) -> None:
         self.root = root
         self.project = project
         self.image = f"{project}/app"
         self.host = host
-        free = free_ports(3)
+        free = ports or free_ports(3)
         self.environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": project,
@@ -67,7 +88,8 @@ class Stack:
             "HTTPS_PORT": str(https_port or free[1]),
             "SINK_PORT": str(free[2]),
             "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
-            # Out of the way of every test but those of the limits (test_limits.py), which start an API of their own.
+            # Out of the way of every test but those of the limits (test_limits.py), which start
+            # an API of their own.
             "USER_LIMIT_PER_SECOND": "5000",
             "LOGIN_LIMIT_PER_MINUTE": "5000",
             "REGISTRATION_LIMIT_PER_HOUR": "50000",
@@ -78,6 +100,15 @@ class Stack:
         }
         self.url = f"https://{self.host}:{self.environment['HTTPS_PORT']}"
         self.plain_url = f"http://{self.host}:{self.environment['HTTP_PORT']}"
+
+    def prepare(self) -> None:
+        """Provide the engine, the base images and the images of the checkout; start nothing.
+
+        Base images belong to the machine, not to a stack: two stacks must not build them at once.
+        """
+        with BUILDING.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.run("./scripts/up.sh", "--prepare", timeout=1500)
 
     def run(
         self, *argv: str, check: bool = True, timeout: float = 600, **env: str
@@ -117,7 +148,8 @@ class Stack:
 
     @contextmanager
     def holding(self, statement: str, name: str = "drill") -> Iterator[str]:
-        """Hold what a statement locks, in a transaction that then does nothing; yield its session's process id."""
+        """Hold what a statement locks, in a transaction that then does nothing; yield its session's
+        process id."""
         psql = ["psql", "-qtAX", "--username=postgres", "--host=/tmp"]
         psql.append(f"--dbname=dbname=slipway application_name={name}")
         argv, pipe = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql], subprocess.PIPE
@@ -140,7 +172,8 @@ class Stack:
         return self.compose("exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", *command).strip()
 
     def metrics(self, port: int = 8083) -> dict[str, float]:
-        """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own server."""
+        """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own
+        server."""
         ask = ["exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"]
         lines = self.compose(*ask).splitlines()
         return {
@@ -151,7 +184,10 @@ class Stack:
     def metrics_of(self, service: str, port: int) -> dict[str, float]:
         """Return what a container of our own tells Prometheus, by name and labels."""
         url = f"http://127.0.0.1:{port}/metrics"
-        ask = f"import urllib.request; print(urllib.request.urlopen('{url}', timeout=5).read().decode())"
+        ask = (
+            f"import urllib.request; print(urllib.request.urlopen('{url}', "
+            "timeout=5).read().decode())"
+        )
         text = self.compose("exec", "--no-TTY", service, "python3", "-c", ask)
         pairs = re.findall(r"^([^#\s][^}\n]*(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in pairs}
@@ -166,7 +202,8 @@ class Stack:
         return dict(found[0])
 
     def host_pid(self, service: str) -> int:
-        """Return the process id, on the host, of a container's first process; 0 while it does not run."""
+        """Return the process id, on the host, of a container's first process; 0 while it does not
+        run."""
         return int(self.inspect(service)["State"]["Pid"])
 
     @property
@@ -178,7 +215,8 @@ class Stack:
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx2.Client]:
-        """Yield a client of the front door; it has patience, for how quick an answer is is asked where it matters."""
+        """Yield a client of the front door; it has patience, for how quick an answer is is asked
+        where it matters."""
         options.setdefault("timeout", 30)
         with httpx2.Client(
             base_url=self.url, verify=self.tls, trust_env=False, **options
@@ -211,7 +249,10 @@ class Stack:
 
     def switch(self, slot: str) -> None:
         """Make a slot live: one rename of the link, in the volume, by nginx's own user."""
-        move = f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock /run/slots/live.sock"
+        move = (
+            f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock "
+            "/run/slots/live.sock"
+        )
         self.compose("exec", "--no-TTY", "nginx", "sh", "-ec", move)
 
     def deploy(
@@ -239,7 +280,8 @@ class Stack:
             file.write_text(text, encoding="utf-8")
 
     def back_to_blue(self) -> None:
-        """Take back what a test changed in the checkout and in the slots: the other tests know blue as live."""
+        """Take back what a test changed in the checkout and in the slots: the other tests know blue
+        as live."""
         self.run("git", "checkout", "--quiet", "--", ".")
         (self.root / "api/variant.py").unlink(missing_ok=True)
         if self.live()[1] != "blue":
@@ -248,7 +290,8 @@ class Stack:
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
     def forget_revisions(self, undo: str, image: str) -> None:
-        """Take back migrations that a test added to the checkout, and place an image from before them in blue."""
+        """Take back migrations that a test added to the checkout, and place an image from before
+        them in blue."""
         for file in (self.root / "api/migrations/versions").glob("2099_*.py"):
             file.unlink()
         self.sql(undo)
@@ -259,7 +302,7 @@ class Stack:
         (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
 
     def live(self) -> tuple[str, str]:
-        """Return the release and the slot that are live: what the link names, and what then answers.
+        """Return the live release and slot: the slot that the link names, once it answers.
 
         For about a second after a switch nginx may still use a connection to the other slot.
         """
@@ -285,7 +328,8 @@ class Stack:
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def remove(self) -> None:
-        """Remove every container, volume, network and image of this project, by its name; nothing else."""
+        """Remove every container, volume, network and image of this project, by its name; nothing
+        else."""
         label = f"label=com.docker.compose.project={self.project}"
         for kind, listing, removal in (
             ("container", ["ps", "--all"], ["rm", "--force", "--volumes"]),
@@ -305,19 +349,23 @@ class Stack:
                 self.run("docker", "rmi", "--force", *tags)
 
 
-def copy_checkout(target: Path) -> None:
-    """Make a clone of the checkout as it stands: tracked files and new ones, nothing that is ignored."""
+def listed_files() -> list[str]:
+    """Return the files of the checkout: tracked ones and new ones, none that is ignored."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
         capture_output=True,
         check=True,
     )
-    for name in listing.stdout.decode().split("\0"):
-        source = ROOT / name
-        if name and source.is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
+    names = listing.stdout.decode().split("\0")
+    return sorted(name for name in set(names) if name and (ROOT / name).is_file())
+
+
+def copy_checkout(target: Path) -> None:
+    """Make a clone of the checkout as it stands."""
+    for name in listed_files():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
     for arguments in (
         ["init", "--quiet"],
@@ -330,6 +378,9 @@ def copy_checkout(target: Path) -> None:
 def write_revision(folder: Path, revision: str, parent: str, phase: str, body: str) -> None:
     """Write a migration with this body of `upgrade` into a folder."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    text = f'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{parent}"\n'
+    text = (
+        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "
+        f'"{revision}"\ndown_revision = "{parent}"\n'
+    )
     file = folder / f"{revision}_{phase}_drill.py"
     file.write_text(f"{text}\n\ndef upgrade() -> None:\n{lines}", encoding="utf-8")

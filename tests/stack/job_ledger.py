@@ -1,4 +1,5 @@
-"""A stream of exports through the front door, and a ledger, kept by Postgres itself, of what became of each."""
+"""A stream of exports through the front door, and a ledger, kept by Postgres itself, of what became
+of each."""
 
 import threading
 import time
@@ -10,8 +11,9 @@ import httpx2
 
 from tests.stack.harness import Stack, wait_until
 
-# The ledger is written in the transaction that finishes an export: an effect that came twice has two rows in it.
-# A piece of a slow owner's export takes four seconds, below the statement limit, and the file as long as its pieces.
+# The ledger is written in the transaction that finishes an export: an effect that came twice has
+# two rows in it. A piece of a slow owner's export takes four seconds, below the statement limit,
+# and the file as long as its pieces.
 TRIGGERS = """
     create table finished_log (export_id uuid not null);
     create function note_finished() returns trigger language plpgsql security definer as
@@ -21,10 +23,12 @@ TRIGGERS = """
     create table slow_owners (id uuid not null);
     create function slow_down() returns trigger language plpgsql security definer as
         $$ begin
-            perform pg_sleep(4) from slow_owners s join exports e on e.owner_id = s.id where e.id = new.export_id;
+            perform pg_sleep(4) from slow_owners s join exports e on e.owner_id = s.id
+                where e.id = new.export_id;
             return new;
         end $$;
-    create trigger slow_down before insert on export_chunks for each row execute function slow_down();
+    create trigger slow_down before insert on export_chunks
+        for each row execute function slow_down();
 """
 NO_TRIGGERS = """
     drop trigger if exists note_finished on exports;
@@ -46,10 +50,13 @@ def ledger_kept(stack: Stack) -> Iterator[None]:
 
 
 def redeliveries(stack: Stack, owner: str) -> list[float]:
-    """Return, for each time that a job of a user was brought back, the seconds from one start to the next."""
+    """Return, for each time that a job of a user was brought back, the seconds from one start to
+    the next."""
     gaps = (
-        "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from procrastinate_events e"
-        " join procrastinate_jobs j on j.id = e.job_id join exports x on x.id::text = j.args->>'export_id'"
+        "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from "
+        "procrastinate_events e"
+        " join procrastinate_jobs j on j.id = e.job_id join exports x on x.id::text = "
+        "j.args->>'export_id'"
         f" where e.type = 'started' and x.owner_id = '{owner}'"
     )
     found = stack.sql(f"select extract(epoch from gap) from ({gaps}) g where gap is not null")
@@ -70,9 +77,13 @@ class Exports:
 
     def give_items(self, count: int, description_bytes: int) -> None:
         """Give the user items, so that each file has pieces."""
-        made = f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', {description_bytes})"
+        made = (
+            f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', "
+            f"{description_bytes})"
+        )
         self.stack.sql(
-            f"insert into items (id, owner_id, name, description) {made} from generate_series(1, {count}) n"
+            f"insert into items (id, owner_id, name, description) {made} from "
+            f"generate_series(1, {count}) n"
         )
 
     def ask(self, client: httpx2.Client) -> str:
@@ -132,13 +143,15 @@ class Exports:
         )
 
     def lost_and_doubled(self) -> tuple[list[str], list[str]]:
-        """Return the exports without their effect, acknowledged or only committed, and those that have it twice.
+        """Return the exports whose effect is missing, and those that have it twice.
 
-        A file that has not the bytes that it says counts as doubled.
+        An export counts whether it was acknowledged or only committed. A file that does not have
+        the size that its row states counts as doubled.
         """
         listing = self.stack.sql(
             "select e.id, e.status, (select count(*) from finished_log f where f.export_id = e.id),"
-            " (select sum(length(c.content)) from export_chunks c where c.export_id = e.id) = e.size_bytes"
+            " (select sum(length(c.content)) from export_chunks c where c.export_id = "
+            "e.id) = e.size_bytes"
             f" from exports e where e.owner_id = '{self.owner}'"
         )
         rows = {line.split("|")[0]: line.split("|")[1:] for line in listing.splitlines()}

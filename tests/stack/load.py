@@ -1,4 +1,5 @@
-"""A constant mixed load with a ledger: what was sent, what failed, and which rows were acknowledged."""
+"""A constant mixed load with a ledger: what was sent, what failed, and which rows were
+acknowledged."""
 
 import asyncio
 import contextlib
@@ -13,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from tests.stack.harness import Stack
+from tests.stack.harness import Stack, wait_until
 
 CONNECTIONS = 16
 REQUEST_SECONDS = 30.0
@@ -33,23 +34,34 @@ class Report:
     acknowledged: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     slowest: float = 0.0  # seconds until an answer, good or bad, or until the connection broke
+    slowest_request: str = ""  # its method and path
+    slowest_failure: float = 0.0  # the same, of the requests that failed
     last_failure: float = 0.0  # when it ended, in seconds since the start
     slots: set[str] = field(default_factory=set)
     longest_gap: float = 0.0
-    # How long at most the load itself was kept from running, by its own work or by a busy machine: no answer's fault.
+    # How long at most the load itself was kept from running, by its own work or by a busy machine:
+    # no answer's fault.
     stall: float = 0.0
 
     def p99_ms(self, start: int = 0, end: int | None = None) -> float:
-        """Return the 99th percentile of the successful requests' seconds, or of a part of them, in milliseconds."""
+        """Return the 99th percentile of the successful requests' seconds, or of a part of them, in
+        milliseconds."""
         return statistics.quantiles(self.latencies[start:end], n=100)[98] * 1000
+
+    def wait_for_answers(self, count: int, seconds: float = 60) -> None:
+        """Wait until so many more requests have succeeded."""
+        known = len(self.latencies)
+        wait_until(
+            lambda: len(self.latencies) > known + count, seconds, f"{count} requests succeed"
+        )
 
 
 @dataclass
 class Load:
-    """Requests at a constant rate over keep-alive TLS connections; every third is a POST with a key of its own.
+    """Requests at a constant rate over keep-alive TLS connections; each third a POST with a key.
 
-    Mixed, there are besides: HTTP/2, new connections, uploads of 1 MB, connections that idle for up to 15 s, and, where
-    `slow_path` names a route that takes its time, requests that are in flight for seconds.
+    A mixed load adds HTTP/2, new connections, uploads of 1 MB and connections that idle for up to
+    15 s. Where `slow_path` names a slow route, some requests are in flight for seconds.
     """
 
     stack: Stack
@@ -57,7 +69,8 @@ class Load:
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS
-    reads_rows: bool = False  # every sixth request asks for an item by its key, which has a way of its own to Postgres
+    # every sixth request asks for an item by its key, which has a way of its own to Postgres
+    reads_rows: bool = False
     report: Report = field(default_factory=Report)
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -108,7 +121,8 @@ class Load:
             number = self.report.sent
             self.report.sent += 1
             if self.is_mixed and count % H2_TURN == 0:
-                # nginx ends an HTTP/2 connection after 10,000 requests, and this client takes that for a failure.
+                # nginx ends an HTTP/2 connection after 10,000 requests, and this client takes that
+                # for a failure.
                 two = await second.enter_async_context(self._client(token, http2=True))
             if self.is_mixed and number % 20 == 7:
                 task = asyncio.create_task(self._send_once(token, number))
@@ -151,27 +165,31 @@ class Load:
             await self._send_now(client, number)
 
     async def _send_now(self, client: httpx2.AsyncClient, number: int) -> None:
-        begun, known = time.monotonic(), len(self.report.failures)
+        begun, failed = time.monotonic(), True
         try:
-            await self._send_counted(client, number, begun)
+            failed = await self._send_counted(client, number, begun)
         finally:
             ended = time.monotonic()
-            self.report.slowest = max(self.report.slowest, ended - begun)
-            if len(self.report.failures) > known:
+            if ended - begun > self.report.slowest:
+                self.report.slowest = ended - begun
+                self.report.slowest_request = " ".join(self._request(number)[:2])
+            if failed:
                 self.report.last_failure = ended - self._started
+                self.report.slowest_failure = max(self.report.slowest_failure, ended - begun)
 
-    async def _send_counted(self, client: httpx2.AsyncClient, number: int, begun: float) -> None:
+    async def _send_counted(self, client: httpx2.AsyncClient, number: int, begun: float) -> bool:
+        """Send a request, count what came, and return whether it failed."""
         method, path, body, expected, key = self._request(number)
         try:
             answer = await client.request(method, path, json=body or None)
         except httpx2.HTTPError as error:
             self.report.failures.append((begun - self._started, f"{type(error).__name__} {error}"))
-            return
+            return True
         ended = time.monotonic()
         if answer.status_code != expected:
             what = f"{method} {answer.status_code} {answer.text[:200]}"
             self.report.failures.append((begun - self._started, what))
-            return
+            return True
         if path != self.slow_path:
             self.report.latencies.append(ended - begun)
         self.report.longest_gap = max(self.report.longest_gap, ended - self._last_success)
@@ -179,6 +197,7 @@ class Load:
         self.report.slots.add(answer.headers["x-slipway-slot"])
         if key:
             self.report.acknowledged.append(key)
+        return False
 
     @contextmanager
     def running(self) -> Iterator[Report]:
@@ -202,7 +221,8 @@ class Load:
         assert not problems, f"the load broke: {problems}"
 
     def lost_and_doubled(self) -> tuple[int, int]:
-        """Return how many acknowledged rows are missing, and how many keys have more than one row."""
+        """Return how many acknowledged rows are missing, and how many keys have more than one
+        row."""
         listing = self.stack.sql(
             f"select name, count(*) from items where name like '{self.key}-%' group by name"
         )

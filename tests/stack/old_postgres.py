@@ -1,4 +1,5 @@
-"""A base image with an older major version of Postgres, of the Debian release before; kept, as the other bases are."""
+"""A base image with an older major version of Postgres, of the Debian release before; kept, as the
+other bases are."""
 
 import tempfile
 from pathlib import Path
@@ -14,7 +15,8 @@ IMAGE = f"slipway-base/postgres:debian-{RELEASE}"
 
 
 def ensure_image() -> str:
-    """Build the image where it is not here yet, as scripts/up.sh builds bases from packages; return its name."""
+    """Build the image where it is not here yet, as scripts/up.sh builds bases from packages; return
+    its name."""
     runner = RealRunner()
     if runner.read(engine.inspect_image(IMAGE)).code == 0:
         return IMAGE

@@ -20,7 +20,8 @@ RIGHT = {
 
 
 def is_deliverable(address: str) -> bool:
-    """Whether an address is more than well-formed: domains such as `test` are reserved, and refused."""
+    """Whether an address is more than well-formed: domains such as `test` are reserved, and
+    refused."""
     try:
         validate_email(address, check_deliverability=False)
     except EmailNotValidError:

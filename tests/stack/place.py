@@ -10,10 +10,10 @@ from stack.runner import RealRunner
 
 
 class Place:
-    """A server that containers of every network reach, at the address of the engine's own bridge on this machine.
+    """A server that containers of every network reach, at the address of the engine's bridge.
 
-    It is made from a base image of the stack: Debian, whichever way it came. `RECIPE` makes the image and `START` is
-    the script that it runs.
+    Its image is made from a base image of the stack, which is Debian. `RECIPE` makes the image,
+    and `START` is the script that it runs.
     """
 
     RECIPE, START, PORT = "", "", 0

@@ -1,4 +1,5 @@
-"""Jobs that do harm, which the product has not: a worker whose exports can be poisoned, and the runbook's incidents."""
+"""Jobs that do harm, which the product has not: a worker whose exports can be poisoned, and the
+runbook's incidents."""
 
 import base64
 import subprocess
@@ -7,8 +8,8 @@ from contextlib import contextmanager
 
 from tests.stack.harness import Stack, wait_until
 
-# What an export does is looked up by its id; the time limit of an export becomes two seconds, and `jobs.prune` comes
-# every two seconds.
+# What an export does is looked up by its id; the time limit of an export becomes two seconds, and
+# `jobs.prune` comes every two seconds.
 CODE = """
 import asyncio, os, time
 _held = []
@@ -16,7 +17,8 @@ _write_export = write_export
 
 async def write_export(database, export_id, keep):
     async with database.read() as connection:
-        found = await connection.exec_driver_sql("select kind from poison where export_id = %s", (export_id,))
+        statement = "select kind from poison where export_id = %s"
+        found = await connection.exec_driver_sql(statement, (export_id,))
     kind = found.scalar_one_or_none()
     if kind == "raises":
         raise RuntimeError("poison")
@@ -73,12 +75,16 @@ def poisonable(stack: Stack) -> Iterator[None]:
 
 def poison(stack: Stack, export: str, kind: str, *, attempts_left: int = 5) -> None:
     """Poison an export that no worker has in hand yet."""
-    left = f"update procrastinate_jobs set attempts = {5 - attempts_left} where args->>'export_id' = '{export}'"
+    left = (
+        f"update procrastinate_jobs set attempts = {5 - attempts_left} where "
+        f"args->>'export_id' = '{export}'"
+    )
     stack.sql(f"insert into poison values ('{export}', '{kind}'); {left}")
 
 
 def start(stack: Stack, setting: str = "") -> None:
-    """Start the worker, with one setting of `.env` as KEY=VALUE; it may end before it is healthy."""
+    """Start the worker, with one setting of `.env` as KEY=VALUE; it may end before it is
+    healthy."""
     key, _, value = setting.partition("=")
     environment = {key: value} if key else {}
     argv = ["docker", "compose", "up", "--detach", "--no-deps", "worker-green"]
@@ -97,7 +103,8 @@ def poison_job(stack: Stack) -> None:
     """A job that can never be done, and has failed twice."""
     values = "'exports.write', 'exports.write', '{\"export_id\": \"no export has this id\"}'"
     job = stack.sql(
-        f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) returning id"
+        f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) "
+        "returning id"
     )
     tried = f"select attempts >= 2 from procrastinate_jobs where id = {job}"
     wait_until(lambda: stack.sql(tried) == "t", 60, "the job has failed twice")

@@ -14,5 +14,6 @@ def children(pid: int) -> set[int]:
 
 
 def api_processes(stack: Stack) -> set[int]:
-    """Return the ids of the API's processes: one that was killed or crashed is replaced by another."""
+    """Return the ids of the API's processes: one that was killed or crashed is replaced by
+    another."""
     return children(stack.host_pid("api-blue"))

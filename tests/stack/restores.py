@@ -1,4 +1,5 @@
-"""Damages the repository of backups, writes rows whose times are known, and asks copies what they hold."""
+"""Damages the repository of backups, writes rows whose times are known, and asks copies what they
+hold."""
 
 import json
 import random
@@ -17,7 +18,8 @@ import httpx2
 from tests.stack.backup_incidents import REPOSITORY, pgbackrest
 from tests.stack.harness import Stack
 
-# In the container: changes one bit of a file, at the share of its length; run twice it is as before.
+# In the container: changes one bit of a file, at the share of its length; run twice it is as
+# before.
 FLIP = """
 import sys
 path, share, bit = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
@@ -88,7 +90,8 @@ def backups(stack: Stack) -> list[dict[str, Any]]:
 
 
 def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
-    """Return the files that a restore from a backup to the newest time reads, by kind, as paths in the repository."""
+    """Return the files that a restore from a backup to the newest time reads, by kind, as paths in
+    the repository."""
     [first] = [one["archive"]["start"] for one in backups(stack) if one["label"] == label]
     folder = f"backup/main/{label}"
     segments = [
@@ -106,7 +109,8 @@ def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
 
 
 def flips(stack: Stack, label: str, count: int, seed: int) -> list[Flip]:
-    """Return so many flips, of all kinds in turn, in what a restore from a backup to the newest time reads."""
+    """Return so many flips, of all kinds in turn, in what a restore from a backup to the newest
+    time reads."""
     chosen, files = random.Random(seed), wanted(stack, label)  # noqa: S311  not for secrets
     kinds = [list(files)[number % len(files)] for number in range(count)]
     return [
@@ -157,7 +161,8 @@ def committed(stack: Stack, table: str) -> dict[int, datetime]:
 
 @dataclass
 class Customer:
-    """Writes rows one after the other until the host is gone, and keeps when each was acknowledged."""
+    """Writes rows one after the other until the host is gone, and keeps when each was
+    acknowledged."""
 
     host: Stack
     acknowledged: dict[str, float] = field(default_factory=dict)
@@ -197,7 +202,8 @@ def rows_are_back(stack: Stack) -> bool:
 def lost_volume(stack: Stack) -> None:
     """The volume of Postgres is gone, a moment after a row was archived."""
     stack.sql(
-        "create table if not exists witness (id int); insert into witness values (1); select pg_switch_wal()"
+        "create table if not exists witness (id int); insert into witness values (1); "
+        "select pg_switch_wal()"
     )
     stack.compose("rm", "--stop", "--force", "postgres", "backup")
     stack.run("docker", "volume", "rm", f"{stack.project}_postgres")

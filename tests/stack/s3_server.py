@@ -1,6 +1,7 @@
 """A real S3 server as the place off the host: OpenStack Swift with its S3 API, on one disk.
 
-It checks signatures and the region, takes uploads in parts, and speaks TLS with a certificate of a CA of its own.
+It checks signatures and the region, takes uploads in parts, and speaks TLS with a certificate of a
+CA of its own.
 """
 
 import secrets
@@ -10,8 +11,9 @@ from tests.stack.place import Place
 
 REGION, BUCKET, ACCOUNT, USER = "test-1", "copies", "backups", "stack"
 REQUESTS = "/srv/requests"  # one line for each request and its answer
-# Swift is three stores and a proxy before them, which adds to its pipeline what else the S3 API needs. However busy the
-# machine is, no store is given up: an object that came and is not listed yet would look lost.
+# Swift is three stores and a proxy before them, which adds to its pipeline what else the S3 API
+# needs. However busy the machine is, no store is given up: an object that came and is not listed
+# yet would look lost.
 RECIPE = f"""
 FROM %s
 USER root
@@ -96,12 +98,14 @@ new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
 $new -x509 -keyout ca.key -out ca.pem -subj "/CN=CA of the test" 2>/dev/null
 $new -keyout server.key -out server.csr -subj "/CN=server" 2>/dev/null
 printf 'subjectAltName=DNS:%s\\n' "$ADDRESS" >names
-openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out server.pem 2>/dev/null
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names \\
+    -out server.pem 2>/dev/null
 printf '%s\\n' "user_{ACCOUNT}_{USER} = $SECRET .admin" >>proxy.conf
 install -d -o swift /srv/node/disk
 for kind in object container account; do /usr/bin/python3 server $kind & done
 /usr/bin/python3 -c "from swift.common.internal_client import InternalClient
-InternalClient('/etc/swift/internal.conf', 'test', 10).create_container('AUTH_{ACCOUNT}', '{BUCKET}')"
+client = InternalClient('/etc/swift/internal.conf', 'test', 10)
+client.create_container('AUTH_{ACCOUNT}', '{BUCKET}')"
 exec /usr/bin/python3 server proxy >{REQUESTS} 2>&1
 """
 

@@ -1,4 +1,5 @@
-"""A real SFTP server in a container of its own, as the place off the host; it knows nothing of the stack."""
+"""A real SFTP server in a container of its own, as the place off the host; it knows nothing of the
+stack."""
 
 import subprocess
 from pathlib import Path
@@ -12,7 +13,8 @@ FROM %s
 USER root
 RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99host \\
     --mount=type=secret,id=ca,target=/run/secrets/ca \\
-    apt-get update && apt-get install -y --no-install-recommends openssh-server openssh-sftp-server \\
+    apt-get update \\
+ && apt-get install -y --no-install-recommends openssh-server openssh-sftp-server \\
  && useradd --create-home --shell /bin/sh --password '*' {USER} \\
  && install -d -o {USER} -m 0700 {FOLDER} /home/{USER}/.ssh && install -d /run/sshd \\
  && rm -f /etc/ssh/ssh_host_*
@@ -21,9 +23,10 @@ ENTRYPOINT ["/bin/sh", "-ec"]
 # What the server is told: keys come with the start, and a login gets files alone.
 START = f"""
 printf '%s\\n' "$HOST_KEY" >/etc/ssh/host_key && chmod 0600 /etc/ssh/host_key
-printf '%s\\n' "$CLIENT" >/home/{USER}/.ssh/authorized_keys && chown -R {USER} /home/{USER}/.ssh {FOLDER}
-exec /usr/sbin/sshd -D -e -o HostKey=/etc/ssh/host_key -o PasswordAuthentication=no -o ForceCommand=internal-sftp \\
-  -o MaxStartups=100
+printf '%s\\n' "$CLIENT" >/home/{USER}/.ssh/authorized_keys
+chown -R {USER} /home/{USER}/.ssh {FOLDER}
+exec /usr/sbin/sshd -D -e -o HostKey=/etc/ssh/host_key -o PasswordAuthentication=no \\
+  -o ForceCommand=internal-sftp -o MaxStartups=100
 """
 
 

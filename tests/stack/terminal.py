@@ -1,4 +1,5 @@
-"""Types at a terminal as a person does: answers questions as they are asked, and keeps what was shown."""
+"""Types at a terminal as a person does: answers questions as they are asked, and keeps what was
+shown."""
 
 import os
 import pty
@@ -12,7 +13,8 @@ from pathlib import Path
 def at_terminal(
     block: str, answers: Mapping[str, str], *, cwd: Path, env: Mapping[str, str], timeout: float
 ) -> tuple[int, str]:
-    """Run a shell block; each answer is typed once, where its question ends what is shown. Return code and output."""
+    """Run a shell block; each answer is typed once, where its question ends what is shown. Return
+    code and output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(cwd)

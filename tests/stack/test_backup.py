@@ -1,4 +1,5 @@
-"""Backups come by the schedule, WAL reaches the archive in time, and what stands still is shown and bounded."""
+"""Backups come by the schedule, WAL reaches the archive in time, and what stands still is shown and
+bounded."""
 
 import re
 import time
@@ -39,7 +40,8 @@ def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> 
 
 
 def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
-    """Nothing asks for it here: the server ends a segment by itself, so that a lost volume loses at most so much."""
+    """Nothing asks for it here: the server ends a segment by itself, so that a lost volume loses at
+    most so much."""
     written = stack.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
     question = f"select last_archived_wal >= '{written}' from pg_stat_archiver"
     waited = wait_until(
@@ -50,11 +52,15 @@ def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
 
 def test_the_backups_tell_nothing_without_their_key(stack: Stack) -> None:
     stack.sql(
-        "create table canary as select 'the-canary-of-the-backup'::text as word from generate_series(1, 9)"
+        "create table canary as select 'the-canary-of-the-backup'::text as word from "
+        "generate_series(1, 9)"
     )
     stack.run("./scripts/backup.sh", "--full")
     stack.sql("drop table canary")
-    search = f"find {REPOSITORY} -type f -exec cat {{}} + | grep -c the-canary; head -c 8 {REPOSITORY}/archive/main/*/*/*"
+    search = (
+        f"find {REPOSITORY} -type f -exec cat {{}} + | grep -c the-canary; head -c 8 "
+        f"{REPOSITORY}/archive/main/*/*/*"
+    )
     found = stack.compose("exec", "--no-TTY", "backup", "sh", "-c", search)
     assert found.splitlines()[0] == "0"
     assert "Salted__" in found, "OpenSSL's mark of an encrypted file"
@@ -74,7 +80,8 @@ def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
 
 
 def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack) -> None:
-    """As one may after a start, by chance: here it knows no timeout until it reads its configuration again."""
+    """As one may after a start, by chance: here it knows no timeout until it reads its
+    configuration again."""
     newest = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
     stack.sql("alter system set archive_timeout = 0")
     stack.sql("select pg_reload_conf()")
@@ -109,7 +116,8 @@ def small_queue(stack: Stack) -> Iterator[None]:
     """Postgres with a queue of 64 MB instead of 1 GiB; afterwards as it was."""
     file: Path = stack.root / DROP_FILE
     file.write_text(
-        f"services: {{postgres: {{environment: {{PGBACKREST_ARCHIVE_PUSH_QUEUE_MAX: '{QUEUE_BYTES}'}}}}}}\n"
+        f"services: {{postgres: {{environment: {{PGBACKREST_ARCHIVE_PUSH_QUEUE_MAX: "
+        f"'{QUEUE_BYTES}'}}}}}}\n"
     )
     up = ["up", "--detach", "--no-deps", "--wait", "postgres"]
     stack.compose("--file", "compose.yaml", "--file", DROP_FILE, *up)
@@ -148,5 +156,6 @@ def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: 
     wait_until(lambda: labels(stack)[-1] != newest, 120, "a backup is taken by itself", every=1)
     wait_until(lambda: backup_row(stack, "archive")[0], 60, "status.sh is well again", every=1)
     print(
-        f"measured: archiving broken: shown after {alerted:.0f} s, pg_wal {peak / 1e6:.0f} MB at most, gap ended"
+        f"measured: archiving broken: shown after {alerted:.0f} s, pg_wal {peak / 1e6:.0f} "
+        "MB at most, gap ended"
     )

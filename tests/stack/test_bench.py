@@ -1,4 +1,5 @@
-"""`scripts/bench.sh` in short: that it measures what it says; how quick anything is, is no matter of passing."""
+"""`scripts/bench.sh` in short: that it measures what it says; how quick anything is, is no matter
+of passing."""
 
 import json
 import subprocess
@@ -27,5 +28,6 @@ def test_the_benchmark_counts_both_sides_and_each_layer(tmp_path: Path, figure: 
     assert all(found["machine"].values())
     assert f"{found['ratio']['median']:.2f}" in done.stdout
     figure(
-        f"whole path against bare uvicorn, one burst of a second each: {found['ratio']['median']:.2f}"
+        "whole path against bare uvicorn, one burst of a second each: "
+        f"{found['ratio']['median']:.2f}"
     )

@@ -1,4 +1,5 @@
-"""No secret, and nothing that a client sends in secret, is anywhere that a person or a program reads along."""
+"""No secret, and nothing that a client sends in secret, is anywhere that a person or a program
+reads along."""
 
 import json
 import re
@@ -26,11 +27,12 @@ PSQL = (
     *("--dbname=slipway", "--host=/tmp", "--command"),
 )
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
-# Until somebody waits for this transaction, and then for longer than log_min_duration_statement (0.5 s) and shorter
-# than the API's lock timeout (2 s).
+# Until somebody waits for this transaction, and then for longer than log_min_duration_statement
+# (0.5 s) and shorter than the API's lock timeout (2 s).
 WAIT_FOR_THE_OTHER = """do $$ begin
     for look in 1..3000 loop
-        exit when exists (select from pg_locks where not granted and transactionid = pg_current_xact_id()::xid);
+        exit when exists (select from pg_locks
+            where not granted and transactionid = pg_current_xact_id()::xid);
         perform pg_sleep(0.02);
     end loop;
     perform pg_sleep(0.8);
@@ -41,7 +43,8 @@ DSN = "https://canarydsn7913586@sentry.invalid/1"
 
 @pytest.fixture(scope="module")
 def canaries(stack: Stack) -> Iterator[dict[str, str]]:
-    """Return every secret of a stack that was used: its own, which up.sh made at random, and what clients sent."""
+    """Return every secret of a stack that was used: its own, which up.sh made at random, and what
+    clients sent."""
     folder = stack.root / "secrets"
     dsn = folder / "sentry_dsn"
     dsn.chmod(0o644)
@@ -79,7 +82,8 @@ def canaries(stack: Stack) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def answers(stack: Stack, canaries: dict[str, str]) -> str:
-    """Return what clients were told while they sent canaries, most of it errors; a deploy that fails comes after."""
+    """Return what clients were told while they sent canaries, most of it errors; a deploy that
+    fails comes after."""
     told = []
     query = f"?token={canaries['query']}"
     headers = {"X-Api-Key": canaries["header"], "Cookie": f"session={canaries['cookie']}"}
@@ -121,8 +125,12 @@ def answers(stack: Stack, canaries: dict[str, str]) -> str:
 
 
 def slow_insert_of_a_user(stack: Stack, canaries: dict[str, str]) -> None:
-    """Have Postgres log a registration as slow: the same address is being inserted by somebody else, who gives up."""
-    row = "insert into users (id, email, password_hash) values (gen_random_uuid(), 'slow@example.com', 'x')"
+    """Have Postgres log a registration as slow: the same address is being inserted by somebody
+    else, who gives up."""
+    row = (
+        "insert into users (id, email, password_hash) values (gen_random_uuid(), "
+        "'slow@example.com', 'x')"
+    )
     other = subprocess.Popen(
         [*PSQL, f"begin; {row}; {WAIT_FOR_THE_OTHER}; rollback"],
         cwd=stack.root,

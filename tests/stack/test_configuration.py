@@ -1,4 +1,5 @@
-"""The running stack's configuration: judged by its release, refused before any effect, and counted at Postgres."""
+"""The running stack's configuration: judged by its release, refused before any effect, and counted
+at Postgres."""
 
 import threading
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ SESSIONS = (
     "select application_name, count(*) from pg_stat_activity"
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
-# How many of its share a service may leave unused here. The worker's: one is there while Prometheus asks, and of the
-# three for its queue all are in use for moments only.
+# How many of its share a service may leave unused here. The worker's: one is there while Prometheus
+# asks, and of the three for its queue all are in use for moments only.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
 OWN_OF_THE_SERVER = {
     "slipway.postgres.none",
@@ -129,6 +130,7 @@ def load(stack: Stack, clients: int) -> Iterator[None]:
             thread.join(30)
 
 
+@pytest.mark.alone  # the load must fill every pool
 def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share(
     stack: Stack, figure: Figure
 ) -> None:

@@ -1,4 +1,5 @@
-"""TLS to the database, where it is configured: asked of a Postgres that speaks it, by the code that connects."""
+"""TLS to the database, where it is configured: asked of a Postgres that speaks it, by the code that
+connects."""
 
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ PASSWORD = "7fKq-mW2z-Rt9x-Lp4v"
 START = f"""
 install -m 0600 /certs/db.key /tmp/db.key
 printf %s {PASSWORD} >/tmp/password
-initdb --pgdata=/tmp/data --username=postgres --auth=scram-sha-256 --pwfile=/tmp/password --no-sync >/dev/null
+initdb --pgdata=/tmp/data --username=postgres --auth=scram-sha-256 --pwfile=/tmp/password \\
+  --no-sync >/dev/null
 echo 'host all all all scram-sha-256' >>/tmp/data/pg_hba.conf
 exec postgres -D /tmp/data -c ssl=on -c ssl_cert_file=/certs/db.pem -c ssl_key_file=/tmp/db.key \\
   -c listen_addresses='*' -c unix_socket_directories=/tmp -c fsync=off

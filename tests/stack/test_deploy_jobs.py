@@ -1,4 +1,5 @@
-"""A deploy loses no job and does none twice: none that waits, and none in hand, however long it takes."""
+"""A deploy loses no job and does none twice: none that waits, and none in hand, however long it
+takes."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from tests.stack.job_ledger import Exports, ledger_kept
 
 pytestmark = pytest.mark.drill
 EXPORTS_PER_SECOND = 10
-# 6 MB are 23 pieces of 256 KiB and 92 s (job_ledger.TRIGGERS): longer than a deploy and the drain together.
+# 6 MB are 23 pieces of 256 KiB and 92 s (job_ledger.TRIGGERS): longer than a deploy and the drain
+# together.
 ITEMS, DESCRIPTION_BYTES = 3000, 2000
 
 
@@ -23,7 +25,8 @@ def _blue_again(stack: Stack) -> Iterator[None]:
 
 
 def begin_slowly(exports: Exports) -> str:
-    """Begin an export that takes as long as its user is slow; return its id once a worker has it in hand."""
+    """Begin an export that takes as long as its user is slow; return its id once a worker has it in
+    hand."""
     exports.give_items(ITEMS, DESCRIPTION_BYTES)
     exports.stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     with exports.stack.client(timeout=30) as client:
@@ -37,6 +40,7 @@ def speed_up(exports: Exports) -> None:
     exports.stack.sql(f"delete from slow_owners where id = '{exports.owner}'")
 
 
+@pytest.mark.counts_losses
 def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
     stack: Stack, figure: Figure
 ) -> None:
@@ -68,17 +72,20 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
         assert stack.live()[0] != first[0]
         assert finishing.events(in_drain, "started") == 1, "the former worker finished it"
         figure(
-            f"two deploys under {len(stream.acknowledged)} exports, {back:.0f} s until a long one was given back"
+            f"two deploys under {len(stream.acknowledged)} exports, {back:.0f} s until a "
+            "long one was given back"
         )
         for exports in (finishing, returning, stream):
             assert exports.failures == []
             assert exports.lost_and_doubled() == ([], [])
 
 
+@pytest.mark.counts_losses
 def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(
     stack: Stack, figure: Figure
 ) -> None:
-    """It is told to stop with a job in hand, and called back: it must not end after that, or nobody takes jobs."""
+    """It is told to stop with a job in hand, and called back: it must not end after that, or nobody
+    takes jobs."""
     slow, after = Exports(stack), Exports(stack)
     first = stack.live()
     with ledger_kept(stack):

@@ -1,4 +1,5 @@
-"""Faults 3 and 5: deploy and rollback killed at each of their commands, and across migrations of both phases."""
+"""Faults 3 and 5: deploy and rollback killed at each of their commands, and across migrations of
+both phases."""
 
 import signal
 import subprocess
@@ -25,7 +26,8 @@ def _blue_again(stack: Stack) -> Iterator[None]:
 
 
 def kill_at(stack: Stack, command: list[str], number: int) -> str:
-    """Start a command and SIGKILL it when it prints its Nth effect: the one before is done, this one is under way."""
+    """Start a command and SIGKILL it when it prints its Nth effect: the one before is done, this
+    one is under way."""
     process = subprocess.Popen(
         command,
         cwd=stack.root,
@@ -47,6 +49,7 @@ def kill_at(stack: Stack, command: list[str], number: int) -> str:
     return ""
 
 
+@pytest.mark.counts_losses
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 def test_killed_at_any_command_the_next_one_succeeds(
     stack: Stack, name: str, figure: Figure
@@ -54,7 +57,8 @@ def test_killed_at_any_command_the_next_one_succeeds(
     command = [f"./scripts/{name}.sh"]
     load = Load(stack, rate=30)
     table = []
-    # Two: a kill before the switch has the release deployed into both slots, and there must be one to go back to then.
+    # Two: a kill before the switch has the release deployed into both slots, and there must be one
+    # to go back to then.
     for _ in range(2):
         stack.vary()
         stack.deploy(WATCH_SECONDS="0")
@@ -64,7 +68,10 @@ def test_killed_at_any_command_the_next_one_succeeds(
             number += 1
             if name == "deploy":  # each one has a migration to do
                 revision = f"2099_01_01_00{number:02}"
-                body = f'op.create_table("drill_{number}", sa.Column("id", sa.Integer(), primary_key=True))'
+                body = (
+                    f'op.create_table("drill_{number}", sa.Column("id", sa.Integer(), '
+                    "primary_key=True))"
+                )
                 write_revision(stack.root / "api/migrations/versions", revision, head, "pre", body)
                 head = revision
             killed_at = kill_at(stack, command, number)
@@ -85,7 +92,8 @@ def test_killed_at_any_command_the_next_one_succeeds(
     for row in table:
         figure(f"{name} killed at command {row[0]}: {row[1]} -> next deploy {row[2]}")
     figure(
-        f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed {len(report.failures)}"
+        f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed "
+        f"{len(report.failures)}"
     )
     assert len(table) >= (7 if name == "deploy" else 3)
     assert any("MIGRATE_TAG" in row[1] for row in table) is (name == "deploy")
@@ -93,6 +101,7 @@ def test_killed_at_any_command_the_next_one_succeeds(
     assert load.lost_and_doubled() == (0, 0)
 
 
+@pytest.mark.counts_losses
 def test_a_rollback_goes_across_pre_migrations_and_is_refused_across_post_ones(
     stack: Stack,
 ) -> None:

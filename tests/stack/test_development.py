@@ -1,4 +1,5 @@
-"""`docker compose up` for a developer: what is saved is answered, the sink shows what came, production refuses all."""
+"""`docker compose up` for a developer: what is saved is answered, the sink shows what came,
+production refuses all."""
 
 import uuid
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ def test_a_saved_change_of_the_worker_restarts_it(developer: Stack) -> None:
 
 
 def test_the_documentation_is_open_to_the_developer(developer: Stack) -> None:
-    # The test before saved a file of the worker: what watches the sources may be starting the API anew.
+    # The test before saved a file of the worker: what watches the sources may be starting the API
+    # anew.
     wait_until(lambda: "swagger" in text_of(developer, "/docs"), 60, "the documentation is there")
     assert '"/v1/items"' in text_of(developer, "/openapi.json")
 
@@ -124,7 +126,8 @@ def test_a_webhook_arrives_signed_and_mail_arrives_and_both_are_forgotten_when_a
 
 
 def test_production_refuses_each_part(developer: Stack) -> None:
-    """The image for development, and each of its settings on its own, in the services of production."""
+    """The image for development, and each of its settings on its own, in the services of
+    production."""
     wide = "WEBHOOK_ALLOWED_NETWORKS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
     for service, command in (
         ("api-blue", "api.check_config"),

@@ -17,7 +17,7 @@ from tests.stack.backup_incidents import BACKUP_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import PARTS, README, blocks, incidents
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
-from tests.stack.harness import IMAGE, ROOT, Stack, copy_checkout, wait_until
+from tests.stack.harness import IMAGE, PROJECT, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
 from tests.stack.restores import RESTORE_INCIDENTS, rows_are_back
 
@@ -37,7 +37,8 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a block as a person would, in one shell; with check, each of its commands must succeed."""
+    """Run a block as a person would, in one shell; with check, each of its commands must
+    succeed."""
     return stack.run(
         "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
     )
@@ -63,13 +64,14 @@ def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
 
 
 def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> None:
-    """The commands of `On a public host`, in a clone of their own, published on loopback; then the renewal's reload."""
+    """The commands of `On a public host`, in a clone of their own, published on loopback; then the
+    renewal's reload."""
     section = (
         README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
     )
     install, start, reload = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     copy_checkout(tmp_path)
-    public = Stack(tmp_path, project="slipway-public", host="api.example.org", https_port=443)
+    public = Stack(tmp_path, project=f"{PROJECT}-public", host="api.example.org", https_port=443)
     del public.environment["SLIPWAY_HOST"]
     public.environment |= {"HTTP_BIND": "127.0.0.1", "HTTPS_BIND": "127.0.0.1"}
     subject = ["-subj", "/CN=api.example.org", "-addext", "subjectAltName=DNS:api.example.org"]
@@ -153,7 +155,10 @@ def hold_the_migration_lock(stack: Stack) -> None:
     assert session.stdin
     session.stdin.write(f"begin; select pg_advisory_lock({ADVISORY_KEY});\n")
     session.stdin.flush()
-    aged = "select count(*) from pg_stat_activity where state = 'idle in transaction' and now() - xact_start > '11 s'"
+    aged = (
+        "select count(*) from pg_stat_activity where state = 'idle in transaction' and now() - "
+        "xact_start > '11 s'"
+    )
     wait_until(lambda: stack.sql(aged) == "1", 60, "the transaction is old enough")
 
 
@@ -221,7 +226,8 @@ def services_named(line: str) -> set[str]:
 def is_misused(stack: Stack, line: str) -> bool:
     """Run a line and tell whether it is wrong, where an incident may only make it fail.
 
-    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` says that it is not running.
+    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` prints that the
+    service is not running.
     """
     done = execute(stack, line, check=False)
     wrong = re.search(r"no such service|unknown (\w+ )?(flag|command)", done.stderr, re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The drill passes on a sound archive, and each kind of loss makes it fail; in `soak`, twenty random times of it."""
+"""The drill passes on a sound archive, and each kind of loss makes it fail."""
 
 import json
 import re
@@ -36,11 +36,14 @@ lock table slipway_ledger;
 commit;
 END
 """
-# An index in an order that its operator class no longer has, as after an upgrade of the system's collations.
+# An index in an order that its operator class no longer has, as after an upgrade of the system's
+# collations.
 UNSORTED = """
-create function compared(a int, b int) returns int language sql immutable strict as 'select btint4cmp(a, b)';
+create function compared(a int, b int) returns int language sql immutable strict
+    as 'select btint4cmp(a, b)';
 create operator class turned for type int using btree
-    as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 compared(int, int);
+    as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >,
+    function 1 compared(int, int);
 create table sorted as select generate_series(1, 1000) as id;
 create index on sorted (id turned);
 create or replace function compared(a int, b int) returns int language sql immutable strict
@@ -74,7 +77,8 @@ def ledger(stack: Stack, query: str) -> str:
 
 @pytest.fixture
 def backed_up(stack: Stack) -> Iterator[None]:
-    """A backup, and rows of the ledger after it; whatever a test breaks, a new full one stands at the end."""
+    """A backup, and rows of the ledger after it; whatever a test breaks, a new full one stands at
+    the end."""
     stack.run("./scripts/backup.sh", "--full")
     wait_until(
         lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "",
@@ -115,9 +119,10 @@ def test_a_drill_right_after_a_backup_finds_a_time_to_restore(stack: Stack) -> N
 
 @pytest.mark.usefixtures("backed_up")
 def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
-    """The ledger that serves is made to differ from the archive's, by hand, as a wrong restore would.
+    """The ledger in use is changed by hand, so that it differs from the archive's.
 
-    While the drill restores: by then its time is chosen. To a time after the deletion it would rightly restore none.
+    The change comes while the drill restores, because the drill has chosen its time by then: to a
+    time after the deletion it would rightly restore no such row.
     """
     # Of the rows whose commit time is known; what is older than the first of them is not compared.
     known = "from slipway_ledger where pg_xact_commit_timestamp(xmin) is not null"
@@ -143,7 +148,8 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
         ),
         (
             UNSORTED,
-            r"the restored database is corrupt: .*item order invariant violated for index .*sorted_id_idx",
+            r"the restored database is corrupt: .*item order invariant violated for index "
+            r".*sorted_id_idx",
         ),
     ],
 )
@@ -164,7 +170,8 @@ def test_a_drill_sees_rows_that_are_not_there_and_an_index_that_is_wrong(
     ("damage", "reason"),
     [
         (
-            "f=$(ls -d backup/main/*F | tail -1)/bundle/1; dd if=/dev/zero of=$f bs=1 seek=4000 count=16 conv=notrunc",
+            "f=$(ls -d backup/main/*F | tail -1)/bundle/1; dd if=/dev/zero of=$f bs=1 "
+            "seek=4000 count=16 conv=notrunc",
             "",
         ),
         ("rm $(ls archive/main/*/*/*.zst | tail -2 | head -1)", "missing"),

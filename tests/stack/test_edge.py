@@ -1,4 +1,5 @@
-"""What nginx answers by itself, over the wire: the one form for whatever a client sends, and nothing it can break."""
+"""What nginx answers by itself, over the wire: the one form for whatever a client sends, and
+nothing it can break."""
 
 import contextlib
 import http.client
@@ -183,7 +184,8 @@ def test_the_log_names_what_was_asked_for_and_no_query(
 
 
 def test_lines_that_end_without_a_carriage_return_are_one_request(stack: Stack) -> None:
-    """RFC 9112 allows it, and nginx writes the lines anew for the API: nothing is left to read in two ways."""
+    """RFC 9112 allows it, and nginx writes the lines anew for the API: nothing is left to read in
+    two ways."""
     before = api_processes(stack)
     with connected(stack) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\nHost: localhost\nConnection: close\n\n")
@@ -194,7 +196,8 @@ def test_lines_that_end_without_a_carriage_return_are_one_request(stack: Stack) 
 
 
 def test_a_body_is_not_taken_for_the_next_request(stack: Stack) -> None:
-    """A header that only looks like Transfer-Encoding does not count; the body ends where its length says."""
+    """A header that only looks like Transfer-Encoding does not count; the body ends where its
+    length says."""
     body = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = POST + b"Transfer_Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(body)
     with connected(stack) as connection:
@@ -271,8 +274,12 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
         got = answer(over)
         check_form(got, 429, "too_many_requests")
         assert got.headers["retry-after"] == "1"
-        # Another address: nginx's own. The body is above client_body_buffer_size, so that it needs the tmpfs.
-        ask = "head -c 500000 /dev/zero | curl -sk -o /dev/null -w '%{http_code}' --max-time 5 --data-binary @-"
+        # Another address: nginx's own. The body is above client_body_buffer_size, so that it needs
+        # the tmpfs.
+        ask = (
+            "head -c 500000 /dev/zero | curl -sk -o /dev/null -w '%{http_code}' --max-time 5 "
+            "--data-binary @-"
+        )
         url = f"--resolve {stack.host}:8443:127.0.0.1 https://{stack.host}:8443/v1/items"
         assert are_held()
         assert stack.compose("exec", "--no-TTY", "nginx", "sh", "-c", f"{ask} {url}") == "401"

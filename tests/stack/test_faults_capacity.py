@@ -1,4 +1,5 @@
-"""An API that is short of memory or CPU: it loses what is in flight at most, and refuses what it cannot do in time."""
+"""An API that is short of memory or CPU: it loses what is in flight at most, and refuses what it
+cannot do in time."""
 
 import json
 import subprocess
@@ -15,12 +16,14 @@ from tests.stack.faults import heal, kinds, probing_load, status
 from tests.stack.harness import Stack, wait_until
 from tests.stack.processes import api_processes
 
-pytestmark = pytest.mark.drill
+# Alone: it measures seconds, and a flood of 400 clients takes both cores.
+pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 BACK_SECONDS = 2
 FLOOD_SECONDS = 8
-# Grows until it is killed; what it writes is really there. The kernel takes it after the process that is told to be
-# preferred, and before all others (500 in compose.yaml), which may be larger at that moment.
+# Grows until it is killed; what it writes is really there. The kernel takes it after the process
+# that is told to be preferred, and before all others (500 in compose.yaml), which may be larger at
+# that moment.
 HOG = """
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write("700")
@@ -30,6 +33,7 @@ while True:
 """
 
 
+@pytest.mark.counts_losses
 def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
     stack: Stack, figure: Figure
 ) -> None:
@@ -39,7 +43,8 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
         api_processes(stack),
     )
     victim = min(before)
-    # The kernel takes who has most, which would be the program that fills the container; it is told to prefer this one.
+    # The kernel takes who has most, which would be the program that fills the container; it is told
+    # to prefer this one.
     Path(f"/proc/{victim}/oom_score_adj").write_text("1000", encoding="ascii")
     load = probing_load(stack, rate=30)
     with load.running() as report:
@@ -61,7 +66,8 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
         healed = heal(stack, load, BACK_SECONDS)
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"out of memory: another process serves after {back:.1f} s, sent {report.sent}, failed {kinds(report)}, "
+        f"out of memory: another process serves after {back:.1f} s, sent {report.sent}, "
+        f"failed {kinds(report)}, "
         f"last failure {healed:.1f} s after, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
@@ -122,7 +128,8 @@ def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(
     healed = wait_until(stack.is_serving, 30, "ready again")
     livez = max(seconds for _, seconds in probes)
     figure(
-        f"a tenth of a core, {flood.CLIENTS * flood.CONNECTIONS} requests at once for {FLOOD_SECONDS} s: {seen} "
+        f"a tenth of a core, {flood.CLIENTS * flood.CONNECTIONS} requests at once for "
+        f"{FLOOD_SECONDS} s: {seen} "
         f"(count, slowest in s), /livez {livez:.1f} s at most, ready {healed:.1f} s after"
     )
     assert {"200", "503 overloaded"} <= set(seen)

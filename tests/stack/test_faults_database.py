@@ -1,4 +1,5 @@
-"""Postgres killed, frozen, full of connections or late: errors are quick, nothing hangs, and all heals by itself."""
+"""Postgres killed, frozen, full of connections or late: errors are quick, nothing hangs, and all
+heals by itself."""
 
 import os
 import re
@@ -23,12 +24,14 @@ from tests.stack.faults import (
 )
 from tests.stack.harness import Stack, wait_until
 
-pytestmark = pytest.mark.drill
+# Alone: errors and recovery have bounds of a few seconds.
+pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 FSYNC_SECONDS = 15
 LATE_SECONDS = 15  # how long the API waits for Postgres in the test of a slow start
 
 
+@pytest.mark.counts_losses
 def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(
     stack: Stack, figure: Figure
 ) -> None:
@@ -49,7 +52,8 @@ def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(
         healed = heal(stack, load, 5)
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"Postgres killed: serving after {back:.1f} s, last failure {healed:.1f} s later, sent {report.sent}, "
+        f"Postgres killed: serving after {back:.1f} s, last failure {healed:.1f} s later, "
+        f"sent {report.sent}, "
         f"failed {kinds(report)}, slowest {report.slowest:.2f} s, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
@@ -61,6 +65,7 @@ def test_a_killed_postgres_costs_quick_errors_and_nothing_acknowledged(
     assert_nothing_is_leaked(stack)
 
 
+@pytest.mark.counts_losses
 def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
     stack: Stack, figure: Figure
 ) -> None:
@@ -80,7 +85,8 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
             assert len(report.latencies) == good, "some connection was free"
         healed = heal(stack, load, 5)
     figure(
-        f"no free connection for {lasted:.1f} s: failed {kinds(report)}, slowest {report.slowest:.2f} s, "
+        f"no free connection for {lasted:.1f} s: failed {kinds(report)}, slowest "
+        f"{report.slowest:.2f} s, "
         f"healed {healed:.1f} s after the release, lost and doubled {load.lost_and_doubled()}"
     )
     assert unexpected(report) == []
@@ -90,10 +96,12 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
     assert_nothing_is_leaked(stack)
 
 
+@pytest.mark.counts_losses
 def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowledged(
     stack: Stack, figure: Figure
 ) -> None:
-    """One fdatasync of WAL ends with EIO: Postgres must not try again, as the kernel may have dropped the pages."""
+    """One fdatasync of WAL ends with EIO: Postgres must not try again, as the kernel may have
+    dropped the pages."""
     load = probing_load(stack, rate=30)
     before = stack.host_pid("postgres")
     with load.running() as report:
@@ -105,8 +113,10 @@ def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowle
         healed = heal(stack, load, 5)
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"fsync error on WAL: serving {back:.1f} s after the injection, last failure {healed:.1f} s later, sent "
-        f"{report.sent}, failed {kinds(report)}, slowest {report.slowest:.2f} s, lost {lost}, doubled {doubled}"
+        f"fsync error on WAL: serving {back:.1f} s after the injection, last failure "
+        f"{healed:.1f} s later, sent "
+        f"{report.sent}, failed {kinds(report)}, slowest {report.slowest:.2f} s, lost "
+        f"{lost}, doubled {doubled}"
     )
     assert "EIO (Input/output error) (INJECTED)" in traced
     logs = stack.compose("logs", "--no-color", "--since", "1m", "postgres")
@@ -118,6 +128,7 @@ def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowle
     assert back < FSYNC_SECONDS
 
 
+@pytest.mark.counts_losses
 def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figure) -> None:
     load = probing_load(stack)
     with load.running() as report:
@@ -145,8 +156,10 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
         after = statistics.median(report.latencies[-20:])
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"Postgres frozen: /readyz 503 after {unready:.1f} s, failed {kinds(report)}, slowest {report.slowest:.1f} s, "
-        f"healed {healed:.1f} s after the thaw, median {before * 1000:.0f} ms before and {after * 1000:.0f} ms after"
+        f"Postgres frozen: /readyz 503 after {unready:.1f} s, failed {kinds(report)}, "
+        f"slowest {report.slowest:.1f} s, "
+        f"healed {healed:.1f} s after the thaw, median {before * 1000:.0f} ms before and "
+        f"{after * 1000:.0f} ms after"
     )
     assert [what for _, what in report.failures if not re.match(r"(GET|POST) 50[34] {", what)] == []
     assert report.slowest - report.stall < REQUEST_SECONDS + ROOM_SECONDS
@@ -180,7 +193,8 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
     over = f"select status from procrastinate_jobs where args->>'export_id' = '{export}'"
     worked = wait_until(lambda: stack.sql(over) == "succeeded", 60, "the worker works")
     figure(
-        f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job done {worked:.1f} s later"
+        f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job "
+        f"done {worked:.1f} s later"
     )
     assert [stack.host_pid(service) for service in ours] == pids, "nobody had to start again"
 

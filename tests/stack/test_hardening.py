@@ -150,12 +150,14 @@ def test_the_image_is_lean_labelled_and_whole(stack: Stack) -> None:
     assert inside(present) == "", "a compiler or an installer"
     assert (
         inside(
-            "find /var/lib/apt/lists /var/cache/apt /root/.cache -type f 2>/dev/null | grep -v lock | head -3"
+            "find /var/lib/apt/lists /var/cache/apt /root/.cache -type f 2>/dev/null | "
+            "grep -v lock | head -3"
         )
         == ""
     )
     sources, compiled = inside(
-        "find /app /opt/venv -name '*.py' -not -path '*/versions/*' | wc -l; find /app /opt/venv -name '*.pyc' | wc -l"
+        "find /app /opt/venv -name '*.py' -not -path '*/versions/*' | wc -l; find /app "
+        "/opt/venv -name '*.pyc' | wc -l"
     ).split()
     assert int(compiled) >= int(sources) * 0.95, (
         "byte code is missing, so that every start compiles it"
@@ -203,8 +205,10 @@ def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(
         "import asyncio, argparse, email, http.client, importlib.util, json, logging, os, ssl, sys"
     )
     missing = (
-        f"{modules}; files = [m.__file__ or '' for m in sys.modules.values() if hasattr(m, '__file__')]; "
-        "cached = [importlib.util.cache_from_source(file) for file in files if file.endswith('.py')]; "
+        f"{modules}; files = [m.__file__ or '' for m in sys.modules.values() if hasattr(m, "
+        "'__file__')]; "
+        "cached = [importlib.util.cache_from_source(file) for file in files if "
+        "file.endswith('.py')]; "
         "print(len([file for file in cached if not os.path.exists(file)]))"
     )
 
@@ -258,7 +262,8 @@ LINES = 900_000  # in the engine's own form above twice the cap
 
 
 def test_a_flood_of_log_lines_stays_under_its_cap(stack: Stack) -> None:
-    """The engine turns the files while they are written, so that none waits for a task of the host."""
+    """The engine turns the files while they are written, so that none waits for a task of the
+    host."""
     flood = f"yes 'a line that somebody logs again and again' | head -n {LINES}"
     argv = [
         "docker",

@@ -17,7 +17,10 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
 
-PRUNE = "insert into procrastinate_jobs (queue_name, task_name, args) values ('{0}', '{0}', '{{\"timestamp\": 0}}')"
+PRUNE = (
+    "insert into procrastinate_jobs (queue_name, task_name, args) values ('{0}', '{0}', "
+    "'{{\"timestamp\": 0}}')"
+)
 
 
 @pytest.fixture
@@ -38,6 +41,8 @@ def rows(stack: Stack, name: str) -> int:
     return int(stack.sql(f"select count(*) from items where name = '{name}'"))
 
 
+@pytest.mark.alone  # each waits at most 2 s for the lock
+@pytest.mark.counts_losses
 def test_the_same_key_twenty_times_at_once_makes_one_item(
     stack: Stack, client: httpx2.Client, key: dict[str, str], figure: Figure
 ) -> None:
@@ -86,6 +91,7 @@ def test_a_key_stands_for_one_body_one_user_and_one_route(
         assert (refused.status_code, refused.json()["error"]) == (422, "validation_failed")
 
 
+@pytest.mark.counts_losses
 def test_an_export_that_is_asked_for_twice_has_one_row_and_one_job(
     stack: Stack, client: httpx2.Client, key: dict[str, str]
 ) -> None:
@@ -151,11 +157,13 @@ def test_a_key_is_over_after_a_day_and_then_deleted(
     assert stack.sql(left) == "1"
 
 
+@pytest.mark.counts_losses
 @pytest.mark.drill
 def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     stack: Stack, figure: Figure
 ) -> None:
-    """Every client knows one thing: it sends the same request under the same key until it is answered."""
+    """Every client knows one thing: it sends the same request under the same key until it is
+    answered."""
     run = uuid.uuid4().hex[:8]
     token = stack.token()
     repeated: list[str] = []
@@ -183,7 +191,8 @@ def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     assert sorted(listing) == sorted(f"{name}|{item}" for name, item in answered.items())
     assert repeated
     figure(
-        f"API killed 3 times under 10 clients with keys: {len(answered)} items asked for, {len(repeated)} requests "
+        f"API killed 3 times under 10 clients with keys: {len(answered)} items asked for, "
+        f"{len(repeated)} requests "
         "repeated, 0 lost, 0 doubled"
     )
 

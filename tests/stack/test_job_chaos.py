@@ -17,9 +17,11 @@ from tests.stack.job_ledger import Exports, ledger_kept, redeliveries
 from tests.stack.load import Load
 
 SERVICES = ("worker-blue", "redis", "api-blue", "postgres")
-# The engine waits before it starts a container again that ran for less than 10 s, twice as long each time.
+# The engine waits before it starts a container again that ran for less than 10 s, twice as long
+# each time.
 LEAST_LIFE_SECONDS = 10.5
-# What a client may see of a killed API or Postgres; each such request has no export, or one that is done like others.
+# What a client may see of a killed API or Postgres; each such request has no export, or one that is
+# done like others.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|50[23] ")
 ENQUEUE = """
 import asyncio, sys
@@ -35,7 +37,8 @@ async def main(owner, count):
     for begin in range(0, count, 50):
         rows = [{"owner_id": owner}] * min(50, count - begin)
         async with database.transaction() as connection:
-            for export in (await connection.execute(insert(Export).returning(Export.id), rows)).scalars().all():
+            made = await connection.execute(insert(Export).returning(Export.id), rows)
+            for export in made.scalars().all():
                 await enqueue(connection, WRITE_EXPORT, export_id=str(export))
     await database.close()
 
@@ -44,7 +47,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 def enqueue(exports: Exports, count: int) -> None:
-    """Ask for many exports as the API does, 50 in a transaction; one that is cut off asks for fewer."""
+    """Ask for many exports as the API does, 50 in a transaction; one that is cut off asks for
+    fewer."""
     wait_until(exports.stack.is_serving, 60, "the stack serves")
     program = ["exec", "--no-TTY", "api-blue", "python", "-c", ENQUEUE, exports.owner, str(count)]
     exports.stack.compose(*program, check=False)
@@ -58,7 +62,8 @@ def asked_for(exports: Exports) -> int:
 
 
 class Killer:
-    """Kills services in a random order, each when it has lived long enough to be started again at once."""
+    """Kills services in a random order, each when it has lived long enough to be started again at
+    once."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.stack = stack
@@ -90,7 +95,8 @@ class Killer:
 
 
 def chaos(stack: Stack, jobs: int, kills: int, figure: Figure) -> None:
-    """Ask for `jobs` exports, most of them in bulk and some through the front door, under `kills` kills."""
+    """Ask for `jobs` exports, most of them in bulk and some through the front door, under `kills`
+    kills."""
     exports, killer, started = Exports(stack), Killer(stack, seed=kills), time.monotonic()
     exports.give_items(20, 100)
     batches = max(2, kills // 10)
@@ -112,14 +118,17 @@ def chaos(stack: Stack, jobs: int, kills: int, figure: Figure) -> None:
     finally:
         stack.sql(f"delete from procrastinate_jobs where args->>'export_id' in {of(exports)}")
     figure(
-        f"{asked_for(exports)} jobs under {killer.count} kills and a FLUSHALL in {time.monotonic() - started:.0f} s: "
+        f"{asked_for(exports)} jobs under {killer.count} kills and a FLUSHALL in "
+        f"{time.monotonic() - started:.0f} s: "
         f"lost {len(lost)}, doubled {len(doubled)}; {len(gaps)} brought back, the slowest after "
-        f"{max(gaps, default=0):.0f} s; {len(exports.failures)} requests failed; done {seconds:.0f} s after the last"
+        f"{max(gaps, default=0):.0f} s; {len(exports.failures)} requests failed; done "
+        f"{seconds:.0f} s after the last"
     )
     assert (lost, doubled) == ([], [])
     assert killer.count >= kills * 0.9
     assert [seen for seen in exports.failures if not OUTAGE.match(seen)] == []
-    # The promise of a killed worker, and the 10 s in which a Postgres that is killed meanwhile is back.
+    # The promise of a killed worker, and the 10 s in which a Postgres that is killed meanwhile is
+    # back.
     assert max(gaps, default=0) < 30 + 10
 
 
@@ -128,19 +137,23 @@ def of(exports: Exports) -> str:
     return f"(select id::text from exports where owner_id = '{exports.owner}')"
 
 
+@pytest.mark.counts_losses
 @pytest.mark.drill
 def test_kills_of_everything_lose_no_job_and_do_none_twice(stack: Stack, figure: Figure) -> None:
     chaos(stack, jobs=500, kills=8, figure=figure)
 
 
-@pytest.mark.soak
+@pytest.mark.counts_losses
+@pytest.mark.nightly
 def test_a_hundred_kills_lose_none_of_ten_thousand_jobs(stack: Stack, figure: Figure) -> None:
     chaos(stack, jobs=10_000, kills=100, figure=figure)
 
 
-@pytest.mark.soak
+@pytest.mark.counts_losses
+@pytest.mark.nightly
 def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure: Figure) -> None:
-    """It does so with all five attempts, and each time with others in hand, which are set aside with it or not."""
+    """It does so with all five attempts, and each time with others in hand, which are set aside
+    with it or not."""
     with poison.poisonable(stack), ledger_kept(stack):
         harmful, healthy = Exports(stack), Exports(stack)
         with stack.client(timeout=30) as client:
@@ -151,7 +164,10 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure
                 poison.poison(stack, export, "slow")
             poison.start(stack)
             with healthy.streaming(rate=2):
-                done = f"select status = 'failed' from procrastinate_jobs where args->>'export_id' = '{kills}'"
+                done = (
+                    "select status = 'failed' from procrastinate_jobs where "
+                    f"args->>'export_id' = '{kills}'"
+                )
                 seconds = wait_until(
                     lambda: stack.sql(done) == "t", 240, "the job is set aside", every=1
                 )
@@ -159,7 +175,8 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure
         assert healthy.lost_and_doubled() == ([], [])
         ends = stack.inspect("worker-green")["RestartCount"]
     figure(
-        f"a job that kills its worker was set aside after {seconds:.0f} s and {ends} restarts; others: 0 lost"
+        f"a job that kills its worker was set aside after {seconds:.0f} s and {ends} "
+        "restarts; others: 0 lost"
     )
     assert ends == 5
 
@@ -174,7 +191,8 @@ def memory_mb(stack: Stack, service: str) -> float:
 
 
 def execution_p95_ms(exports: Exports) -> float:
-    """Return the 95th percentile of the time from a job's start to its success, over the last thousand."""
+    """Return the 95th percentile of the time from a job's start to its success, over the last
+    thousand."""
     took = (
         "select extract(epoch from max(e.at) filter (where e.type = 'succeeded')"
         " - max(e.at) filter (where e.type = 'started')) * 1000 as ms from procrastinate_events e"
@@ -201,11 +219,13 @@ def flood(exports: Exports, count: int) -> None:
     exports.stack.sql(
         f"with made as (insert into exports (id, owner_id, status) {of_owner} returning id)"
         " insert into procrastinate_jobs (queue_name, task_name, args)"
-        f" select 'exports.write', 'exports.write', jsonb_build_object('export_id', {poisoned}) from made"
+        " select 'exports.write', 'exports.write', jsonb_build_object('export_id', "
+        f"{poisoned}) from made"
     )
 
 
-@pytest.mark.soak
+@pytest.mark.counts_losses
+@pytest.mark.nightly
 def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: Figure) -> None:
     few, many = Exports(stack), Exports(stack)
     steady, loaded = Load(stack, rate=30), Load(stack, rate=30)
@@ -221,8 +241,10 @@ def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: F
             held = stack.sql("select count(*) from procrastinate_jobs where status = 'todo'")
         after, grown = execution_p95_ms(many), [memory_mb(stack, name) for name in services]
         figure(
-            f"{held} of 100,000 jobs still queued after 60 s: p95 of a job {before:.1f} -> {after:.1f} ms, the API's "
-            f"p99 {steady.report.p99_ms():.0f} -> {report.p99_ms():.0f} ms, memory of worker and API in MB "
+            f"{held} of 100,000 jobs still queued after 60 s: p95 of a job {before:.1f} -> "
+            f"{after:.1f} ms, the API's "
+            f"p99 {steady.report.p99_ms():.0f} -> {report.p99_ms():.0f} ms, memory of "
+            "worker and API in MB "
             f"{[round(mb) for mb in memory]} -> {[round(mb) for mb in grown]}"
         )
         assert int(held) > 50_000

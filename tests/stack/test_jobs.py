@@ -1,4 +1,5 @@
-"""Jobs that fail, block, grow or take too long, the commands for them, and what Prometheus is told."""
+"""Jobs that fail, block, grow or take too long, the commands for them, and what Prometheus is
+told."""
 
 import json
 import os
@@ -54,6 +55,7 @@ def actions(stack: Stack, service: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_poisonable")
 def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> None:
     with ledger_kept(stack):
@@ -77,7 +79,10 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
         "failed",
         "succeeded",
     ]
-    failed = f"select count(*) from exports where status = 'failed' and id in ('{raises}', '{takes_long}')"
+    failed = (
+        f"select count(*) from exports where status = 'failed' and id in ('{raises}', "
+        f"'{takes_long}')"
+    )
     assert stack.sql(failed) == "2", "their user is told"
 
     def is_replaced() -> bool:
@@ -85,7 +90,8 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
 
     wait_until(is_replaced, 90, "the process that took too much memory is replaced")
     seen = actions(stack, "worker-green")
-    # Of the others one may have been too slow for its two seconds, on a busy machine; it was tried again.
+    # Of the others one may have been too slow for its two seconds, on a busy machine; it was tried
+    # again.
     took_long = job(stack, takes_long)["id"]
     (late,) = [
         line
@@ -98,6 +104,7 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
     assert not stack.inspect("worker-green")["State"]["OOMKilled"]
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_poisonable")
 def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
     stack: Stack, figure: Figure
@@ -125,13 +132,17 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
         line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"
     ]
     figure(
-        f"a worker whose loop was blocked ended itself after {seconds:.0f} s, the job was set aside, others done"
+        f"a worker whose loop was blocked ended itself after {seconds:.0f} s, the job was "
+        "set aside, others done"
     )
 
 
 def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stack) -> None:
     """As after a rollback past the release whose job killed its workers."""
-    unknown = "insert into procrastinate_jobs (queue_name, task_name, lock) values ('no.such', 'no.such', 'suspect')"
+    unknown = (
+        "insert into procrastinate_jobs (queue_name, task_name, lock) values ('no.such', "
+        "'no.such', 'suspect')"
+    )
     stack.compose("stop", "worker-blue")
     try:
         foreign = stack.sql(f"{unknown} returning id")
@@ -150,11 +161,13 @@ def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stac
         stack.sql(f"delete from procrastinate_jobs where id = {foreign}")
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_poisonable")
 def test_what_comes_by_the_clock_comes_once_from_several_workers(
     stack: Stack, figure: Figure
 ) -> None:
-    """Two processes in one slot, and one of the other slot's name; one of the two is killed on the way."""
+    """Two processes in one slot, and one of the other slot's name; one of the two is killed on the
+    way."""
     before = stack.sql("select coalesce(max(id), 0) from procrastinate_jobs")
     poison.start(stack, "WORKER_PROCESSES=2")
     first = stack.host_pid("worker-green")
@@ -210,7 +223,8 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     ids = {export: job(stack, export)["id"] for export in (one, two, three)}
     for export in (one, two):
         stack.sql(
-            f"update procrastinate_jobs set status = 'failed', attempts = 5 where id = {ids[export]}"
+            "update procrastinate_jobs set status = 'failed', attempts = 5 where id = "
+            f"{ids[export]}"
         )
     listed = stack.run("./scripts/jobs.sh", "list")
     assert f"{ids[one]}  exports.write  5 attempts" in listed.stdout
@@ -268,6 +282,7 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
     assert told()['slipway_jobs_running{task="exports.write"}'] == 0
 
 
+@pytest.mark.counts_losses
 def test_jobs_need_no_redis(stack: Stack) -> None:
     """Not even its volume: fault 13, for jobs."""
     stack.compose("rm", "--stop", "--force", "redis")
@@ -297,13 +312,18 @@ def test_exports_that_are_over_are_deleted_however_many_there_are(stack: Stack) 
     columns = "insert into exports (id, owner_id, status, created_at, expires_at)"
     over = "generate_series(1, 45) returning id"
     past = "now() - interval '2 hours'"
-    made = f"{columns} select gen_random_uuid(), {owner}, 'finished', {past}, now() - interval '1 minute' from {over}"
+    made = (
+        f"{columns} select gen_random_uuid(), {owner}, 'finished', {past}, now() - interval '1 "
+        f"minute' from {over}"
+    )
     stack.sql(
-        f"with made as ({made}) insert into export_chunks (export_id, seq, content) select id, 0, 'a' from made"
+        f"with made as ({made}) insert into export_chunks (export_id, seq, content) select "
+        "id, 0, 'a' from made"
     )
     fresh, stuck = (
         stack.sql(
-            f"{columns} values (gen_random_uuid(), {owner}, '{status}', {past}, {ends}) returning id"
+            f"{columns} values (gen_random_uuid(), {owner}, '{status}', {past}, {ends}) "
+            "returning id"
         )
         for status, ends in (("finished", "now() + interval '1 hour'"), ("pending", "null"))
     )
@@ -314,7 +334,10 @@ def test_exports_that_are_over_are_deleted_however_many_there_are(stack: Stack) 
         == "0"
     )
     assert int(stack.sql("select count(*) from exports where status = 'expired'")) >= 45
-    left = "select count(*) from export_chunks c join exports e on e.id = c.export_id where e.status = 'expired'"
+    left = (
+        "select count(*) from export_chunks c join exports e on e.id = c.export_id where "
+        "e.status = 'expired'"
+    )
     assert stack.sql(left) == "0"
     assert stack.sql(f"select status from exports where id = '{stuck}'") == "failed"
     assert stack.sql(f"select count(*) from export_chunks where export_id = '{fresh}'") == "1"

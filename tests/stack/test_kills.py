@@ -1,4 +1,5 @@
-"""SIGKILL of each process in turn, under load: how soon it comes back, and that nothing acknowledged is lost."""
+"""SIGKILL of each process in turn, under load: how soon it comes back, and that nothing
+acknowledged is lost."""
 
 import os
 import re
@@ -27,13 +28,17 @@ KILLS = [
     ("redis", 5),
 ]
 
-# What a client may see of an outage: nobody listens, the connection breaks, or one of two answers. No timeout, no 500.
+# What a client may see of an outage: nobody listens, the connection breaks, or one of two answers.
+# No timeout, no 500.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
 REDELIVERY_SECONDS = 30
 CUT_SECONDS = 60
-ROWS = 20_000  # several pieces, each of which takes four seconds while its owner is slow (job_ledger.TRIGGERS)
+# several pieces, each of which takes four seconds while its owner is slow (job_ledger.TRIGGERS)
+ROWS = 20_000
 
 
+@pytest.mark.alone  # back within 2 to 5 s
+@pytest.mark.counts_losses
 @pytest.mark.parametrize(("service", "seconds"), KILLS)
 def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
     stack: Stack, service: str, seconds: int, figure: Figure
@@ -46,18 +51,15 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
         while back >= seconds and len(outages) < TRIES:
             killed, back = kill(stack, service)
-            # Requests in flight at the kill may be lost, and those until the service is back; none after that.
+            # Requests in flight at the kill may be lost, and those until the service is back; none
+            # after that.
             outages.append((killed - load._started - 2, time.monotonic() - load._started))
-            good = len(report.latencies)
-            wait_until(
-                lambda good=good: len(report.latencies) > good + 50,  # type: ignore[misc]
-                60,
-                "requests succeed again",
-            )
+            report.wait_for_answers(50)
     lost, doubled = load.lost_and_doubled()
     kinds = sorted({what.split("{")[0][:60] for _, what in report.failures})
     figure(
-        f"kill {service}: back after {back:.1f} s, sent {report.sent}, failed {len(report.failures)} {kinds}, "
+        f"kill {service}: back after {back:.1f} s, sent {report.sent}, failed "
+        f"{len(report.failures)} {kinds}, "
         f"longest gap {report.longest_gap:.1f} s, lost {lost}, doubled {doubled}"
     )
     assert back < seconds
@@ -85,7 +87,8 @@ def kill(stack: Stack, service: str) -> tuple[float, float]:
 
 @contextmanager
 def green_alone(stack: Stack) -> Iterator[None]:
-    """Green is live, and blue was stopped at the end of a window; afterwards it is the other way round."""
+    """Green is live, and blue was stopped at the end of a window; afterwards it is the other way
+    round."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     try:
@@ -102,10 +105,12 @@ def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
     return all(stack.host_pid(service) not in {0, pid} for service, pid in before.items())
 
 
+@pytest.mark.counts_losses
 def test_after_a_power_cut_the_live_slot_serves_again_unattended(
     stack: Stack, figure: Figure
 ) -> None:
-    """Every process is gone at once; the engine starts them, in whatever order, as it does at a boot."""
+    """Every process is gone at once; the engine starts them, in whatever order, as it does at a
+    boot."""
     services = ("nginx", "api-green", "worker-green", "postgres", "redis")
     with green_alone(stack):
         load = Load(stack, rate=50)
@@ -127,7 +132,8 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(
             wait_until(lambda: len(report.latencies) > good + 50, 30, "requests succeed again")
         lost, doubled = load.lost_and_doubled()
         figure(
-            f"power cut: serving after {back:.1f} s, sent {report.sent}, failed {len(report.failures)}, "
+            f"power cut: serving after {back:.1f} s, sent {report.sent}, failed "
+            f"{len(report.failures)}, "
             f"lost {lost}, doubled {doubled}"
         )
         assert stack.live()[1] == "green"
@@ -137,6 +143,8 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(
         assert back < CUT_SECONDS
 
 
+@pytest.mark.alone  # back within 2 s
+@pytest.mark.counts_losses
 def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
     stack: Stack, figure: Figure
 ) -> None:
@@ -166,11 +174,13 @@ def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
         wait_until(lambda: len(report.latencies) > good + 50, 60, "requests succeed")
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"kill a process of api-blue: another after {forked:.1f} s, serving after {back:.1f} s, sent {report.sent}, "
+        f"kill a process of api-blue: another after {forked:.1f} s, serving after "
+        f"{back:.1f} s, sent {report.sent}, "
         f"failed {len(report.failures)}, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
-    # What began up to half a second later may have been given to the connections of the process that was killed.
+    # What began up to half a second later may have been given to the connections of the process
+    # that was killed.
     assert [
         (when - begun, what) for when, what in report.failures if not -2 < when - begun < 0.5
     ] == []
@@ -178,6 +188,7 @@ def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
     assert stack.host_pid("api-blue") == master
 
 
+@pytest.mark.counts_losses
 def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
     stack: Stack, figure: Figure
 ) -> None:
@@ -190,8 +201,10 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
         gaps = redeliveries(stack, exports.owner)
         begun = counted(stack, exports.acknowledged, "started")
     figure(
-        f"worker killed 3 times in 30 exports: {sum(begun)} starts, all done {seconds:.1f} s after the last kill, "
-        f"the slowest brought back after {max(gaps):.1f} s, of which it was in hand for up to {held:.1f} s"
+        f"worker killed 3 times in 30 exports: {sum(begun)} starts, all done {seconds:.1f} "
+        "s after the last kill, "
+        f"the slowest brought back after {max(gaps):.1f} s, of which it was in hand for up "
+        f"to {held:.1f} s"
     )
     assert len(gaps) >= 3, "no kill met a job"
     assert max(gaps) - held < REDELIVERY_SECONDS
@@ -227,7 +240,8 @@ def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
 
 
 def kill_in_a_job(exports: Exports) -> float:
-    """Kill the worker while it writes exports, and see it run again; return for how long it had one in hand."""
+    """Kill the worker while it writes exports, and see it run again; return for how long it had one
+    in hand."""
     stack = exports.stack
     stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     pid = stack.host_pid("worker-blue")
@@ -235,7 +249,10 @@ def kill_in_a_job(exports: Exports) -> float:
     with stack.client() as client:
         for _ in range(10):
             exports.ask(client)
-    working = f"select count(*) from procrastinate_jobs where status = 'doing' and {of(exports.acknowledged)}"
+    working = (
+        "select count(*) from procrastinate_jobs where status = 'doing' and "
+        f"{of(exports.acknowledged)}"
+    )
     wait_until(lambda: stack.sql(working) != "0", 60, "the worker has a job in hand")
     os.kill(pid, signal.SIGKILL)
     held = time.monotonic() - asked

@@ -1,4 +1,5 @@
-"""The rate limits at the front door, counted over both processes, with limits low enough to reach."""
+"""The rate limits at the front door, counted over both processes, with limits low enough to
+reach."""
 
 import time
 import uuid
@@ -59,7 +60,8 @@ def signed_in(stack: Stack, user: dict[str, str]) -> Iterator[httpx2.Client]:
 
 
 def until_refused(ask: Callable[[], httpx2.Response]) -> httpx2.Response:
-    """Ask until it is refused: one more may have come back meanwhile, by how long it took to use the quota up."""
+    """Ask until it is refused: one more may have come back meanwhile, by how long it took to use
+    the quota up."""
     return next(answer for answer in (ask() for _ in range(10)) if answer.status_code == 429)
 
 
@@ -97,7 +99,8 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         refused = until_refused(lambda: client.post("/v1/users/login", json=user))
         told = time.monotonic()
         seconds = check_refusal(refused, 3)
-        # Nobody's account is told from one that exists, and one account's guesses do not lock the others out.
+        # Nobody's account is told from one that exists, and one account's guesses do not lock the
+        # others out.
         unknown = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
         statuses = [
             client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS * 2)
@@ -233,7 +236,8 @@ def test_without_redis_each_rule_keeps_its_policy(
     passed = [answer.status_code for answer in logins if answer.status_code != 429]
     slowest = max(answer.elapsed.total_seconds() for answer in logins)
     figure(
-        f"Redis away: {len(passed)} of {len(logins)} logins passed, quota {LOGINS}; slowest {slowest * 1000:.0f} ms"
+        f"Redis away: {len(passed)} of {len(logins)} logins passed, quota {LOGINS}; "
+        f"slowest {slowest * 1000:.0f} ms"
     )
     assert LOGINS <= len(passed) <= PROCESSES * (LOGINS + came_back)
     assert set(passed) == {200}

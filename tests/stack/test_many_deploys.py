@@ -1,4 +1,5 @@
-"""Twenty deploys and twenty rollbacks in one run, under the whole mix of traffic: the promise that stands first."""
+"""Twenty deploys and twenty rollbacks in one run, under the whole mix of traffic: the promise that
+stands first."""
 
 import time
 
@@ -8,7 +9,7 @@ from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.nightly
 ROUNDS = 20
 STEADY_SECONDS = 20
 FEWEST_REQUESTS = 50_000
@@ -39,6 +40,7 @@ def median_seconds(stack: Stack) -> dict[str, float]:
     }
 
 
+@pytest.mark.counts_losses
 def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figure: Figure) -> None:
     routes = stack.root / "api/items/routes.py"
     former = routes.read_text(encoding="utf-8")
@@ -59,11 +61,13 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figur
             wait_until(lambda: report.sent >= FEWEST_REQUESTS, 300, "enough requests were sent")
         lost, doubled = load.lost_and_doubled()
         figure(
-            f"{ROUNDS} deploys and {ROUNDS} rollbacks: sent {report.sent}, failed {len(report.failures)}, lost {lost}, "
+            f"{ROUNDS} deploys and {ROUNDS} rollbacks: sent {report.sent}, failed "
+            f"{len(report.failures)}, lost {lost}, "
             f"doubled {doubled}, p99 steady {report.p99_ms(0, steady):.0f} ms, "
             f"during {report.p99_ms(steady, deployed):.0f} ms, "
             f"kinds of failure {sorted({what[:80] for _, what in report.failures})}, "
-            f"longest gap {report.longest_gap * 1000:.0f} ms; median seconds of the steps: {median_seconds(stack)}"
+            f"longest gap {report.longest_gap * 1000:.0f} ms; median seconds of the steps: "
+            f"{median_seconds(stack)}"
         )
         assert report.failures == []
         assert (lost, doubled) == (0, 0)

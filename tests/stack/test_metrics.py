@@ -1,4 +1,5 @@
-"""Metrics of the running slot: kept from clients, added up over its processes, and none lost with a process."""
+"""Metrics of the running slot: kept from clients, added up over its processes, and none lost with a
+process."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""Migrations on the running stack, under load: blocked, failing, killed, ten at once, and with the release before."""
+"""Migrations on the running stack, under load: blocked, failing, killed, ten at once, and with the
+release before."""
 
 import statistics
 import subprocess
@@ -25,7 +26,8 @@ ONE, TWO = "2099_01_01_0000", "2099_01_01_0001"
 COLUMN = 'op.add_column("items", sa.Column("drill_note", sa.Text(), nullable=True))'
 TABLE = 'op.create_table("drill_notes", sa.Column("id", sa.Integer(), primary_key=True))'
 INDEX = """with op.get_context().autocommit_block():
-    op.create_index("drill_ix", "items", ["name"], postgresql_concurrently=True, if_not_exists=True)"""
+    options = {"postgresql_concurrently": True, "if_not_exists": True}
+    op.create_index("drill_ix", "items", ["name"], **options)"""
 SLOW_INDEX = """with op.get_context().autocommit_block():
     op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS drill_ix ON items (drill_slow(name))")"""
 UNIQUE_INDEX = """with op.get_context().autocommit_block():
@@ -33,7 +35,8 @@ UNIQUE_INDEX = """with op.get_context().autocommit_block():
 SLOW = """create or replace function drill_slow(text) returns text language plpgsql immutable as
     $$ begin perform pg_sleep(%s); return $1; end $$"""
 ROWS = """insert into items (id, owner_id, name)
-    select gen_random_uuid(), (select id from users limit 1), 'drill' from generate_series(1, 400)"""
+    select gen_random_uuid(), (select id from users limit 1), 'drill'
+    from generate_series(1, 400)"""
 INVALID = "select count(*) from pg_index where not indisvalid"
 APPLIED = "select version_num from alembic_version"
 UNDO = rf"""drop index if exists drill_ix;
@@ -62,7 +65,8 @@ def variant(
     *bodies: str,
     phases: tuple[str, ...] = ("pre", "pre", "pre"),
 ) -> str:
-    """Build a release that is the live one with more revisions, each a body of `upgrade`; return its tag."""
+    """Build a release that is the live one with more revisions, each a body of `upgrade`; return
+    its tag."""
     context = folder / name
     context.mkdir()
     parent = HEAD
@@ -98,7 +102,8 @@ def closing(done: subprocess.CompletedProcess[str]) -> str:
 
 @contextmanager
 def killed_when(stack: Stack, tag: str, condition: str) -> Iterator[None]:
-    """Start a migration and SIGKILL its container once a query answers with anything but nothing."""
+    """Start a migration and SIGKILL its container once a query answers with anything but
+    nothing."""
     name = f"{stack.project}-killed"
     environment = {**stack.environment, "MIGRATE_TAG": tag, "MIGRATE_CONFIRM": "yes"}
     quiet = subprocess.DEVNULL
@@ -137,6 +142,8 @@ def test_drift_is_noticed(stack: Stack) -> None:
     assert "drill_note" in done.stderr
 
 
+@pytest.mark.alone  # compares two percentiles
+@pytest.mark.counts_losses
 def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_notices(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -145,19 +152,17 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
     with load.running() as report, stack.holding("select from items limit 0") as pid:
         for _ in range(TRIES):
             before = len(report.latencies)
-            wait_until(
-                lambda before=before: len(report.latencies) > before + 400,  # type: ignore[misc]
-                60,
-                "the load is steady",
-            )
+            report.wait_for_answers(400)
             begun = len(report.latencies)
             done = migrate(stack, tag, budget=8)
             steady, during = p99(report.latencies[before:begun]), p99(report.latencies[begun:])
             if during - steady <= MOST_WORSE_SECONDS:
                 break
     figure(
-        f"migration blocked by an idle transaction: {done.stdout.count('migration_lock_wait') + 1} attempts in 8 s, "
-        f"{report.sent} requests, {len(report.failures)} failed, p99 {steady * 1000:.0f} ms steady, "
+        "migration blocked by an idle transaction: "
+        f"{done.stdout.count('migration_lock_wait') + 1} attempts in 8 s, "
+        f"{report.sent} requests, {len(report.failures)} failed, p99 {steady * 1000:.0f} "
+        "ms steady, "
         f"{during * 1000:.0f} ms during, longest gap {report.longest_gap:.2f} s"
     )
     assert done.returncode == 1, done.stdout + done.stderr
@@ -174,6 +179,7 @@ def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_n
     assert closing(migrate(stack, tag)) == f"migrated: {HEAD} -> {ONE}"
 
 
+@pytest.mark.counts_losses
 def test_a_migration_that_fails_half_way_leaves_a_clean_start_for_the_next(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -202,6 +208,7 @@ def test_an_index_that_cannot_be_built_is_not_left_behind(stack: Stack, tmp_path
     assert stack.sql("select to_regclass('drill_ix')") == ""
 
 
+@pytest.mark.counts_losses
 def test_a_migration_killed_in_its_transaction_leaves_nothing(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -219,11 +226,13 @@ def test_a_migration_killed_in_its_transaction_leaves_nothing(
             == f"migrated: {HEAD} -> {ONE}"
         )
         figure(
-            f"migration killed in its transaction: the next one was done {time.monotonic() - started:.1f} s later"
+            "migration killed in its transaction: the next one was done "
+            f"{time.monotonic() - started:.1f} s later"
         )
     assert report.failures == []
 
 
+@pytest.mark.counts_losses
 def test_a_migration_killed_while_it_builds_an_index_leaves_no_invalid_one(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -250,7 +259,8 @@ def test_a_migration_killed_while_it_builds_an_index_leaves_no_invalid_one(
     for action in ("migration_leftover", "invalid_index_dropped"):
         assert action in done.stdout + done.stderr
     figure(
-        f"migration killed in CREATE INDEX CONCURRENTLY: the next one was done {seconds:.1f} s later, 0 invalid"
+        "migration killed in CREATE INDEX CONCURRENTLY: the next one was done "
+        f"{seconds:.1f} s later, 0 invalid"
     )
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
@@ -264,7 +274,8 @@ def test_of_ten_at_once_one_applies_and_the_others_follow(
     with ThreadPoolExecutor(10) as threads:
         done = list(threads.map(lambda _: migrate(stack, tag), range(10)))
     figure(
-        f"ten migrations at once: one applied, ten exited 0 within {time.monotonic() - started:.1f} s"
+        "ten migrations at once: one applied, ten exited 0 within "
+        f"{time.monotonic() - started:.1f} s"
     )
     lines = sorted(closing(one) for one in done)
     assert lines == [f"migrated: {HEAD} -> {ONE}", *[f"migrated: {ONE} -> {ONE}"] * 9]
@@ -281,6 +292,7 @@ def test_phase_pre_stops_before_the_first_post(stack: Stack, tmp_path: Path) -> 
     assert closing(migrate(stack, "blue")) == ahead
 
 
+@pytest.mark.counts_losses
 def test_the_release_before_works_on_the_new_schema(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
@@ -299,7 +311,8 @@ def test_the_release_before_works_on_the_new_schema(
         assert stack.is_serving()
     steady, during = p99(report.latencies[:begun]) * 1000, p99(report.latencies[begun:ended]) * 1000
     figure(
-        f"release before on the next schema: {report.sent} requests, {len(report.failures)} failed, "
+        f"release before on the next schema: {report.sent} requests, "
+        f"{len(report.failures)} failed, "
         f"p99 {steady:.0f} ms before, {during:.0f} ms while it migrates"
     )
     assert report.failures == []

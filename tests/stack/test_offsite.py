@@ -1,4 +1,5 @@
-"""The place off the host: what it has, what happens while it is away, and the way back from it to a new host."""
+"""The place off the host: what it has, what happens while it is away, and the way back from it to a
+new host."""
 
 import json
 import random
@@ -112,7 +113,8 @@ def is_failing(host: Stack) -> bool:
 
 
 def assert_same_segments(host: Stack) -> None:
-    """Each segment off the host is as the local one, and none between the first and the newest is missing."""
+    """Each segment off the host is as the local one, and none between the first and the newest is
+    missing."""
     there = segments(host, *OFFSITE)
     here = segments(host)
     assert there
@@ -221,6 +223,7 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert label not in pgbackrest(pair.host, "info"), "it is of the other repository"
 
 
+@pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
     """Killed again and again while it ships: what arrives is whole and in order."""
     names = []
@@ -242,7 +245,8 @@ def test_a_server_with_another_key_gets_nothing(pair: Pair) -> None:
 
 
 def lose(host: Stack) -> tuple[Customer, float]:
-    """Have rows written, then end everything at once and remove every volume; return the rows and when that was."""
+    """Have rows written, then end everything at once and remove every volume; return the rows and
+    when that was."""
     await_well(host)
     customer = Customer(host)
     writer = threading.Thread(target=customer.run)
@@ -265,7 +269,8 @@ def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float)
     missing = [at for name, at in customer.acknowledged.items() if name not in counts]
     loss = lost_at - min(missing, default=lost_at)
     print(
-        f"measured: {len(missing)} of {len(customer.acknowledged)} rows lost, the oldest {loss:.1f} s old"
+        f"measured: {len(missing)} of {len(customer.acknowledged)} rows lost, the oldest "
+        f"{loss:.1f} s old"
     )
     assert loss <= LOST_SECONDS
     assert len(missing) < len(customer.acknowledged)
@@ -277,8 +282,10 @@ def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float)
     assert lost == sorted(lost), "no row is missing that was acknowledged before one that is there"
 
 
+@pytest.mark.counts_losses
 def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: Path) -> None:
-    """Fault 31. First the bundle, long before; then the loss, and a clone beside nothing but it and the place."""
+    """Fault 31. First the bundle, long before; then the loss, and a clone beside nothing but it and
+    the place."""
     bundle, repository, folder = (
         tmp_path / "bundle.asc",
         tmp_path / "repository",
@@ -306,7 +313,8 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
         assert second.is_serving(), shown
         commands = len(typed.splitlines())
         print(
-            f"measured: serving {time.time() - lost_at:.0f} s after the loss; {commands} commands, 2 answers"
+            f"measured: serving {time.time() - lost_at:.0f} s after the loss; {commands} "
+            "commands, 2 answers"
         )
         assert_only_the_end_is_lost(second, customer, lost_at)
         for block in blocks(entry["Verification"]):

@@ -1,4 +1,5 @@
-"""The place off the host as a bucket of an S3 server that checks signatures; the rest of it is in test_offsite.py."""
+"""The place off the host as a bucket of an S3 server that checks signatures; the rest of it is in
+test_offsite.py."""
 
 import json
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ __all__ = [
     "test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"
 ]  # run with the bucket, too
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.nightly
 
 # 20 MB that no compression makes smaller, and so more than one part: pgBackRest's are of 5 MiB.
-ROWS = """create table large as select number / 64 as id, decode(string_agg(md5(random()::text), ''), 'hex') as content
+ROWS = """create table large as
+ select number / 64 as id, decode(string_agg(md5(random()::text), ''), 'hex') as content
  from generate_series(0, 20 * 1024 * 64 - 1) as number group by 1"""
 SUM = "select count(*), md5(string_agg(content, '' order by id)) from large"
 PARTS = 4
@@ -55,7 +57,8 @@ class Pair:
 
     @contextmanager
     def wrong(self, name: str, text: str, right: str) -> Iterator[None]:
-        """Have a file of `secrets/` wrong while the block runs; the service reads it at its start."""
+        """Have a file of `secrets/` wrong while the block runs; the service reads it at its
+        start."""
         self.put(name, text)
         self.host.compose("restart", "backup")
         try:

@@ -1,4 +1,5 @@
-"""The description of the API against the API: schemathesis asks every operation, through nginx, what it promises."""
+"""The description of the API against the API: schemathesis asks every operation, through nginx,
+what it promises."""
 
 import json
 import os
@@ -34,7 +35,8 @@ def token(stack: Stack) -> str:
 
 @pytest.fixture
 def session(stack: Stack) -> str:
-    """The cookie of an operator's session. Its CSRF token is told to nobody: the session must outlive the run."""
+    """The cookie of an operator's session. Its CSRF token is told to nobody: the session must
+    outlive the run."""
     password = (stack.root / "secrets/ops_password").read_text(encoding="utf-8").strip()
     with stack.client() as client:
         answer = client.post("/ops/session", json={"user": "operator", "password": password})
@@ -102,8 +104,10 @@ def test_every_operation_does_what_its_description_says(
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     cases, operations = report["test_cases"], report["operations"]
     figure(
-        f"schemathesis, {EXAMPLES} examples per operation, seed {SEED}: {operations['tested']} operations, "
-        f"{cases['generated']} requests in {report['running_time']:.0f} s, {cases['unique_failures']} failures"
+        f"schemathesis, {EXAMPLES} examples per operation, seed {SEED}: "
+        f"{operations['tested']} operations, "
+        f"{cases['generated']} requests in {report['running_time']:.0f} s, "
+        f"{cases['unique_failures']} failures"
     )
     assert operations["tested"] == operations["total"], report["operations"]
     found = {failure["title"]: failure["operations"] for failure in report["failures"]}

@@ -124,7 +124,8 @@ def test_without_redis_the_console_alone_is_closed(stack: Stack, away: str, back
             assert refresh_status(browser, refresh_token(stack, browser)) == 200
         finally:
             stack.compose(back, "redis")
-        # A process that has just failed leaves Redis alone for so long, whatever the other one finds.
+        # A process that has just failed leaves Redis alone for so long, whatever the other one
+        # finds.
         every_process_asks = time.monotonic() + AWAY_SECONDS
         for answer in answers:
             assert (answer.status_code, answer.json()["error"]) == (503, "console_unavailable")
@@ -162,10 +163,12 @@ def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
 
 
 def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stack) -> None:
-    """A job of a task that no worker knows stands for one that failed: none can take it in the meantime."""
+    """A job of a task that no worker knows stands for one that failed: none can take it in the
+    meantime."""
     made = (
         "insert into procrastinate_jobs (queue_name, task_name, args, status, attempts) values"
-        " ('drill', 'drill.fail', '{\"request_id\": \"r1\", \"export_id\": \"e1\"}', 'failed', 5) returning id"
+        ' (\'drill\', \'drill.fail\', \'{"request_id": "r1", "export_id": "e1"}\', '
+        "'failed', 5) returning id"
     )
     one, two = stack.sql(made), stack.sql(made)
     state = f"select status, attempts from procrastinate_jobs where id = {one}"
@@ -196,8 +199,8 @@ def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stac
         stack.sql("delete from procrastinate_jobs where task_name = 'drill.fail'")
 
 
-# 200,000 cached answers of 250 bytes, four times what Redis may hold; they live far longer than a real one, so that the
-# test may take its time, and shorter than a session.
+# 200,000 cached answers of 250 bytes, four times what Redis may hold; they live far longer than a
+# real one, so that the test may take its time, and shorter than a session.
 FILL = """
 keys="for i = 1, 1000 do
     redis.call('set', 'cache:drill:' .. ARGV[1] .. ':' .. i, string.rep('x', 250), 'ex', 600)
@@ -222,7 +225,8 @@ def test_a_redis_that_is_full_drops_caches_and_keeps_sessions_and_used_up_quotas
         stack.redis("flushall")
     count = int(after["evicted_keys"]) - int(before["evicted_keys"])
     figure(
-        f"full Redis: {count} keys evicted at {after['used_memory_human']}, {after['used_memory_rss_human']} resident"
+        f"full Redis: {count} keys evicted at {after['used_memory_human']}, "
+        f"{after['used_memory_rss_human']} resident"
     )
     assert count > 50_000
     assert kept == (200, "1")

@@ -1,4 +1,5 @@
-"""The running Postgres: memory follows its limit, and statements are counted and logged without what they carry."""
+"""The running Postgres: memory follows its limit, and statements are counted and logged without
+what they carry."""
 
 import re
 import uuid

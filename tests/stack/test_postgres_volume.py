@@ -1,4 +1,5 @@
-"""A full volume of Postgres: the alert before it, nothing acknowledged lost, and writable again by the runbook."""
+"""A full volume of Postgres: the alert before it, nothing acknowledged lost, and writable again by
+the runbook."""
 
 import re
 import time
@@ -43,7 +44,10 @@ def free_percent(stack: Stack) -> float:
 
 def write_segments(stack: Stack) -> bool:
     """Have Postgres write some segments of its log, and tell whether it could."""
-    script = 'printf "%s\\n" "$1" | psql -v ON_ERROR_STOP=1 -qtAX --username=postgres --dbname=slipway --host=/tmp'
+    script = (
+        'printf "%s\\n" "$1" | psql -v ON_ERROR_STOP=1 -qtAX --username=postgres '
+        "--dbname=slipway --host=/tmp"
+    )
     argv = [
         "docker",
         "compose",
@@ -90,6 +94,7 @@ def fill(stack: Stack, ballast: Path) -> None:
     assert ballast.stat().st_size == BALLAST_BYTES, "what was made for this case is there"
 
 
+@pytest.mark.counts_losses
 def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(
     stack: Stack, figure: Figure
 ) -> None:
@@ -117,8 +122,10 @@ def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(
         assert ballast.stat().st_size == BALLAST_BYTES
         lost, doubled = load.lost_and_doubled()
     figure(
-        f"Postgres' volume full: writable {writable:.1f} s after the first command of the runbook, sent {report.sent}, "
-        f"failed {kinds(report)}, slowest {report.slowest:.1f} s, last failure {healed:.1f} s after the last command, "
+        f"Postgres' volume full: writable {writable:.1f} s after the first command of the "
+        f"runbook, sent {report.sent}, "
+        f"failed {kinds(report)}, slowest {report.slowest:.1f} s, last failure "
+        f"{healed:.1f} s after the last command, "
         f"lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)

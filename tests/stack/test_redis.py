@@ -41,7 +41,8 @@ def run(stack: Stack, test: Callable[[Clients], Awaitable[None]]) -> None:
     settings = make_settings(redis_host=address(stack), redis_port=6379, redis_password=password)
 
     async def main() -> None:
-        # A call that this busy machine holds up for 0.2 s is no matter here: test_redis_faults.py takes Redis away.
+        # A call that this busy machine holds up for 0.2 s is no matter here: test_redis_faults.py
+        # takes Redis away.
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("api.storing.redis_client.REDIS_SECONDS", 30.0)
             await ask()
@@ -221,11 +222,13 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
             seconds.append(float(answer.headers["server-timing"].removeprefix("app;dur=")))
         assert answer.json()["count"] == 20_008
     figure(
-        f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} ms from Redis"
+        f"summary of 20,000 items: {seconds[0]:.1f} ms made, {sorted(seconds[1:])[4]:.1f} "
+        "ms from Redis"
     )
 
 
-# What api/ uses (redis/users.conf says where), and what a connection may say before it has logged in.
+# What api/ uses (redis/users.conf says where), and what a connection may say before it has logged
+# in.
 USED = {
     "client|setinfo",
     "client|setname",

@@ -1,4 +1,5 @@
-"""The API through every fault of Redis: it answers by its stated policy, loses nothing, and is whole again soon."""
+"""The API through every fault of Redis: it answers by its stated policy, loses nothing, and is
+whole again soon."""
 
 import contextlib
 import os
@@ -115,9 +116,15 @@ FAULTS = {
     "its file cut off": (its_file_cut_off, "degraded"),
     "its file corrupted": (its_file_corrupted, "degraded"),
 }
+# The runbook's entry of a corrupted file is followed on every change (test_documents.py).
+NIGHTLY = {"its file cut off", "its file corrupted"}
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.counts_losses
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.nightly if name in NIGHTLY else ()) for name in FAULTS],
+)
 def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(
     stack: Stack, name: str, figure: Figure
 ) -> None:
@@ -142,7 +149,8 @@ def test_the_api_serves_through_a_fault_of_redis_and_loses_nothing(
     over = f"select status from procrastinate_jobs where args->>'export_id' = '{export}'"
     wait_until(lambda: stack.sql(over) == "succeeded", 60, "the job is done")
     figure(
-        f"Redis {name}: back after {back:.1f} s, sent {report.sent}, failed {len(report.failures)}, lost {lost}, "
+        f"Redis {name}: back after {back:.1f} s, sent {report.sent}, failed "
+        f"{len(report.failures)}, lost {lost}, "
         f"p99 {report.p99_ms():.0f} ms; "
         + ", ".join(f"{what} {got}" for what, got in answers.items())
     )

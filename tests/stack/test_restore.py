@@ -1,4 +1,5 @@
-"""Every time can be restored, exactly; what is damaged is found before a row is touched; a failed restore goes back."""
+"""Every time can be restored, exactly; what is damaged is found before a row is touched; a failed
+restore goes back."""
 
 import random
 import re
@@ -28,7 +29,7 @@ from tests.stack.restores import (
 
 pytestmark = pytest.mark.drill
 SEED = 20261121
-SOAK = pytest.mark.soak
+NIGHTLY = pytest.mark.nightly
 CHECK = ["restore", "python3", "-m", "backup.restore", "check"]
 
 
@@ -39,8 +40,9 @@ def _nothing_beside(stack: Stack) -> Iterator[None]:
     restore(stack, "--remove-beside")
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("_nothing_beside")
-@pytest.mark.parametrize("count", [1, pytest.param(20, marks=SOAK)])
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=NIGHTLY)])
 def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
     stack: Stack, count: int
 ) -> None:
@@ -71,7 +73,7 @@ def untouched(stack: Stack) -> tuple[str, list[str]]:
     return stack.sql("select pg_postmaster_start_time()"), directories(stack)
 
 
-@pytest.mark.parametrize("count", [9, pytest.param(200, marks=SOAK)])
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=NIGHTLY)])
 def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
     words = [
@@ -101,14 +103,16 @@ def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: 
     assert missed == []
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(20, marks=SOAK)])
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=NIGHTLY)])
 def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
-    # Named: the schedule sees a gap, too, and ends it with another backup, from which a restore would succeed.
+    # Named: the schedule sees a gap, too, and ends it with another backup, from which a restore
+    # would succeed.
     words = ["--latest", "--replace", "--yes", "--set", label]
     before = untouched(stack)
     chosen = random.Random(SEED)  # noqa: S311  no secret
-    # Without the newest: where that is missing, the archive ends earlier, and the newest time is an earlier one.
+    # Without the newest: where that is missing, the archive ends earlier, and the newest time is an
+    # earlier one.
     for path in chosen.choices(wanted(stack, label)["wal"][:-1], k=count):
         with removed(stack, path):
             done = restore(stack, *words, check=False)
@@ -118,7 +122,8 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
 
 
 def test_a_segment_that_cannot_be_read_is_no_end_of_the_archive(stack: Stack) -> None:
-    """Postgres itself would take it for the end, and without an explicit target come up with what it has."""
+    """Postgres itself would take it for the end, and without an explicit target come up with what
+    it has."""
     label = fresh_backup(stack)
     before, path = untouched(stack), wanted(stack, label)["wal"][-2]
     in_repository(stack, 'chmod 000 "$1"', path)
@@ -206,7 +211,7 @@ def kill_at(stack: Stack, text: str, *words: str) -> None:
 
 
 # After the first the server serves as before; after the second nothing runs that could write.
-@pytest.mark.parametrize("text", [pytest.param("recover to", marks=SOAK), "==> exchange"])
+@pytest.mark.parametrize("text", [pytest.param("recover to", marks=NIGHTLY), "==> exchange"])
 def test_a_restore_that_was_killed_leaves_nothing_to_clean_by_hand(stack: Stack, text: str) -> None:
     kill_at(stack, text, "--latest", "--replace", "--yes")
     restore(stack, "--latest", "--replace", "--yes")

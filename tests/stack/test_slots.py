@@ -11,7 +11,8 @@ from tests.conftest import Figure
 from tests.stack.harness import IMAGE, Stack, wait_until
 from tests.stack.load import Load
 
-pytestmark = pytest.mark.stack
+# Alone: it measures gaps of less than a second and the time of a start.
+pytestmark = [pytest.mark.stack, pytest.mark.alone]
 SWITCHES = 10
 TRIES = 3  # what one noisy second of the machine spoils is measured again
 BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 where nothing has byte code
@@ -29,6 +30,7 @@ def green(stack: Stack) -> Iterator[None]:
         stack.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("green")
 def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
     stack: Stack, figure: Figure
@@ -45,12 +47,15 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
             )  # the interval of the promise: what flows between two switches is what is tested
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost {lost}, doubled {doubled}, "
-        f"p99 {p99_ms(report.latencies[:steady]):.0f} ms before and {p99_ms(report.latencies[steady:]):.0f} ms during, "
+        f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost "
+        f"{lost}, doubled {doubled}, "
+        f"p99 {p99_ms(report.latencies[:steady]):.0f} ms before and "
+        f"{p99_ms(report.latencies[steady:]):.0f} ms during, "
         f"longest gap {report.longest_gap * 1000:.0f} ms"
     )
     assert len(report.latencies) - steady > 1000, "too few requests met a switch"
-    # Measured: 0.04 to 0.3 s without an answer, by how busy the machine is; requests that wait for a slot show.
+    # Measured: 0.04 to 0.3 s without an answer, by how busy the machine is; requests that wait for
+    # a slot show.
     assert report.longest_gap - report.stall < max(
         1.0, 3 * p99_ms(report.latencies[:steady]) / 1000
     )
@@ -60,9 +65,11 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
     assert report.slots == {"blue", "green"}
 
 
+@pytest.mark.counts_losses
 @pytest.mark.usefixtures("green")
 def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) -> None:
-    """The old slot is stopped right after the switch, with connections of nginx still open to it."""
+    """The old slot is stopped right after the switch, with connections of nginx still open to
+    it."""
     load = Load(stack, rate=100)
     with load.running() as report:
         wait_until(lambda: report.sent > 100, 30, "the load is under way")
@@ -71,7 +78,8 @@ def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) 
         stack.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"stop after switch: sent {report.sent}, failed {report.failures}, lost {lost}, doubled {doubled}"
+        f"stop after switch: sent {report.sent}, failed {report.failures}, lost {lost}, "
+        f"doubled {doubled}"
     )
     assert report.failures == []
     assert (lost, doubled) == (0, 0)
@@ -124,13 +132,15 @@ def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figur
         if seconds < BOOT_FACTOR * bare:
             break
     figure(
-        f"container start to ready through the front door: {seconds:.2f} s, a bare Python container {bare:.2f} s"
+        f"container start to ready through the front door: {seconds:.2f} s, a bare Python "
+        f"container {bare:.2f} s"
     )
     assert seconds < BOOT_FACTOR * bare
 
 
 def idle_container(stack: Stack) -> None:
-    """Run the same image for nothing: what the engine and Python take on this machine, as busy as it is now."""
+    """Run the same image for nothing: what the engine and Python take on this machine, as busy as
+    it is now."""
     stack.run("docker", "run", "--rm", "--network", "none", f"{IMAGE}:blue", "python", "-c", "pass")
 
 

@@ -40,7 +40,8 @@ def test_up_again_is_quick_and_changes_nothing(stack: Stack, figure: Figure) -> 
     assert (containers(stack), files(stack)) == before
     assert done.stdout.rstrip().splitlines()[-1].startswith("live: release ")
     figure(f"up.sh again: {seconds:.1f} s")
-    # Twelve times what was measured (3 s): not a race against the clock, but no second build either.
+    # Twelve times what was measured (3 s): not a race against the clock, but no second build
+    # either.
     assert seconds < 40
 
 

@@ -1,4 +1,5 @@
-"""The database goes to the next major version by the runbook; a failure on the way leaves everything as it was."""
+"""The database goes to the next major version by the runbook; a failure on the way leaves
+everything as it was."""
 
 import re
 import subprocess
@@ -79,7 +80,8 @@ ROWS = "select (select count(*) from users), (select version_num from alembic_ve
 
 
 def refused(stack: Stack, tag: str) -> str:
-    """Start Postgres where it must not, by the image's version or beside another server, and return what it says."""
+    """Start Postgres where it must not, by the image's version or beside another server, and return
+    what it says."""
     run = ("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "postgres")
     done = stack.run(*run, check=False, timeout=60, POSTGRES_TAG=tag)
     assert done.returncode == 1, done.stdout
@@ -146,7 +148,8 @@ def keep_archive(stack: Stack, source: str, target: str) -> None:
     """Copy what says of which database the archive and the backups are."""
     files = ("archive/main/archive.info", "backup/main/backup.info")
     lines = [
-        f"mkdir -p {target}/{file.rpartition('/')[0]}; cp {source}/{file}* {target}/{file.rpartition('/')[0]}"
+        f"mkdir -p {target}/{file.rpartition('/')[0]}; cp {source}/{file}* "
+        f"{target}/{file.rpartition('/')[0]}"
         for file in files
     ]
     stack.compose(
@@ -154,6 +157,7 @@ def keep_archive(stack: Stack, source: str, target: str) -> None:
     )
 
 
+@pytest.mark.counts_losses
 def test_the_database_goes_to_the_next_major_version_by_the_runbook(
     old: Stack, figure: Figure
 ) -> None:
@@ -171,7 +175,8 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(
         execute(old, block)
     lost, doubled = load.lost_and_doubled()
     figure(
-        f"upgrade from {old_postgres.MAJOR} to {old.sql(VERSION)}: 503 for {report.longest_gap:.0f} s, "
+        f"upgrade from {old_postgres.MAJOR} to {old.sql(VERSION)}: 503 for "
+        f"{report.longest_gap:.0f} s, "
         f"sent {report.sent}, failed {len(report.failures)}, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
@@ -190,7 +195,8 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(
 
 
 def test_the_directory_of_an_upgrade_keeps_what_is_written_the_next_time_too(old: Stack) -> None:
-    """By the server that serves, by one that reads the directory's own file, and by the next upgrade's old one."""
+    """By the server that serves, by one that reads the directory's own file, and by the next
+    upgrade's old one."""
     names = "fsync full_page_writes wal_level track_commit_timestamp archive_mode"
     closed = " ".join(f"-c {setting}" for setting in CLOSED)
     ask = f'for name in {names}; do postgres -D {DATA}/17 {closed} -C "$name"; done'

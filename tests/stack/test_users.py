@@ -24,10 +24,12 @@ from api.storing.jobs import queue
 from api.configuring.settings import WorkerSettings, load_settings
 
 async def main():
-    connector = procrastinate.PsycopgConnector(kwargs=connect_arguments(load_settings(WorkerSettings)))
+    options = connect_arguments(load_settings(WorkerSettings))
+    connector = procrastinate.PsycopgConnector(kwargs=options)
     with queue.replace_connector(connector):
         async with queue.open_async():
-            await queue.configure_task("refresh_tokens.prune", queue="refresh_tokens.prune").defer_async(timestamp=0)
+            name = "refresh_tokens.prune"
+            await queue.configure_task(name, queue=name).defer_async(timestamp=0)
 
 asyncio.run(main())
 """
@@ -78,7 +80,8 @@ def logged(stack: Stack, service: str, action: str, since: str) -> list[dict[str
 def logged_until(
     stack: Stack, last: httpx2.Response, action: str, since: str
 ) -> list[dict[str, Any]]:
-    """Return the API's lines of one action up to the line of this answer: the engine keeps lines some time later."""
+    """Return the API's lines of one action up to the line of this answer: the engine keeps lines
+    some time later."""
     request_id = last.headers["x-request-id"]
 
     def is_kept() -> bool:
@@ -109,6 +112,7 @@ def test_a_refresh_token_leads_to_the_next_pair_and_only_its_hash_is_stored(
     assert first.encode().hex() not in everything
 
 
+@pytest.mark.alone  # each waits at most 2 s for the lock
 def test_twenty_uses_of_one_token_at_once_get_the_one_next_token(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
@@ -131,7 +135,8 @@ def test_a_second_use_ends_the_login_and_no_other(
     second = following(client, first)
     if is_late:
         stack.sql(
-            f"update refresh_tokens set used_at = used_at - interval '31 seconds' where {row_of(first)}"
+            "update refresh_tokens set used_at = used_at - interval '31 seconds' where "
+            f"{row_of(first)}"
         )
         last = second
     else:
@@ -158,7 +163,8 @@ def test_a_token_that_was_being_added_is_revoked_with_its_family(
     late = f"late-{uuid.uuid4().hex}"
     stack.sql(
         "insert into refresh_tokens (token_hash, family_id, user_id, expires_at) "
-        f"select sha256('{late}'), family_id, user_id, expires_at from refresh_tokens where {row_of(first)}"
+        f"select sha256('{late}'), family_id, user_id, expires_at from refresh_tokens "
+        f"where {row_of(first)}"
     )
     assert stack.sql(f"select revoked_at is null from refresh_tokens where {row_of(late)}") == "t"
     assert exchange(client, late).status_code == 401
@@ -189,7 +195,8 @@ def test_tokens_that_are_over_are_refused_and_pruned_and_live_ones_stay(
     )
     assert exchange(client, over).status_code == 401
     stack.sql(
-        "insert into refresh_tokens (token_hash, family_id, user_id, expires_at) select sha256(n::text::bytea), "
+        "insert into refresh_tokens (token_hash, family_id, user_id, expires_at) select "
+        "sha256(n::text::bytea), "
         "gen_random_uuid(), id, now() - interval '1 day' from users, generate_series(1, "
         f"{PRUNED_ROWS}) n where email = '{user['email']}'"
     )

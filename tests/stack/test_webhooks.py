@@ -154,13 +154,17 @@ def test_an_event_its_item_and_its_job_are_of_one_transaction(stack: Stack, user
             f"select xmin from items where id = '{item}'",
             f"select xmin from webhook_deliveries where item_id = '{item}'",
         ]
-        newest = "select xmin from procrastinate_jobs where task_name = 'webhooks.deliver' order by id desc limit 1"
+        newest = (
+            "select xmin from procrastinate_jobs where task_name = 'webhooks.deliver' order by "
+            "id desc limit 1"
+        )
         assert len({stack.sql(question) for question in [*ids, newest]}) == 1
     finally:
         stack.compose("start", "worker-blue")
     wait_until(lambda: user.deliveries("delivered"), 60, "the event is delivered")
 
 
+@pytest.mark.counts_losses
 def test_order_holds_under_errors_and_a_killed_worker(
     stack: Stack, user: User, receiver: Receiver, figure: Figure
 ) -> None:
@@ -192,7 +196,8 @@ def test_order_holds_under_errors_and_a_killed_worker(
         lambda: len(user.deliveries("delivered")) == 15, 180, "every event is delivered"
     )
     figure(
-        f"webhooks: 15 events, 3 refused once, worker killed: all delivered {seconds:.1f} s after it was back"
+        f"webhooks: 15 events, 3 refused once, worker killed: all delivered {seconds:.1f} "
+        "s after it was back"
     )
     for item in items:
         names = [int(one.event["data"]["name"]) for one in receiver.received if one.item == item]
@@ -220,7 +225,8 @@ def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(
     )
     assert receiver.delivered(user.id) == [], "the second waits for the first"
     stack.sql(
-        f"update webhook_deliveries set attempts = 12 where item_id = '{item}' and last_status_code = 503"
+        f"update webhook_deliveries set attempts = 12 where item_id = '{item}' and "
+        "last_status_code = 503"
     )
     wait_until(lambda: user.deliveries("failed"), 60, "it is set aside after its last attempt")
     wait_until(lambda: receiver.delivered(user.id), 60, "the next one passes")

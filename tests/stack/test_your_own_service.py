@@ -21,10 +21,17 @@ def test_the_page_makes_a_service_of_books_that_passes_its_tests(tmp_path: Path)
     (tmp_path / ".git/info/exclude").write_text(
         ".venv\n", encoding="utf-8"
     )  # ignored as a folder only
+    # Of this run the other suite must know nothing: neither its worker process nor its report.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "SLIPWAY_TEST_"))
+    }
+    environment = {**kept, "SLIPWAY_TEST_PROJECT": f"{PROJECT}-own"}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=tmp_path,
-        env={**os.environ, "SLIPWAY_TEST_PROJECT": f"{PROJECT}-own"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=500,

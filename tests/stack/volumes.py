@@ -15,7 +15,8 @@ USERS = ("postgres", "backup")  # the services that mount the volume
 
 @contextmanager
 def small_volume(stack: Stack) -> Iterator[Path]:
-    """Mount an ext4 of MEGABYTES over Postgres' volume while the block runs; what is in it moves there and back."""
+    """Mount an ext4 of MEGABYTES over Postgres' volume while the block runs; what is in it moves
+    there and back."""
     inspect = (
         "docker",
         "volume",
@@ -40,7 +41,8 @@ def small_volume(stack: Stack) -> Iterator[Path]:
         yield mountpoint
     finally:
         stack.compose("stop", *USERS)
-        # Its log is archived: the state from before would go on with the same names, and other contents.
+        # Its log is archived: the state from before would go on with the same names, and other
+        # contents.
         aside.mkdir()
         stack.run("umount", str(mountpoint))
         stack.run("mount", "-o", "loop", str(image), str(aside))
