@@ -1,4 +1,4 @@
-"""README and runbook, executed as they stand: every command that they name is run here."""
+"""The pages, executed as they stand: every command that they name is run here."""
 
 import itertools
 import json
@@ -15,7 +15,15 @@ import pytest
 from tests.contracts.compose_files import SERVICES
 from tests.stack.backup_incidents import BACKUP_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
-from tests.stack.documents import PARTS, README, blocks, incidents
+from tests.stack.documents import (
+    COMMANDS,
+    OPERATING,
+    PARTS,
+    README,
+    TOUR,
+    blocks,
+    incidents,
+)
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
 from tests.stack.harness import IMAGE, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
@@ -37,14 +45,16 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a block as a person would, in one shell; with check, each of its commands must succeed."""
+    """Run a block in one shell; with check, each of its commands must succeed."""
     return stack.run(
         "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
     )
 
 
-def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
-    walk = "\n".join(blocks(README.read_text(encoding="utf-8")))
+def test_the_walk_through_the_pages_works_as_it_stands(stack: Stack) -> None:
+    """The tour as a user, then what an operator does, in one shell."""
+    pages = (TOUR, OPERATING)
+    walk = "\n".join(block for page in pages for block in blocks(page.read_text(encoding="utf-8")))
     done = execute(stack, walk)
     assert "Lamp" in done.stdout
     followed = [
@@ -55,19 +65,26 @@ def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
     assert {entry["service"] for entry in followed} >= {"nginx", "api"}
 
 
-def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
-    for script in sorted(
-        {*re.findall(r"`(\./scripts/[\w-]+\.sh)", README.read_text(encoding="utf-8"))}
-    ):
+def test_every_command_of_the_tables_knows_help(stack: Stack) -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in (README, COMMANDS))
+    for script in sorted({*re.findall(r"`(\./scripts/[\w-]+\.sh)", shown)}):
         assert "usage" in stack.run(script, "--help").stdout.lower()
 
 
-def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> None:
-    """The commands of `On a public host`, in a clone of their own, published on loopback; then the renewal's reload."""
-    section = (
-        README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
+def test_the_start_of_the_readme_leads_to_an_answer(stack: Stack) -> None:
+    start = README.read_text(encoding="utf-8").partition("\n## Start\n")[2].partition("\n## ")[0]
+    commands = "".join(re.findall(r"```console\n(.*?)```", start, re.DOTALL))
+    answer = execute(stack, commands.replace("https://localhost:8443", stack.url)).stdout
+    assert '"status":"ready"' in answer
+
+
+def test_a_public_host_is_set_up_by_the_page(stack: Stack, tmp_path: Path) -> None:
+    """In a clone that publishes on loopback: the certificate, the start, the reload."""
+    page = OPERATING.read_text(encoding="utf-8")
+    section = page.partition("\n## On a public host\n")[2].partition("\n## ")[0]
+    install, start, reload = re.findall(
+        r"^ *```console\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE
     )
-    install, start, reload = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     copy_checkout(tmp_path)
     public = Stack(tmp_path, project="slipway-public", host="api.example.org", https_port=443)
     del public.environment["SLIPWAY_HOST"]
@@ -153,7 +170,10 @@ def hold_the_migration_lock(stack: Stack) -> None:
     assert session.stdin
     session.stdin.write(f"begin; select pg_advisory_lock({ADVISORY_KEY});\n")
     session.stdin.flush()
-    aged = "select count(*) from pg_stat_activity where state = 'idle in transaction' and now() - xact_start > '11 s'"
+    aged = (
+        "select count(*) from pg_stat_activity"
+        " where state = 'idle in transaction' and now() - xact_start > '11 s'"
+    )
     wait_until(lambda: stack.sql(aged) == "1", 60, "the transaction is old enough")
 
 
@@ -221,7 +241,8 @@ def services_named(line: str) -> set[str]:
 def is_misused(stack: Stack, line: str) -> bool:
     """Run a line and tell whether it is wrong, where an incident may only make it fail.
 
-    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` says that it is not running.
+    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` says that the
+    service is not running.
     """
     done = execute(stack, line, check=False)
     wrong = re.search(r"no such service|unknown (\w+ )?(flag|command)", done.stderr, re.IGNORECASE)
