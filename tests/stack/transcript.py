@@ -39,7 +39,8 @@ def from_step(shown: str, name: str) -> str:
     """Return a block that begins with this step; `...` stands for the steps before it."""
     command, _, rest = shown.partition("\n")
     before, found, after = rest.partition(f"==> {name}")
-    assert before and found, f"no step {name} in {shown}"
+    assert before, f"no step before {name} in {shown}"
+    assert found, f"no step {name} in {shown}"
     return f"{command}\n...\n{found}{after}"
 
 
