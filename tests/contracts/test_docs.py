@@ -79,9 +79,11 @@ def test_every_entry_has_the_same_sections_in_the_same_order() -> None:
     assert incidents == dict.fromkeys(incidents, SECTIONS)
 
 
-def test_every_entry_is_in_the_table_of_contents() -> None:
-    linked = re.findall(r"^- \[[^]]+\]\(#([\w-]+)\)$", text(RUNBOOK), re.MULTILINE)
-    assert linked == list(entries())
+def test_every_entry_is_in_the_index_with_its_symptom_and_its_urgency() -> None:
+    row = (
+        r"^\| \[[^]]+\]\(#([\w-]+)\) \| [^|]{10,} \| (?:[45]: )?(?:now|today|plan|look up)[^|]*\|$"
+    )
+    assert re.findall(row, text(RUNBOOK), re.MULTILINE) == list(entries())
 
 
 def test_every_exit_code_of_the_scripts_is_explained() -> None:
