@@ -177,6 +177,11 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
     assert len(numbers) >= 5
 
 
+def test_every_decision_is_listed_with_the_architecture() -> None:
+    listed = re.findall(r"\]\(decisions/([\w.-]+)\)", text("docs/architecture.md"))
+    assert listed == [path.name for path in files("docs/decisions/*.md")]
+
+
 def test_the_changelog_tells_operators_what_to_do() -> None:
     assert re.search(r"^#+ Operator action$", text("CHANGELOG.md"), re.MULTILINE)
 
