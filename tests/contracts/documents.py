@@ -38,11 +38,11 @@ def entries() -> dict[str, list[str]]:
 
 
 def fences(path: Path) -> list[tuple[str, str, str]]:
-    """Return each fenced block that names a language: the `##` heading, the language, the text."""
+    """Return each fenced block: the `##` heading that it stands under, its language, its text."""
     blocks = []
     for section in re.split(r"^## ", "\n" + text(path), flags=re.MULTILINE):
         heading = section.partition("\n")[0]
-        for match in re.finditer(r"^( *)```(\w+)\n(.*?)^\1```$", section, re.M | re.S):
+        for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", section, re.M | re.S):
             blocks.append((heading, match[2], match[3]))
     return blocks
 
