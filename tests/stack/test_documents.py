@@ -25,7 +25,7 @@ from tests.stack.documents import (
     incidents,
 )
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
-from tests.stack.harness import IMAGE, ROOT, Stack, copy_checkout, wait_until
+from tests.stack.harness import IMAGE, PROJECT, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
 from tests.stack.restores import RESTORE_INCIDENTS, rows_are_back
 
@@ -45,7 +45,8 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a block in one shell; with check, each of its commands must succeed."""
+    """Run a block as a person would, in one shell; with check, each of its commands must
+    succeed."""
     return stack.run(
         "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
     )
@@ -86,7 +87,7 @@ def test_a_public_host_is_set_up_by_the_page(stack: Stack, tmp_path: Path) -> No
         r"^ *```console\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE
     )
     copy_checkout(tmp_path)
-    public = Stack(tmp_path, project="slipway-public", host="api.example.org", https_port=443)
+    public = Stack(tmp_path, project=f"{PROJECT}-public", host="api.example.org", https_port=443)
     del public.environment["SLIPWAY_HOST"]
     public.environment |= {"HTTP_BIND": "127.0.0.1", "HTTPS_BIND": "127.0.0.1"}
     subject = ["-subj", "/CN=api.example.org", "-addext", "subjectAltName=DNS:api.example.org"]
@@ -171,8 +172,8 @@ def hold_the_migration_lock(stack: Stack) -> None:
     session.stdin.write(f"begin; select pg_advisory_lock({ADVISORY_KEY});\n")
     session.stdin.flush()
     aged = (
-        "select count(*) from pg_stat_activity"
-        " where state = 'idle in transaction' and now() - xact_start > '11 s'"
+        "select count(*) from pg_stat_activity where state = 'idle in transaction' and now() - "
+        "xact_start > '11 s'"
     )
     wait_until(lambda: stack.sql(aged) == "1", 60, "the transaction is old enough")
 
@@ -241,7 +242,7 @@ def services_named(line: str) -> set[str]:
 def is_misused(stack: Stack, line: str) -> bool:
     """Run a line and tell whether it is wrong, where an incident may only make it fail.
 
-    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` says that the
+    Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` prints that the
     service is not running.
     """
     done = execute(stack, line, check=False)
