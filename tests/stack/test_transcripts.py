@@ -16,7 +16,7 @@ from tests.stack.test_deploy import LIST_ITEMS
 
 pytestmark = pytest.mark.drill
 WATCH_SECONDS = "10"  # the default; the tests' stack watches for 2 s
-RATE = 50  # requests per second: the README names it
+RATE = 100  # requests per second: the README names it
 REQUESTS_FIRST = 100
 
 
