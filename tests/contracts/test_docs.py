@@ -1,48 +1,24 @@
 """The documents agree with the code: every anchor, command, link and log action exists."""
 
-import argparse
 import ast
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 from stack import failure
-from stack.__main__ import commands as stories_by_command
-from stack.__main__ import parser
 
-from tests.contracts.compose_files import SERVICES
+from tests.contracts.documents import (
+    CHECKLIST,
+    DOCUMENTS,
+    README,
+    RUNBOOK,
+    anchors,
+    entries,
+    without_fences,
+)
 from tests.contracts.tree import ROOT, files, lines, nodes, text
 
-RUNBOOK = Path("docs/runbook.md")
-CHECKLIST = "docs/production-checklist.md"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback"]
-DOCUMENTS = [path for path in files("**/*.md") if path.parts[0] != "tests"]
-WITH_COMMANDS = (Path("README.md"), RUNBOOK)
-STORIES = stories_by_command()
-
-
-def without_fences(source: str) -> str:
-    return re.sub(r"^(```|~~~).*?^\1", "", source, flags=re.MULTILINE | re.DOTALL)
-
-
-def anchor(heading: str) -> str:
-    """Turn a heading into the anchor that GitHub gives it."""
-    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
-    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
-
-
-def anchors(path: Path) -> set[str]:
-    return {
-        anchor(heading)
-        for heading in re.findall(r"^#{1,6} (.+)$", without_fences(text(path)), re.MULTILINE)
-    }
-
-
-def entries() -> dict[str, list[str]]:
-    """Return each `##` section of the runbook, by its anchor, with the headings inside it."""
-    sections = re.split(r"^## ", without_fences(text(RUNBOOK)), flags=re.MULTILINE)[1:]
-    return {anchor(s.splitlines()[0]): re.findall(r"^### (.+)$", s, re.MULTILINE) for s in sections}
 
 
 def failure_anchors() -> set[str]:
@@ -103,9 +79,11 @@ def test_every_entry_has_the_same_sections_in_the_same_order() -> None:
     assert incidents == dict.fromkeys(incidents, SECTIONS)
 
 
-def test_every_entry_is_in_the_table_of_contents() -> None:
-    linked = re.findall(r"^- \[[^]]+\]\(#([\w-]+)\)$", text(RUNBOOK), re.MULTILINE)
-    assert linked == list(entries())
+def test_every_entry_is_in_the_index_with_its_symptom_and_its_urgency() -> None:
+    row = (
+        r"^\| \[[^]]+\]\(#([\w-]+)\) \| [^|]{10,} \| (?:[45]: )?(?:now|today|plan|look up)[^|]*\|$"
+    )
+    assert re.findall(row, text(RUNBOOK), re.MULTILINE) == list(entries())
 
 
 def test_every_exit_code_of_the_scripts_is_explained() -> None:
@@ -115,105 +93,6 @@ def test_every_exit_code_of_the_scripts_is_explained() -> None:
     assert named == {1, 2, 3, 4, 5}
     assert named | {0, 78, 130} <= explained
     assert "reserved" not in table
-
-
-def test_every_command_and_option_of_the_scripts_is_in_the_readme() -> None:
-    shown = text("README.md")
-    for name, story in STORIES.items():
-        if not (ROOT / f"scripts/{name}.sh").is_file():
-            continue
-        assert f"`./scripts/{name}.sh" in shown, name
-        story.add_arguments(command := argparse.ArgumentParser())
-        for option in {
-            o for action in command._actions for o in action.option_strings if o.startswith("--")
-        }:
-            assert f"{option}" in shown, f"{name} {option}"
-
-
-def test_what_mitigation_and_verification_run_can_be_copied_as_it_stands() -> None:
-    """No prompt, no ellipsis, no placeholder: those belong into the text around."""
-    for entry in re.split(r"^## ", text(RUNBOOK), flags=re.MULTILINE)[1:]:
-        for part in re.findall(
-            r"^### (?:Mitigation|Verification)\n(.*?)(?=^### |\Z)", entry, re.MULTILINE | re.DOTALL
-        ):
-            for line in "\n".join(
-                re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
-            ).splitlines():
-                assert not re.search(
-                    r"^\$ |\.\.\.|<\w+>|\b(?:RELEASE|REF|PID|ID|NAME|SERVICE|FILE)\b(?!=)",
-                    without_own(line),
-                ), line
-
-
-def without_own(line: str) -> str:
-    """Return a command without the uses of variables that the block itself sets."""
-    return re.sub(r"\$\{?[A-Z_]+|[A-Z_]+=", "", line)
-
-
-def commands(path: Path) -> list[str]:
-    """Return each command of the fenced shell blocks, continued lines joined, prompts and comments gone."""
-    blocks = re.findall(
-        r"^```(?:sh|bash|shell|console)\n(.*?)^```", text(path), re.MULTILINE | re.DOTALL
-    )
-    joined = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [
-        line.strip().removeprefix("$ ")
-        for line in joined
-        if line.strip() and not line.strip().startswith("#")
-    ]
-
-
-def words(command: str) -> list[str]:
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    return list(lexer)
-
-
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
-def test_the_commands_can_be_read_by_a_shell(path: Path) -> None:
-    assert commands(path)
-    for command in commands(path):
-        words(command)
-
-
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
-def test_every_file_that_a_command_names_exists(path: Path) -> None:
-    tops = {file.parts[0] for file in files("**")}
-    made = {name for command in commands(path) for name in re.findall(r">(\S+)", command)}
-    for command in commands(path):
-        for word in words(command):
-            name = word.removeprefix("./")
-            is_ours = word.startswith("./") or (name.partition("/")[0] in tops and "/" in name)
-            if (
-                is_ours
-                and name not in made
-                and not name.startswith(("secrets/", ".env"))
-                and not re.search(r"[*$<>]|[A-Z]{3}", name)
-            ):
-                assert (ROOT / name).exists(), f"{path}: `{command}` names {word}"
-
-
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
-def test_every_script_that_the_text_names_exists(path: Path) -> None:
-    named = set(re.findall(r"\bscripts/[a-z-]+\.sh\b", text(path)))
-    assert {name for name in named if not (ROOT / name).is_file()} == set()
-
-
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
-def test_every_script_takes_the_options_it_is_shown_with(path: Path) -> None:
-    shown = 0
-    for command in commands(path):
-        for match in re.finditer(rf"\./scripts/({'|'.join(STORIES)})\.sh([^|;&>]*)", command):
-            parser().parse_args([match[1], *shlex.split(match[2], comments=True)])
-            shown += 1
-    assert shown
-
-
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
-def test_every_service_that_a_command_names_exists(path: Path) -> None:
-    for command in commands(path):
-        for name in re.findall(r"\b(?:api|worker)-[a-z]+\b", command):
-            assert name in SERVICES, command
 
 
 def actions() -> set[str]:
@@ -268,6 +147,25 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             assert name in anchors(linked.relative_to(ROOT)), f"{path}: {target}"
 
 
+def test_the_readme_counts_the_incidents_and_the_lines_of_the_checklist() -> None:
+    incidents = [name for name, headings in entries().items() if headings]
+    assert f"{len(incidents)} incidents" in text(README)
+    counted = re.search(r"^(\d+) lines: ", text(CHECKLIST), re.M)
+    assert counted
+    assert f"its {counted[1]} lines" in text(README)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.parts[0] == "docs"], ids=str)
+def test_every_path_that_a_page_names_exists(path: Path) -> None:
+    tops = {file.parts[0] for file in files("**") if len(file.parts) > 1}
+    named = {
+        name
+        for name in re.findall(r"`([\w.-]+/[\w./-]*)`", without_fences(text(path)))
+        if name.partition("/")[0] in tops
+    }
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
 @pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "docs/runbook.md"])
 def test_the_document_is_there(path: str) -> None:
     assert len(text(path)) > 500
@@ -279,15 +177,20 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
     assert len(numbers) >= 5
 
 
+def test_every_decision_is_listed_with_the_architecture() -> None:
+    listed = re.findall(r"\]\(decisions/([\w.-]+)\)", text("docs/architecture.md"))
+    assert listed == [path.name for path in files("docs/decisions/*.md")]
+
+
 def test_the_changelog_tells_operators_what_to_do() -> None:
     assert re.search(r"^#+ Operator action$", text("CHANGELOG.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", ["docs/configuration.md", CHECKLIST])
+@pytest.mark.parametrize("document", ["README.md", "docs/configuration.md", str(CHECKLIST)])
 def test_every_test_that_a_document_names_exists(document: str) -> None:
     known = {node.name for _, node in nodes("tests/**/*.py") if isinstance(node, ast.FunctionDef)}
     named = set(re.findall(r"`(?:[\w/.]+::)?(test_\w+)`", text(document)))
-    assert len(named) > 8
+    assert len(named) >= 8
     assert named - known == set()
     paths = {Path(name) for name in re.findall(r"`(tests/[\w/]+\.py)", text(document))}
     assert paths - set(files("tests/**/*.py")) == set()
@@ -296,7 +199,7 @@ def test_every_test_that_a_document_names_exists(document: str) -> None:
 def test_the_checklist_counts_its_lines_and_every_line_has_a_proof_or_says_that_it_has_none() -> (
     None
 ):
-    rows = [line.split("|")[1:-1] for line in lines(Path(CHECKLIST)) if line.startswith("| ")]
+    rows = [line.split("|")[1:-1] for line in lines(CHECKLIST) if line.startswith("| ")]
     rows = [row for row in rows if row[0].strip() != "requirement"]
     proved = [
         row for row in rows if re.search(r"`(test_\w+|\./scripts/[\w -]+\.sh[\w ]*)`", row[1])

@@ -1,4 +1,4 @@
-"""Takes the commands out of README and runbook, so that what is tested is what is written."""
+"""Takes the commands out of the pages, so that the tests run what the pages say."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,9 @@ from tests.stack.harness import ROOT
 
 RUNBOOK = ROOT / "docs/runbook.md"
 README = ROOT / "README.md"
+COMMANDS = ROOT / "docs/commands.md"
+TOUR = ROOT / "docs/tour.md"
+OPERATING = ROOT / "docs/operating.md"
 PARTS = ("Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rollback")
 
 

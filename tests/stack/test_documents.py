@@ -1,4 +1,4 @@
-"""README and runbook, executed as they stand: every command that they name is run here."""
+"""The pages, executed as they stand: every command that they name is run here."""
 
 import itertools
 import json
@@ -15,7 +15,15 @@ import pytest
 from tests.contracts.compose_files import SERVICES
 from tests.stack.backup_incidents import BACKUP_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
-from tests.stack.documents import PARTS, README, blocks, incidents
+from tests.stack.documents import (
+    COMMANDS,
+    OPERATING,
+    PARTS,
+    README,
+    TOUR,
+    blocks,
+    incidents,
+)
 from tests.stack.fault_incidents import FAULT_INCIDENTS, asked_for_items
 from tests.stack.harness import IMAGE, PROJECT, ROOT, Stack, copy_checkout, wait_until
 from tests.stack.poison import JOB_INCIDENTS
@@ -44,8 +52,10 @@ def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.Compl
     )
 
 
-def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
-    walk = "\n".join(blocks(README.read_text(encoding="utf-8")))
+def test_the_walk_through_the_pages_works_as_it_stands(stack: Stack) -> None:
+    """The tour as a user, then what an operator does, in one shell."""
+    pages = (TOUR, OPERATING)
+    walk = "\n".join(block for page in pages for block in blocks(page.read_text(encoding="utf-8")))
     done = execute(stack, walk)
     assert "Lamp" in done.stdout
     followed = [
@@ -56,20 +66,26 @@ def test_the_readmes_walk_works_as_it_stands(stack: Stack) -> None:
     assert {entry["service"] for entry in followed} >= {"nginx", "api"}
 
 
-def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
-    for script in sorted(
-        {*re.findall(r"`(\./scripts/[\w-]+\.sh)", README.read_text(encoding="utf-8"))}
-    ):
+def test_every_command_of_the_tables_knows_help(stack: Stack) -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in (README, COMMANDS))
+    for script in sorted({*re.findall(r"`(\./scripts/[\w-]+\.sh)", shown)}):
         assert "usage" in stack.run(script, "--help").stdout.lower()
 
 
-def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> None:
-    """The commands of `On a public host`, in a clone of their own, published on loopback; then the
-    renewal's reload."""
-    section = (
-        README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
+def test_the_start_of_the_readme_leads_to_an_answer(stack: Stack) -> None:
+    start = README.read_text(encoding="utf-8").partition("\n## Start\n")[2].partition("\n## ")[0]
+    commands = "".join(re.findall(r"```console\n(.*?)```", start, re.DOTALL))
+    answer = execute(stack, commands.replace("https://localhost:8443", stack.url)).stdout
+    assert '"status":"ready"' in answer
+
+
+def test_a_public_host_is_set_up_by_the_page(stack: Stack, tmp_path: Path) -> None:
+    """In a clone that publishes on loopback: the certificate, the start, the reload."""
+    page = OPERATING.read_text(encoding="utf-8")
+    section = page.partition("\n## On a public host\n")[2].partition("\n## ")[0]
+    install, start, reload = re.findall(
+        r"^ *```console\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE
     )
-    install, start, reload = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     copy_checkout(tmp_path)
     public = Stack(tmp_path, project=f"{PROJECT}-public", host="api.example.org", https_port=443)
     del public.environment["SLIPWAY_HOST"]

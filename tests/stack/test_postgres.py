@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.stack.documents import README, blocks
+from tests.stack.documents import OPERATING, blocks
 from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
@@ -66,8 +66,9 @@ def test_a_slow_statement_is_logged_without_what_it_carries(stack: Stack) -> Non
     assert secret not in stack.compose("logs", "--no-color", "postgres")
 
 
-def test_the_readme_s_command_shows_which_statements_take_the_time(stack: Stack) -> None:
-    shown = next(b for b in blocks(README.read_text(encoding="utf-8")) if "pg_stat_statements" in b)
+def test_the_command_of_the_page_shows_which_statements_take_the_time(stack: Stack) -> None:
+    page = OPERATING.read_text(encoding="utf-8")
+    shown = next(block for block in blocks(page) if "pg_stat_statements" in block)
     assert "duration: " in shown
     mark = f"mark_{uuid.uuid4().hex}"
     psql(stack, "select pg_stat_statements_reset()", "postgres")
