@@ -407,7 +407,10 @@ def main() -> int:
         hints = [
             "run this as the user who ran ./scripts/up.sh first: .env and secrets/ are closed to others"
         ]
-        return _report(Failure(f"this user may not open {error.filename}", hints), runner)
+        entry = "boot-refused-by-the-configuration"
+        return _report(
+            Failure(f"this user may not open {error.filename}", hints, runbook=entry), runner
+        )
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         hints = [

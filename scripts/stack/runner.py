@@ -17,13 +17,16 @@ from typing import Protocol
 
 from stack import https
 from stack.commands.command import Command
-from stack.failure import ANY_ENTRY, Failure
+from stack.failure import Failure
 from stack.https import Answer, Question
 
 EVIDENCE_LINES = 25
 # Time limits where a command brings none: of a question, and of a change.
 READ_SECONDS = 30.0
 RUN_SECONDS = 600.0
+# The entry for a command that fails: it begins with how the engine and the containers are. A story
+# that is undone puts its own in its place.
+ANY_ENTRY = "site-down"
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
 # Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.

@@ -127,8 +127,10 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
         raise Failure(
             f"{present} is there, but {missing} is not",
             hints=[
-                "put the matching file there; for a self-signed pair: move the one away, and run this again"
+                "put the matching file there",
+                f"or for a self-signed pair: move {present} away, and run this again",
             ],
+            runbook="site-down",
         )
     runner.make_directory(directory, 0o755)
     script = (

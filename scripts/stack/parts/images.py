@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine, host
+from stack.config import environment
 from stack.config.project import BASES, Project
 from stack.failure import Failure
 from stack.parts.configuration import set_values
@@ -24,6 +25,7 @@ OFFICIAL = {
     "redis": "redis:8.0",
 }
 ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
+RUNBOOK = "site-down"
 PULL_SECONDS = 300
 BUILD_SECONDS = 1200
 # What the image is made of, besides the base; the same list as .dockerignore.
@@ -72,8 +74,10 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             raise Failure(
                 f"{wanted}, which .env names, is neither here nor to be had from its registry",
                 hints=[
-                    f"empty {service.upper()}_IMAGE in .env to have another one chosen, or wait for the registry"
+                    f"empty {service.upper()}_IMAGE in .env to have another one chosen",
+                    "or wait for the registry",
                 ],
+                runbook=environment.RUNBOOK,
             )
         else:
             has_registry = has_registry and is_own
@@ -132,6 +136,7 @@ def _bootstrap(runner: Runner) -> None:
                 "run this once as root: sudo ./scripts/up.sh",
                 "or name images that are here in .env",
             ],
+            runbook=RUNBOOK,
         )
     sources = _debian_mirrors(runner)
     if runner.read(host.MMDEBSTRAP_VERSION).code != 0:
@@ -160,10 +165,13 @@ def _debian_mirrors(runner: Runner) -> host.Mirrors:
         if runner.is_dry:
             return host.Mirrors("DEBIAN_MIRROR", "DEBIAN_SECURITY_MIRROR")
         raise Failure(
-            "no registry can be reached, and apt on this machine has no Debian source to build base images from",
+            "no registry can be reached, and apt on this machine has no Debian source to build "
+            "base images from",
             hints=[
-                "DEBIAN_MIRROR=... DEBIAN_SECURITY_MIRROR=... ./scripts/up.sh, with the addresses of a Debian mirror"
+                "DEBIAN_MIRROR=... DEBIAN_SECURITY_MIRROR=... ./scripts/up.sh, "
+                "with the addresses of a Debian mirror"
             ],
+            runbook=RUNBOOK,
         )
     return found
 
@@ -328,7 +336,11 @@ def choose_postgres(runner: Runner, project: Project, image: str) -> str:
     has_registry = bool(image) or not project.base("postgres").startswith("slipway-base/")
     found = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
     if image and not found:
-        raise Failure(f"{image} is neither here nor to be had from its registry")
+        raise Failure(
+            f"{image} is neither here nor to be had from its registry",
+            hints=["docker pull shows why; nothing was touched"],
+            runbook="postgres-major-upgrade",
+        )
     if not found and not has_image(runner, own):
         _build_base(runner, "postgres", is_fresh=False)
     return found or own

@@ -40,6 +40,7 @@ def ensure_engine(runner: Runner) -> str:
             raise Failure(
                 "this user may not talk to the engine",
                 hints=["run this as root, or add the user to the group docker and log in again"],
+                runbook=RUNBOOK,
             )
         _start(runner)
         answer = runner.read(engine.ENGINE_VERSION)
@@ -61,6 +62,7 @@ def _check_compose(version: str) -> None:
         raise Failure(
             f"compose {version.strip()} is older than {'.'.join(map(str, OLDEST_COMPOSE))}",
             hints=["upgrade the Compose plugin: docker compose version shows which one is used"],
+            runbook=RUNBOOK,
         )
 
 
@@ -75,15 +77,19 @@ def _install(runner: Runner) -> None:
     name = release.get("ID", "")
     if name not in {"debian", "ubuntu"}:
         raise Failure(
-            f"no engine here, and this script can install one on Debian and Ubuntu only (this is {name or 'unknown'})",
+            "no engine here, and this script can install one on Debian and Ubuntu only "
+            f"(this is {name or 'unknown'})",
             hints=[
-                "install Docker Engine and its Compose plugin by your distribution's way, then run this again"
+                "install Docker Engine and its Compose plugin as your distribution says, "
+                "then run this again"
             ],
+            runbook=RUNBOOK,
         )
     if os.geteuid() != 0:
         raise Failure(
             "no engine here, and only root may install one",
             hints=["run this once as root: sudo ./scripts/up.sh"],
+            runbook=RUNBOOK,
         )
     runner.run(host.APT_UPDATE)
     if name == "debian" and int(release.get("VERSION_ID", "0")) < 13:
@@ -99,6 +105,7 @@ def _add_engine_source(runner: Runner) -> None:
         raise Failure(
             "apt on this machine has no Debian source",
             hints=["add Debian's archive to /etc/apt/sources.list, or install the engine by hand"],
+            runbook=RUNBOOK,
         )
     runner.write(Path(host.ENGINE_SOURCE), host.engine_source(found.archive), 0o644)
     runner.write(Path(host.ENGINE_PIN), host.engine_pin(), 0o644)

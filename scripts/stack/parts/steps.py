@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stack.failure import ANY_ENTRY, Failure
-from stack.runner import Runner
+from stack.failure import Failure
+from stack.runner import ANY_ENTRY, Runner
 
 
 @dataclass

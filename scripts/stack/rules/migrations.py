@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stack.failure import Failure
 
+RUNBOOK = "migration-failed"
 VERSIONS = Path("api/migrations/versions")
 FORM = re.compile(r"(\d{4}_\d{2}_\d{2}_\d{4})_(pre|post)_([a-z0-9]+(?:_[a-z0-9]+)*)")
 ENTRY = re.compile(r"(\d{4}_\d{2}_\d{2}_\d{4}):(pre|post)")
@@ -43,10 +44,13 @@ def revisions(root: Path) -> list[Revision]:
                 hints=[
                     "call it YYYY_MM_DD_HHMM_<pre|post>_<what>.py, with the date as its revision"
                 ],
+                runbook=RUNBOOK,
             )
         if identifier in found:
             raise Failure(
-                f"two migrations are called {identifier}", hints=["give one of them another minute"]
+                f"two migrations are called {identifier}",
+                hints=["give one of them another minute"],
+                runbook=RUNBOOK,
             )
         found[identifier], parents[identifier] = Revision(identifier, form[2], form[3]), parent
     return [found[identifier] for identifier in _chain(parents)]
@@ -82,19 +86,27 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
     heads = sorted(parents.keys() - set(parents.values()))
     if len(heads) != 1:
         raise Failure(
-            f"the migrations have {len(heads)} heads: {', '.join(heads) or 'none'}", hints=hints
+            f"the migrations have {len(heads)} heads: {', '.join(heads) or 'none'}",
+            hints=hints,
+            runbook=RUNBOOK,
         )
     chain: list[str] = []
     at: str | None = heads[0]
     while at is not None:
         if at not in parents:
-            raise Failure(f"migration {chain[-1]} builds on {at}, which is not there", hints=hints)
+            raise Failure(
+                f"migration {chain[-1]} builds on {at}, which is not there",
+                hints=hints,
+                runbook=RUNBOOK,
+            )
         chain.append(at)
         at = parents[at]
     apart = sorted(parents.keys() - set(chain))
     if apart:
         raise Failure(
-            f"the migrations are not one line: {', '.join(apart)} stand apart", hints=hints
+            f"the migrations are not one line: {', '.join(apart)} stand apart",
+            hints=hints,
+            runbook=RUNBOOK,
         )
     return chain[::-1]
 
@@ -113,6 +125,7 @@ def parse_label(value: str) -> list[Revision]:
             raise Failure(
                 f"the label slipway.migrations holds '{entry}'",
                 hints=["build the image with ./scripts/deploy.sh, which writes the label"],
+                runbook=RUNBOOK,
             )
     return [Revision(form[1], form[2]) for form in forms if form]
 

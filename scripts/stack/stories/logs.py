@@ -39,7 +39,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
             hints=[
                 "look further back with --lines, or check the X-Request-ID header of the answer"
             ],
-            runbook="log-actions",
+            runbook="502-and-504",
         )
     runner.say("\n".join(found))
 
