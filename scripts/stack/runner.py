@@ -1,4 +1,4 @@
-"""The one place where commands run and files are written, and that asks the front door; it decides nothing."""
+"""The only module that runs commands, writes files and asks the front door; decides nothing."""
 
 import os
 import re
@@ -105,7 +105,7 @@ def failure_of(command: Command, result: Result) -> Failure:
 
 @contextmanager
 def _signals_held(held: list[int]) -> Iterator[None]:
-    """Put what would stop this program off while a command starts: until its process is known nobody could end it."""
+    """Hold signals back while a command starts: its process is not known yet, to be ended."""
     if (
         threading.current_thread() is not threading.main_thread()
     ):  # only that one is stopped by signals
@@ -152,9 +152,10 @@ class RealRunner:
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
-                    # The mark lets a later command find what this one left running, if it is killed (parts/lock.py).
+                    # If this program is killed, a later one finds what it left by this mark
+                    # (parts/lock.py).
                     env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
-                    # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
+                    # A session of its own: Ctrl-C reaches this program alone.
                     start_new_session=True,
                 )
         except FileNotFoundError:
@@ -267,7 +268,8 @@ class RealRunner:
         try:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
-        except OSError:  # the reader went away, as with a dropped connection: what was begun is brought to its end
+        except OSError:
+            # The reader went away, as with a dropped connection: the story still comes to its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Gets an engine and Compose v2 onto this machine and running; touches no project."""
+"""The machine: installs and starts the engine and Compose v2; touches no project."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def booted_at() -> datetime:
 
 
 def ensure_engine(runner: Runner) -> str:
-    """Install what is missing, start what is not running, and return a line that says what is there."""
+    """Install and start the engine and Compose if they are missing; return their versions."""
     if not _has_programs(runner):
         _install(runner)
     if not shutil.which("curl") and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -46,7 +46,8 @@ def ensure_engine(runner: Runner) -> str:
         answer = runner.read(engine.ENGINE_VERSION)
     compose = runner.read(engine.COMPOSE_VERSION)
     _check_compose(compose.out)
-    return f"engine {answer.out.strip() or '(not running)'}, compose {compose.out.strip() or '(not installed)'}"
+    versions = answer.out.strip() or "(not running)", compose.out.strip() or "(not installed)"
+    return f"engine {versions[0]}, compose {versions[1]}"
 
 
 def _has_programs(runner: Runner) -> bool:

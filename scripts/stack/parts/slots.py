@@ -1,4 +1,4 @@
-"""What can be done with a slot: place a release, start, probe, make live, stop; each is one printed command or two."""
+"""The slots: place a release, start, probe, make live, drain, stop, remove."""
 
 import json
 from dataclasses import dataclass
@@ -46,7 +46,8 @@ def place(runner: Runner, project: Project, release: str, slot: str) -> None:
 def start(runner: Runner, project: Project, service: str, *, anew: bool = False) -> None:
     """Start one service of a slot and wait until the engine calls it healthy.
 
-    `anew` replaces one that runs already: a process reads its secrets once, and Compose sees no change in them.
+    `anew` replaces one that runs already: a process reads its secrets once, and Compose does not
+    see a change in them.
 
     Raises:
         Failure: with the service's last log lines.
@@ -60,7 +61,7 @@ def start(runner: Runner, project: Project, service: str, *, anew: bool = False)
 def probe(
     runner: Runner, project: Project, slot: str, path: str, *, token: str = "", body: str = ""
 ) -> Answer:
-    """Ask one slot through nginx, live or not, as a client behind the front door would be passed on."""
+    """Ask a slot, live or not, through nginx, with the headers that a client's request gets."""
     headers = ["--header", f"Host: {project.host}"]
     if token:
         headers += ["--header", f"Authorization: Bearer {token}"]
@@ -68,10 +69,10 @@ def probe(
         headers += ["--header", "Content-Type: application/json", "--data", "@-"]
     url = f"http://127.0.0.1:{PROBE_PORTS[slot]}{path}"
     curl = ["curl", "--silent", "--show-error", "--include", "--max-time", "10", *headers, url]
-    asked = runner.read(engine.exec_in("nginx", *curl, stdin=body))
-    if asked.code != 0:
-        return Answer(0, error=asked.err.strip())
-    head, _, content = asked.out.replace("\r\n", "\n").partition("\n\n")
+    result = runner.read(engine.exec_in("nginx", *curl, stdin=body))
+    if result.code != 0:
+        return Answer(0, error=result.err.strip())
+    head, _, content = result.out.replace("\r\n", "\n").partition("\n\n")
     first, *lines = head.split("\n")
     pairs = dict(line.split(": ", 1) for line in lines if ": " in line)
     return Answer(int(first.split()[1]), content, pairs)

@@ -1,4 +1,4 @@
-"""Tells the steps of a story as they happen, keeps how many seconds each took, and knows what ends one early."""
+"""The steps of a story: prints each, keeps its seconds, and turns a stop into a failure."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

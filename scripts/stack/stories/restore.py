@@ -1,4 +1,4 @@
-"""The story of `restore.sh`: the database as it was at a time, beside the present one or in its place.
+"""The story of `restore.sh`: the database as it was at a time, beside the present or in its place.
 
 The restore container touches no directory but its own until the exchange.
 """
@@ -31,12 +31,14 @@ ARCHIVED_SECONDS = 60
 # The first file of the new timeline: until the archive has it, another restore would begin the same
 # timeline again.
 ARCHIVED = "select archived_count > 0 from pg_stat_archiver"
-COPY = """rows that are in the copy and not in the database go back in one line; for the table items:
+COPY = """rows that are in the copy and not in the database go back in one line; for a TABLE:
 
-  docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway -c 'copy items to stdout' |
-    docker compose exec --no-TTY postgres psql -X -h /tmp -U postgres slipway -v ON_ERROR_STOP=1 -1 \\
-    -c 'create temporary table returned (like items)' -c 'copy returned from stdin' \\
-    -c 'insert into items select * from returned on conflict do nothing'
+  docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway \\
+    -c 'copy TABLE to stdout' |
+    docker compose exec --no-TTY postgres psql -X -h /tmp -U postgres slipway \\
+    -v ON_ERROR_STOP=1 -1 \\
+    -c 'create temporary table returned (like TABLE)' -c 'copy returned from stdin' \\
+    -c 'insert into TABLE select * from returned on conflict do nothing'
 
 look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipway
 remove it:   ./scripts/restore.sh --remove-beside"""
