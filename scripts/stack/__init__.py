@@ -1,1 +1,1 @@
-"""Slipway's scripts: pure builders in `commands`, stories in `stories`, what the operator wrote in `config`."""
+"""Slipway's scripts; docs/decisions/0001-stories-in-python.md says what each folder holds."""

@@ -7,8 +7,6 @@ USAGE = 2
 LOCKED = 3
 ROLLED_BACK = 4
 NEEDS_A_PERSON = 5
-# The heading for a failure that knows no better one; a story puts its own in its place.
-ANY_ENTRY = "exit-codes"
 
 
 @dataclass
@@ -30,7 +28,9 @@ class Failure(Exception):
     code: int = FAILED_UNCHANGED
 
     def __str__(self) -> str:
-        lines = [f"error: {self.observation}", *(f"HINT: {hint}" for hint in self.hints)]
+        # A hint may quote an answer of several lines.
+        hints = [" ".join(hint.split()) for hint in self.hints]
+        lines = [f"error: {self.observation}", *(f"HINT: {hint}" for hint in hints)]
         if self.runbook:
             lines.append(f"RUNBOOK: docs/runbook.md#{self.runbook}")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Asks the front door one question over HTTPS, as a client would; it decides nothing."""
+"""Asks one question over HTTPS, as a client whose DNS points here; decides nothing."""
 
 import http.client
 import socket
@@ -11,7 +11,7 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Question:
-    """One HTTPS request to the front door: `address:port` is dialled, `host` is asked for and verified."""
+    """One HTTPS request: it connects to `address:port`, and asks for `host` and verifies it."""
 
     host: str
     port: int
@@ -24,7 +24,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer, or `status` 0 and the reason in `error`; `expires` is the certificate's end as OpenSSL prints it."""
+    """The answer, or `status` 0 and the reason in `error`.
+
+    `expires` is the end of the certificate as OpenSSL prints it.
+    """
 
     status: int
     body: str = ""
@@ -34,7 +37,7 @@ class Answer:
 
 
 def ask(question: Question) -> Answer:
-    """Ask once; what goes wrong is in the answer, with status 0."""
+    """Ask once; an error is in the answer, with status 0."""
     context = ssl.create_default_context()
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
@@ -56,7 +59,7 @@ def ask(question: Question) -> Answer:
 
 
 class _Connection(http.client.HTTPSConnection):
-    """Dials the address and asks for the host, as a client whose DNS already points here would."""
+    """Connects to the address and asks for the host."""
 
     def __init__(self, question: Question, context: ssl.SSLContext) -> None:
         super().__init__(question.host, question.port, timeout=ANSWER_SECONDS, context=context)

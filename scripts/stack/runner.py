@@ -1,4 +1,4 @@
-"""The one place where commands run and files are written, and that asks the front door; it decides nothing."""
+"""The only module that runs commands, writes files and asks the front door; decides nothing."""
 
 import os
 import re
@@ -17,13 +17,16 @@ from typing import Protocol
 from stack import https
 from stack.commands.command import Command
 from stack.display import Display
-from stack.failure import ANY_ENTRY, Failure
+from stack.failure import Failure
 from stack.https import Answer, Question
 
 EVIDENCE_LINES = 25
 # Time limits where a command brings none: of a question, and of a change.
 READ_SECONDS = 30.0
 RUN_SECONDS = 600.0
+# The entry for a command that fails: it begins with how the engine and the containers are. A story
+# that is undone puts its own in its place.
+ANY_ENTRY = "site-down"
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
 SHOW_SECONDS = 0.25  # between two looks at the output of a command that runs
@@ -107,7 +110,7 @@ def failure_of(command: Command, result: Result) -> Failure:
 
 @contextmanager
 def _signals_held(held: list[int]) -> Iterator[None]:
-    """Put what would stop this program off while a command starts: until its process is known nobody could end it."""
+    """Hold signals back while a command starts: its process is not known yet, to be ended."""
     if (
         threading.current_thread() is not threading.main_thread()
     ):  # only that one is stopped by signals
@@ -184,9 +187,10 @@ class RealRunner:
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
-                    # The mark lets a later command find what this one left running, if it is killed (parts/lock.py).
+                    # If this program is killed, a later one finds what it left by this mark
+                    # (parts/lock.py).
                     env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
-                    # A session of its own: Ctrl-C reaches this program alone, which then says what is running.
+                    # A session of its own: Ctrl-C reaches this program alone.
                     start_new_session=True,
                 )
         except FileNotFoundError:

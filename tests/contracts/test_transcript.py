@@ -17,7 +17,7 @@ STDOUT = """\
 
 deployed in 24.1 s; back: ./scripts/rollback.sh
 live: release 0123456789ab-01234567 in slot green, answering at https://localhost:53869
-"""  # noqa: E501 (as printed)
+"""
 SHOWN = """\
 $ ./scripts/deploy.sh
 ==> preflight: nothing stands in the way (2.3 s)
@@ -31,7 +31,7 @@ live: release 0123456789ab-01234567 in slot green, answering at https://localhos
 FAILED = """\
 error: release 0123456789ab-01234567 is worse than 0123456789ab: 67% of 118 requests failed, 0% before
 HINT: logs and health records: /srv/state/evidence/20261128T233849Z-deploy
-"""  # noqa: E501 (as printed)
+"""
 
 
 def test_a_block_has_the_steps_with_their_results_and_the_closing_lines() -> None:

@@ -205,11 +205,22 @@ def fail_hook(name: str) -> Injection:
     return inject
 
 
+def check_form(failed: Failure) -> None:
+    """Check that a failure is printed as one error with hints and one entry, whatever failed too."""
+    lines = str(failed).splitlines()
+    kinds = [line.partition(": ")[0] for line in lines]
+    assert kinds[0] == "error"
+    assert kinds.count("error") == 1, lines
+    assert kinds.count("RUNBOOK") == 1, lines
+    assert set(kinds[1:-1]) == {"HINT"}, lines
+
+
 def failure_of(action: Callable[[], None]) -> Failure:
     """Return the failure that a story ends with; a signal that gets through it would end the test run."""
     try:
         action()
     except Failure as failed:
+        check_form(failed)
         return failed
     except KeyboardInterrupt:
         raise AssertionError("the story did not take the signal for a failure") from None

@@ -13,7 +13,7 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: variables that the program gets besides the environment of the scripts.
-        timeout_seconds: the time limit; the runner's own for a question or a change where it is None.
+        timeout_seconds: the time limit; None is the runner's own for a question or for a change.
         stdin: the text on standard input.
         may_fail: a failure is an answer, not an error; a question may always fail.
     """

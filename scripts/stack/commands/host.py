@@ -51,7 +51,7 @@ class Mirrors:
 
 
 def mirrors(listing: str) -> Mirrors | None:
-    """Return the mirrors named in the output of APT_SOURCES, or None where the host has no Debian source."""
+    """Return the mirrors in the output of APT_SOURCES; None where the host has no Debian source."""
     found: dict[str, str] = {}
     for line in listing.splitlines():
         if line.count("|") != 3:
@@ -139,7 +139,7 @@ def link(target: str, path: Path) -> Command:
 
 
 def apt_settings(dump: str) -> str:
-    """Return the host's proxy and date settings of apt, for the builds; nothing else of its configuration."""
+    """Return apt's proxy and date settings of the host, for the builds, and no other ones."""
     wanted = (
         "Acquire::http::Proxy",
         "Acquire::https::Proxy",

@@ -140,7 +140,7 @@ def _unpack(content: bytes) -> Files:
 
 
 def place_of(root: Path, files: Files, name: str) -> Path:
-    """Return where a file of the bundle belongs; the bundle's `.env` names the folder of secrets."""
+    """Return the place of a file; the `.env` of the bundle names the folder of secrets."""
     if name == ENVIRONMENT:
         return root / ENVIRONMENT
     values = {line.key: line.value for line in environment.parse(files[ENVIRONMENT][1].decode())}

@@ -1,4 +1,4 @@
-"""Makes `.env`, the secrets and a first certificate where they are missing; never overwrites one."""
+"""Makes `.env`, the secrets and a first certificate where they are missing; overwrites none."""
 
 import os
 import secrets
@@ -23,7 +23,7 @@ SECRET_BYTES = 32
 MOUNTED = ("nginx", "postgres", "backup", "redis")
 MOUNTED_IN_DEVELOPMENT = ("api", "worker", "sink")
 CERTIFICATE_DAYS = 365
-# Given on the first start, so that a stack beside another one can be made without a hand in .env.
+# Taken from the environment on the first start: a second stack needs no edit of .env before it.
 FIRST_KEYS = (
     "COMPOSE_PROJECT_NAME",
     "COMPOSE_FILE",
@@ -38,7 +38,7 @@ FIRST_KEYS = (
 
 
 def check_mounted_folders(project: Project) -> None:
-    """Refuse files that are mounted and that the containers' users cannot read, as those made under umask 077."""
+    """Refuse mounted files that the containers' users cannot read, such as those of umask 077."""
     names = (*MOUNTED, *(MOUNTED_IN_DEVELOPMENT if project.is_development else ()))
     for folder in filter(
         Path.is_dir, [*(project.root / name for name in names), project.certificate.parent]
@@ -54,7 +54,7 @@ def check_mounted_folders(project: Project) -> None:
 
 
 def intended(root: Path) -> Project:
-    """Return the project that `.env` describes, or will describe once `ensure_environment` has made it."""
+    """Return the project of `.env`, or that of the `.env` that `ensure_environment` will make."""
     if (root / ".env").exists():
         return load(root)
     return Project(root, {line.key: line.value for line in environment.parse(_first_text(root))})
@@ -72,7 +72,7 @@ def _first_text(root: Path) -> str:
 def ensure_environment(runner: Runner, root: Path) -> Project:
     """Create `.env` from `.env.example` where there is none, and return the project it describes.
 
-    On the first start the process environment's COMPOSE_PROJECT_NAME, SLIPWAY_HOST and the like are written into it.
+    On the first start it takes FIRST_KEYS from the process environment.
     """
     if not (root / ".env").exists():
         runner.write(root / ".env", _first_text(root), 0o600)
@@ -82,7 +82,7 @@ def ensure_environment(runner: Runner, root: Path) -> Project:
 
 
 def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Project:
-    """Write values that the script found out, such as the base images, into `.env`."""
+    """Write values that a script found, such as the base images, into `.env`."""
     file = project.root / ".env"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     runner.write(file, environment.with_values(text, values), 0o600)
@@ -91,7 +91,8 @@ def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Proj
 
 def ensure_secrets(runner: Runner, project: Project) -> list[str]:
     """Create the missing secret files with strong random values, and return their names."""
-    # Compose mounts the files as they are: readable for the container's user, so the directory guards them.
+    # Compose mounts the files with their modes. The containers' users must be able to read them, so
+    # the directory alone guards them.
     runner.make_directory(project.secrets, 0o700)
     made = []
     for name in SECRETS:
@@ -103,7 +104,8 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
             raise Failure(
                 f"the secret file {path} is empty",
                 hints=[
-                    f"restore it from where you keep secrets; only for a new stack: rm {path}, and run this again"
+                    "restore it from where you keep secrets",
+                    f"only for a new stack: rm {path}, and run this again",
                 ],
                 runbook=environment.RUNBOOK,
             )
@@ -114,7 +116,7 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
 
 
 def ensure_certificate(runner: Runner, project: Project) -> bool:
-    """Create a self-signed certificate where there is none, and say whether one was made."""
+    """Create a self-signed certificate where there is none; return whether it made one."""
     directory = project.certificate.parent
     key = directory / "privkey.pem"
     if project.certificate.exists() and key.exists():
@@ -128,15 +130,18 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
         raise Failure(
             f"{present} is there, but {missing} is not",
             hints=[
-                "put the matching file there; for a self-signed pair: move the one away, and run this again"
+                "put the matching file there",
+                f"or for a self-signed pair: move {present} away, and run this again",
             ],
+            runbook="site-down",
         )
     runner.make_directory(directory, 0o755)
     script = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 "
         f"-days {CERTIFICATE_DAYS} -subj /CN=$HOST -addext subjectAltName=DNS:$HOST "
         "-keyout /tls/privkey.pem.new -out /tls/fullchain.pem.new && chmod 0444 /tls/*.new "
-        "&& mv /tls/privkey.pem.new /tls/privkey.pem && mv /tls/fullchain.pem.new /tls/fullchain.pem"
+        "&& mv /tls/privkey.pem.new /tls/privkey.pem "
+        "&& mv /tls/fullchain.pem.new /tls/fullchain.pem"
     )
     runner.run(
         engine.throwaway(

@@ -1,4 +1,4 @@
-"""Runs what the operator adds to a deploy: executables in `hooks/`, and the notification command."""
+"""Runs the operator's additions: the executables in `hooks/`, and the notification command."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ NOTIFY_SECONDS = 30
 
 
 def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
-    """Run `hooks/NAME` if it exists and is executable; it gets the facts as SLIPWAY_... variables."""
+    """Run `hooks/NAME` if it is an executable; it gets the facts as SLIPWAY_... variables."""
     file = project.root / "hooks" / name
     if not os.access(file, os.X_OK) or file.is_dir():
         return

@@ -1,4 +1,4 @@
-"""Provides the base images, builds nginx and a release; knows what a release is called."""
+"""Images: pulls or builds the bases, builds nginx, Postgres and a release, and names releases."""
 
 import configparser
 import hashlib
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine, host
+from stack.config import environment
 from stack.config.project import BASES, Project
 from stack.config.service import load as load_service
 from stack.failure import Failure
@@ -17,7 +18,8 @@ from stack.parts.configuration import set_values
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Where a registry can be reached. up writes the digest it got into .env, so that the same bytes come next time.
+# Used where a registry answers. up.sh writes the digest into .env, so that the next pull gets the
+# same bytes.
 OFFICIAL = {
     "python": "python:3.13-slim-trixie",
     "nginx": "nginx:1.30-trixie",
@@ -25,9 +27,10 @@ OFFICIAL = {
     "redis": "redis:8.0",
 }
 ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
+RUNBOOK = "site-down"
 PULL_SECONDS = 300
 BUILD_SECONDS = 1200
-# What the image is made of, besides the base; the same list as .dockerignore.
+# The sources of the image; the same list as .dockerignore.
 SOURCES = (
     "Dockerfile",
     ".dockerignore",
@@ -37,20 +40,20 @@ SOURCES = (
     "api",
     "worker",
 )
-# What the image of the Dockerfile's target for development calls itself; it is no release.
+# The tag of the image for development; it is no release.
 DEVELOPMENT = "development"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 def debian_name(service: str) -> str:
-    """Return the honest name of a base image that was built from Debian packages."""
+    """Return the name of a base image that was built from Debian packages."""
     return f"slipway-base/{service}:debian-{host.RELEASE}"
 
 
 def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) -> Project:
-    """Take each base image from the registry, or build it from Debian packages; `.env` remembers which.
+    """Pull each base image, or build it from Debian packages; write its name into `.env`.
 
-    A refresh asks for all of them again, without any cache, to get newer packages.
+    A refresh pulls or builds all of them again, without a cache, to get newer packages.
     """
     missing = [
         service for service in BASES if is_refresh or not has_image(runner, project.base(service))
@@ -64,7 +67,8 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
         if is_refresh and not wanted.startswith("slipway-base/"):
             wanted = wanted.partition("@")[0]
         is_own = wanted.startswith("slipway-base/")
-        # One registry for all: what cannot give one of them is not asked for the others, unless .env names them.
+        # One registry for all: if it does not give one image, the others are only pulled where
+        # .env names them.
         found = (
             _pull(runner, wanted) if not is_own and (has_registry or project.base(service)) else ""
         )
@@ -74,8 +78,10 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             raise Failure(
                 f"{wanted}, which .env names, is neither here nor to be had from its registry",
                 hints=[
-                    f"empty {service.upper()}_IMAGE in .env to have another one chosen, or wait for the registry"
+                    f"empty {service.upper()}_IMAGE in .env to have another one chosen",
+                    "or wait for the registry",
                 ],
+                runbook=environment.RUNBOOK,
             )
         else:
             has_registry = has_registry and is_own
@@ -93,7 +99,7 @@ def has_image(runner: Runner, image: str) -> bool:
 
 
 def _pull(runner: Runner, image: str) -> str:
-    """Pull an image and return its name with its digest, or an empty text where the registry did not give it."""
+    """Pull an image; return its name with its digest, or an empty text if the pull fails."""
     command = engine.pull_image(image, timeout_seconds=PULL_SECONDS, may_fail=True)
     result = runner.run(command)
     if runner.is_dry:
@@ -134,6 +140,7 @@ def _bootstrap(runner: Runner) -> None:
                 "run this once as root: sudo ./scripts/up.sh",
                 "or name images that are here in .env",
             ],
+            runbook=RUNBOOK,
         )
     sources = _debian_mirrors(runner)
     if runner.read(host.MMDEBSTRAP_VERSION).code != 0:
@@ -162,10 +169,13 @@ def _debian_mirrors(runner: Runner) -> host.Mirrors:
         if runner.is_dry:
             return host.Mirrors("DEBIAN_MIRROR", "DEBIAN_SECURITY_MIRROR")
         raise Failure(
-            "no registry can be reached, and apt on this machine has no Debian source to build base images from",
+            "no registry can be reached, and apt on this machine has no Debian source to build "
+            "base images from",
             hints=[
-                "DEBIAN_MIRROR=... DEBIAN_SECURITY_MIRROR=... ./scripts/up.sh, with the addresses of a Debian mirror"
+                "DEBIAN_MIRROR=... DEBIAN_SECURITY_MIRROR=... ./scripts/up.sh, "
+                "with the addresses of a Debian mirror"
             ],
+            runbook=RUNBOOK,
         )
     return found
 
@@ -176,7 +186,7 @@ def _proxies() -> tuple[str, ...]:
 
 @contextmanager
 def build_secrets(apt_conf: str = "") -> Iterator[dict[str, Path]]:
-    """Yield files for the builds: the host's CA bundle and its pip and apt settings; gone afterwards."""
+    """Yield temporary files for a build: the host's CA bundle and its pip and apt settings."""
     bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
     with tempfile.TemporaryDirectory(prefix="slipway-build-") as directory:
         made = {name: Path(directory) / name for name in ("ca", "pip.conf", "apt.conf")}
@@ -187,7 +197,7 @@ def build_secrets(apt_conf: str = "") -> Iterator[dict[str, Path]]:
 
 
 def pip_settings() -> str:
-    """Return the host's choice of package index for pip, for the builds; indexes in local files are left out."""
+    """Return the host's settings of pip for the builds, without indexes in local files."""
     parser = configparser.ConfigParser(interpolation=None)
     home = Path.home()
     parser.read(
@@ -224,8 +234,8 @@ def source_hash(root: Path) -> str:
 def release_name(runner: Runner, root: Path) -> tuple[str, str]:
     """Return the name of the checkout's release and its git revision.
 
-    The name is the commit, with the sources' hash behind it where they differ from the commit, and that hash alone
-    where there is no git.
+    The name is the commit, and the hash of the sources behind it where they differ from the commit.
+    Without git it is that hash alone.
     """
     revision = runner.read(host.git(root, "rev-parse", "HEAD"))
     content = source_hash(root)[:8]
@@ -258,7 +268,7 @@ def build_release(runner: Runner, project: Project) -> str:
 
 
 def build_development(runner: Runner, project: Project) -> str:
-    """Build what compose.dev.yaml runs the checkout in, and return its name; quick where no lock file changed."""
+    """Build the image of compose.dev.yaml and return its tag; quick if no lock file changed."""
     load_service(project.root)  # refuses a broken one
     _build(
         runner,
@@ -285,7 +295,7 @@ def _build(runner: Runner, image: str, arguments: dict[str, str], target: str) -
 
 
 def build_nginx(runner: Runner, project: Project) -> None:
-    """Build nginx's image; quick, and a no-op where nothing changed."""
+    """Build nginx's image; a no-op if nothing changed."""
     arguments = {"NGINX_IMAGE": project.base("nginx")}
     image = project.nginx_image
     command = engine.build_image(
@@ -297,7 +307,7 @@ def build_nginx(runner: Runner, project: Project) -> None:
 def build_postgres(
     runner: Runner, project: Project, *, is_fresh: bool = False, tag: str = ""
 ) -> None:
-    """Build the image of Postgres with pgBackRest; a no-op where nothing changed."""
+    """Build the image of Postgres with pgBackRest; a no-op if nothing changed."""
     arguments = {"POSTGRES_IMAGE": project.base("postgres")}
     image = postgres_image(project, tag) if tag else project.postgres_image
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
@@ -325,14 +335,18 @@ def with_base(project: Project, image: str) -> Project:
 
 
 def choose_postgres(runner: Runner, project: Project, image: str) -> str:
-    """Return a base image of Postgres that is here: the one that is asked for, or the one that up.sh would take."""
+    """Make sure of a base image of Postgres, the named one or that of up.sh; return its name."""
     if image and has_image(runner, image):
         return image
     own = debian_name("postgres")
     has_registry = bool(image) or not project.base("postgres").startswith("slipway-base/")
     found = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
     if image and not found:
-        raise Failure(f"{image} is neither here nor to be had from its registry")
+        raise Failure(
+            f"{image} is neither here nor to be had from its registry",
+            hints=["docker pull shows why; nothing was touched"],
+            runbook="postgres-major-upgrade",
+        )
     if not found and not has_image(runner, own):
         _build_base(runner, "postgres", is_fresh=False)
     return found or own

@@ -1,4 +1,4 @@
-"""The record of what was done to the stack: one JSON object a line, only ever appended to; and failures' evidence."""
+"""The ledger, which only grows, one JSON object a line; and the evidence of failures."""
 
 import getpass
 import json
@@ -15,7 +15,7 @@ KEPT_EVIDENCE = 20  # attempts; about 200 KB each
 
 
 def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
-    """Append what was done, by whom and when (UTC)."""
+    """Append an action, with its user and its time (UTC)."""
     runner.make_directory(project.state, 0o750)
     entry = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -23,13 +23,13 @@ def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
         "action": action,
         **facts,
     }
-    # A line that a full disk or a power cut left unfinished must not take this one with it.
+    # A full disk or a power cut may have left half a line: the new entry must not continue it.
     is_cut = project.ledger.exists() and project.ledger.read_bytes()[-1:] not in {b"", b"\n"}
     runner.append(project.ledger, "\n" * is_cut + json.dumps(entry))
 
 
 def entries(project: Project) -> list[dict[str, Any]]:
-    """Return every readable entry, oldest first; a line cut off by a full disk or a power cut is passed over."""
+    """Return every readable entry, oldest first; skip a line that a power cut left half written."""
     if not project.ledger.exists():
         return []
     found = []
@@ -50,7 +50,7 @@ def last(project: Project) -> dict[str, Any] | None:
 
 
 def has_begun_since(project: Project, entry: int) -> bool:
-    """Whether a deploy or rollback has begun since so many entries; one refused before any effect has not."""
+    """Whether a deploy or rollback has begun after so many entries; a refused one has not begun."""
     return any(newer.get("result") == "begun" for newer in entries(project)[entry:])
 
 
@@ -72,7 +72,7 @@ def good_releases(project: Project) -> list[str]:
 
 
 def settings_of(project: Project, release: str) -> Path:
-    """Return where the settings that a release was live with are kept."""
+    """Return the file that keeps the settings with which a release was live."""
     return project.state / "configuration" / f"{release}.env"
 
 

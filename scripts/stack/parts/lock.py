@@ -1,4 +1,4 @@
-"""One deploy or rollback at a time: a lock that the kernel frees when its holder dies, however it dies."""
+"""The lock: one command at a time. The kernel frees it when its holder ends, however it ends."""
 
 import fcntl
 import getpass
@@ -29,7 +29,7 @@ def exclusive(
     """Hold the project's lock while the block runs; children do not inherit it.
 
     Raises:
-        Failure: with exit code 3, naming the holder, where it is held for longer than `wait_seconds`.
+        Failure: with exit code 3 and the name of the holder, after `wait_seconds`.
     """
     if runner.is_dry:
         yield
@@ -62,15 +62,13 @@ def exclusive(
         try:
             yield
         finally:
-            os.ftruncate(
-                descriptor, 0
-            )  # only a holder that was killed leaves its name, and with it its orphans
+            os.ftruncate(descriptor, 0)  # only a killed holder leaves its name, and orphans
     finally:
         os.close(descriptor)
 
 
 def upgrade_containers(project: Project) -> list[str]:
-    """Return the names of the containers of an upgrade of Postgres: the old server, and what copies from it."""
+    """Return the names of the containers of an upgrade of Postgres: the old server and the copy."""
     return [f"{project.name}-postgres-old", f"{project.name}-postgres-next"]
 
 
@@ -84,17 +82,17 @@ def end_upgrade(runner: Runner, project: Project) -> None:
 
 
 def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
-    """End what a killed holder left running, so that two commands do not work on one container."""
+    """End what a killed holder left running: two commands must not work on one container."""
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
         mark, command = f"{RUN_MARK}={int(facts['pid'])}".encode(), facts["command"]
     except (ValueError, KeyError, TypeError):
-        return  # the last holder ended by itself, and wrote nothing
+        return  # the last holder ended by itself and left no name
     for number in (signal.SIGTERM, signal.SIGKILL):
         if wait_until(runner, partial(_have_ended, mark, number), ORPHAN_SECONDS):
             break
     if command == UPGRADE_POSTGRES:
-        # They are no processes of this host's user, and serve on until they are removed.
+        # The engine runs these containers, so that no signal reaches them.
         end_upgrade(runner, project)
 
 

@@ -1,4 +1,4 @@
-"""Gets an engine and Compose v2 onto this machine and running; touches no project."""
+"""The machine: installs and starts the engine and Compose v2; touches no project."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def booted_at() -> datetime:
 
 
 def ensure_engine(runner: Runner) -> str:
-    """Install what is missing, start what is not running, and return a line that says what is there."""
+    """Install and start the engine and Compose if they are missing; return their versions."""
     if not _has_programs(runner):
         _install(runner)
     if not shutil.which("curl") and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -40,12 +40,14 @@ def ensure_engine(runner: Runner) -> str:
             raise Failure(
                 "this user may not talk to the engine",
                 hints=["run this as root, or add the user to the group docker and log in again"],
+                runbook=RUNBOOK,
             )
         _start(runner)
         answer = runner.read(engine.ENGINE_VERSION)
     compose = runner.read(engine.COMPOSE_VERSION)
     _check_compose(compose.out)
-    return f"engine {answer.out.strip() or '(not running)'}, compose {compose.out.strip() or '(not installed)'}"
+    versions = answer.out.strip() or "(not running)", compose.out.strip() or "(not installed)"
+    return f"engine {versions[0]}, compose {versions[1]}"
 
 
 def _has_programs(runner: Runner) -> bool:
@@ -61,6 +63,7 @@ def _check_compose(version: str) -> None:
         raise Failure(
             f"compose {version.strip()} is older than {'.'.join(map(str, OLDEST_COMPOSE))}",
             hints=["upgrade the Compose plugin: docker compose version shows which one is used"],
+            runbook=RUNBOOK,
         )
 
 
@@ -75,15 +78,19 @@ def _install(runner: Runner) -> None:
     name = release.get("ID", "")
     if name not in {"debian", "ubuntu"}:
         raise Failure(
-            f"no engine here, and this script can install one on Debian and Ubuntu only (this is {name or 'unknown'})",
+            "no engine here, and this script can install one on Debian and Ubuntu only "
+            f"(this is {name or 'unknown'})",
             hints=[
-                "install Docker Engine and its Compose plugin by your distribution's way, then run this again"
+                "install Docker Engine and its Compose plugin as your distribution says, "
+                "then run this again"
             ],
+            runbook=RUNBOOK,
         )
     if os.geteuid() != 0:
         raise Failure(
             "no engine here, and only root may install one",
             hints=["run this once as root: sudo ./scripts/up.sh"],
+            runbook=RUNBOOK,
         )
     runner.run(host.APT_UPDATE)
     if name == "debian" and int(release.get("VERSION_ID", "0")) < 13:
@@ -99,6 +106,7 @@ def _add_engine_source(runner: Runner) -> None:
         raise Failure(
             "apt on this machine has no Debian source",
             hints=["add Debian's archive to /etc/apt/sources.list, or install the engine by hand"],
+            runbook=RUNBOOK,
         )
     runner.write(Path(host.ENGINE_SOURCE), host.engine_source(found.archive), 0o644)
     runner.write(Path(host.ENGINE_PIN), host.engine_pin(), 0o644)

@@ -1,4 +1,4 @@
-"""Asks the running system what is live and how it is; changes nothing and remembers nothing."""
+"""Asks the running system what is live, and in which state; changes and keeps nothing."""
 
 import json
 from dataclasses import dataclass
@@ -38,19 +38,19 @@ def live_link(runner: Runner, project: Project) -> str:
         Failure: where it cannot be read: a guess could place a release into the wrong slot.
     """
     question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo none.sock; fi"]
-    asked = runner.read(engine.exec_in("nginx", *question))
-    if asked.code != 0:
+    answer = runner.read(engine.exec_in("nginx", *question))
+    if answer.code != 0:
         if runner.read(engine.inspect_volume(f"{project.name}_slots")).code != 0:
             return ""
         mount = f"{project.name}_slots:/run/slots:ro"
         command = engine.throwaway(
             project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={}
         )
-        asked = runner.read(command)
-    slot = asked.out.strip().removesuffix(".sock")
-    if asked.code != 0 or slot not in {*SLOTS, "none"}:
+        answer = runner.read(command)
+    slot = answer.out.strip().removesuffix(".sock")
+    if answer.code != 0 or slot not in {*SLOTS, "none"}:
         raise Failure(
-            f"the live link cannot be read: {asked.err.strip() or asked.out.strip() or 'no answer'}",
+            f"the live link cannot be read: {answer.err.strip() or slot or 'no answer'}",
             hints=["docker compose exec nginx ls -l /run/slots", "docker version"],
             runbook="lost-live-link",
         )
@@ -58,7 +58,7 @@ def live_link(runner: Runner, project: Project) -> str:
 
 
 def live_slot(runner: Runner, project: Project) -> str:
-    """Return the slot that is live; where the link is lost, the one whose API runs, or else blue."""
+    """Return the live slot; where the link is lost, the one that runs, or else blue."""
     slot = live_link(runner, project)
     if slot:
         return slot
@@ -74,10 +74,10 @@ def live_slot(runner: Runner, project: Project) -> str:
 def services(runner: Runner, project: Project) -> list[Service]:
     """Return every container of the project, running or not."""
     listing = runner.read(engine.compose("ps", "--all", "--format", "json"))
-    found = [json.loads(line) for line in listing.out.splitlines() if line.startswith("{")]
+    containers = [json.loads(line) for line in listing.out.splitlines() if line.startswith("{")]
     return [
         Service(entry["Service"], entry["State"], entry.get("Health", ""), entry.get("Status", ""))
-        for entry in sorted(found, key=lambda entry: str(entry["Service"]))
+        for entry in sorted(containers, key=lambda entry: str(entry["Service"]))
     ]
 
 
@@ -110,17 +110,18 @@ def ask(
 
 
 def answered_by(answer: Answer) -> tuple[str, str]:
-    """Return the release and the slot that an answer carries, empty where nothing of ours answered."""
+    """Return the release and the slot in the headers of an answer, or empty texts."""
     headers = {key.lower(): value for key, value in answer.headers.items()}
     return headers.get("x-slipway-release", ""), headers.get("x-slipway-slot", "")
 
 
 def what_serves(runner: Runner, project: Project) -> str:
-    """Return one line that says what is serving now: the last line of every command."""
+    """Return the last line of every command: what serves now."""
     answer = ask(runner, project, "/version")
     release, slot = answered_by(answer)
     if answer.status == 200 and release:
         return f"live: release {release} in slot {slot}, answering at {project.url}"
-    seen = f"HTTP {answer.status}" if answer.status else answer.error
+    error = f"HTTP {answer.status}" if answer.status else answer.error
     running = [service.name for service in services(runner, project) if service.state == "running"]
-    return f"live: nothing answers at {project.url} ({seen}); running: {', '.join(running) or 'no container'}"
+    names = ", ".join(running) or "no container"
+    return f"live: nothing answers at {project.url} ({error}); running: {names}"

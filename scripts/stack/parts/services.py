@@ -35,15 +35,15 @@ def start(
     ]
     if started.code == 0 and not unhealthy:
         return
-    raise _unhealthy(runner, names, unhealthy, started=started, seconds=seconds, runbook=runbook)
+    raise _failure_of(runner, names, unhealthy, started, seconds=seconds, runbook=runbook)
 
 
-def _unhealthy(
+def _failure_of(
     runner: Runner,
     names: tuple[str, ...],
     unhealthy: list[Service],
-    *,
     started: Result,
+    *,
     seconds: int,
     runbook: str,
 ) -> Failure:

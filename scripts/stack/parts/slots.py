@@ -1,4 +1,4 @@
-"""What can be done with a slot: place a release, start, probe, make live, stop; each is one printed command or two."""
+"""The slots: place a release, start, probe, make live, drain, stop, remove."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,8 @@ def place(runner: Runner, project: Project, release: str, slot: str) -> None:
 def start(runner: Runner, project: Project, service: str, *, anew: bool = False) -> None:
     """Start one service of a slot and wait until the engine calls it healthy.
 
-    `anew` replaces one that runs already: a process reads its secrets once, and Compose sees no change in them.
+    `anew` replaces one that runs already: a process reads its secrets once, and Compose does not
+    see a change in them.
 
     Raises:
         Failure: with the service's last log lines.

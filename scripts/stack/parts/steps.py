@@ -1,11 +1,11 @@
-"""Displays the steps of a story, keeps the seconds of each, and names what stops one."""
+"""The steps of a story: prints each, keeps its seconds, and turns a stop into a failure."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stack.failure import ANY_ENTRY, Failure
-from stack.runner import Runner
+from stack.failure import Failure
+from stack.runner import ANY_ENTRY, Runner
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The connection budget: how many each process may open at Postgres, counted here and nowhere else."""
+"""The connection budget: how many connections each process may open at Postgres."""
 
 import math
 import re
@@ -11,8 +11,8 @@ SLOTS = ("blue", "green")  # both run during a deploy and the rollback window
 # Partner: QUEUE_CONNECTIONS in worker/loop.py
 # Partner: METRICS_CONNECTIONS in worker/loop.py
 WORKER_EXTRA = 3 + 1 + 1
-# Whoever else connects, by application_name. migrate: one guards the lock, one changes the schema. operator: psql and
-# a dump at once. The health check and the scripts' own questions use the superuser's reserve.
+# The other clients, by application_name. migrate: one guards the lock, one changes the schema.
+# operator: psql and a dump at once. The health check and the scripts use the superuser's reserve.
 OTHERS = {"slipway.migrate.none": 2, "operator": 2}
 # Partner: MASTER_BYTES in api/server/gunicorn_conf.py; test_connection_budget.py compares the two
 MASTER_BYTES = 64 * 1024**2
@@ -22,7 +22,7 @@ UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 def api_processes(project: Project) -> int:
-    """Return the processes of one slot's API: API_PROCESSES, or one per core, as many as API_MEMORY holds."""
+    """Return the processes of a slot's API: API_PROCESSES, or one per core as API_MEMORY allows."""
     given = project.api_processes
     if given:
         return given
@@ -46,23 +46,23 @@ def budget(project: Project) -> dict[str, int]:
 
 
 def fault(project: Project, most: int, reserved: int) -> str:
-    """Return what is wrong where Postgres takes `most` connections and keeps `reserved` of them back; or nothing."""
+    """Return the fault where the budget is above `most` less `reserved` connections; or nothing."""
     shares = budget(project)
     needed, left = sum(shares.values()), most - reserved
     if needed <= left:
         return ""
     processes, pool = api_processes(project), project.database_pool_size
     return (
-        f"DATABASE_POOL_SIZE: all processes may open {needed} connections, and Postgres takes {left} "
-        f"({most} less {reserved} reserved): each slot's API {processes} x {pool}, "
-        f"each worker {shares['slipway.worker.blue']}, others {sum(OTHERS.values())}; "
+        f"DATABASE_POOL_SIZE: all processes may open {needed} connections, "
+        f"and Postgres takes {left} ({most} less {reserved} reserved): "
+        f"each slot's API {processes} x {pool}, each worker {shares['slipway.worker.blue']}, others {sum(OTHERS.values())}; "
         "lower DATABASE_POOL_SIZE, API_PROCESSES, WORKER_PROCESSES or WORKER_CONCURRENCY in .env, "
         "or raise max_connections in postgres/postgresql.conf"
     )
 
 
 def configured(project: Project) -> tuple[int, int] | None:
-    """Return max_connections and superuser_reserved_connections as the checkout's postgresql.conf has them."""
+    """Return max_connections and superuser_reserved_connections of the postgresql.conf here."""
     file = project.root / "postgres" / "postgresql.conf"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     found = dict(

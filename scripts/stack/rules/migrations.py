@@ -1,10 +1,10 @@
-"""Knows a release's migrations: their order, their phases, what is pending, and which ones are safe to run when.
+"""A release's migrations: their order, their phases, which ones are pending, and a lint of them.
 
-Reads the revision files without running them, so that it works on a host without any package; it never asks the
-database.
+It reads the revision files without running them, so that it works on a host without packages; it
+never asks the database.
 
-`pre` runs before the switch, while the release before still serves: it only adds. `post` runs once the old slot is
-retired: it may take away.
+`pre` runs before the switch, while the former release serves: it only adds. `post` runs when the
+old slot is retired: it may take away.
 """
 
 import ast
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from stack.failure import Failure
 
+RUNBOOK = "migration-failed"
 VERSIONS = Path("api/migrations/versions")
 FORM = re.compile(r"(\d{4}_\d{2}_\d{2}_\d{4})_(pre|post)_([a-z0-9]+(?:_[a-z0-9]+)*)")
 ENTRY = re.compile(r"(\d{4}_\d{2}_\d{2}_\d{4}):(pre|post)")
-NOTHING = ("", "empty")  # how a database without migrations calls its head
+NOTHING = ("", "empty")  # the head of a database without migrations
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,18 @@ def revisions(root: Path) -> list[Revision]:
         identifier, parent = _links(path)
         if not form or form[1] != identifier:
             raise Failure(
-                f"{VERSIONS / path.name} holds revision {identifier or 'none'}: the name is not of the form",
+                f"{VERSIONS / path.name} holds revision {identifier or 'none'}: "
+                "the name is not of the form",
                 hints=[
                     "call it YYYY_MM_DD_HHMM_<pre|post>_<what>.py, with the date as its revision"
                 ],
+                runbook=RUNBOOK,
             )
         if identifier in found:
             raise Failure(
-                f"two migrations are called {identifier}", hints=["give one of them another minute"]
+                f"two migrations are called {identifier}",
+                hints=["give one of them another minute"],
+                runbook=RUNBOOK,
             )
         found[identifier], parents[identifier] = Revision(identifier, form[2], form[3]), parent
     return [found[identifier] for identifier in _chain(parents)]
@@ -82,19 +87,27 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
     heads = sorted(parents.keys() - set(parents.values()))
     if len(heads) != 1:
         raise Failure(
-            f"the migrations have {len(heads)} heads: {', '.join(heads) or 'none'}", hints=hints
+            f"the migrations have {len(heads)} heads: {', '.join(heads) or 'none'}",
+            hints=hints,
+            runbook=RUNBOOK,
         )
     chain: list[str] = []
     at: str | None = heads[0]
     while at is not None:
         if at not in parents:
-            raise Failure(f"migration {chain[-1]} builds on {at}, which is not there", hints=hints)
+            raise Failure(
+                f"migration {chain[-1]} builds on {at}, which is not there",
+                hints=hints,
+                runbook=RUNBOOK,
+            )
         chain.append(at)
         at = parents[at]
     apart = sorted(parents.keys() - set(chain))
     if apart:
         raise Failure(
-            f"the migrations are not one line: {', '.join(apart)} stand apart", hints=hints
+            f"the migrations are not one line: {', '.join(apart)} stand apart",
+            hints=hints,
+            runbook=RUNBOOK,
         )
     return chain[::-1]
 
@@ -113,6 +126,7 @@ def parse_label(value: str) -> list[Revision]:
             raise Failure(
                 f"the label slipway.migrations holds '{entry}'",
                 hints=["build the image with ./scripts/deploy.sh, which writes the label"],
+                runbook=RUNBOOK,
             )
     return [Revision(form[1], form[2]) for form in forms if form]
 
@@ -130,19 +144,20 @@ def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
 
 
 def order_fault(waiting: Sequence[Revision]) -> str:
-    """Tell what is wrong with the order: empty, or a `pre` behind a `post`, which no switch can stand between."""
+    """Return the fault of the order, a `pre` behind a `post`, which no switch can separate."""
     phases = [revision.phase for revision in waiting]
     if "post" not in phases or "pre" not in phases[phases.index("post") :]:
         return ""
     first = phases.index("post")
     late = waiting[phases.index("pre", first)]
-    return f"{late.identifier} is a pre migration and stands behind {waiting[first].identifier}, a post one"
+    former = waiting[first].identifier
+    return f"{late.identifier} is a pre migration and stands behind {former}, a post one"
 
 
 def contracting_between(
     newer: Sequence[Revision], target_head: str, database_head: str
 ) -> list[Revision]:
-    """Return the `post` migrations that a database has and a release with this head was not written for."""
+    """Return the `post` migrations of a database that a release with this head does not know."""
     at = _place(newer, database_head, f"database is at {database_head}, which the newer release")
     since = _place(
         newer, target_head, f"the target's head is {target_head}, which the newer release"
@@ -156,7 +171,8 @@ def _place(known: Sequence[Revision], identifier: str, who: str) -> int:
         raise Failure(
             f"{who} does not know",
             hints=[
-                "take a release that does: ./scripts/status.sh names the database's head and the live release"
+                "take a release that does: ./scripts/status.sh names the database's head "
+                "and the live release"
             ],
             runbook="rollback-refused",
         )
@@ -191,16 +207,18 @@ NO_OPERATION = {"get_context", "get_bind", "f"}
 def lint(root: Path) -> list[str]:
     """Return what breaks the rules of the phases, a line each.
 
-    (!) It reads what is written out. It does not see SQL that is put together or read from a file, tables whose names
-    are not literals (they count as older ones), a default that rewrites the table, a constraint or a unique index that
-    refuses what the release before writes, and long UPDATEs. squawk and the N-1 test see some of these.
+    (!) It reads literals. It does not see SQL that is put together or read from a file, tables
+    whose names are not literals (they count as older ones), a default that rewrites the table, a
+    constraint or a unique index that refuses the writes of the former release, and long UPDATEs.
+    squawk and the N-1 test see some of these.
     """
     faults = []
     for path in _paths(root):
         form = FORM.fullmatch(path.stem)
         if not form:
             faults.append(
-                f"{VERSIONS / path.name}:1: the name has no phase: YYYY_MM_DD_HHMM_<pre|post>_<what>.py"
+                f"{VERSIONS / path.name}:1: the name has no phase: "
+                "YYYY_MM_DD_HHMM_<pre|post>_<what>.py"
             )
         tree = ast.parse(path.read_text(encoding="utf-8"))
         rules = _Rules(form[2] if form else "pre", tree)
@@ -241,8 +259,11 @@ class _Rules(ast.NodeVisitor):
             self.faults.append((node.lineno, fault))
         is_operation = ast.unparse(node.func) == f"op.{name}" and name not in NO_OPERATION
         if is_operation and self._has_block and not self._in_block:
-            what = "stands beside an autocommit_block, which commits it alone: a run cut off there cannot be repeated"
-            self.faults.append((node.lineno, f"op.{name} {what}; give it a migration of its own"))
+            fault = (
+                f"op.{name} stands beside an autocommit_block, which commits it alone: "
+                "a run cut off there cannot be repeated; give it a migration of its own"
+            )
+            self.faults.append((node.lineno, fault))
         self.generic_visit(node)
 
     def _judge(self, node: ast.Call, name: str) -> Iterator[str]:
@@ -256,11 +277,17 @@ class _Rules(ast.NodeVisitor):
         if name in INDEX:
             yield from self._judge_index(name, given)
         if name == "add_column" and _needs_value(node):
-            yield "op.add_column adds a NOT NULL column without server_default: the rows that are there have no value"
+            yield (
+                "op.add_column adds a NOT NULL column without server_default: "
+                "the rows that are there have no value"
+            )
         if self._phase != "pre":
             return
         if name in TAKES_AWAY:
-            yield f"op.{name} in a pre migration takes away what the running release uses; make it a post one"
+            yield (
+                f"op.{name} in a pre migration takes away what the running release uses; "
+                "make it a post one"
+            )
         if name == "alter_column":
             changed: list[str] = [key for key in ("new_column_name", "type_") if key in given]
             changed += ["nullable=False"] if _is_constant(given.get("nullable"), False) else []
@@ -268,20 +295,28 @@ class _Rules(ast.NodeVisitor):
                 ["server_default=None"] if _is_constant(given.get("server_default"), None) else []
             )
             if changed:
-                yield f"op.alter_column with {', '.join(changed)} in a pre migration; make it a post one"
+                options = ", ".join(changed)
+                yield f"op.alter_column with {options} in a pre migration; make it a post one"
 
     def _judge_index(self, name: str, given: dict[str | None, ast.expr]) -> Iterator[str]:
         if not (self._in_block and _is_constant(given.get("postgresql_concurrently"), True)):
-            yield f"op.{name} on a table that is in use: postgresql_concurrently=True, inside an autocommit_block"
+            yield (
+                f"op.{name} on a table that is in use: postgresql_concurrently=True, "
+                "inside an autocommit_block"
+            )
         elif not _is_constant(given.get(INDEX[name]), True):
-            yield f"op.{name} without {INDEX[name]}=True cannot be repeated after a run that was cut off"
+            yield (
+                f"op.{name} without {INDEX[name]}=True cannot be repeated "
+                "after a run that was cut off"
+            )
 
     def _judge_sql(self, sql: str) -> Iterator[str]:
         if SQL_INDEX.search(sql):
             yield "SQL builds or drops an index without CONCURRENTLY"
         taken = SQL_TAKES_AWAY.search(sql)
         if taken and self._phase == "pre":
-            yield f"SQL with {' '.join(taken[0].upper().split())} in a pre migration; make it a post one"
+            words = " ".join(taken[0].upper().split())
+            yield f"SQL with {words} in a pre migration; make it a post one"
 
     def _is_new(self, node: ast.Call, name: str) -> bool:
         place, keyword = TABLE[name]

@@ -1,4 +1,4 @@
-"""The story of `deploy.sh`: a release of the checkout, or an image, becomes live; a failure undoes it."""
+"""The story of `deploy.sh`: a release becomes live, and a failure leaves the former one live."""
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Options:
 
 
 def run(runner: Runner, root: Path, options: Options) -> None:
-    """Deploy the checkout, or an image; on a host where nothing is live yet, bring everything up."""
+    """Deploy the checkout, or an image; on a host where nothing is live yet, run `up`."""
     refuse_development(configuration.intended(root))
     project = load(root) if (root / ".env").exists() else None
     if project is None or not _is_up(runner, project):

@@ -60,7 +60,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
         raise Failure(
             f"no line of the last {lines} of each service carries the request id {request}",
             hints=["look further back with --lines, or compare it with the X-Request-ID header"],
-            runbook="log-actions",
+            runbook="502-and-504",
         )
 
 

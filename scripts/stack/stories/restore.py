@@ -1,4 +1,4 @@
-"""The story of `restore.sh`: the database as it was at a time, beside the present one or in its place.
+"""The story of `restore.sh`: the database as it was at a time, beside the present or in its place.
 
 The restore container touches no directory but its own until the exchange.
 """
@@ -25,8 +25,10 @@ from stack.runner import Runner
 BESIDE_SECONDS = 120
 COPY = """rows that are in the copy and not in the database go back in one line; for a TABLE:
 
-  docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway -c 'copy TABLE to stdout' |
-    docker compose exec --no-TTY postgres psql -X -h /tmp -U postgres slipway -v ON_ERROR_STOP=1 -1 \\
+  docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway \\
+    -c 'copy TABLE to stdout' |
+    docker compose exec --no-TTY postgres psql -X -h /tmp -U postgres slipway \\
+    -v ON_ERROR_STOP=1 -1 \\
     -c 'create temporary table returned (like TABLE)' -c 'copy returned from stdin' \\
     -c 'insert into TABLE select * from returned on conflict do nothing'
 

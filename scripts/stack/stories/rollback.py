@@ -43,9 +43,8 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
         rollback = _Rollback(runner, project, before, target)
         with rollback.steps.step("check") as report:
             _check(runner, project, before, target)
-            report(
-                f"from {before.live_release} in slot {before.live} to {target} in slot {before.idle}"
-            )
+            live = f"{before.live_release} in slot {before.live}"
+            report(f"from {live} to {target} in slot {before.idle}")
         rollback.run()
 
 

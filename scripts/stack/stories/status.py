@@ -16,10 +16,11 @@ from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Chosen: a third of a 90 days' certificate, and the share of a disk that still takes a second slot and a dump.
+# Chosen: a third of the life of a certificate of 90 days, and the share of a disk that still takes
+# a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
-# Chosen: above the longest time limit of a task (worker/*/tasks.py), so that a job in front is no alarm.
+# Chosen: above the longest time limit of a task (worker/*/tasks.py): a job in front is no alarm.
 OLDEST_JOB_SECONDS = 900
 # Free and all bytes of Postgres' volume, and those of its ballast (postgres/ballast.sh).
 POSTGRES_DISK = (
@@ -28,9 +29,11 @@ POSTGRES_DISK = (
 )
 HISTORY_LINES = 40
 CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/requests/tokens.py)
-# adjtimex(2) without a mode only reads: a struct of at most so many bytes, and this where nothing keeps the clock.
+# adjtimex(2) without a mode only reads, into a struct of at most so many bytes. It returns
+# TIME_ERROR where no service keeps the clock.
 TIMEX_BYTES, TIME_ERROR = 512, 5
-# One row: the migration head, then jobs by state, then the age in seconds of the oldest one that could run now.
+# One row: the migration head, the jobs by state, and the age in seconds of the oldest job that
+# could run now.
 DATABASE = (
     f"select ({HEAD}),"  # noqa: S608 - a constant
     " count(*) filter (where status = 'todo'), count(*) filter (where status = 'doing'),"
@@ -38,10 +41,11 @@ DATABASE = (
     " coalesce(extract(epoch from now() - min(e.at) filter (where status = 'todo')), 0)::int"
     " from procrastinate_jobs j"
     " left join procrastinate_events e on e.job_id = j.id and e.type = 'deferred'"
-    " where status in ('todo', 'doing', 'failed') and (scheduled_at is null or scheduled_at <= now())"
+    " where status in ('todo', 'doing', 'failed')"
+    " and (scheduled_at is null or scheduled_at <= now())"
 )
 
-# Most looks wait for a program in a container to start, and one that hangs must not hold up the others.
+# Most looks wait for a program in a container; one that hangs must not hold up the others.
 AT_ONCE = 4
 Row = tuple[bool, str, str]
 
@@ -111,7 +115,7 @@ def _service(service: observation.Service, wanted: set[str]) -> Row:
 
 
 def _database(runner: Runner, project: Project, live: str) -> list[Row]:
-    """The migration head against the live release's, and the queue: both in one question to Postgres."""
+    """Compare the migration heads, and read the queue: one question to Postgres for both."""
     result = observation.sql(runner, DATABASE)
     if result.code != 0:
         seen = (result.err.strip().splitlines() or ["no answer"])[-1]
@@ -154,7 +158,10 @@ def _disks(runner: Runner, project: Project) -> list[Row]:
 
 
 def postgres_disk(runner: Runner, project: Project) -> Row:
-    """Return the row of Postgres' volume, which may be a file system of its own, also where Postgres does not run."""
+    """Return the row of Postgres' volume, which may be a file system of its own.
+
+    It needs no running Postgres.
+    """
     question = ["sh", "-c", POSTGRES_DISK]
     answer = runner.read(engine.exec_in("postgres", *question))
     if answer.code != 0:
@@ -196,7 +203,7 @@ def _deploy(project: Project) -> Row:
 
 
 def _clock(project: Project) -> Row:
-    """Nobody here knows the right time; a clock that nothing keeps, or that was once ahead of now, is known."""
+    """Compare the clock with the last deploy, and ask who keeps it; nothing here knows the time."""
     now = datetime.now(UTC)
     kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) != TIME_ERROR
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + (
@@ -223,9 +230,8 @@ def history(runner: Runner, project: Project) -> None:
         way = f"{entry.get('from') or '-'} -> {entry.get('to') or '-'}"
         took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""
         why = f": {entry['reason']}" if entry.get("reason") else ""
-        runner.say(
-            f"{entry.get('at')}  {entry.get('who')}  {entry.get('action')} {way} {entry.get('result')}{took}{why}"
-        )
+        action = f"{entry.get('action')} {way} {entry.get('result')}{took}{why}"
+        runner.say(f"{entry.get('at')}  {entry.get('who')}  {action}")
     runner.say(observation.what_serves(runner, project))
 
 

@@ -1,4 +1,7 @@
-"""The story of `up.sh`: from a bare machine to a stack that answers over HTTPS; running it again changes nothing."""
+"""The story of `up.sh`: from a bare machine to a stack that answers over HTTPS.
+
+A second run changes nothing.
+"""
 
 import json
 import secrets
@@ -33,7 +36,8 @@ from stack.parts.steps import Steps
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a slow disk.
+# Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a
+# slow disk.
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
@@ -55,7 +59,7 @@ PLAN = (
 
 
 def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: bool = False) -> None:
-    """Bring the stack up and say what a person can do next; to prepare ends before anything is started."""
+    """Bring the stack up and print what to do next; `is_prepare` starts nothing."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as report:
@@ -69,9 +73,8 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
             report(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
         project, slot, release = _provide(runner, steps, project, is_refresh=is_refresh)
         if is_prepare:
-            runner.say(
-                f"\nready in {runner.clock() - steps.started:.1f} s, and nothing was started: {PREPARED}"
-            )
+            seconds = f"{runner.clock() - steps.started:.1f} s"
+            runner.say(f"\nready in {seconds}, and nothing was started: {PREPARED}")
             return
         _bring_up(runner, steps, project, slot, release)
         credentials = _first_credentials(runner, project, slot)
@@ -94,7 +97,11 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
 def _provide(
     runner: Runner, steps: Steps, project: Project, *, is_refresh: bool
 ) -> tuple[Project, str, str]:
-    """Do the steps from the base images to the settings; return the project, the live slot and its release."""
+    """Do the steps from the base images to the settings.
+
+    Returns:
+        The project, the live slot and its release.
+    """
     with steps.step("base images") as report:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
@@ -125,7 +132,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
         report(database.complete(runner))
     with steps.step("migrate") as report:
         # The end of the rollback window applies the `post` migrations; an empty database has none.
-        # Anything but a missing table is a database in use: its `post` migrations must not run here.
+        # Anything but a missing table is a database in use: its `post` migrations must not run now.
         is_empty = database.is_empty(runner)
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
@@ -146,7 +153,8 @@ def _install_nginx(runner: Runner, project: Project) -> str:
     current = project.nginx_folder / "current"
     is_installed = current.exists()
     if not runner.is_dry:
-        # What is installed, with the certificate: a pair that does not match would stop nginx at its next start.
+        # The installed configuration with the certificate: a key that does not match would stop
+        # nginx at its next start.
         edge.check(runner, project, current if is_installed else project.root / "nginx")
     if is_installed:
         return "kept as it is"
@@ -155,7 +163,7 @@ def _install_nginx(runner: Runner, project: Project) -> str:
 
 
 def _check_ports(runner: Runner, project: Project) -> None:
-    """Name a port that something else listens on: Compose's own words for it are long and late."""
+    """Refuse a port that something else listens on: Compose's own error is long and late."""
     if any(
         service.name == "nginx" and service.state == "running"
         for service in observation.services(runner, project)
@@ -197,7 +205,7 @@ def _mend(runner: Runner, project: Project, slot: str) -> None:
 
 
 def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
-    """Place a release in the slot where there is none; return its name, and how the checkout differs from it."""
+    """Place a release in an empty slot; return its name, and how the checkout differs from it."""
     placed = observation.slot_release(runner, project, slot)
     if project.is_development:
         release = images.build_development(runner, project)
@@ -214,7 +222,7 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
 
 
 def _deploy_next(runner: Runner, project: Project) -> str:
-    """Say that the checkout is not what is live: the engine may hold a release from before the clone was made."""
+    """Return a line if the checkout is not live: the engine may hold a release of another clone."""
     if project.is_development:
         return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
@@ -264,8 +272,8 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
     if "certificate" not in error:
         return []
     return [
-        f"the certificate in {project.certificate.parent} must be for {project.host} and not expired; "
-        "move it and its key away to have a self-signed pair made"
+        f"the certificate in {project.certificate.parent} must be for {project.host} and not "
+        "expired; move it and its key away to have a self-signed pair made"
     ]
 
 

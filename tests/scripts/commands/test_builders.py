@@ -1,5 +1,6 @@
 """The commands and files that the stories use, as data."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,33 @@ def test_a_slot_is_an_api_and_a_worker() -> None:
     assert engine.slot_services("green") == ["api-green", "worker-green"]
     assert engine.compose("ps").argv == ["docker", "compose", "ps"]
     assert engine.image_label("i", "l").argv[-2:] == ['{{index .Config.Labels "l"}}', "i"]
+
+
+def test_a_command_is_printed_as_a_person_types_it() -> None:
+    command = engine.migrate("r 1", is_pre_only=True)
+    assert str(command) == (
+        "MIGRATE_TAG='r 1' MIGRATE_CONFIRM=yes docker compose run --rm --no-deps --no-TTY migrate"
+        " python -m api.migrate --phase pre"
+    )
+    assert not command.may_fail
+
+
+def test_a_builder_passes_its_options_on() -> None:
+    command = engine.one_shot("backup", "x", timeout_seconds=7, stdin="in", may_fail=True)
+    assert (command.timeout_seconds, command.stdin, command.may_fail) == (7, "in", True)
+
+
+def test_no_story_and_no_part_writes_a_command_of_the_engine_by_hand() -> None:
+    folder = Path(__file__).resolve().parents[3] / "scripts/stack"
+    files = [path for name in ("stories", "parts") for path in (folder / name).glob("*.py")]
+    by_hand = {
+        f"{path.name}:{node.lineno}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.List | ast.Tuple)
+        and node.elts
+        and isinstance(node.elts[0], ast.Constant)
+        and node.elts[0].value in {"docker", "env"}
+    }
+    assert by_hand == set()
+    assert len(files) > 25

@@ -196,6 +196,20 @@ def test_an_undo_that_fails_too_needs_a_person(host: Host, project: Project) -> 
     assert ledger.entries(project)[-1]["result"] != "done"
 
 
+@pytest.mark.parametrize(
+    "command", ["docker compose rm --stop", "docker tag slipway/app:older", "notify me"]
+)
+def test_an_undo_that_fails_before_the_switch_is_a_hint(
+    host: Host, project: Project, command: str
+) -> None:
+    smoke_badly(host, project)
+    fail(command)(host, project)
+    failed = failed_deploy(host, project)
+    assert (failed.code, host.live) == (1, "blue")
+    is_hint = any(hint.startswith("undo (") for hint in failed.hints)
+    assert is_hint == (command != "notify me"), "a notification that fails is a warning"
+
+
 def test_going_back_that_failed_is_not_recorded_as_rolled_back(
     host: Host, project: Project
 ) -> None:

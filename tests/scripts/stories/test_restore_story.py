@@ -13,6 +13,7 @@ from stack.runner import Result
 from stack.stories import restore
 from stack.stories.restore import Options
 
+from tests.scripts.imitation import check_form
 from tests.scripts.recording import RecordingRunner, Reply
 
 MADE = {"label": "20261121-120000F", "text": "everything", "bytes": 10**6}
@@ -121,6 +122,16 @@ def test_a_database_that_does_not_start_gives_way_to_the_one_before(
         restore.replace(stack, loaded, YES)
     assert failed.value.code == ROLLED_BACK
     assert [verb for verb in order(stack) if verb][-3:] == ["swap-back", "postgres", "api-blue"]
+    assert (ledger.last(loaded) or {})["result"] == "failed"
+
+
+def test_an_undo_that_fails_too_needs_a_person(stack: RecordingRunner, loaded: Project) -> None:
+    stack.reply("--wait-timeout 120 postgres", Result(1, err="no engine"))
+    with pytest.raises(Failure) as failed:
+        restore.replace(stack, loaded, YES)
+    check_form(failed.value)
+    assert failed.value.code == NEEDS_A_PERSON
+    assert failed.value.hints[-1].startswith("undo failed too: postgres did not become healthy")
     assert (ledger.last(loaded) or {})["result"] == "failed"
 
 

@@ -10,6 +10,7 @@ from stack.https import Answer
 from stack.runner import Result
 from stack.stories import upgrade_postgres
 
+from tests.scripts.imitation import check_form
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
 
@@ -43,6 +44,7 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
 def failure_of(run: Callable[[], None]) -> Failure:
     with pytest.raises(Failure) as raised:
         run()
+    check_form(raised.value)
     return raised.value
 
 
@@ -176,5 +178,6 @@ def test_going_back_that_fails_says_where_the_rows_are(
     host.reply(START, Result(1, err="no engine"))
     failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
     assert failed.code == NEEDS_A_PERSON
+    assert failed.hints[-3].startswith("undo failed too: postgres, backup")
     assert failed.hints[-2] == "POSTGRES_IMAGE in .env was g:1"
     assert failed.hints[-1].startswith("the rows are in /var/lib/postgresql/data/15")
