@@ -252,9 +252,9 @@ def _confirm(settings: ProcessSettings) -> None:
 
 
 def _budget() -> float:
-    given = os.environ.get("SLIPWAY_MIGRATE_BUDGET_SECONDS") or str(DEFAULT_BUDGET_SECONDS)
+    budget = os.environ.get("SLIPWAY_MIGRATE_BUDGET_SECONDS") or str(DEFAULT_BUDGET_SECONDS)
     try:
-        return float(given)
+        return float(budget)
     except ValueError:
         raise MigrationError(2, "SLIPWAY_MIGRATE_BUDGET_SECONDS is not a number") from None
 

@@ -1,6 +1,6 @@
-"""`python -m sink`: takes webhooks over HTTP and mail over SMTP, keeps them in memory and shows them as JSON.
+"""`python -m sink`: receives webhooks over HTTP and mail over SMTP, and shows them as JSON.
 
-For a developer's machine alone: it asks nobody who he is.
+It keeps them in memory and asks for no login: it is only for a developer's machine.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 EX_CONFIG = 78  # as api/configuring/settings.py
 HTTP_PORT, SMTP_PORT = 80, 25  # inside the container, where any user may bind them
-KEPT = 200  # of each kind; the oldest go first
+KEPT = 200  # of each kind; the oldest are dropped first
 MAX_MAIL_BYTES = 128 * 1024  # 200 of them and 200 webhooks of 32 kB stay below 32 MB
 MAX_WEBHOOK_BYTES = 32 * 1024  # an item's event has about 500
 
@@ -31,16 +31,19 @@ mails: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
 
 async def show(_: Request) -> JSONResponse:
+    """Return everything that was received."""
     return JSONResponse({"webhooks": list(webhooks), "mails": list(mails)})
 
 
 async def clear(_: Request) -> Response:
+    """Forget everything that was received."""
     webhooks.clear()
     mails.clear()
     return Response(status_code=204)
 
 
 async def take_webhook(request: Request) -> Response:
+    """Keep a webhook, whatever its path; 413 above MAX_WEBHOOK_BYTES."""
     body = b""
     async for piece in request.stream():
         body += piece
@@ -60,9 +63,10 @@ async def take_webhook(request: Request) -> Response:
 
 
 class MailTaker:
-    """What aiosmtpd calls with each mail."""
+    """Keeps each mail that aiosmtpd receives."""
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Keep a mail."""
         content = (
             envelope.content
             if isinstance(envelope.content, bytes)
@@ -84,11 +88,12 @@ class MailTaker:
 
 
 def now() -> str:
+    """Return the time in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def read_json(text: str) -> Any:
-    """Return what a body means, or None where it is no JSON."""
+    """Return the value of a JSON body, or None if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -105,11 +110,12 @@ app = Starlette(
 
 
 async def main() -> None:
+    """Serve HTTP and SMTP until a signal."""
     server = uvicorn.Server(uvicorn.Config(app, host="0.0.0.0", port=HTTP_PORT, access_log=False))  # noqa: S104
     loop = asyncio.get_running_loop()
     smtp = await loop.create_server(
         lambda: SMTP(MailTaker(), data_size_limit=MAX_MAIL_BYTES, hostname="sink", loop=loop),
-        host="0.0.0.0",  # noqa: S104  a container's own network; the host sees one port of it, on loopback
+        host="0.0.0.0",  # noqa: S104  the container's network; the host maps a port of loopback
         port=SMTP_PORT,
     )
     async with smtp:
@@ -118,8 +124,6 @@ async def main() -> None:
 
 if __name__ == "__main__":
     if os.environ.get("ENVIRONMENT") != "development":
-        sys.stderr.write(
-            "error: the sink shows everything to everybody and is for ENVIRONMENT=development alone\n"
-        )
+        sys.stderr.write("error: the sink has no login and is only for ENVIRONMENT=development\n")
         sys.exit(EX_CONFIG)
     asyncio.run(main())

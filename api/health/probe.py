@@ -26,6 +26,7 @@ def ask(path: str, seconds: float = PROBE_SECONDS) -> tuple[int, str]:
 
 
 def main() -> int:
+    """Print the status and the body; return 0 for 200, else 1."""
     path = f"{SLOTS_FOLDER}/{os.environ.get('SLIPWAY_SLOT', 'none')}.sock"
     try:
         status, body = ask(path)

@@ -1,4 +1,4 @@
-"""Routes for machines that watch: /livez, /readyz, /version, /metrics."""
+"""Routes for monitoring: /livez, /readyz, /version, /metrics."""
 
 import asyncio
 from typing import Any
@@ -21,13 +21,13 @@ NOT_READY: dict[int | str, dict[str, Any]] = {
 
 @router.get("/livez")
 async def livez() -> Alive:
-    """Tell that the process answers; touches nothing else."""
+    """Answer 200 while the process runs; nothing else is checked."""
     return Alive()
 
 
 @router.get("/readyz", response_model=Ready, responses=NOT_READY)
 async def readyz(request: Request) -> Response:
-    """Tell whether requests can be served: database, migrations, Redis. 503 when they cannot."""
+    """Check database, migrations and Redis; 503 if requests cannot be served."""
     readiness: Readiness = request.app.state.readiness
     answer = await readiness.check()
     body = answer.model_dump(exclude_none=True)
@@ -39,7 +39,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/version")
 async def version(request: Request) -> Version:
-    """Name the release, its slot and the migration head that its code expects."""
+    """Return the release, its slot and the migration head of its code."""
     settings: Settings = request.app.state.settings
     return Version(
         release=settings.release, slot=settings.slot, migration_head=code_migrations().head
@@ -48,5 +48,5 @@ async def version(request: Request) -> Version:
 
 @router.get("/metrics", include_in_schema=False)
 async def show_metrics() -> Response:
-    """Return the metrics of all processes of this slot; nginx answers 404 in its place at the front door."""
+    """Return the metrics of all processes of this slot; behind nginx this address answers 404."""
     return Response(await asyncio.to_thread(metrics.render), media_type=metrics.CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""What the health routes answer."""
+"""The JSON of the health routes."""
 
 from typing import Literal
 
@@ -8,27 +8,33 @@ from api.requests.errors import ErrorBody
 
 
 class Alive(BaseModel):
+    """The process runs."""
+
     status: Literal["alive"] = "alive"
 
 
 class Check(BaseModel):
+    """The result of a check, and how many milliseconds it took."""
+
     ok: bool
     ms: float
     error: str | None = None
 
 
 class Ready(BaseModel):
-    """`degraded` still serves: the API works without Redis."""
+    """The state of this process; `degraded` still serves, without Redis."""
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, Check]
 
 
 class NotReady(Ready, ErrorBody):
-    """An error that says as much as the good answer."""
+    """The state of a process that cannot serve, in the form of an error."""
 
 
 class Version(BaseModel):
+    """The release that answers."""
+
     release: str
     slot: str
     migration_head: str

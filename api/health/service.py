@@ -1,4 +1,4 @@
-"""Readiness: asks what this process depends on, briefly, at most once at a time."""
+"""Readiness: checks the database, the migrations and Redis, at most once at a time."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ AskRedis = Callable[[], Awaitable[object]]
 
 
 async def applied_revision(database: Database) -> str | None:
-    """Return the database's migration head; None for an empty database. One question answers two checks."""
+    """Return the database's migration head, or None if it is empty. One query serves two checks."""
     try:
         async with database.read() as connection:
             return (
@@ -37,6 +37,8 @@ async def applied_revision(database: Database) -> str | None:
 
 
 class Readiness:
+    """The checks, and the last answer."""
+
     def __init__(
         self,
         ask_database: AskDatabase,
@@ -54,18 +56,20 @@ class Readiness:
 
     @classmethod
     def of(cls, database: Database, redis: Redis) -> Self:
+        """Return the readiness of a process with this pool and this client."""
+
         async def ping() -> object:
             return await redis.ping()
 
         return cls(lambda: applied_revision(database), ping, code_migrations())
 
     async def check(self) -> Ready:
-        """Return a fresh enough answer; callers that come meanwhile share the one being made."""
+        """Return an answer of at most READY_CACHE_SECONDS; concurrent callers share one check."""
         if self._answer and self._clock() - self._answered_at < READY_CACHE_SECONDS:
             return self._answer
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
-        # Shielded: a probe that gives up must not take the answer away from the others.
+        # Shielded: a probe that gives up must not cancel the check for the others.
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> Ready:

@@ -1,4 +1,4 @@
-"""The table of idempotency keys: what was asked under a key, and what was answered."""
+"""The table of idempotency keys: the request that used a key, and its answer."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,11 +10,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from api.storing.database import Base
 
 KEY_CHARS = 255
-KEEP_HOURS = 24  # chosen: a client that repeats a request for longer has to look first
+KEEP_HOURS = 24  # chosen: a client that repeats a request later has to read the state first
 
 
 class IdempotencyKey(Base):
-    """A row is visible to others exactly when the change that it stands for is."""
+    """A key of a user for a route; it becomes visible together with its change."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)

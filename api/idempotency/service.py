@@ -1,6 +1,6 @@
-"""Answers a POST once: the key, the change and the answer are committed together. See docs/decisions/0007.
+"""Carries out a POST once: key, change and answer are committed together. See docs/decisions/0007.
 
-For routes whose only effects are rows of the transaction that they are given.
+Use it only for routes whose whole effect is rows of the transaction that they get.
 """
 
 import hashlib
@@ -28,7 +28,8 @@ KEY = f"^[!-~]{{1,{KEY_CHARS}}}$"  # visible ASCII
 REPLAYED = {"Idempotency-Replayed": "true"}
 REPLAYED_HEADER = {
     "Idempotency-Replayed": {
-        "description": "Present, and true, if this is the stored answer to an earlier request with the same key.",
+        "description": "Present, and true, if this is the stored answer to an earlier request with"
+        " the same key.",
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
@@ -36,12 +37,12 @@ Change = Callable[[AsyncConnection], Awaitable[Response]]
 
 COLUMNS = IdempotencyKey.__table__.columns
 NAMES = ("user_id", "route", "key", "fingerprint")
-IS_OVER = IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOURS} hours'")
+IS_EXPIRED = IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOURS} hours'")
 _new = insert(IdempotencyKey).values(
     {name: bindparam(name, type_=COLUMNS[name].type) for name in NAMES}
 )
-# Waits for a transaction that has just written the same key. A row whose time is over, and which
-# the worker has not deleted yet, is taken over; any other is locked and left as it is.
+# It waits for a transaction that has just written the same key. It takes an expired row over, which
+# the worker has not deleted yet; any other row it locks and leaves unchanged.
 CLAIM = _new.on_conflict_do_update(
     index_elements=NAMES[:3],
     set_={
@@ -49,7 +50,7 @@ CLAIM = _new.on_conflict_do_update(
         "created_at": func.now(),
         **dict.fromkeys(("status_code", "headers", "body"), null()),
     },
-    where=IS_OVER,
+    where=IS_EXPIRED,
 ).returning(IdempotencyKey.key)
 _THIS = tuple(
     COLUMNS[name] == bindparam(f"this_{name}", type_=COLUMNS[name].type) for name in NAMES[:3]
@@ -71,7 +72,7 @@ STORE = (
 
 @dataclass(frozen=True)
 class Once:
-    """One request and the key that its client gave it, if any."""
+    """A request, and its idempotency key if the client sent one."""
 
     user_id: UUID
     route: str
@@ -79,11 +80,13 @@ class Once:
     fingerprint: bytes
 
     async def answer(self, database: Database, change: Change) -> Response:
-        """Make the change, or repeat what was answered when it was made; without a key, just make it.
+        """Make the change, or return the stored answer; without a key, just make the change.
 
-        An error leaves no trace of the key: nothing was done, and the next request may do it.
-        Raises ApiError 409 while another request with the key is at work for longer than the lock
-        timeout, and 422 where that one had another body.
+        An error stores nothing: the next request with the key may make the change.
+
+        Raises:
+            ApiError: 409 if another request with the key takes longer than the lock timeout; 422 if
+                the key was used with another body.
         """
         async with database.transaction() as connection:
             if self.key is None:
@@ -108,7 +111,7 @@ class Once:
             return (await connection.execute(CLAIM, values)).first() is not None
         except OperationalError as error:
             if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-                message = "A request with this Idempotency-Key is still at work; repeat this one."
+                message = "A request with this Idempotency-Key is still running; repeat this one."
                 raise ApiError(
                     409, "idempotency_key_in_use", message, headers={"Retry-After": "1"}
                 ) from None
@@ -118,13 +121,14 @@ class Once:
         stored = (await connection.execute(STORED, self._this())).one()
         if stored.fingerprint != self.fingerprint:
             message = (
-                "This Idempotency-Key was used with another body; take a new key for a new request."
+                "This Idempotency-Key was used with another body; use a new key for a new request."
             )
             raise ApiError(422, "idempotency_key_reused", message)
         return Response(stored.body, stored.status_code, stored.headers | REPLAYED)
 
 
 def check_key(key: str | None) -> str | None:
+    """Return the key; raise ValueError for one of another form."""
     if key is not None and not re.fullmatch(KEY, key):
         raise ValueError(
             f"must be 1 to {KEY_CHARS} visible ASCII characters, such as a random UUID"
@@ -141,13 +145,14 @@ async def get_once(
         Header(
             alias="Idempotency-Key",
             json_schema_extra={"pattern": KEY},
-            description="A new random value for each new request, the same one when it is repeated: then it is carried "
-            f"out once, and the first answer comes again, for {KEEP_HOURS} hours. Errors are not kept.",
+            description="A random value, new for each request and repeated with it. The request is"
+            f" carried out once, and for {KEEP_HOURS} hours a repetition gets the first answer."
+            " Errors are not stored.",
         ),
     ] = None,
 ) -> Once:
-    # The bytes, not what was read from them: the next release may read a field more, and find
-    # another request.
+    """Return the request's key and its fingerprint."""
+    # A hash of the bytes: the next release may parse more fields and would see another request.
     body = await request.body() if idempotency_key else b""
     route = f"{request.method} {request.url.path}"
     return Once(user_id, route, idempotency_key, hashlib.sha256(body).digest())
@@ -162,6 +167,6 @@ def json_answer(
     status_code: int,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a row in its public form, as bytes that can be stored."""
+    """Return a row in its public form, as a response that `Once` can store."""
     body = schema.model_validate(row).model_dump_json()
     return Response(body, status_code, headers, media_type="application/json")

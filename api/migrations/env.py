@@ -1,4 +1,4 @@
-"""Alembic's environment. `python -m api.migrate` runs it, and gives it connection, lock and limits."""
+"""Alembic's environment. `python -m api.migrate` runs it, with its connection and lock."""
 
 from alembic import context
 from sqlalchemy import Connection

@@ -1,4 +1,4 @@
-"""What the console's routes ask for by type: the sessions, and the operator who is logged in."""
+"""The dependencies of the console's routes: the sessions, and the operator who is logged in."""
 
 import hmac
 from typing import Annotated
@@ -9,7 +9,7 @@ from fastapi.security import APIKeyCookie
 from api.ops.sessions import Session, Sessions
 from api.requests.errors import ApiError
 
-# (!) The prefix makes browsers take it over TLS from this very host only, and send it nowhere else (RFC 6265bis).
+# (!) Browsers accept this prefix over TLS only, and send it to this host only (RFC 6265bis).
 SESSION_COOKIE = "__Host-slipway_ops"
 READING_METHODS = frozenset({"GET", "HEAD"})
 
@@ -19,6 +19,7 @@ session_cookie = APIKeyCookie(
 
 
 async def get_sessions(request: Request) -> Sessions:
+    """Return the sessions of the console."""
     sessions: Sessions = request.app.state.sessions
     return sessions
 
@@ -35,11 +36,17 @@ async def get_operator(
         str,
         Header(
             alias="X-CSRF-Token",
-            description="The csrf_token of GET /ops/session; not needed for a GET.",
+            description="The csrf_token from GET /ops/session; a GET does not need it.",
         ),
     ] = "",
 ) -> Session:
-    """Return who is logged in. Whatever is not a reading request needs the CSRF token: no route can forget it."""
+    """Return the operator's session.
+
+    Every method but GET and HEAD needs the CSRF token, so that no route can forget it.
+
+    Raises:
+        ApiError: 401 without a session, 403 without the CSRF token.
+    """
     session = await sessions.find(session_id) if session_id else None
     if session is None:
         raise ApiError(401, "not_logged_in", "Log in to the console first.")

@@ -1,4 +1,4 @@
-"""Routes under /ops; api/app.py leaves them out where no password is set. Without Redis they answer 503."""
+"""Routes under /ops. api/app.py adds them if there is a password; without Redis they answer 503."""
 
 from typing import Annotated
 
@@ -27,15 +27,14 @@ async def log_in_operator(
 ) -> OpsSession:
     """Log in to the operations console; the answer sets the session's cookie.
 
-    A session that this browser had before ends.
+    An earlier session of this browser ends.
     """
     await limits.check(request.scope, Claim(RuleName.OPS_LOGIN, address_of(request)))
     client = request.client.host if request.client else None
     session_id, session = await service.log_in(
         request.app.state.settings, sessions, login, earlier_id, client
     )
-    # No lifetime: the browser forgets it when it is closed, and the server long before that
-    # matters.
+    # Without a lifetime: the browser deletes it when it is closed; the session expires long before.
     response.set_cookie(
         SESSION_COOKIE, session_id, path="/", secure=True, httponly=True, samesite="strict"
     )
@@ -44,7 +43,7 @@ async def log_in_operator(
 
 @router.get("/session")
 async def read_session(operator: OperatorDep, sessions: SessionsDep) -> OpsSession:
-    """Return who is logged in, and the token that changing requests must carry."""
+    """Return the operator, and the CSRF token for requests that change something."""
     return service.describe(sessions, operator)
 
 
@@ -63,7 +62,7 @@ async def list_failed_jobs(
     database: DatabaseDep,
     task: Annotated[str, Query(pattern="^[a-z_.]{0,128}$")] = "",
 ) -> FailedJobList:
-    """Return the jobs that used up their attempts, of all tasks or of one, the newest first, at most 100."""
+    """Return at most 100 failed jobs, newest first, of all tasks or of one."""
     return await service.list_failed_jobs(database, task or None)
 
 
@@ -71,7 +70,7 @@ async def list_failed_jobs(
     "/failed-jobs/{job_id}/retry", status_code=204, responses=error_responses(403, 404, 409)
 )
 async def retry_failed_job(job_id: JobId, operator: OperatorDep, database: DatabaseDep) -> None:
-    """Give a failed job back to the workers, with all its attempts."""
+    """Return a failed job to the queue, with all its attempts."""
     await service.retry_failed_job(database, operator, job_id)
 
 

@@ -1,4 +1,4 @@
-"""What the console sends and gets."""
+"""The JSON of the console, as it sends and gets it."""
 
 from datetime import datetime
 from typing import Any
@@ -9,31 +9,39 @@ from api.requests.text import Text
 
 
 class OpsLogin(BaseModel):
+    """The operator's credentials."""
+
     user: Text = Field(min_length=1, max_length=64)
     password: Text = Field(min_length=1, max_length=256, repr=False)
 
 
 class OpsSession(BaseModel):
+    """A session of the operator."""
+
     user: str
     csrf_token: str = Field(
-        description="For the header X-CSRF-Token of every request that is not a GET."
+        description="The header X-CSRF-Token of every request that is not a GET."
     )
-    ends_at: datetime = Field(description="The session ends then, however much it is used.")
+    ends_at: datetime = Field(description="The session ends at this time, even in use.")
     idle_seconds: int = Field(
-        description="The session ends after so many seconds without a request."
+        description="The session ends after this many seconds without a request."
     )
 
 
 class FailedJobOut(BaseModel):
+    """A job that used up its attempts."""
+
     id: int
     task_name: str
     attempts: int
     failed_at: datetime | None
     request_id: str | None = Field(
-        description="Of the request that asked for the job; the logs have it."
+        description="The id of the request that enqueued the job, as in the logs."
     )
     arguments: dict[str, Any]
 
 
 class FailedJobList(BaseModel):
+    """Failed jobs, newest first."""
+
     jobs: list[FailedJobOut]

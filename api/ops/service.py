@@ -1,4 +1,4 @@
-"""The operations console, which one user shares: logins, and the jobs that wait for a person."""
+"""The operations console, which all operators share: login, and the failed jobs."""
 
 import hashlib
 import hmac
@@ -18,9 +18,9 @@ from api.storing.database import Database
 logger = logging.getLogger(__name__)
 
 
-def fits(given: str, expected: str) -> bool:
-    """Compare in a time that depends on neither text; their hashes, because lengths may differ."""
-    digests = (hashlib.sha256(text.encode()).digest() for text in (given, expected))
+def fits(typed: str, expected: str) -> bool:
+    """Compare two texts in a time that depends on neither; their hashes have the same length."""
+    digests = (hashlib.sha256(text.encode()).digest() for text in (typed, expected))
     return hmac.compare_digest(*digests)
 
 
@@ -31,9 +31,13 @@ async def log_in(
     earlier_id: str | None,
     client: str | None,
 ) -> tuple[str, Session]:
-    """Return a session under a new id; one that this browser had before ends."""
+    """Return the id of a new session and the session; the browser's earlier session ends.
+
+    Raises:
+        ApiError: 401 for a wrong user or password.
+    """
     password = settings.ops_password.get_secret_value() if settings.ops_password else ""
-    # Both are compared in any case: the time must not tell which one was wrong.
+    # Both are always compared: the time must not reveal which of them was wrong.
     is_user, is_password = fits(login.user, settings.ops_user), fits(login.password, password)
     if not (is_user and is_password and password):
         logger.warning(
@@ -51,11 +55,13 @@ async def log_in(
 
 
 async def log_out(sessions: Sessions, session_id: str, session: Session) -> None:
+    """End a session."""
     await sessions.close(session_id)
     logger.info("operator logged out", extra={"action": "ops_logged_out", "operator": session.user})
 
 
 def describe(sessions: Sessions, session: Session) -> OpsSession:
+    """Return the public form of a session."""
     return OpsSession(
         user=session.user,
         csrf_token=session.csrf_token,
@@ -65,26 +71,29 @@ def describe(sessions: Sessions, session: Session) -> OpsSession:
 
 
 def not_failed() -> ApiError:
-    return ApiError(404, "job_not_failed", "There is no failed job of this number.")
+    """Return the error for a job that does not exist or has not failed."""
+    return ApiError(404, "job_not_failed", "There is no failed job with this id.")
 
 
 async def list_failed_jobs(database: Database, task: str | None) -> FailedJobList:
+    """Return the failed jobs of a task, or of all."""
     async with database.read() as connection:
-        found = await jobs.list_failed(connection, task)
-    return FailedJobList(jobs=[FailedJobOut(**asdict(job)) for job in found])
+        failed = await jobs.list_failed(connection, task)
+    return FailedJobList(jobs=[FailedJobOut(**asdict(job)) for job in failed])
 
 
 async def retry_failed_job(database: Database, operator: Session, job_id: int) -> None:
+    """Return a failed job to the queue; raise ApiError 404 or 409 if that is not possible."""
     try:
         async with database.transaction() as connection:
             is_back = await jobs.retry_failed(connection, [job_id])
     except jobs.JobNotFailed:
         raise not_failed() from None
-    except IntegrityError:  # one like it was enqueued at the same moment
+    except IntegrityError:  # a job like it was enqueued at the same moment
         is_back = []
     if not is_back:
         raise ApiError(
-            409, "job_waits_already", "A job like this one waits already; it will do the work."
+            409, "job_waits_already", "A job like this one already waits, and will do the work."
         )
     logger.info(
         "job retried",
@@ -93,6 +102,7 @@ async def retry_failed_job(database: Database, operator: Session, job_id: int) -
 
 
 async def discard_failed_job(database: Database, operator: Session, job_id: int) -> None:
+    """Delete a failed job; raise ApiError 404 if it has not failed."""
     try:
         async with database.transaction() as connection:
             await jobs.discard_failed(connection, [job_id])

@@ -1,8 +1,8 @@
-"""The operators' sessions, in Redis, where both slots find them: they outlive a deploy, and not a FLUSHALL.
+"""The operators' sessions, in Redis: both slots share them, and they survive a deploy.
 
-A key is a hash of a session's id: whoever reads Redis cannot log in with what is there. The
-console's password is in it, too, so that a new password ends every session. Without Redis there is
-no console: every call fails closed, with 503 and Retry-After.
+A key is a hash of the session's id, so what is in Redis is not enough to log in. The hash includes
+the console's password, so a new password ends every session. Without Redis there is no console:
+every call answers 503 with Retry-After.
 """
 
 import hashlib
@@ -18,20 +18,22 @@ from api.configuring.settings import Settings
 from api.requests.errors import RETRY_AFTER, ApiError
 from api.storing.redis_client import GuardedRedis, RedisAway
 
-ID_BYTES = 32  # cannot be guessed, so that a plain hash hides it
+ID_BYTES = 32  # cannot be guessed, so a plain hash protects it
 
 T = TypeVar("T")
 
 
 class Session(BaseModel):
-    """What Redis holds; another release may have written it, with fields more or less."""
+    """A session, as it is stored; another release may have written it, with other fields."""
 
     user: str
     csrf_token: str
-    ends_at: int  # seconds since the epoch, whatever is done until then
+    ends_at: int  # seconds since the epoch; use does not extend it
 
 
 class Sessions:
+    """Opens, finds and closes sessions."""
+
     def __init__(self, redis: GuardedRedis, settings: Settings) -> None:
         self._redis = redis
         self._password = (
@@ -41,7 +43,7 @@ class Sessions:
         self._max_seconds = settings.ops_session_max_minutes * 60
 
     async def open(self, user: str) -> tuple[str, Session]:
-        """Begin a session under an id of its own; return the id, which is kept nowhere else."""
+        """Store a new session; return its id, which is stored nowhere, and the session."""
         session_id = secrets.token_urlsafe(ID_BYTES)
         ends_at = int(time.time()) + self._max_seconds
         session = Session(user=user, csrf_token=secrets.token_urlsafe(ID_BYTES), ends_at=ends_at)
@@ -50,7 +52,7 @@ class Sessions:
         return session_id, session
 
     async def find(self, session_id: str) -> Session | None:
-        """Return a session that is neither idle for too long nor over, and begin its idle time anew."""
+        """Return a session that has not expired, and restart its idle time; None without one."""
         key = self._key(session_id)
         stored = await self._call(lambda: self._redis.client.getex(key, ex=self.idle_seconds))
         try:
@@ -60,6 +62,7 @@ class Sessions:
         return session if session and time.time() < session.ends_at else None
 
     async def close(self, session_id: str) -> None:
+        """Delete a session."""
         await self._call(lambda: self._redis.client.delete(self._key(session_id)))
 
     def _key(self, session_id: str) -> str:
@@ -71,5 +74,5 @@ class Sessions:
         try:
             return await self._redis.call("sessions", command)
         except RedisAway:
-            message = "The console's sessions cannot be reached at the moment; try again."
+            message = "The console's sessions are not available at the moment; retry."
             raise ApiError(503, "console_unavailable", message, headers=RETRY_AFTER) from None

@@ -244,13 +244,13 @@ def header_fields(counted: Counted, answer: Sequence[int]) -> list[tuple[bytes, 
     if not counted:
         return []
     policies = (f'"{claim.name}";q={rule.quota};w={rule.seconds}' for claim, rule in counted)
-    left = (
+    remaining = (
         f'"{claim.name}";r={answer[2 * i + 1]};t={seconds(answer[2 * i + 2])}'
         for i, (claim, _) in enumerate(counted)
     )
     return [
         (b"ratelimit-policy", ", ".join(policies).encode()),
-        (b"ratelimit", ", ".join(left).encode()),
+        (b"ratelimit", ", ".join(remaining).encode()),
     ]
 
 

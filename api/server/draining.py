@@ -1,4 +1,7 @@
-"""The Gunicorn worker that answers every request it was given before it stops; it knows nothing of the application."""
+"""The Gunicorn worker that answers every request in flight before it stops.
+
+It is independent of the application.
+"""
 
 import asyncio
 import contextlib
@@ -13,18 +16,18 @@ from uvicorn_worker import UvicornWorker
 
 from api.configuring.timeouts import GRACEFUL_SECONDS, UPSTREAM_IDLE_SECONDS
 
-# What is left for Uvicorn's own shutdown after the drain: cancelling what overran, then the
-# lifespan.
+# For Uvicorn's own shutdown after the drain: it cancels late requests, then ends the lifespan.
 STOCK_SHUTDOWN_SECONDS = 2
 HEARTBEAT_SECONDS = 1.0
 CONNECTION_CLOSE = (b"connection", b"close")
 
 
 class DrainingServer(Server):
-    """Uvicorn's server with a drain in front of its shutdown.
+    """Uvicorn's server with a drain before its shutdown.
 
-    The stock shutdown closes idle and just-accepted connections at once, while nginx may be writing
-    a request on them: a POST then ends as 502. Here they stay open until nginx lets go of them.
+    Uvicorn's shutdown closes idle and just-accepted connections at once. nginx may be writing a
+    request on one of them, and a POST then ends as 502. Here they stay open until nginx closes
+    them.
     """
 
     def __init__(self, worker: Worker, *args: Any, **kwargs: Any) -> None:
@@ -32,26 +35,26 @@ class DrainingServer(Server):
         self.worker = worker
 
     async def on_tick(self, counter: int) -> bool:
-        # A master that was killed cannot tell its workers: without it they would hold the socket
-        # for ever.
+        """Tell whether to stop."""
+        # A killed master cannot stop its workers: they would keep the socket for ever.
         is_orphan = os.getppid() != self.worker.ppid
         return await super().on_tick(counter) or is_orphan or not self.worker.alive
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then shut down."""
         heartbeat = asyncio.create_task(self._keep_heartbeat())
         try:
-            if (
-                self.worker.alive
-            ):  # not after SIGQUIT, Gunicorn's word for at once; nothing but Ctrl-C leads to it
+            # SIGQUIT means "at once" to Gunicorn, and only Ctrl-C leads to it: no drain then.
+            if self.worker.alive:
                 await self._drain()
             await super().shutdown(sockets)
         finally:
             heartbeat.cancel()
-            # Uvicorn raises the caught signals again after this, and Gunicorn then reports a crash.
+            # Otherwise Uvicorn raises the caught signals again, and Gunicorn reports a crash.
             self._captured_signals.clear()
 
     async def _keep_heartbeat(self) -> None:
-        """Tell Gunicorn that the process lives, else it is killed with its requests in flight."""
+        """Send Gunicorn heartbeats: without them it kills the process, with its requests."""
         while True:
             self.worker.notify()
             await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -59,13 +62,11 @@ class DrainingServer(Server):
     async def _drain(self) -> None:
         for server in self.servers:
             server.close()
-        # In place: requests in flight hold this very list, and nothing replaces it once the main
-        # loop ended.
+        # In place: requests in flight refer to this very list.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
         started = time.monotonic()
-        await asyncio.sleep(
-            0
-        )  # connections accepted a moment ago are announced in the next turn of the loop
+        # Connections that were just accepted appear in the next turn of the loop.
+        await asyncio.sleep(0)
         while time.monotonic() - started < GRACEFUL_SECONDS:
             connections = self.server_state.connections
             is_busy = any(_is_answering(connection) for connection in connections)
@@ -99,5 +100,5 @@ class DrainingWorker(UvicornWorker):
         with contextlib.suppress(asyncio.CancelledError):
             await server.serve(sockets=self.sockets)
         if not server.started:
-            # Gunicorn's WORKER_BOOT_ERROR: the master stops instead of starting workers for ever.
+            # Gunicorn's WORKER_BOOT_ERROR: the master stops, instead of starting workers for ever.
             raise SystemExit(3)

@@ -1,4 +1,4 @@
-"""Gunicorn's configuration: one Unix socket per slot, workers counted from the container's own limits."""
+"""Gunicorn's configuration: a Unix socket per slot, and workers by the container's limits."""
 
 import gc
 import math
@@ -15,28 +15,29 @@ from api.observing.logs import log_config
 from api.server import metric_files
 from api.users.passwords import HASH_KIBIBYTES, HASHES_AT_ONCE
 
-# Measured: a preloaded worker takes about 40 MB of its own, the master 60; 16 MB are room for
-# requests.
+# Measured: a preloaded worker takes about 40 MB of its own and the master 60 MB. 16 MB of a worker
+# are room for requests.
 MASTER_BYTES = 64 * 1024**2
 OWN_BYTES = 56 * 1024**2
 WORKER_BYTES = OWN_BYTES + HASHES_AT_ONCE * HASH_KIBIBYTES * 1024
-# One worker's replacement must not stop the service, so two is the least.
+# Two at least: the service goes on while one worker is replaced.
 LEAST_WORKERS = 2
 
 
 def worker_count(cpus: float, memory_bytes: int | None) -> int:
-    """Return one worker per core, as many as the memory holds, two at the least."""
+    """Return a worker per core, fewer if the memory is too small, but at least LEAST_WORKERS."""
     by_cpu = math.ceil(cpus)
     by_memory = by_cpu if memory_bytes is None else (memory_bytes - MASTER_BYTES) // WORKER_BYTES
     return max(LEAST_WORKERS, min(by_cpu, int(by_memory)))
 
 
 def when_ready(server: Any) -> None:
-    """Freeze what was loaded before the fork, so that a collection does not copy its pages in each worker."""
+    """Freeze the objects from before the fork: a collection would copy them in each worker."""
     gc.freeze()
 
 
 def on_starting(server: Any) -> None:
+    """Delete the metrics of the processes of the last start."""
     metric_files.wipe()
 
 

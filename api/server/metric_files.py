@@ -1,7 +1,7 @@
-"""Metrics of several processes: each Gunicorn worker counts in files of its own, and whichever is asked adds up all.
+"""The metrics of several processes: each Gunicorn worker writes files, and any of them adds up all.
 
-The files are named after a number and not after the process, so that a worker that is replaced goes
-on counting in those of the one before: otherwise they would pile up with every replacement.
+A file's name has the worker's number, not its process id: a worker that replaces another goes on
+with its files. Otherwise each replacement would add files.
 """
 
 import os
@@ -14,44 +14,42 @@ from typing import Any
 from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
-FOLDER = (
-    Path(tempfile.gettempdir()) / "metrics"
-)  # in the container a tmpfs: a write is a write to memory
+FOLDER = Path(tempfile.gettempdir()) / "metrics"  # a tmpfs in the container: writes stay in memory
 
-# Whose files this process counts in; the master's own numbers are zeros that are thrown away.
+# The name of this process in its files. The master writes only zeros, which are deleted.
 _writer = "master"
 
 
 def use_metric_files() -> None:
-    """Have prometheus_client count in files. (!) To be called before anything defines a metric."""
+    """Make prometheus_client write files. (!) Call it before any metric is defined."""
     FOLDER.mkdir(exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(FOLDER)
     values.ValueClass = values.MultiProcessValue(lambda: _writer)  # type: ignore[no-untyped-call]
 
 
 def wipe() -> None:
-    """Begin with nothing, as Gunicorn's `on_starting`: the first worker is not forked yet."""
+    """Delete all files; Gunicorn's `on_starting`, before the first fork."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(exist_ok=True)
 
 
 def lowest_free(taken: Iterable[int]) -> int:
-    """Return the lowest number from 1 on that no worker has."""
+    """Return the lowest number above 0 that is not taken."""
     numbers = set(taken)
     return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
 
 
 def give_number(server: Any, worker: Any) -> None:
-    """Number a worker that is about to be forked, as Gunicorn's `pre_fork`."""
+    """Number the worker that is forked next; Gunicorn's `pre_fork`."""
     worker.metrics_number = lowest_free(other.metrics_number for other in server.WORKERS.values())
 
 
 def take_number(_server: Any, worker: Any) -> None:
-    """Count in the worker's own files from now on, as Gunicorn's `post_fork`."""
+    """Write the worker's own files from now on; Gunicorn's `post_fork`."""
     global _writer  # noqa: PLW0603  one per process, and the library asks for it without an argument
     _writer = str(worker.metrics_number)
 
 
 def free_number(_server: Any, worker: Any) -> None:
-    """Take out what only a living worker has, such as connections in use, as Gunicorn's `child_exit`."""
+    """Delete the gauges of a worker that ended; Gunicorn's `child_exit`."""
     mark_process_dead(worker.metrics_number, str(FOLDER))  # type: ignore[no-untyped-call]

@@ -223,11 +223,11 @@ async def replay_delivery(
     Raises:
         ApiError: 404, or 409 if the delivery is pending or the webhook disabled.
     """
-    chosen = Delivery.subscription_id == subscription_id, Delivery.id == delivery_id
+    delivery = Delivery.subscription_id == subscription_id, Delivery.id == delivery_id
     async with database.transaction() as connection:
         await _enabled(connection, owner_id, subscription_id)
         status = (
-            await connection.execute(select(Delivery.status).where(*chosen).with_for_update())
+            await connection.execute(select(Delivery.status).where(*delivery).with_for_update())
         ).scalar()
         if status is None:
             raise ApiError(404, "delivery_not_found", "There is no such delivery.")
@@ -237,7 +237,7 @@ async def replay_delivery(
                 "delivery_pending",
                 "The delivery is pending; only a finished delivery can be replayed.",
             )
-        again = update(Delivery).where(*chosen).values(**RESTARTED).returning(*DELIVERY_COLUMNS)
+        again = update(Delivery).where(*delivery).values(**RESTARTED).returning(*DELIVERY_COLUMNS)
         row = dict((await connection.execute(again)).mappings().one())
         await enqueue(connection, DELIVER_WEBHOOKS)
     return row

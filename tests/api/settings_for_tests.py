@@ -13,7 +13,7 @@ OPS_PASSWORD = "t5Wz-kE8c-Jq2n-Yb7g"
 
 
 def make_settings(**changes: Any) -> Settings:
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "environment": "production",
         "slot": "blue",
         "release": "r-1",
@@ -27,4 +27,4 @@ def make_settings(**changes: Any) -> Settings:
         "allowed_hosts": ("testserver",),
         **changes,
     }
-    return Settings(**given)
+    return Settings(**values)

@@ -1,4 +1,4 @@
-"""Connections to a database that does not answer; what one that answers does is tested on the stack."""
+"""Connections to a database that does not answer; the stack tests have one that does."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Every answer carries id and release; every error has the one form; limits hold for every kind of request."""
+"""Every answer has id and release, every error has one form, and every request has limits."""
 
 import asyncio
 import logging
@@ -115,15 +115,15 @@ def test_every_answer_names_release_slot_and_request(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["short", "x" * 65, 'abcdefgh"} forged', "abcdefgh\tnext", "", "äbcdefgh"]
+    "sent_id", ["short", "x" * 65, 'abcdefgh"} forged', "abcdefgh\tnext", "", "äbcdefgh"]
 )
-def test_a_request_id_that_is_not_ours_is_replaced(app: FastAPI, given: str) -> None:
-    made = call(app, "GET", "/livez", headers={"x-request-id": given.encode()}).headers[
+def test_a_request_id_that_is_not_ours_is_replaced(app: FastAPI, sent_id: str) -> None:
+    new_id = call(app, "GET", "/livez", headers={"x-request-id": sent_id.encode()}).headers[
         "x-request-id"
     ]
-    assert made != given
-    assert len(made) == 32
-    int(made, 16)
+    assert new_id != sent_id
+    assert len(new_id) == 32
+    int(new_id, 16)
 
 
 def test_unknown_address_and_wrong_method_have_the_one_form(app: FastAPI) -> None:

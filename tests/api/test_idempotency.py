@@ -1,4 +1,4 @@
-"""What idempotency keys cost where there is none. What they promise is tested on a stack, in tests/stack."""
+"""The cost of idempotency for a request without a key; the stack tests cover the rest."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""The rate limits' rules, arithmetic and answers; what Redis does with them is tested on the stack."""
+"""The rules, the arithmetic and the answers of rate limits; the stack tests use Redis."""
 
 import asyncio
 import re

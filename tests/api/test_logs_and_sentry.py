@@ -208,7 +208,8 @@ def make_app() -> FastAPI:
     async def sql(request: Request) -> None:
         sent = await request.json()
         origin = psycopg.errors.InvalidTextRepresentation(
-            f'invalid input syntax for type uuid: "{sent["name"]}"\nDETAIL:  Key (email)=({sent["password"]})'
+            f'invalid input syntax for type uuid: "{sent["name"]}"\n'
+            f"DETAIL:  Key (email)=({sent['password']})"
         )
         raise sqlalchemy.exc.DataError(
             "INSERT INTO users ...", dict(sent), origin, hide_parameters=True
@@ -225,7 +226,7 @@ def make_app() -> FastAPI:
 
 
 def ask(path: str) -> int:
-    """Send a request that has a canary everywhere, through the whole application; return the status."""
+    """Send a request with a canary in every part through the application; return the status."""
 
     async def send() -> int:
         transport = httpx2.ASGITransport(app=make_app())

@@ -1,4 +1,4 @@
-"""The public description is complete and tells the truth about errors; in production it is not served."""
+"""The public description is complete and right about errors; production does not serve it."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ def schema() -> dict[str, Any]:
 
 
 def test_every_route_of_the_contract_is_described(schema: dict[str, Any]) -> None:
-    found = {(method, path) for path, methods in schema["paths"].items() for method in methods}
-    assert found == {
+    described = {(method, path) for path, methods in schema["paths"].items() for method in methods}
+    assert described == {
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/version"),

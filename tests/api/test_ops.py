@@ -1,4 +1,4 @@
-"""The console is there only with a password, fails closed, and no route of it can forget to ask who is there."""
+"""The console needs a password, fails closed, and none of its routes can forget the login."""
 
 import asyncio
 import re

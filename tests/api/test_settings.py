@@ -1,4 +1,4 @@
-"""The process refuses to start on wrong configuration, names every key at once and never a value."""
+"""A wrong configuration refuses the start, with all keys at once and without any value."""
 
 import subprocess
 import sys

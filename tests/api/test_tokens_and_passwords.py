@@ -1,4 +1,4 @@
-"""A token is accepted only from us, for us, unaltered and in time; passwords are hashed slowly, few at once."""
+"""A token must be ours, for us, unaltered and in time; passwords are hashed a few at a time."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What production refuses and what it warns of: one table, each line of it tried through a real start's code."""
+"""The values that production refuses or warns of: each runs through the code of a real start."""
 
 import json
 import logging
@@ -92,11 +92,11 @@ def test_a_critical_value_is_refused_in_production(
     key: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(key, value)
-    settings, found = read_settings(Settings)
+    settings, listed = read_settings(Settings)
     assert settings is None
-    assert [(finding.key, finding.tier) for finding in found] == [(key, "critical")]
-    assert reason in found[0].reason
-    assert len(value) < 8 or value not in found[0].reason + found[0].fix
+    assert [(finding.key, finding.tier) for finding in listed] == [(key, "critical")]
+    assert reason in listed[0].reason
+    assert len(value) < 8 or value not in listed[0].reason + listed[0].fix
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,9 +128,9 @@ def test_what_is_not_wise_is_a_warning_and_starts(
     key: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(key, value)
-    settings, found = read_settings(Settings)
+    settings, listed = read_settings(Settings)
     assert settings is not None
-    (warning,) = found
+    (warning,) = listed
     assert warning.tier == "warning"
     assert reason in warning.reason
     assert value not in warning.fix or value == "development"
@@ -198,8 +198,8 @@ def test_a_console_needs_a_password_that_nobody_guesses(
 ) -> None:
     monkeypatch.setenv("OPS_USER", user)
     monkeypatch.setenv("OPS_PASSWORD", password)
-    found = findings()
-    assert reason in found["OPS_PASSWORD"][1] if reason else found == {}
+    listed = findings()
+    assert reason in listed["OPS_PASSWORD"][1] if reason else listed == {}
 
 
 def test_every_secret_has_a_rule_and_a_fix_of_its_own() -> None:
@@ -237,23 +237,25 @@ def test_each_warning_is_logged_with_its_reason_and_fix(capsys: pytest.CaptureFi
 
 def check_config(service: str, **changes: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "api.check_config"]
-    given = {**os.environ, "SLIPWAY_SERVICE": service, **changes}
-    return subprocess.run(argv, env=given, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "SLIPWAY_SERVICE": service, **changes}
+    return subprocess.run(
+        argv, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_the_command_says_what_a_start_would_say_and_no_value() -> None:
-    done = check_config("api", TOKEN_KEY="canary-7913586", DOCS_ENABLED="true")
-    assert done.returncode == EX_CONFIG, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+    run = check_config("api", TOKEN_KEY="canary-7913586", DOCS_ENABLED="true")
+    assert run.returncode == EX_CONFIG, run.stderr
+    assert [line.partition(":")[0] for line in run.stdout.splitlines()] == [
         "critical TOKEN_KEY",
         "warning DOCS_ENABLED",
     ]
-    assert "canary" not in done.stdout + done.stderr
+    assert "canary" not in run.stdout + run.stderr
 
 
 def test_in_the_container_of_the_api_the_command_judges_for_the_worker_too() -> None:
-    done = check_config("api", WORKER_CONCURRENCY="0", DATABASE_PASSWORD="short")
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+    run = check_config("api", WORKER_CONCURRENCY="0", DATABASE_PASSWORD="short")
+    assert [line.partition(":")[0] for line in run.stdout.splitlines()] == [
         "critical DATABASE_PASSWORD",
         "critical WORKER_CONCURRENCY",
     ]
@@ -263,6 +265,6 @@ def test_in_the_container_of_the_api_the_command_judges_for_the_worker_too() -> 
     ("service", "is_fine"), [("worker", True), ("migrate", True), ("api", False)]
 )
 def test_the_command_judges_what_its_own_process_reads(service: str, *, is_fine: bool) -> None:
-    done = check_config(service, TOKEN_KEY="", REDIS_PASSWORD="", ALLOWED_HOSTS="")
-    assert (done.returncode == 0) is is_fine, done.stdout + done.stderr
-    assert (done.stdout == "") is is_fine
+    run = check_config(service, TOKEN_KEY="", REDIS_PASSWORD="", ALLOWED_HOSTS="")
+    assert (run.returncode == 0) is is_fine, run.stdout + run.stderr
+    assert (run.stdout == "") is is_fine

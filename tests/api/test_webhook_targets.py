@@ -212,8 +212,8 @@ def test_a_slow_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
     assert refusal("https://slow.example/") == targets.NOT_IN_TIME  # not the client's mistake
 
 
-def settings(**given: str) -> WorkerSettings:
-    return WorkerSettings(database_password=SecretStr("7fKq-mW2z-Rt9x-Lp4v"), **given)  # type: ignore[arg-type]
+def settings(**changes: str) -> WorkerSettings:
+    return WorkerSettings(database_password=SecretStr("7fKq-mW2z-Rt9x-Lp4v"), **changes)  # type: ignore[arg-type]
 
 
 def test_an_operator_can_name_a_receiver_of_their_own_and_ports() -> None:

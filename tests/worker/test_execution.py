@@ -1,4 +1,4 @@
-"""One attempt at a job: its limit, what ends its attempts, and what its user is told."""
+"""An attempt at a job: its limit, what ends its attempts, and how its user learns of a failure."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ LIMIT_SECONDS = 0.05
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+def given_up_ids(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """Return the ids of the jobs that were given up."""
     given_up: list[int | None] = []
 
@@ -93,38 +93,40 @@ def test_a_run_of_webhooks_ends_by_itself_before_its_limit() -> None:
     )
 
 
-def test_a_job_that_succeeds_gives_its_result(told: list[int | None]) -> None:
+def test_a_job_that_succeeds_gives_its_result(given_up_ids: list[int | None]) -> None:
     assert attempt(succeed, MAX_ATTEMPTS - 1) == "done"
-    assert told == []
+    assert given_up_ids == []
 
 
 def test_a_job_over_its_limit_is_cancelled_and_that_is_logged(
-    told: list[int | None], caplog: pytest.LogCaptureFixture
+    given_up_ids: list[int | None], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR), pytest.raises(JobTimedOut, match=r"longer than 0\.05 s"):
         attempt(take_long)
     (record,) = caplog.records
     assert (record.__dict__["action"], record.__dict__["job_id"]) == ("job_timed_out", 7)
-    assert told == []
+    assert given_up_ids == []
 
 
-def test_a_time_out_of_the_job_itself_is_not_taken_for_the_limit(told: list[int | None]) -> None:
+def test_a_time_out_of_the_job_itself_is_not_taken_for_the_limit(
+    given_up_ids: list[int | None],
+) -> None:
     with pytest.raises(TimeoutError, match="a socket's"):
         attempt(time_out_itself)
 
 
 @pytest.mark.parametrize("work", [take_long, time_out_itself])
 def test_the_last_attempt_is_told_about(
-    told: list[int | None], work: Callable[[], Awaitable[Any]]
+    given_up_ids: list[int | None], work: Callable[[], Awaitable[Any]]
 ) -> None:
     for attempts in range(MAX_ATTEMPTS):
-        assert told == []
+        assert given_up_ids == []
         with pytest.raises((TimeoutError, JobTimedOut)):
             attempt(work, attempts)
-    assert told == [7]
+    assert given_up_ids == [7]
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("given_up_ids")
 @pytest.mark.parametrize(
     ("work", "outcome"),
     [
@@ -144,10 +146,12 @@ def test_each_attempt_is_measured_with_its_outcome(
     assert REGISTRY.get_sample_value("slipway_jobs_running", {"task": "t"}) == 0
 
 
-def test_an_interruption_is_no_failure_until_there_were_too_many(told: list[int | None]) -> None:
+def test_an_interruption_is_no_failure_until_there_were_too_many(
+    given_up_ids: list[int | None],
+) -> None:
     with pytest.raises(asyncio.CancelledError):
         attempt(be_interrupted, MOST_DELIVERIES - 2)
-    assert told == []
+    assert given_up_ids == []
     with pytest.raises(JobInterruptedTooOften):
         attempt(be_interrupted, MOST_DELIVERIES - 1)
-    assert told == [7]
+    assert given_up_ids == [7]

@@ -63,8 +63,8 @@ def sender(
     return Sender(rules, Circuits(clock or Clock()), trust)
 
 
-def send(one: Sender, url: str, *secrets: str) -> Outcome:
-    return asyncio.run(one.send(url, secrets or (SECRET,), EVENT, BODY))
+def send(webhook_sender: Sender, url: str, *secrets: str) -> Outcome:
+    return asyncio.run(webhook_sender.send(url, secrets or (SECRET,), EVENT, BODY))
 
 
 def test_the_signature_is_that_of_the_specification() -> None:
@@ -117,7 +117,7 @@ def test_a_redirect_is_not_followed(receiver: Receiver, certificate: tuple[Path,
     receiver.answer = lambda _: 302
     outcome = send(sender(receiver.port, certificate), f"https://localhost:{receiver.port}/")
     assert (outcome.status_code, outcome.error) == (302, "status 302, not followed")
-    assert [one.headers[":path"] for one in receiver.received] == ["/"]
+    assert [request.headers[":path"] for request in receiver.received] == ["/"]
 
 
 def test_of_a_long_refusal_the_beginning_is_kept(
@@ -195,23 +195,25 @@ def test_a_dead_host_is_left_alone_and_closes_its_circuit_when_it_answers(
     receiver: Receiver, certificate: tuple[Path, Path]
 ) -> None:
     clock = Clock()
-    one = sender(receiver.port, certificate, clock)
+    webhook_sender = sender(receiver.port, certificate, clock)
     url, dead = (
         f"https://localhost:{receiver.port}/",
         f"http://localhost:{receiver.port}/",
     )  # plain text to a TLS port
     opened = REGISTRY.get_sample_value("slipway_webhook_circuit_opened_total") or 0
     for _ in range(FAILURES_TO_OPEN):
-        assert (send(one, dead).error or "").startswith("no answer")
+        assert (send(webhook_sender, dead).error or "").startswith("no answer")
     assert REGISTRY.get_sample_value("slipway_webhook_circuit_opened_total") == opened + 1
     assert REGISTRY.get_sample_value("slipway_webhook_circuits_open") == 1
-    assert "no attempts" in (send(one, url).error or "")
+    assert "no attempts" in (send(webhook_sender, url).error or "")
     clock.now += OPEN_SECONDS
-    assert (send(one, dead).error or "").startswith("no answer"), "one is let through"
-    assert "no attempts" in (send(one, url).error or ""), "and its failure opens the circuit again"
+    assert (send(webhook_sender, dead).error or "").startswith("no answer"), "one is let through"
+    assert "no attempts" in (send(webhook_sender, url).error or ""), (
+        "and its failure opens the circuit again"
+    )
     clock.now += OPEN_SECONDS
-    assert send(one, url).is_delivered
-    assert send(one, url).is_delivered
+    assert send(webhook_sender, url).is_delivered
+    assert send(webhook_sender, url).is_delivered
     assert REGISTRY.get_sample_value("slipway_webhook_circuits_open") == 0
     assert len(receiver.received) == 2
 

@@ -56,10 +56,10 @@ def until(condition: object) -> None:
 
 def pids(folder: Path) -> dict[int, set[int]]:
     """Return the process ids that each number has had."""
-    found: dict[int, set[int]] = {}
+    pids_by_number: dict[int, set[int]] = {}
     for path in folder.glob("[0-9].*"):
-        found.setdefault(int(path.stem), set()).add(int(path.suffix[1:]))
-    return found
+        pids_by_number.setdefault(int(path.stem), set()).add(int(path.suffix[1:]))
+    return pids_by_number
 
 
 def test_each_process_is_replaced_when_it_dies_and_the_others_are_left_alone(
@@ -85,7 +85,7 @@ def test_a_signal_reaches_every_process_once_and_the_first_waits_for_the_last(
         "drained.1",
         "drained.2",
     }
-    assert {len(found) for found in pids(tmp_path).values()} == {1}, "none was started again"
+    assert {len(started) for started in pids(tmp_path).values()} == {1}, "none was started again"
 
 
 def test_a_stop_does_not_wait_for_the_end_of_a_pause(tmp_path: Path) -> None:

@@ -40,25 +40,24 @@ class Rehearsal(Deliveries):
         self.sent: list[UUID] = []
         self.most_at_once = self.at_once = 0
         self.full = asyncio.Event()
-        self.held: dict[UUID, asyncio.Event] = {}
+        self.blocked_until: dict[UUID, asyncio.Event] = {}
         self.may_end = asyncio.Event()
 
     async def _claim(self, under_way: dict[asyncio.Task[None], UUID]) -> list[Claimed]:
         await asyncio.sleep(0)
         owners = list(under_way.values())
-        chosen = [one for one in self.waiting if owners.count(one) < deliveries.CLAIM_AT_ONCE][
-            : deliveries.CLAIM_AT_ONCE
-        ]
-        for one in chosen:
-            self.waiting.remove(one)
-        return [claimed(owner) for owner in chosen]
+        most = deliveries.CLAIM_AT_ONCE
+        next_owners = [owner for owner in self.waiting if owners.count(owner) < most][:most]
+        for owner in next_owners:
+            self.waiting.remove(owner)
+        return [claimed(owner) for owner in next_owners]
 
     async def _attempt(self, delivery: Claimed) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         if self.at_once >= deliveries.AT_ONCE:
             self.full.set()
-        await self.held.get(delivery.owner_id, self.may_end).wait()
+        await self.blocked_until.get(delivery.owner_id, self.may_end).wait()
         self.at_once -= 1
         self.sent.append(delivery.owner_id)
 
@@ -70,7 +69,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def claimed(owner: UUID) -> Claimed:
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "subscription_id": uuid4(),
         "id": uuid4(),
         "item_id": uuid4(),
@@ -79,7 +78,7 @@ def claimed(owner: UUID) -> Claimed:
     }
     now = datetime.now(UTC)
     return Claimed(
-        **given,
+        **values,
         event_type="t",
         content={},
         created_at=now,
@@ -93,56 +92,61 @@ def claimed(owner: UUID) -> Claimed:
 
 def test_many_are_sent_at_once_and_the_places_are_bounded() -> None:
     async def run() -> Rehearsal:
-        one = Rehearsal(asyncio.Event())
-        one.waiting = [uuid4() for _ in range(100)]
-        running = asyncio.create_task(one.run())
-        await asyncio.wait_for(one.full.wait(), 30)
-        one.may_end.set()
+        rehearsal = Rehearsal(asyncio.Event())
+        rehearsal.waiting = [uuid4() for _ in range(100)]
+        running = asyncio.create_task(rehearsal.run())
+        await asyncio.wait_for(rehearsal.full.wait(), 30)
+        rehearsal.may_end.set()
         await running
-        return one
+        return rehearsal
 
-    done = asyncio.run(run())
-    assert len(done.sent) == 100
-    assert deliveries.AT_ONCE <= done.most_at_once <= deliveries.AT_ONCE + deliveries.CLAIM_AT_ONCE
+    rehearsal = asyncio.run(run())
+    assert len(rehearsal.sent) == 100
+    assert (
+        deliveries.AT_ONCE
+        <= rehearsal.most_at_once
+        <= deliveries.AT_ONCE + deliveries.CLAIM_AT_ONCE
+    )
 
 
 def test_what_comes_while_a_slow_attempt_is_under_way_does_not_wait_for_it() -> None:
     async def run() -> tuple[Rehearsal, list[UUID]]:
         slow, quick = uuid4(), uuid4()
-        one = Rehearsal(asyncio.Event())
-        one.held[slow] = asyncio.Event()
-        one.may_end.set()
-        one.waiting = [slow]
-        first = asyncio.create_task(one.run())
-        await until(lambda: one.at_once == 1)
-        one.waiting = [quick]
-        await asyncio.wait_for(
-            one.run(), 30
-        )  # a second run would last as long as the attempt under way
-        await until(lambda: one.sent == [quick])
-        one.held[slow].set()
+        rehearsal = Rehearsal(asyncio.Event())
+        rehearsal.blocked_until[slow] = asyncio.Event()
+        rehearsal.may_end.set()
+        rehearsal.waiting = [slow]
+        first = asyncio.create_task(rehearsal.run())
+        await until(lambda: rehearsal.at_once == 1)
+        rehearsal.waiting = [quick]
+        # A second run would last as long as the attempt under way.
+        await asyncio.wait_for(rehearsal.run(), 30)
+        await until(lambda: rehearsal.sent == [quick])
+        rehearsal.blocked_until[slow].set()
         await first
-        return one, [quick, slow]
+        return rehearsal, [quick, slow]
 
-    done, expected = asyncio.run(run())
-    assert done.sent == expected
+    rehearsal, expected = asyncio.run(run())
+    assert rehearsal.sent == expected
 
 
 def test_a_shutdown_lets_attempts_end_and_begins_none() -> None:
     async def run() -> Rehearsal:
         stopping = asyncio.Event()
-        one = Rehearsal(stopping)
-        one.waiting = [uuid4() for _ in range(100)]
-        run = asyncio.create_task(one.run())
-        await asyncio.wait_for(one.full.wait(), 30)
+        rehearsal = Rehearsal(stopping)
+        rehearsal.waiting = [uuid4() for _ in range(100)]
+        run = asyncio.create_task(rehearsal.run())
+        await asyncio.wait_for(rehearsal.full.wait(), 30)
         stopping.set()
-        one.may_end.set()
+        rehearsal.may_end.set()
         await run
-        return one
+        return rehearsal
 
-    done = asyncio.run(run())
-    assert deliveries.AT_ONCE <= len(done.sent) <= deliveries.AT_ONCE + deliveries.CLAIM_AT_ONCE
-    assert done.at_once == 0
+    rehearsal = asyncio.run(run())
+    assert (
+        deliveries.AT_ONCE <= len(rehearsal.sent) <= deliveries.AT_ONCE + deliveries.CLAIM_AT_ONCE
+    )
+    assert rehearsal.at_once == 0
 
 
 def test_an_attempt_that_breaks_off_is_logged_and_ends_no_other(

@@ -1,4 +1,4 @@
-"""A real Gunicorn with the draining worker, on a Unix socket, and clients that behave like nginx."""
+"""A real Gunicorn with the draining worker, on a Unix socket, with clients that act like nginx."""
 
 import asyncio
 import os
@@ -29,7 +29,8 @@ async def app(scope, receive, send):
     while (await receive()).get("more_body"):
         pass
     await asyncio.sleep(float(scope["path"].strip("/") or 0.02))
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"ok"})
 """
 
@@ -91,7 +92,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str = "/") -> bool:
-    """Send one POST and return whether the connection may be used again; raises when no whole answer comes."""
+    """Send a POST; return whether the connection stays open. Raise if the answer is incomplete."""
     writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
     await writer.drain()
     head = await reader.readuntil(b"\r\n\r\n")
@@ -101,7 +102,7 @@ async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path:
 
 
 async def keep_posting(server: Server, until: asyncio.Event, failures: list[str]) -> int:
-    """Use one connection as long as it lasts; a POST on a connection that is gone is a failure, as it is for nginx."""
+    """Use a connection while it lasts; as for nginx, a POST on a closed connection is a failure."""
     sent, stream = 0, None
     while not until.is_set():
         try:
@@ -167,7 +168,7 @@ def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_serve
 def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The master kills a worker without heartbeat after `timeout`, here 4 s; the answer in flight takes 7."""
+    """The master kills a worker without a heartbeat after `timeout`, 4 s; an answer takes 7 s."""
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 4")
     server = Server(tmp_path)
 
@@ -175,7 +176,7 @@ def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(
         stream = await asyncio.open_unix_connection(str(server.socket))
         answer = asyncio.create_task(post(*stream, path="/7"))
         await asyncio.sleep(0.3)
-        # As with max_requests: the worker ends while the master, in its main loop, looks for heartbeats.
+        # As with max_requests: the worker ends while the master checks heartbeats.
         for pid in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text("utf-8")):
             os.kill(int(pid), signal.SIGTERM)
         return await answer
