@@ -115,7 +115,7 @@ def test_a_dry_run_prints_the_transcript_of_the_deploy_and_changes_nothing(stack
             "api/items/routes.py",
             LIST_ITEMS,
             '    raise RuntimeError("broken")',
-            "/v1/items with a token answered 500",
+            "/v1/items with token answered 500",
         ),
     ],
     ids=["crash-loops", "never-healthy", "healthy-but-answers-500"],

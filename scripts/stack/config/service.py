@@ -50,7 +50,8 @@ class Request:
     @property
     def name(self) -> str:
         """What a message calls the request."""
-        return self.path if self.method == "GET" else f"{self.method} {self.path}"
+        name = self.path if self.method == "GET" else f"{self.method} {self.path}"
+        return " with ".join([name, *sorted(self.placeholders)])
 
     @property
     def placeholders(self) -> set[str]:

@@ -63,7 +63,10 @@ def test_a_request_gets_what_an_earlier_one_took() -> None:
     assert filled.path == "/things/t1"
     assert filled.headers == {"Authorization": "Bearer t1"}
     assert filled.body == '{"token": "t1"}'
-    assert (login.name, things.name) == ("POST /login", "/things/{token}")
+    assert (login.name, things.name) == (
+        "POST /login with first_user",
+        "/things/{token} with token",
+    )
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"session": 1}', "<html>"])

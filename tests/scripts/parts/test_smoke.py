@@ -125,7 +125,7 @@ def test_without_a_first_user_the_requests_that_need_one_are_left_out(project: P
     project.first_user.unlink()
     slot = Slot()
     ended = smoke.check(slot, project, "green", "r1")
-    assert ended == "1 answers as expected; left out: POST /login, /mine"
+    assert ended == "1 answers as expected; left out: POST /login with first_user, /mine with token"
     assert slot.paths == ["/closed"]
 
 
@@ -133,17 +133,19 @@ def test_a_first_user_who_was_removed_fails_no_deploy(project: Project) -> None:
     slot = Slot()
     slot.statuses["/login"] = 401
     ended = smoke.check(slot, project, "green", "r1")
-    assert ended == "1 answers as expected; left out: POST /login (HTTP 401), /mine"
+    left_out = "POST /login with first_user (HTTP 401), /mine with token"
+    assert ended == f"1 answers as expected; left out: {left_out}"
 
 
-@pytest.mark.parametrize("path", ["/closed", "/login", "/mine"])
+@pytest.mark.parametrize("name", ["/closed", "/login with first_user", "/mine with token"])
 def test_an_answer_with_another_status_is_a_failure_that_names_the_request(
-    project: Project, path: str
+    project: Project, name: str
 ) -> None:
+    path = name.partition(" ")[0]
     slot = Slot(body='{"token": "t1"}')
     slot.statuses[path] = 500
     failed = failure(slot, project)
-    assert f"{path} answered 500 from release 'r1'" in failed.observation
+    assert f"{name} answered 500 from release 'r1'" in failed.observation
     assert slot.paths[-1] == path
 
 
@@ -153,13 +155,16 @@ def test_an_answer_of_another_release_is_a_failure_and_shows_no_token(project: P
     assert "answered 200 from release 'r0', expected 200" in failure(slot, project).observation
     slot.service = SERVICE.replace('path = "/closed"\nstatus = 401\n\n[[web.smoke]]\n', "")
     failed = failure(slot, project)
-    assert "POST /login answered 200 from release 'r0'" in failed.observation
+    assert "POST /login with first_user answered 200 from release 'r0'" in failed.observation
     assert "t1" not in str(failed)
 
 
 def test_an_answer_without_what_is_taken_is_a_failure(project: Project) -> None:
     failed = failure(Slot(body=json.dumps({"other": "t1"})), project)
-    assert "POST /login answered 200, but the answer has no token" in failed.observation
+    assert (
+        "POST /login with first_user answered 200, but the answer has no token"
+        in failed.observation
+    )
     assert "t1" not in str(failed)
 
 
