@@ -15,8 +15,8 @@ FOLDER = ROOT / ".kept-stack"
 CHECKOUT = FOLDER / "checkout"
 FACTS = FOLDER / "stack.json"
 # The running stack reads none of these: tests run from the checkout itself.
-NOT_OF_THE_STACK = ("tests/", "docs/", ".ci/")
-RUN_FROM_THE_CHECKOUT = ("scripts/", "pyproject.toml", "requirements-dev.lock", ".")
+NOT_OF_THE_STACK = ("tests/", "docs/", ".ci/", ".git", ".editor", ".pre-commit", ".yamllint")
+RUN_FROM_THE_CHECKOUT = ("scripts/", "pyproject.toml", "requirements-dev.lock")
 
 
 def sources() -> dict[str, str]:
