@@ -15,7 +15,7 @@ from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
 from stack.parts import hooks, ledger, observation, restorer, services, slots
 from stack.parts.lock import exclusive
-from stack.parts.restorer import BESIDE, Restore
+from stack.parts.restorer import BESIDE, Request
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo
 from stack.runner import Result, Runner
@@ -106,16 +106,16 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
                 )
             report("; ".join(present.get("tidied", [])) or "nothing is beside the database")
         with steps.step("restore") as report:
-            wanted = _wanted(options, BESIDE)
-            made = facts(restorer.make(runner, wanted, _form))
-            facts(restorer.swap(runner, wanted.stamp, BESIDE))
-            report(_describe(made))
+            request = _request(options, BESIDE)
+            restored = facts(restorer.make(runner, request, _form))
+            facts(restorer.swap(runner, request.stamp, BESIDE))
+            report(_describe(restored))
         with steps.step("start"):
             services.start(
                 runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows"
             )
         seconds = f"{runner.clock() - steps.started:.1f} s"
-        runner.say(f"\nbeside the database, after {seconds}: {made['text']}\n{COPY}")
+        runner.say(f"\nbeside the database, after {seconds}: {restored['text']}\n{COPY}")
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
@@ -140,25 +140,26 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
         runner.say(f"    the database of {project.name} becomes what it was at {time}")
         runner.say("    later writes are no longer in it; the directory of before is kept")
         confirm(project.name, options)
-        wanted = _wanted(options)
+        request = _request(options)
         with steps.step("restore") as report:
-            made = facts(restorer.make(runner, wanted, _form))
-            report(_describe(made))
+            restored = facts(restorer.make(runner, request, _form))
+            report(_describe(restored))
         has_old = bool(present.get("has_database"))
-        _Replacement(runner, project, steps, wanted.stamp, made, has_old=has_old).run()
+        _Replacement(runner, project, steps, request.stamp, restored, has_old=has_old).run()
 
 
-def _wanted(options: Options, root: str = "") -> Restore:
+def _request(options: Options, root: str = "") -> Request:
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    return Restore(options.to, options.label, options.repository, root, stamp)
+    return Request(options.to, options.label, options.repository, root, stamp)
 
 
 def _form(text: str) -> str:
     return "restored and checked" if text.startswith('{"result"') else text
 
 
-def _describe(made: dict[str, Any]) -> str:
-    return f"{made['text']}; {made['bytes'] / 1e6:.0f} MB from the backup {made['label']}"
+def _describe(restored: dict[str, Any]) -> str:
+    size = f"{restored['bytes'] / 1e6:.0f} MB"
+    return f"{restored['text']}; {size} from the backup {restored['label']}"
 
 
 def discard(runner: Runner, project: Project, options: Options) -> None:
@@ -202,7 +203,7 @@ class _Replacement:
         project: Project,
         steps: Steps,
         stamp: str,
-        made: dict[str, Any],
+        restored: dict[str, Any],
         *,
         has_old: bool,
     ) -> None:
@@ -210,7 +211,7 @@ class _Replacement:
         self.project = project
         self.steps = steps
         self.stamp = stamp
-        self.made = made
+        self.restored = restored
         self.has_old = has_old
         self.slot = observation.live_slot(runner, project)
         self.release = observation.slot_release(runner, project, self.slot)
@@ -223,8 +224,8 @@ class _Replacement:
             "from": self.release,
             "to": self.release,
             "slot": self.slot,
-            "database": self.made["text"],
-            "backup": self.made["label"],
+            "database": self.restored["text"],
+            "backup": self.restored["label"],
         }
 
     def run(self) -> None:
@@ -248,7 +249,7 @@ class _Replacement:
         hooks.notify(runner, project, **facts, url=project.url, result="restored")
         _wait_for_archive(runner)
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
-        runner.say(f"\nrestored in {seconds}: {self.made['text']}")
+        runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
         if self.has_old:
             runner.say(
                 "./scripts/restore.sh --discard-old deletes the database before, "
