@@ -49,7 +49,7 @@ def test_the_defaults_are_those_of_the_settings() -> None:
 
 
 def test_the_default_budget_fits_and_is_explained_with_its_numbers() -> None:
-    limits = connections.configured(Project(ROOT, {}))
+    limits = connections.read_limits(Project(ROOT, {}))
     assert limits is not None
     assert connections.fault(Project(ROOT, {}), *limits) == ""
     total = sum(connections.budget(Project(ROOT, {})).values())

@@ -1,4 +1,4 @@
-"""A host in memory for the deploy's stories: commands change its slots, images and link, and its front door answers."""
+"""A host in memory: commands change its slots, images and link, and its front door answers."""
 
 import json
 import re
@@ -33,7 +33,10 @@ MIGRATE = "run --rm --no-deps --no-TTY migrate"
 
 @dataclass
 class Host(RecordingRunner):
-    """Blue is live with `old`; green is idle with `older`, stopped. A reply with another code than 0 has no effect."""
+    """Blue is live with `old`; green is idle with `older`, stopped.
+
+    A command with a reply of another code than 0 has no effect.
+    """
 
     live: str = "blue"
     tags: dict[str, str] = field(
@@ -143,7 +146,7 @@ class Host(RecordingRunner):
             self.running -= set(argv)
 
     def changes(self) -> list[str]:
-        """Return the commands that changed slots or the link, in short: `up api-green`, `switch green`, ..."""
+        """Return the commands that changed slots or the link, as `up api-green` or `switch green`."""
         found = []
         for command in self.ran:
             words = shlex.split(command)
@@ -168,7 +171,7 @@ class Host(RecordingRunner):
 
 
 def furnish(root: Path) -> Project:
-    """Give a checkout what a host that is up has: secrets, nginx' configuration installed, two good releases."""
+    """Give a checkout the secrets, the nginx configuration and two good releases of a running host."""
     project = load(root)
     project.secrets.mkdir(exist_ok=True)
     for name in SECRETS:
@@ -206,7 +209,7 @@ def fail_hook(name: str) -> Injection:
 
 
 def check_form(failed: Failure) -> None:
-    """Check that a failure is printed as one error with hints and one entry, whatever failed too."""
+    """Check that a failure prints as one error, hints and one entry, whatever failed too."""
     lines = str(failed).splitlines()
     kinds = [line.partition(": ")[0] for line in lines]
     assert kinds[0] == "error"
@@ -216,7 +219,7 @@ def check_form(failed: Failure) -> None:
 
 
 def failure_of(action: Callable[[], None]) -> Failure:
-    """Return the failure that a story ends with; a signal that gets through it would end the test run."""
+    """Return the failure that ends a story; a signal that escapes would end the test run."""
     try:
         action()
     except Failure as failed:

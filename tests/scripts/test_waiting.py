@@ -1,4 +1,4 @@
-"""The one loop that waits: it looks at once, ends with its time, and waits for nothing in a dry run."""
+"""The loop that waits looks at once, ends with its time, and does nothing in a dry run."""
 
 import pytest
 from stack.waiting import wait_until

@@ -52,18 +52,18 @@ class Mirrors:
 
 def mirrors(listing: str) -> Mirrors | None:
     """Return the mirrors in the output of APT_SOURCES; None where the host has no Debian source."""
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for line in listing.splitlines():
         if line.count("|") != 3:
             continue
         origin, label, _, address = line.split("|")
         if origin == "Debian":
-            found.setdefault(
+            addresses.setdefault(
                 "security" if label == "Debian-Security" else "archive", address.rstrip("/")
             )
-    if "archive" not in found:
+    if "archive" not in addresses:
         return None
-    return Mirrors(found["archive"], found.get("security", ""))
+    return Mirrors(addresses["archive"], addresses.get("security", ""))
 
 
 def install_packages(packages: list[str]) -> Command:
@@ -140,11 +140,11 @@ def link(target: str, path: Path) -> Command:
 
 def apt_settings(dump: str) -> str:
     """Return apt's proxy and date settings of the host, for the builds, and no other ones."""
-    wanted = (
+    keys = (
         "Acquire::http::Proxy",
         "Acquire::https::Proxy",
         "Acquire::Check-Valid-Until",
         "Acquire::Check-Date",
     )
-    kept = [line for line in dump.splitlines() if line.startswith(wanted)]
-    return "".join(f"{line}\n" for line in [*kept, 'Acquire::https::CAInfo "/run/secrets/ca";'])
+    lines = [line for line in dump.splitlines() if line.startswith(keys)]
+    return "".join(f"{line}\n" for line in [*lines, 'Acquire::https::CAInfo "/run/secrets/ca";'])

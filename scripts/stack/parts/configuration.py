@@ -53,7 +53,7 @@ def check_mounted_folders(project: Project) -> None:
                 )
 
 
-def intended(root: Path) -> Project:
+def planned_project(root: Path) -> Project:
     """Return the project of `.env`, or that of the `.env` that `ensure_environment` will make."""
     if (root / ".env").exists():
         return load(root)
@@ -61,12 +61,12 @@ def intended(root: Path) -> Project:
 
 
 def _first_text(root: Path) -> str:
-    given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
-    name = given.setdefault("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
-    given.setdefault("STATE_DIR", str(default_state(name)))
+    values = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
+    name = values.setdefault("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
+    values.setdefault("STATE_DIR", str(default_state(name)))
     if os.cpu_count() == 1:
-        given |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more than there are
-    return environment.with_values((root / ".env.example").read_text(encoding="utf-8"), given)
+        values |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more than there are
+    return environment.with_values((root / ".env.example").read_text(encoding="utf-8"), values)
 
 
 def ensure_environment(runner: Runner, root: Path) -> Project:
@@ -77,7 +77,7 @@ def ensure_environment(runner: Runner, root: Path) -> Project:
     if not (root / ".env").exists():
         runner.write(root / ".env", _first_text(root), 0o600)
         if runner.is_dry:
-            return intended(root)
+            return planned_project(root)
     return load(root)
 
 
@@ -94,12 +94,12 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
     # Compose mounts the files with their modes. The containers' users must be able to read them, so
     # the directory alone guards them.
     runner.make_directory(project.secrets, 0o700)
-    made = []
+    created = []
     for name in SECRETS:
         path = project.secrets / name
         if not path.exists():
             runner.write(path, secrets.token_urlsafe(SECRET_BYTES) + "\n", 0o444)
-            made.append(name)
+            created.append(name)
         elif name not in CLEARABLE_SECRETS and not path.read_text(encoding="utf-8").strip():
             raise Failure(
                 f"the secret file {path} is empty",
@@ -112,7 +112,7 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
     for name in OPTIONAL_SECRETS:
         if not (project.secrets / name).exists():
             runner.write(project.secrets / name, "", 0o444)
-    return made
+    return created
 
 
 def ensure_certificate(runner: Runner, project: Project) -> bool:

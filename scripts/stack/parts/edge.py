@@ -99,13 +99,13 @@ def install(runner: Runner, project: Project) -> bool:
         runner.run(host.copy_tree(project.root / "nginx", partial))
         runner.write(partial / SERVICE, service_locations(project.root), 0o644)
         runner.run(host.move(partial, target))
-    point(runner, project, name)
+    make_current(runner, project, name)
     for old in _superfluous(folder / "releases", name):
         runner.run(host.remove_tree(old))
     return True
 
 
-def point(runner: Runner, project: Project, name: str) -> None:
+def make_current(runner: Runner, project: Project, name: str) -> None:
     """Make an installed configuration the current one, by one rename."""
     folder = project.nginx_folder
     runner.run(host.link(f"releases/{name}", folder / "next"))

@@ -31,7 +31,7 @@ class Exchange:
         project: Project,
         steps: Steps,
         stamp: str,
-        made: dict[str, Any],
+        restored: dict[str, Any],
         *,
         has_old: bool,
     ) -> None:
@@ -39,7 +39,7 @@ class Exchange:
         self.project = project
         self.steps = steps
         self.stamp = stamp
-        self.made = made
+        self.restored = restored
         self.has_old = has_old
         self.slot = observation.live_slot(runner, project)
         self.release = observation.slot_release(runner, project, self.slot)
@@ -52,8 +52,8 @@ class Exchange:
             "from": self.release,
             "to": self.release,
             "slot": self.slot,
-            "database": self.made["text"],
-            "backup": self.made["label"],
+            "database": self.restored["text"],
+            "backup": self.restored["label"],
         }
 
     def run(self) -> None:
@@ -77,7 +77,7 @@ class Exchange:
         hooks.notify(runner, project, **facts, url=project.url, result="restored")
         _wait_for_archive(runner)
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
-        runner.say(f"\nrestored in {seconds}: {self.made['text']}")
+        runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
         if self.has_old:
             runner.say(
                 "./scripts/restore.sh --discard-old deletes the database before, "

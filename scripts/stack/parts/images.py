@@ -60,23 +60,23 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
     ]
     if not missing:
         return project
-    chosen: dict[str, str] = {}
+    bases: dict[str, str] = {}
     has_registry = True
     for service in missing:
-        wanted = project.base(service) or OFFICIAL[service]
-        if is_refresh and not wanted.startswith("slipway-base/"):
-            wanted = wanted.partition("@")[0]
-        is_own = wanted.startswith("slipway-base/")
+        image = project.base(service) or OFFICIAL[service]
+        if is_refresh and not image.startswith("slipway-base/"):
+            image = image.partition("@")[0]
+        is_own = image.startswith("slipway-base/")
         # One registry for all: if it does not give one image, the others are only pulled where
         # .env names them.
-        found = (
-            _pull(runner, wanted) if not is_own and (has_registry or project.base(service)) else ""
+        pulled = (
+            _pull(runner, image) if not is_own and (has_registry or project.base(service)) else ""
         )
-        if found:
-            chosen[service] = found
+        if pulled:
+            bases[service] = pulled
         elif project.base(service) and not is_own:
             raise Failure(
-                f"{wanted}, which .env names, is neither here nor to be had from its registry",
+                f"{image}, which .env names, is neither here nor to be had from its registry",
                 hints=[
                     f"empty {service.upper()}_IMAGE in .env to have another one chosen",
                     "or wait for the registry",
@@ -87,9 +87,9 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             has_registry = has_registry and is_own
             if is_refresh or not has_image(runner, debian_name(service)):
                 _build_base(runner, service, is_fresh=is_refresh)
-            chosen[service] = debian_name(service)
+            bases[service] = debian_name(service)
     return set_values(
-        runner, project, {f"{service.upper()}_IMAGE": image for service, image in chosen.items()}
+        runner, project, {f"{service.upper()}_IMAGE": image for service, image in bases.items()}
     )
 
 
@@ -160,12 +160,12 @@ def _debian_mirrors(runner: Runner) -> host.Mirrors:
     if archive:
         return host.Mirrors(archive, security)
     listing = runner.read(host.APT_SOURCES)
-    found = host.mirrors(listing.out)
-    if found is None:
+    mirrors = host.mirrors(listing.out)
+    if mirrors is None:
         # The origin of a source is known only once its index was fetched.
         runner.run(host.APT_UPDATE)
-        found = host.mirrors(runner.read(host.APT_SOURCES).out)
-    if found is None:
+        mirrors = host.mirrors(runner.read(host.APT_SOURCES).out)
+    if mirrors is None:
         if runner.is_dry:
             return host.Mirrors("DEBIAN_MIRROR", "DEBIAN_SECURITY_MIRROR")
         raise Failure(
@@ -177,7 +177,7 @@ def _debian_mirrors(runner: Runner) -> host.Mirrors:
             ],
             runbook=RUNBOOK,
         )
-    return found
+    return mirrors
 
 
 def _proxies() -> tuple[str, ...]:
@@ -189,11 +189,11 @@ def build_secrets(apt_conf: str = "") -> Iterator[dict[str, Path]]:
     """Yield temporary files for a build: the host's CA bundle and its pip and apt settings."""
     bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
     with tempfile.TemporaryDirectory(prefix="slipway-build-") as directory:
-        made = {name: Path(directory) / name for name in ("ca", "pip.conf", "apt.conf")}
-        made["ca"].write_bytes(bundle.read_bytes() if bundle.exists() else b"")
-        made["pip.conf"].write_text(pip_settings(), encoding="utf-8")
-        made["apt.conf"].write_text(apt_conf, encoding="utf-8")
-        yield made
+        files = {name: Path(directory) / name for name in ("ca", "pip.conf", "apt.conf")}
+        files["ca"].write_bytes(bundle.read_bytes() if bundle.exists() else b"")
+        files["pip.conf"].write_text(pip_settings(), encoding="utf-8")
+        files["apt.conf"].write_text(apt_conf, encoding="utf-8")
+        yield files
 
 
 def pip_settings() -> str:
@@ -205,17 +205,17 @@ def pip_settings() -> str:
     )
     merged = dict(parser["global"]) if parser.has_section("global") else {}
     for key in ("index-url", "extra-index-url", "trusted-host"):
-        given = os.environ.get("PIP_" + key.upper().replace("-", "_"))
-        if given:
-            merged[key] = given
-    wanted = {
+        value = os.environ.get("PIP_" + key.upper().replace("-", "_"))
+        if value:
+            merged[key] = value
+    settings = {
         key: merged.get(key, "")
         for key in ("index-url", "extra-index-url", "trusted-host", "proxy")
     }
-    wanted["extra-index-url"] = " ".join(
-        a for a in wanted["extra-index-url"].split() if not a.startswith("file:")
+    settings["extra-index-url"] = " ".join(
+        a for a in settings["extra-index-url"].split() if not a.startswith("file:")
     )
-    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in wanted.items() if value)
+    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items() if value)
 
 
 def source_hash(root: Path) -> str:
@@ -281,12 +281,12 @@ def build_development(runner: Runner, project: Project) -> str:
 
 def _build(runner: Runner, image: str, arguments: dict[str, str], target: str) -> None:
     with build_secrets() as secrets:
-        used = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
+        files = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
         command = engine.build_image(
             Path(),
             [image],
             arguments,
-            used,
+            files,
             target=target,
             pass_on=_proxies(),
             timeout_seconds=BUILD_SECONDS,
@@ -311,12 +311,12 @@ def build_postgres(
     arguments = {"POSTGRES_IMAGE": project.base("postgres")}
     image = postgres_image(project, tag) if tag else project.postgres_image
     with build_secrets(apt_conf=host.apt_settings(runner.read(host.APT_SETTINGS).out)) as secrets:
-        used = {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]}
+        files = {"ca": secrets["ca"], "apt.conf": secrets["apt.conf"]}
         command = engine.build_image(
             Path("postgres"),
             [image],
             arguments,
-            used,
+            files,
             pass_on=_proxies(),
             is_fresh=is_fresh,
             timeout_seconds=BUILD_SECONDS,
@@ -329,7 +329,7 @@ def postgres_image(project: Project, tag: str) -> str:
     return f"{project.postgres_image.rpartition(':')[0]}:{tag}"
 
 
-def with_base(project: Project, image: str) -> Project:
+def replace_base(project: Project, image: str) -> Project:
     """Return the project with another base image of Postgres; `.env` stays as it is."""
     return Project(project.root, {**project.values, "POSTGRES_IMAGE": image})
 
@@ -340,13 +340,13 @@ def choose_postgres(runner: Runner, project: Project, image: str) -> str:
         return image
     own = debian_name("postgres")
     has_registry = bool(image) or not project.base("postgres").startswith("slipway-base/")
-    found = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
-    if image and not found:
+    pulled = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
+    if image and not pulled:
         raise Failure(
             f"{image} is neither here nor to be had from its registry",
             hints=["docker pull shows why; nothing was touched"],
             runbook="postgres-major-upgrade",
         )
-    if not found and not has_image(runner, own):
+    if not pulled and not has_image(runner, own):
         _build_base(runner, "postgres", is_fresh=False)
-    return found or own
+    return pulled or own

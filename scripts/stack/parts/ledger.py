@@ -32,21 +32,21 @@ def entries(project: Project) -> list[dict[str, Any]]:
     """Return every readable entry, oldest first; skip a line that a power cut left half written."""
     if not project.ledger.exists():
         return []
-    found = []
+    readable = []
     for line in project.ledger.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict):
-            found.append(entry)
-    return found
+            readable.append(entry)
+    return readable
 
 
 def last(project: Project) -> dict[str, Any] | None:
     """Return the newest readable entry, or None."""
-    found = entries(project)
-    return found[-1] if found else None
+    readable = entries(project)
+    return readable[-1] if readable else None
 
 
 def has_begun_since(project: Project, entry: int) -> bool:
@@ -64,8 +64,8 @@ def good_releases(project: Project) -> list[str]:
             and entry.get("action") in {"up", "deploy", "rollback"}
             and release
         ):
-            left = entry.get("from") if entry["action"] == "rollback" else None
-            good = [release, *(name for name in good if name not in {release, left})]
+            abandoned = entry.get("from") if entry["action"] == "rollback" else None
+            good = [release, *(name for name in good if name not in {release, abandoned})]
         elif entry.get("result") == "rolled back":
             good = [name for name in good if name != release]
     return good

@@ -101,14 +101,14 @@ def _install(runner: Runner) -> None:
 
 def _add_engine_source(runner: Runner) -> None:
     """Debian 12 has no Compose v2: take the engine from Debian 13, pinned to those packages."""
-    found = host.mirrors(runner.read(host.APT_SOURCES).out)
-    if found is None:
+    mirrors = host.mirrors(runner.read(host.APT_SOURCES).out)
+    if mirrors is None:
         raise Failure(
             "apt on this machine has no Debian source",
             hints=["add Debian's archive to /etc/apt/sources.list, or install the engine by hand"],
             runbook=RUNBOOK,
         )
-    runner.write(Path(host.ENGINE_SOURCE), host.engine_source(found.archive), 0o644)
+    runner.write(Path(host.ENGINE_SOURCE), host.engine_source(mirrors.archive), 0o644)
     runner.write(Path(host.ENGINE_PIN), host.engine_pin(), 0o644)
     runner.run(host.APT_UPDATE)
 

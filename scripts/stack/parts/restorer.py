@@ -18,7 +18,7 @@ BESIDE = "/var/lib/postgresql/beside"
 
 
 @dataclass(frozen=True)
-class Restore:
+class Request:
     """What to restore, and where to.
 
     Attributes:
@@ -66,11 +66,11 @@ def tidy(runner: Runner, project: Project, runbook: str, root: str = "") -> Resu
     return runner.run(_command("tidy", *_root_words(root)))
 
 
-def make(runner: Runner, wanted: Restore, form: Callable[[str], str]) -> Result:
+def make(runner: Runner, request: Request, form: Callable[[str], str]) -> Result:
     """Restore into a directory of its own, checked and ready; nothing that serves is touched."""
-    words = [f"--repo={wanted.repository}", f"--stamp={wanted.stamp}", *_root_words(wanted.root)]
-    words += [f"--to={wanted.to}"] if wanted.to else []
-    words += [f"--set={wanted.label}"] if wanted.label else []
+    words = [f"--repo={request.repository}", f"--stamp={request.stamp}", *_root_words(request.root)]
+    words += [f"--to={request.to}"] if request.to else []
+    words += [f"--set={request.label}"] if request.label else []
     return runner.follow(_command("make", *words, timeout_seconds=MAKE_SECONDS), form)
 
 

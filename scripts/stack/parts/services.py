@@ -49,7 +49,7 @@ def _failure_of(
 ) -> Failure:
     """Return the failure that names the services at fault; those that still start may be good."""
     failed = [service for service in unhealthy if service.health != "starting"] or unhealthy
-    named = ", ".join(service.name for service in failed) or ", ".join(names)
+    listing = ", ".join(service.name for service in failed) or ", ".join(names)
     states = ", ".join(f"{service.state} {service.health}".rstrip() for service in failed)
     logs = ""
     if failed:
@@ -58,7 +58,7 @@ def _failure_of(
         logs = runner.read(command).out
     error = "\n".join(started.err.strip().splitlines()[-3:])
     return Failure(
-        f"{named} did not become healthy within {seconds} s: {states or error}",
+        f"{listing} did not become healthy within {seconds} s: {states or error}",
         hints=[f"./scripts/logs.sh {service.name}" for service in failed]
         or ["./scripts/status.sh"],
         runbook=runbook,

@@ -23,9 +23,9 @@ UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 def api_processes(project: Project) -> int:
     """Return the processes of a slot's API: API_PROCESSES, or one per core as API_MEMORY allows."""
-    given = project.api_processes
-    if given:
-        return given
+    configured = project.api_processes
+    if configured:
+        return configured
     by_cpu = math.ceil(float(project.setting("API_CPUS")))
     size = re.fullmatch(r"(\d+)([bkmg]?)b?", project.setting("API_MEMORY").lower())
     by_memory = (int(size[1]) * UNITS[size[2]] - MASTER_BYTES) // PROCESS_BYTES if size else by_cpu
@@ -55,23 +55,24 @@ def fault(project: Project, most: int, reserved: int) -> str:
     return (
         f"DATABASE_POOL_SIZE: all processes may open {needed} connections, "
         f"and Postgres takes {left} ({most} less {reserved} reserved): "
-        f"each slot's API {processes} x {pool}, each worker {shares['slipway.worker.blue']}, others {sum(OTHERS.values())}; "
+        f"each slot's API {processes} x {pool}, each worker {shares['slipway.worker.blue']}, "
+        f"others {sum(OTHERS.values())}; "
         "lower DATABASE_POOL_SIZE, API_PROCESSES, WORKER_PROCESSES or WORKER_CONCURRENCY in .env, "
         "or raise max_connections in postgres/postgresql.conf"
     )
 
 
-def configured(project: Project) -> tuple[int, int] | None:
+def read_limits(project: Project) -> tuple[int, int] | None:
     """Return max_connections and superuser_reserved_connections of the postgresql.conf here."""
     file = project.root / "postgres" / "postgresql.conf"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    found = dict(
+    values = dict(
         re.findall(
             r"^(max_connections|superuser_reserved_connections)\s*=\s*(\d+)", text, re.MULTILINE
         )
     )
     return (
-        (int(found["max_connections"]), int(found["superuser_reserved_connections"]))
-        if len(found) == 2
+        (int(values["max_connections"]), int(values["superuser_reserved_connections"]))
+        if len(values) == 2
         else None
     )

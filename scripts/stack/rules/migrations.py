@@ -33,7 +33,7 @@ class Revision:
 
 def revisions(root: Path) -> list[Revision]:
     """Return the checkout's migrations in the order in which they are applied."""
-    found: dict[str, Revision] = {}
+    known: dict[str, Revision] = {}
     parents: dict[str, str | None] = {}
     for path in _paths(root):
         form = FORM.fullmatch(path.stem)
@@ -47,14 +47,14 @@ def revisions(root: Path) -> list[Revision]:
                 ],
                 runbook=RUNBOOK,
             )
-        if identifier in found:
+        if identifier in known:
             raise Failure(
                 f"two migrations are called {identifier}",
                 hints=["give one of them another minute"],
                 runbook=RUNBOOK,
             )
-        found[identifier], parents[identifier] = Revision(identifier, form[2], form[3]), parent
-    return [found[identifier] for identifier in _chain(parents)]
+        known[identifier], parents[identifier] = Revision(identifier, form[2], form[3]), parent
+    return [known[identifier] for identifier in _chain(parents)]
 
 
 def head(root: Path) -> str:
@@ -68,15 +68,15 @@ def _paths(root: Path) -> list[Path]:
 
 def _links(path: Path) -> tuple[str, str | None]:
     """Return the revision and the one that it builds on."""
-    given: dict[str, ast.expr] = {}
+    assigned: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                given[name] = value
+                assigned[name] = value
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                given[name] = value
-    parent = given.get("down_revision", ast.Constant(None))
-    return _text(given.get("revision")), None if _is_constant(parent, None) else _text(
+                assigned[name] = value
+    parent = assigned.get("down_revision", ast.Constant(None))
+    return _text(assigned.get("revision")), None if _is_constant(parent, None) else _text(
         parent
     ) or ast.unparse(parent)
 
@@ -154,7 +154,7 @@ def order_fault(waiting: Sequence[Revision]) -> str:
     return f"{late.identifier} is a pre migration and stands behind {former}, a post one"
 
 
-def contracting_between(
+def list_contracting(
     newer: Sequence[Revision], target_head: str, database_head: str
 ) -> list[Revision]:
     """Return the `post` migrations of a database that a release with this head does not know."""
@@ -165,11 +165,11 @@ def contracting_between(
     return [revision for revision in newer[since + 1 : at + 1] if revision.phase == "post"]
 
 
-def _place(known: Sequence[Revision], identifier: str, who: str) -> int:
+def _place(known: Sequence[Revision], identifier: str, subject: str) -> int:
     places = [place for place, revision in enumerate(known) if revision.identifier == identifier]
     if not places:
         raise Failure(
-            f"{who} does not know",
+            f"{subject} does not know",
             hints=[
                 "take a release that does: ./scripts/status.sh names the database's head "
                 "and the live release"
@@ -273,9 +273,9 @@ class _Rules(ast.NodeVisitor):
             yield from self._judge_sql(" ".join(_strings(node)))
         if name not in TABLE or self._is_new(node, name):
             return
-        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        options = {keyword.arg: keyword.value for keyword in node.keywords}
         if name in INDEX:
-            yield from self._judge_index(name, given)
+            yield from self._judge_index(name, options)
         if name == "add_column" and _needs_value(node):
             yield (
                 "op.add_column adds a NOT NULL column without server_default: "
@@ -289,22 +289,22 @@ class _Rules(ast.NodeVisitor):
                 "make it a post one"
             )
         if name == "alter_column":
-            changed: list[str] = [key for key in ("new_column_name", "type_") if key in given]
-            changed += ["nullable=False"] if _is_constant(given.get("nullable"), False) else []
+            changed: list[str] = [key for key in ("new_column_name", "type_") if key in options]
+            changed += ["nullable=False"] if _is_constant(options.get("nullable"), False) else []
             changed += (
-                ["server_default=None"] if _is_constant(given.get("server_default"), None) else []
+                ["server_default=None"] if _is_constant(options.get("server_default"), None) else []
             )
             if changed:
-                options = ", ".join(changed)
-                yield f"op.alter_column with {options} in a pre migration; make it a post one"
+                words = ", ".join(changed)
+                yield f"op.alter_column with {words} in a pre migration; make it a post one"
 
-    def _judge_index(self, name: str, given: dict[str | None, ast.expr]) -> Iterator[str]:
-        if not (self._in_block and _is_constant(given.get("postgresql_concurrently"), True)):
+    def _judge_index(self, name: str, options: dict[str | None, ast.expr]) -> Iterator[str]:
+        if not (self._in_block and _is_constant(options.get("postgresql_concurrently"), True)):
             yield (
                 f"op.{name} on a table that is in use: postgresql_concurrently=True, "
                 "inside an autocommit_block"
             )
-        elif not _is_constant(given.get(INDEX[name]), True):
+        elif not _is_constant(options.get(INDEX[name]), True):
             yield (
                 f"op.{name} without {INDEX[name]}=True cannot be repeated "
                 "after a run that was cut off"
@@ -313,9 +313,9 @@ class _Rules(ast.NodeVisitor):
     def _judge_sql(self, sql: str) -> Iterator[str]:
         if SQL_INDEX.search(sql):
             yield "SQL builds or drops an index without CONCURRENTLY"
-        taken = SQL_TAKES_AWAY.search(sql)
-        if taken and self._phase == "pre":
-            words = " ".join(taken[0].upper().split())
+        match = SQL_TAKES_AWAY.search(sql)
+        if match and self._phase == "pre":
+            words = " ".join(match[0].upper().split())
             yield f"SQL with {words} in a pre migration; make it a post one"
 
     def _is_new(self, node: ast.Call, name: str) -> bool:

@@ -9,5 +9,5 @@ def removable(tags: list[str], good: list[str], placed: list[str], keep: int) ->
     A placed release stays, and so do the newest ones and the last good ones.
     """
     releases = [tag for tag in tags if tag not in SLOTS]
-    kept = {*placed, *releases[:keep], *good[: max(keep, 2)]}
-    return [tag for tag in releases if tag not in kept]
+    needed = {*placed, *releases[:keep], *good[: max(keep, 2)]}
+    return [tag for tag in releases if tag not in needed]

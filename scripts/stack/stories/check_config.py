@@ -25,7 +25,7 @@ def run(runner: Runner, project: Project) -> bool:
             hints=["./scripts/up.sh builds one, and checks its settings before it starts anything"],
             runbook=RUNBOOK,
         )
-    limits = connections.configured(project)
+    limits = connections.read_limits(project)
     overdrawn = connections.fault(project, *limits) if limits else ""
     findings = [CRITICAL + overdrawn] if overdrawn else []
     findings += judgement.list_findings(runner, project, slot)

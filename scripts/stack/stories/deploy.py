@@ -60,7 +60,7 @@ class Options:
 
 def run(runner: Runner, root: Path, options: Options) -> None:
     """Deploy the checkout, or an image; on a host where nothing is live yet, run `up`."""
-    refuse_development(configuration.intended(root))
+    refuse_development(configuration.planned_project(root))
     project = load(root) if (root / ".env").exists() else None
     if project is None or not _is_up(runner, project):
         is_first = project is None or not observation.slot_release(runner, project, "blue")
@@ -318,7 +318,7 @@ class _Deploy:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
 
     def _restore_nginx(self, former: str) -> None:
-        edge.point(self.runner, self.project, former)
+        edge.make_current(self.runner, self.project, former)
         edge.reload(self.runner)
 
     def remove_old_releases(self, _: Failure) -> None:

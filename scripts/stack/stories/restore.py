@@ -18,7 +18,7 @@ from stack.failure import USAGE, Failure
 from stack.parts import backup_service, last_line, restorer, services
 from stack.parts.exchange import Exchange
 from stack.parts.lock import exclusive
-from stack.parts.restorer import BESIDE, RUNBOOK, Restore, read_facts
+from stack.parts.restorer import BESIDE, RUNBOOK, Request, read_facts
 from stack.parts.steps import Steps
 from stack.runner import Runner
 
@@ -82,16 +82,16 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
                 )
             report("; ".join(present.get("tidied", [])) or "nothing is beside the database")
         with steps.step("restore") as report:
-            wanted = _wanted(options, BESIDE)
-            made = read_facts(restorer.make(runner, wanted, backup_service.format_line))
-            read_facts(restorer.swap(runner, wanted.stamp, BESIDE))
-            report(_describe(made))
+            request = _request(options, BESIDE)
+            restored = read_facts(restorer.make(runner, request, backup_service.format_line))
+            read_facts(restorer.swap(runner, request.stamp, BESIDE))
+            report(_describe(restored))
         with steps.step("start"):
             services.start(
                 runner, project, "postgres-beside", seconds=BESIDE_SECONDS, runbook="restore-rows"
             )
         seconds = f"{runner.clock() - steps.started:.1f} s"
-        runner.say(f"\nbeside the database, after {seconds}: {made['text']}\n{COPY}")
+        runner.say(f"\nbeside the database, after {seconds}: {restored['text']}\n{COPY}")
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
@@ -116,21 +116,22 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
         runner.say(f"    the database of {project.name} becomes what it was at {time}")
         runner.say("    later writes are no longer in it; the directory of before is kept")
         confirm(project.name, options)
-        wanted = _wanted(options)
+        request = _request(options)
         with steps.step("restore") as report:
-            made = read_facts(restorer.make(runner, wanted, backup_service.format_line))
-            report(_describe(made))
+            restored = read_facts(restorer.make(runner, request, backup_service.format_line))
+            report(_describe(restored))
         has_old = bool(present.get("has_database"))
-        Exchange(runner, project, steps, wanted.stamp, made, has_old=has_old).run()
+        Exchange(runner, project, steps, request.stamp, restored, has_old=has_old).run()
 
 
-def _wanted(options: Options, root: str = "") -> Restore:
+def _request(options: Options, root: str = "") -> Request:
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    return Restore(options.to, options.label, options.repository, root, stamp)
+    return Request(options.to, options.label, options.repository, root, stamp)
 
 
-def _describe(made: dict[str, Any]) -> str:
-    return f"{made['text']}; {made['bytes'] / 1e6:.0f} MB from the backup {made['label']}"
+def _describe(restored: dict[str, Any]) -> str:
+    size = f"{restored['bytes'] / 1e6:.0f} MB"
+    return f"{restored['text']}; {size} from the backup {restored['label']}"
 
 
 def discard(runner: Runner, project: Project, options: Options) -> None:

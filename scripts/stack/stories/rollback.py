@@ -77,7 +77,7 @@ def _check(runner: Runner, project: Project, before: Slots, target: str) -> None
             hints=["deploy a release instead: ./scripts/deploy.sh"],
             runbook=REFUSED,
         )
-    between = migrations.contracting_between(known, target_head, head)
+    between = migrations.list_contracting(known, target_head, head)
     if between:
         names = ", ".join(revision.identifier for revision in between)
         raise Failure(

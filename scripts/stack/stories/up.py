@@ -64,13 +64,14 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as report:
         report(machine.ensure_engine(runner))
-    with exclusive(runner, configuration.intended(root), "up"):
+    with exclusive(runner, configuration.planned_project(root), "up"):
         with steps.step("configuration") as report:
             project = configuration.ensure_environment(runner, root)
-            made = configuration.ensure_secrets(runner, project)
+            created = configuration.ensure_secrets(runner, project)
             runner.make_directory(project.state, 0o750)
             configuration.check_mounted_folders(project)
-            report(f"created {', '.join(made)} in {project.secrets}" if made else "kept as it is")
+            names = f"created {', '.join(created)} in {project.secrets}"
+            report(names if created else "kept as it is")
         project, slot, release = _provide(runner, steps, project, is_refresh=is_refresh)
         if is_prepare:
             seconds = f"{runner.clock() - steps.started:.1f} s"
@@ -111,8 +112,8 @@ def _provide(
             ", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis"))
         )
     with steps.step("certificate") as report:
-        made = configuration.ensure_certificate(runner, project)
-        report("made a self-signed one" if made else "kept as it is")
+        is_new = configuration.ensure_certificate(runner, project)
+        report("made a self-signed one" if is_new else "kept as it is")
     with steps.step("nginx configuration") as report:
         report(_install_nginx(runner, project))
     with steps.step("release") as report:
@@ -141,7 +142,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
         _start(
             runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS
         )
-        _mend(runner, project, slot)
+        _repair(runner, project, slot)
         report(_await_release(runner, project, release))
 
 
@@ -188,7 +189,7 @@ def _check_ports(runner: Runner, project: Project) -> None:
                 ) from None
 
 
-def _mend(runner: Runner, project: Project, slot: str) -> None:
+def _repair(runner: Runner, project: Project, slot: str) -> None:
     """Make a lost live link again, and stop a worker that was left running in the idle slot."""
     if runner.is_dry:
         return

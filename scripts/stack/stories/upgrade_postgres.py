@@ -86,7 +86,9 @@ def run(runner: Runner, root: Path, image: str) -> None:
             report(change if is_needed else "it is that version already")
         if is_needed:
             with steps.step("image"):
-                images.build_postgres(runner, images.with_base(project, upgrade.base), tag="next")
+                images.build_postgres(
+                    runner, images.replace_base(project, upgrade.base), tag="next"
+                )
             with steps.step("backup"):
                 backup.run(runner, is_full=False)
             with upgrade.undo.on_failure(database.UPGRADE):

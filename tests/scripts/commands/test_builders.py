@@ -55,7 +55,8 @@ def test_the_engine_alone_comes_from_the_newer_release() -> None:
 def test_of_the_host_s_apt_settings_only_proxies_and_dates_go_into_a_build() -> None:
     dump = (
         'Acquire::http::Proxy "http://proxy.test:3128";\nAcquire::Check-Valid-Until "false";\n'
-        'Acquire::https::Verify-Peer "false";\nAcquire::https::SslKey "/etc/key.pem";\nAcquire::Languages "de";\n'
+        'Acquire::https::Verify-Peer "false";\nAcquire::https::SslKey "/etc/key.pem";\n'
+        'Acquire::Languages "de";\n'
     )
     assert host.apt_settings(dump).splitlines() == [
         'Acquire::http::Proxy "http://proxy.test:3128";',

@@ -13,7 +13,7 @@ from stack.parts.configuration import (
     ensure_certificate,
     ensure_environment,
     ensure_secrets,
-    intended,
+    planned_project,
     set_values,
 )
 
@@ -65,10 +65,10 @@ def test_the_project_is_the_same_before_env_is_made_and_after(
     runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "two")
-    before = intended(bare)
+    before = planned_project(bare)
     assert not (bare / ".env").exists()
     assert Path(before.values["STATE_DIR"]).name == "two"
-    assert ensure_environment(runner, bare) == before == intended(bare)
+    assert ensure_environment(runner, bare) == before == planned_project(bare)
 
 
 def test_a_dry_run_describes_the_project_and_writes_nothing(bare: Path) -> None:

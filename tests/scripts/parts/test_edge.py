@@ -1,4 +1,4 @@
-"""nginx' configuration: tried before it is installed, installed whole, made current by one rename."""
+"""nginx' configuration: tried, installed as a whole, and made current by one rename."""
 
 import shlex
 from pathlib import Path

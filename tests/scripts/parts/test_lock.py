@@ -1,4 +1,4 @@
-"""The lock, with real processes: one holder, named, and free as soon as it is gone, however it went."""
+"""The lock, with real processes: it has one holder, with a name, and frees itself with it."""
 
 import fcntl
 import json
@@ -136,7 +136,8 @@ def test_waiting_has_an_end(loaded: Project) -> None:
 
 def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
     left = tmp_path / "left"
-    script = f"runner.start(Command(['sh', '-c', 'echo $$ >{left}; exec sleep 60']), Path('{tmp_path}/log'))"
+    command = f"Command(['sh', '-c', 'echo $$ >{left}; exec sleep 60'])"
+    script = f"runner.start({command}, Path('{tmp_path}/log'))"
     with holder(loaded, script) as process:
         process.wait(10)
         until(

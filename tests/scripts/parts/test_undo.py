@@ -32,10 +32,10 @@ def test_steps_are_undone_in_the_order_of_the_story_and_none_that_was_not_begun(
     log: list[str] = []
     for name in ("record", "slot", "traffic"):
         undo.push(name, note(log, name))
-    failure = failed(undo, Failure("the watch failed", runbook="its-own"))
+    failure = failed(undo, Failure("the watch failed", runbook="roll-back"))
     assert log == ["traffic", "slot", "record"]
     assert (str(failure), failure.hints) == (
-        "error: the watch failed\nRUNBOOK: docs/runbook.md#its-own",
+        "error: the watch failed\nRUNBOOK: docs/runbook.md#roll-back",
         [],
     )
 

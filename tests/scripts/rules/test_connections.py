@@ -48,9 +48,9 @@ def test_an_overdrawn_budget_names_the_numbers_and_the_keys_to_change(loaded: Pr
 
 
 def test_what_postgres_takes_is_read_from_its_configuration(loaded: Project) -> None:
-    assert connections.configured(loaded) is None
+    assert connections.read_limits(loaded) is None
     file = loaded.root / "postgres/postgresql.conf"
     file.write_text(
         "max_connections = 60\nsuperuser_reserved_connections=3  # three\n", encoding="utf-8"
     )
-    assert connections.configured(loaded) == (60, 3)
+    assert connections.read_limits(loaded) == (60, 3)

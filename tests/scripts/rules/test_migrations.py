@@ -1,4 +1,4 @@
-"""A release's migrations: their order, what is pending, and which of them stand between two heads."""
+"""A release's migrations: their order, the pending ones, and those between two heads."""
 
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def test_a_pre_behind_a_post_is_a_fault_that_names_both(waiting: list[Revision])
 def test_a_rollback_is_told_which_post_migrations_lie_between(
     target: str, database: str, between: list[Revision]
 ) -> None:
-    assert migrations.contracting_between([*KNOWN, LATE], target, database) == between
+    assert migrations.list_contracting([*KNOWN, LATE], target, database) == between
 
 
 @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ def test_a_rollback_is_told_which_post_migrations_lie_between(
 )
 def test_a_rollback_between_heads_that_nobody_knows_is_refused(target: str, database: str) -> None:
     with pytest.raises(Failure, match="2099_01_01_0000, which the newer release does not know"):
-        migrations.contracting_between(KNOWN, target, database)
+        migrations.list_contracting(KNOWN, target, database)

@@ -1,4 +1,4 @@
-"""What the tests of a deploy share: a host in memory, and a checkout with one more migration than the database has."""
+"""Fixtures of a deploy: a host in memory, and a checkout with a migration to apply."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What each failing step of `deploy.sh` leaves: before the switch the live slot, after it the way back to it."""
+"""Each step of `deploy.sh` fails once, and the former release stays or becomes live again."""
 
 import errno
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The order of `deploy.sh`: what it runs, what it writes down, what a dry run and a person by hand do the same."""
+"""`deploy.sh`: its order, its records, and that a dry run and a person by hand run the same."""
 
 import os
 import re
@@ -29,7 +29,8 @@ STUB = """#!/usr/bin/env python3
 import os, shlex, sys
 with open({log!r}, "a") as log:
     names = ("MIGRATE_TAG", "MIGRATE_CONFIRM")
-    print(shlex.join(["docker", *sys.argv[1:]]), *(os.environ.get(name, "") for name in names), sep="\\t", file=log)
+    values = [os.environ.get(name, "") for name in names]
+    print(shlex.join(["docker", *sys.argv[1:]]), *values, sep="\\t", file=log)
 """
 
 
@@ -228,7 +229,7 @@ def test_a_dry_run_tells_the_same_commands_and_changes_nothing(
 
 
 def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]]:
-    """Run a block with a `docker` that writes down how it was called: the command and migrate's two variables."""
+    """Run a block with a `docker` that logs its command and the two variables of migrate."""
     log, stub = folder / "log", folder / "docker"
     stub.write_text(STUB.format(log=str(log)), encoding="utf-8")
     stub.chmod(0o755)

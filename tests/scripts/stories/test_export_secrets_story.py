@@ -1,4 +1,4 @@
-"""The bundle of `.env` and secrets/: what goes in comes out elsewhere, or nothing does. With the real gpg."""
+"""The bundle of `.env` and secrets/, with the real gpg: a new host gets all of it, or nothing."""
 
 import io
 import shutil

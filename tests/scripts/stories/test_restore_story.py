@@ -1,4 +1,4 @@
-"""`restore.sh` asks before it replaces, stops nothing before the new database is ready, and goes back on a failure."""
+"""`restore.sh` asks before it replaces, stops nothing too early, and undoes a failed exchange."""
 
 import json
 import re

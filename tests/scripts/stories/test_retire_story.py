@@ -1,4 +1,4 @@
-"""The end of the rollback window stops the slot before and contracts the schema, unless something newer happened."""
+"""The end of the window stops the old slot and contracts the schema, unless a deploy has begun."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""`rollback.sh` finds its way back by itself, starts nothing that is warm, and refuses what the schema forbids."""
+"""`rollback.sh` finds its target, starts nothing that is warm, and obeys the schema."""
 
 import errno
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_a_service_that_stays_ill_ends_with_its_logs_a_hint_and_what_serves(
         ("", ["api-blue", "worker-blue", "nginx"]),
     ],
 )
-def test_of_a_failed_start_the_ill_are_named_before_those_that_only_wait_and_compose_has_the_last_words(
+def test_of_a_failed_start_the_unhealthy_are_named_before_those_that_only_wait(
     runner: RecordingRunner, machine: Machine, checkout: Path, containers: str, named: list[str]
 ) -> None:
     runner.reply(

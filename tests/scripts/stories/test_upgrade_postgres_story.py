@@ -1,4 +1,4 @@
-"""The order of an upgrade of Postgres, what it refuses before any effect, and what a failed step brings back."""
+"""An upgrade of Postgres: its order, its refusals before any effect, and its undo."""
 
 from collections.abc import Callable
 from pathlib import Path
