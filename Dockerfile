@@ -8,14 +8,15 @@ FROM ${PYTHON_IMAGE} AS runtime
 # The official image has no byte code of the standard library, and with a read-only root each start
 # would compile it again. Debian's package has byte code: there this step changes nothing.
 RUN groupadd --gid 10001 app \
- && useradd --uid 10001 --gid app --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin app \
+ && useradd --uid 10001 --gid app --no-create-home --home-dir /nonexistent \
+      --shell /usr/sbin/nologin app \
  && install -d -o app -g app -m 2770 /run/slots \
  && find / -xdev -perm /6000 -type f -exec chmod a-s {} + \
  && python3 -m compileall -q -j 0 -x '/(site-packages|dist-packages|test|tests)/' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-# The 19 MiB of a password's hash (api/users/passwords.py) return to the system at once: there are two
-# arenas, and allocations from 1 MiB on are outside of them. By default glibc raises that threshold to
-# the size of the last freed block, and then keeps such blocks.
+# The 19 MiB of a password's hash (api/users/passwords.py) return to the system at once: there are
+# two arenas, and allocations from 1 MiB on are outside of them. By default glibc raises that
+# threshold to the size of the last freed block, and then keeps such blocks.
 ENV PATH=/opt/venv/bin:$PATH \
     MALLOC_ARENA_MAX=2 \
     MALLOC_MMAP_THRESHOLD_=1048576 \
@@ -27,7 +28,8 @@ WORKDIR /app
 FROM runtime AS dependencies
 # The host's CA bundle and its package index are build secrets: no layer contains them.
 COPY requirements.lock ./
-RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
  && python3 -m venv /opt/venv \
@@ -38,12 +40,15 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
 FROM runtime AS sbom
 COPY requirements-build.lock ./
 COPY --from=dependencies /opt/venv /opt/venv
-RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
  && python3 -m venv /opt/tool \
- && /opt/tool/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements-build.lock \
- && /opt/tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o /sbom.cdx.json /opt/venv/bin/python
+ && /opt/tool/bin/pip install --require-hashes --no-deps --only-binary :all: \
+      -r requirements-build.lock \
+ && /opt/tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o /sbom.cdx.json \
+      /opt/venv/bin/python
 
 FROM runtime AS source
 COPY api ./api
@@ -78,12 +83,13 @@ FROM production AS migrate
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "api.migrate"]
 
-# For compose.dev.yaml, which mounts the checkout over the sources. watchfiles restarts the process at
-# each save, even after a save that it could not start with. Gunicorn's own reload has no effect with
-# Uvicorn's worker.
+# For compose.dev.yaml, which mounts the checkout over the sources. watchfiles restarts the process
+# at each save, even after one that it could not start with. Gunicorn's own reload has no effect
+# with Uvicorn's worker.
 FROM dependencies AS development
 COPY requirements-dev.lock ./
-RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
  && python3 -m venv --upgrade /opt/venv && python -m ensurepip \

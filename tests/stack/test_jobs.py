@@ -120,7 +120,9 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
     assert job(stack, blocks)["status"] == "failed"
     logs = stack.compose("logs", "--no-color", "worker-green")
     assert "Timeout (0:00:15)!" in logs
-    assert re.search(r'exports/service.py", line \d+ in write_export', logs), "the place where it stood"
+    assert re.search(r'exports/service.py", line \d+ in write_export', logs), (
+        "the place where it stood"
+    )
     assert [
         line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"
     ]
