@@ -5,16 +5,18 @@ ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE} AS runtime
 # gid 10001 is shared with nginx, by number: it owns the sockets in /run/slots.
 # Setuid programs have no use under no-new-privileges.
-# The official image has no byte code of the standard library, and a read-only root would compile it at every start;
-# Debian's has it, and then nothing is done.
+# The official image has no byte code of the standard library, and with a read-only root each start
+# would compile it again. Debian's package has byte code: there this step changes nothing.
 RUN groupadd --gid 10001 app \
- && useradd --uid 10001 --gid app --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin app \
+ && useradd --uid 10001 --gid app --no-create-home --home-dir /nonexistent \
+      --shell /usr/sbin/nologin app \
  && install -d -o app -g app -m 2770 /run/slots \
  && find / -xdev -perm /6000 -type f -exec chmod a-s {} + \
  && python3 -m compileall -q -j 0 -x '/(site-packages|dist-packages|test|tests)/' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-# What a thread that hashes a password gives back (19 MiB, api/users/passwords.py) goes to the system at once: two
-# arenas, and from 1 MiB on none. By itself glibc raises that bound to what was freed last, and keeps it all.
+# The 19 MiB of a password's hash (api/users/passwords.py) return to the system at once: there are
+# two arenas, and allocations from 1 MiB on are outside of them. By default glibc raises that
+# threshold to the size of the last freed block, and then keeps such blocks.
 ENV PATH=/opt/venv/bin:$PATH \
     MALLOC_ARENA_MAX=2 \
     MALLOC_MMAP_THRESHOLD_=1048576 \
@@ -24,9 +26,10 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 
 FROM runtime AS dependencies
-# The host's CA bundle and its package index are build secrets: needed here, kept in no layer.
+# The host's CA bundle and its package index are build secrets: no layer contains them.
 COPY requirements.lock ./
-RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
  && python3 -m venv /opt/venv \
@@ -37,12 +40,15 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache
 FROM runtime AS sbom
 COPY requirements-build.lock ./
 COPY --from=dependencies /opt/venv /opt/venv
-RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
  && python3 -m venv /opt/tool \
- && /opt/tool/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements-build.lock \
- && /opt/tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o /sbom.cdx.json /opt/venv/bin/python
+ && /opt/tool/bin/pip install --require-hashes --no-deps --only-binary :all: \
+      -r requirements-build.lock \
+ && /opt/tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o /sbom.cdx.json \
+      /opt/venv/bin/python
 
 FROM runtime AS source
 COPY api ./api
@@ -58,7 +64,7 @@ USER 10001:10001
 CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "api.main:app"]
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-I", "-S", "/app/api/health/probe.py"]
-# Last, because they differ in every build: all layers above are reused.
+# Last, because these arguments differ in every build: all layers above are reused.
 ARG RELEASE
 ARG REVISION
 ARG MIGRATION_HEAD
@@ -72,17 +78,19 @@ LABEL org.opencontainers.image.title="slipway" \
       slipway.migration_head="${MIGRATION_HEAD}" \
       slipway.migrations="${MIGRATIONS}"
 
-# For a place where migrations are a job of their own: `docker run IMAGE --check`, `--head`, and so on.
-# The stack itself needs no second image: its migrate service runs api.migrate from the release's.
+# For platforms where migrations are a separate job: `docker run IMAGE --check`, `--head` and so on.
+# The stack needs no second image: its migrate service runs api.migrate from the release's image.
 FROM production AS migrate
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "api.migrate"]
 
-# What compose.dev.yaml runs: the checkout is mounted over the sources, and watchfiles starts the process anew at each
-# save, also after one that could not start. Gunicorn's own reload does nothing with Uvicorn's worker.
+# For compose.dev.yaml, which mounts the checkout over the sources. watchfiles restarts the process
+# at each save, even after one that it could not start with. Gunicorn's own reload has no effect
+# with Uvicorn's worker.
 FROM dependencies AS development
 COPY requirements-dev.lock ./
-RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && export PIP_CONFIG_FILE=/run/secrets/pip.conf \
  && python3 -m venv --upgrade /opt/venv && python -m ensurepip \
@@ -91,12 +99,12 @@ COPY api ./api
 COPY worker ./worker
 COPY service.toml ./
 USER 10001:10001
-# (!) RELOAD is what keeps this image out of production: api/configuring/validation.py refuses it.
+# (!) RELOAD keeps this image out of production: api/configuring/validation.py refuses it there.
 ENV RELOAD=true \
     SLIPWAY_RELEASE=development
 LABEL org.opencontainers.image.title="slipway" \
       org.opencontainers.image.version="development"
 CMD ["watchfiles", "--filter", "python", "gunicorn --config python:api.server.gunicorn_conf api.main:app", "api"]
 
-# What a plain `docker build .` makes.
+# The target of a plain `docker build .`.
 FROM production

@@ -145,9 +145,9 @@ async def get_once(
         Header(
             alias="Idempotency-Key",
             json_schema_extra={"pattern": KEY},
-            description="A random value, new for each request and repeated with it. The request is"
-            f" carried out once, and for {KEEP_HOURS} hours a repetition gets the first answer."
-            " Errors are not stored.",
+            description="A random value: new for each request, the same if you repeat the request."
+            f" A repeated request is not carried out twice: for {KEEP_HOURS} hours it gets the first"
+            " answer. Errors are not stored.",
         ),
     ] = None,
 ) -> Once:

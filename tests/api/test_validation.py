@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from api.configuring.fixes import FIXES
 from api.configuring.settings import (
     EX_CONFIG,
     ProcessSettings,
@@ -20,7 +21,6 @@ from api.configuring.settings import (
 from api.configuring.validation import (
     CRITICAL,
     EVERYWHERE,
-    FIXES,
     WARNED,
     Finding,
     log_warnings,
