@@ -1,5 +1,4 @@
-"""A constant mixed load with a ledger: what was sent, what failed, and which rows were
-acknowledged."""
+"""A constant load and its ledger: what was sent, what failed, which rows were acknowledged."""
 
 import asyncio
 import contextlib

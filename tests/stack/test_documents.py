@@ -37,8 +37,7 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a block as a person would, in one shell; with check, each of its commands must
-    succeed."""
+    """Run a block in one shell, as a person would; with check, each command must succeed."""
     return stack.run(
         "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
     )
@@ -64,8 +63,7 @@ def test_every_command_of_the_readmes_table_knows_help(stack: Stack) -> None:
 
 
 def test_a_public_host_is_set_up_by_the_readme(stack: Stack, tmp_path: Path) -> None:
-    """The commands of `On a public host`, in a clone of their own, published on loopback; then the
-    renewal's reload."""
+    """The commands of `On a public host` work in a clone that is published on loopback."""
     section = (
         README.read_text(encoding="utf-8").partition("## On a public host")[2].partition("\n## ")[0]
     )
