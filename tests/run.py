@@ -40,6 +40,9 @@ one test:
 one test against a stack that stays up between runs, rebuilt only when its sources changed:
   ./scripts/test.sh --keep-stack tests/stack/test_items.py::test_NAME
   ./scripts/test.sh --drop-stack    remove that stack
+
+SLIPWAY_TEST_STACKS=3 gives another number of stacks side by side than one for each core.
+The outcome of each test, with the reason of each failure, is in test-results/.
 """
 
 ENGINE = "(docker or stack or drill)"
