@@ -95,7 +95,7 @@ class Stack:
             "REGISTRATION_LIMIT_PER_HOUR": "50000",
             "EXPORT_LIMIT_PER_HOUR": "5000",
             "STATE_DIR": str(root / "state"),
-            "WATCH_SECONDS": "2",
+            "WATCH_SECONDS": "1",
             "COMPOSE_ANSI": "never",
         }
         self.url = f"https://{self.host}:{self.environment['HTTPS_PORT']}"
@@ -254,7 +254,7 @@ class Stack:
     def deploy(
         self, *options: str, check: bool = True, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run deploy.sh, which watches the new release for two seconds only."""
+        """Run deploy.sh, which watches the new release for a second only."""
         return self.run("./scripts/deploy.sh", *options, check=check, timeout=600, **env)
 
     def vary(self) -> None:
