@@ -17,7 +17,7 @@ RESULTS = ROOT / "test-results"
 REPORT = "SLIPWAY_TEST_REPORT"  # where tests/conftest.py writes the outcome of each test
 KEEP = "SLIPWAY_TEST_KEEP_STACK"  # read by tests/stack/harness.py
 MOST_FLAKY = 2
-MOST_RERUN = 10  # more failures than this have one cause; a second run of all of them shows nothing
+MOST_RERUN = 10  # more failures than this have a common cause, which a second run only repeats
 NO_TESTS = 5  # pytest's exit code where a part has no test
 
 HELP = """\
@@ -40,6 +40,9 @@ one test:
 one test against a stack that stays up between runs, rebuilt only when its sources changed:
   ./scripts/test.sh --keep-stack tests/stack/test_items.py::test_NAME
   ./scripts/test.sh --drop-stack    remove that stack
+
+SLIPWAY_TEST_STACKS=3 gives another number of stacks side by side than one for each core.
+The outcome of each test, with the reason of each failure, is in test-results/.
 """
 
 ENGINE = "(docker or stack or drill)"
@@ -55,7 +58,7 @@ SELECTION = {
 
 @dataclass
 class Part:
-    """Tests that one run of pytest takes, and what that run showed."""
+    """The tests of one run of pytest, and its results."""
 
     name: str
     expression: str
@@ -131,9 +134,9 @@ def phases(report: Path) -> Iterator[dict[str, str]]:
             yield json.loads(line)
 
 
-def rerun(done: list[Part], options: list[str]) -> Part | None:
+def rerun(ended: list[Part], options: list[str]) -> Part | None:
     """Run each test that failed once more, in one process; never one that counts losses."""
-    again = [test for part in done for test in part.named("failed") if test not in part.counting]
+    again = [test for part in ended for test in part.named("failed") if test not in part.counting]
     if not again or len(again) > MOST_RERUN:
         return None
     part = Part("once more", "", tests=tuple(again))
@@ -195,32 +198,32 @@ def run_all(word: str, options: list[str]) -> int:
     """Run the parts one after the other, then what failed once more; print how it ended."""
     RESULTS.mkdir(exist_ok=True)
     stops_early = any(option == "-x" or option.startswith("--exitfirst") for option in options)
-    done: list[Part] = []
+    ended: list[Part] = []
     for part in parts(word):
         run(part, options)
-        done.append(part)
+        ended.append(part)
         if part.code not in {0, NO_TESTS} and stops_early:
             break
-    again = rerun(done, options)
-    return say_end(done, again)
+    again = rerun(ended, options)
+    return print_summary(ended, again)
 
 
-def say_end(done: list[Part], again: Part | None) -> int:
+def print_summary(ended: list[Part], again: Part | None) -> int:
     """Print a table of the parts, the flaky and the failed tests; return the exit code."""
     flaky = again.named("passed") if again and not again.is_broken else []
-    failed = [test for part in done for test in part.named("failed") if test not in flaky]
-    passed = sum(len(part.named("passed")) for part in done) + len(flaky)
-    skipped = sum(len(part.named("skipped")) for part in done)
+    failed = [test for part in ended for test in part.named("failed") if test not in flaky]
+    passed = sum(len(part.named("passed")) for part in ended) + len(flaky)
+    skipped = sum(len(part.named("skipped")) for part in ended)
     (RESULTS / "flaky.txt").write_text("".join(f"{test}\n" for test in flaky), encoding="utf-8")
     print("\npart                  tests   failed   wall time   cores busy")
-    for part in [*done, *([again] if again else [])]:
+    for part in [*ended, *([again] if again else [])]:
         minutes, seconds = divmod(round(part.seconds), 60)
         wall = f"{minutes} min {seconds:02} s"
         print(
             f"{part.name:<20} {len(part.outcomes):>6} {len(part.named('failed')):>8} "
             f"{wall:>11} {part.busy:>12.0%}"
         )
-    for part in done:
+    for part in ended:
         if part.is_broken:
             print(f"broken: pytest ended the part '{part.name}' with exit code {part.code}")
     for test in flaky:
@@ -230,7 +233,7 @@ def say_end(done: list[Part], again: Part | None) -> int:
     for test in failed:
         print(f"failed: {test}")
     is_good = passed and not failed and len(flaky) <= MOST_FLAKY
-    is_good = is_good and not any(part.is_broken for part in done)
+    is_good = is_good and not any(part.is_broken for part in ended)
     if is_good:
         print("next: ./scripts/up.sh starts the stack; docs/runbook.md helps when it fails")
     else:

@@ -14,8 +14,7 @@ def pgbackrest(stack: Stack, *words: str) -> str:
 
 
 def backup_row(stack: Stack, name: str) -> tuple[bool, str]:
-    """Return one line of status.sh, whether it is well and what it says; ill and empty where there
-    is none."""
+    """Return whether a line of status.sh is well, and its text; False and "" if it is missing."""
     shown = stack.run("./scripts/status.sh", check=False).stdout
     for line in shown.splitlines():
         if line[4:20].strip() == name:

@@ -1,5 +1,4 @@
-"""Brings about the runbook's incidents of a database, a cache, a limit and a clock; their entries
-must end them."""
+"""Injects the runbook's incidents of a database, a cache, a limit and a clock."""
 
 import json
 import os

@@ -22,8 +22,7 @@ ROOM_SECONDS = 0.7  # above a promise: two cores, shared with the load and with 
 
 
 def probing_load(stack: Stack, rate: int = 15) -> Load:
-    """A load whose client never waits for a connection of its own, so that each time is the
-    server's."""
+    """Return a load whose client never waits for a connection: each time is the server's."""
     return Load(stack, rate=rate, connections=MOST_AT_ONCE, reads_rows=True)
 
 
@@ -54,8 +53,7 @@ def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
 
 @contextmanager
 def narrow_network(stack: Stack) -> Iterator[None]:
-    """Let only 64 kbit/s out of the API to Postgres and Redis; what would wait longer than 400 ms
-    is dropped."""
+    """Limit the traffic from the API to Postgres and Redis to 64 kbit/s, with a queue of 400 ms."""
     address = stack.compose("exec", "--no-TTY", "api-blue", "getent", "hosts", "postgres").split()[
         0
     ]
@@ -94,8 +92,7 @@ time.sleep(120)
 
 
 def take_all_connections(stack: Stack) -> str:
-    """Start a throw-away container that takes every connection until SIGUSR1, and then holds them;
-    return its id."""
+    """Start a container that takes connections until SIGUSR1, then keeps them; return its id."""
     argv = ["run", "--detach", "--rm", "--no-deps", "migrate", "python", "-c", TAKER]
     taker = stack.run("docker", "compose", *argv, MIGRATE_TAG="blue").stdout.strip()
 
@@ -150,8 +147,7 @@ def fail_one_fsync(stack: Stack, seconds: float) -> str:
 
 
 def heal(stack: Stack, load: Load, seconds: float) -> float:
-    """Wait until all is well again after a fault that has just ended; return the seconds until the
-    last failure."""
+    """Wait until requests succeed after a fault; return the seconds until the last failure."""
     ended = time.monotonic() - load._started
     failures = load.report.failures
 
@@ -186,8 +182,7 @@ def kinds(report: Report) -> dict[str, int]:
 
 
 def assert_nothing_is_leaked(stack: Stack) -> None:
-    """See that every place of the pools is free, and that Postgres has no session that nobody uses
-    any more."""
+    """Check that no place of the pools and no session of Postgres is leaked."""
     wait_until(
         lambda: stack.metrics()["slipway_database_pool_in_use"] == 0,
         30,

@@ -53,18 +53,18 @@ def wait_until(
 ) -> float:
     """Wait until the condition holds and return how many seconds that took.
 
-    Fail when a look that began after the deadline found nothing: one may take half a second itself.
+    Fail only after an attempt that began past the deadline: an attempt may take half a second.
     """
-    started = looked = time.monotonic()
+    started = attempted = time.monotonic()
     while not condition():
-        assert looked - started < seconds, f"not within {seconds} s: {what}"
+        assert attempted - started < seconds, f"not within {seconds} s: {what}"
         time.sleep(every)
-        looked = time.monotonic()
+        attempted = time.monotonic()
     return time.monotonic() - started
 
 
 class Stack:
-    """What a test may do with the stack under test; every command runs in its own checkout."""
+    """The stack under test; every command runs in its own checkout."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Stack:
             "REGISTRATION_LIMIT_PER_HOUR": "50000",
             "EXPORT_LIMIT_PER_HOUR": "5000",
             "STATE_DIR": str(root / "state"),
-            "WATCH_SECONDS": "2",
+            "WATCH_SECONDS": "1",
             "COMPOSE_ANSI": "never",
         }
         self.url = f"https://{self.host}:{self.environment['HTTPS_PORT']}"
@@ -114,7 +114,7 @@ class Stack:
         self, *argv: str, check: bool = True, timeout: float = 600, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the checkout under test."""
-        done = subprocess.run(
+        ended = subprocess.run(
             argv,
             cwd=self.root,
             env={**self.environment, **env},
@@ -124,17 +124,17 @@ class Stack:
             check=False,
         )
         if check:
-            assert done.returncode == 0, (
-                f"{argv} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert ended.returncode == 0, (
+                f"{argv} exited with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
             )
-        return done
+        return ended
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
         """Run Compose on the stack under test."""
         return self.run("docker", "compose", *arguments, check=check, timeout=timeout).stdout
 
     def sql(self, query: str) -> str:
-        """Ask Postgres as its superuser."""
+        """Run a query as the superuser of Postgres and return its rows as text."""
         psql = [
             "psql",
             "-qtAX",
@@ -148,8 +148,7 @@ class Stack:
 
     @contextmanager
     def holding(self, statement: str, name: str = "drill") -> Iterator[str]:
-        """Hold what a statement locks, in a transaction that then does nothing; yield its session's
-        process id."""
+        """Keep the locks of a statement in an idle transaction; yield the session's process id."""
         psql = ["psql", "-qtAX", "--username=postgres", "--host=/tmp"]
         psql.append(f"--dbname=dbname=slipway application_name={name}")
         argv, pipe = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql], subprocess.PIPE
@@ -168,12 +167,11 @@ class Stack:
             session.wait(30)
 
     def redis(self, *command: str) -> str:
-        """Give Redis a command, as its operator."""
+        """Run a command in Redis as its operator and return the answer."""
         return self.compose("exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", *command).strip()
 
     def metrics(self, port: int = 8083) -> dict[str, float]:
-        """Return a slot's metrics, `name{label="value"}` to value, asked for through nginx' own
-        server."""
+        """Return a slot's metrics, from `name{label="value"}` to value, through nginx's server."""
         ask = ["exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"]
         lines = self.compose(*ask).splitlines()
         return {
@@ -182,7 +180,7 @@ class Stack:
         }
 
     def metrics_of(self, service: str, port: int) -> dict[str, float]:
-        """Return what a container of our own tells Prometheus, by name and labels."""
+        """Return the metrics that a container of the stack serves, by name and labels."""
         url = f"http://127.0.0.1:{port}/metrics"
         ask = (
             f"import urllib.request; print(urllib.request.urlopen('{url}', "
@@ -197,13 +195,12 @@ class Stack:
         return self.compose("--profile", "*", "ps", "--all", "--quiet", service).strip()
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of a service's container."""
-        found = json.loads(self.run("docker", "inspect", self.container(service)).stdout)
-        return dict(found[0])
+        """Return the engine's description of a service's container."""
+        containers = json.loads(self.run("docker", "inspect", self.container(service)).stdout)
+        return dict(containers[0])
 
     def host_pid(self, service: str) -> int:
-        """Return the process id, on the host, of a container's first process; 0 while it does not
-        run."""
+        """Return the host's process id of a container's first process; 0 while it does not run."""
         return int(self.inspect(service)["State"]["Pid"])
 
     @property
@@ -215,8 +212,7 @@ class Stack:
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx2.Client]:
-        """Yield a client of the front door; it has patience, for how quick an answer is is asked
-        where it matters."""
+        """Yield a client of the front door that waits for 30 s unless a test sets a limit."""
         options.setdefault("timeout", 30)
         with httpx2.Client(
             base_url=self.url, verify=self.tls, trust_env=False, **options
@@ -224,7 +220,7 @@ class Stack:
             yield client
 
     def token(self) -> str:
-        """Log the first user in, whom up.sh registered."""
+        """Return an access token of the first user, whom up.sh registered."""
         user = json.loads((self.root / "secrets/first_user.json").read_text(encoding="utf-8"))
         with self.client() as client:
             answer = client.post("/v1/users/login", json=user)
@@ -232,14 +228,14 @@ class Stack:
             return str(answer.json()["access_token"])
 
     def new_token(self) -> str:
-        """Register a user of one's own and log it in."""
+        """Return an access token of a new user."""
         user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
         with self.client(timeout=30) as client:
             assert client.post("/v1/users", json=user).status_code == 201
             return str(client.post("/v1/users/login", json=user).json()["access_token"])
 
     def is_serving(self) -> bool:
-        """Whether the front door says that it is ready, Redis included."""
+        """Whether the front door answers that everything is ready, Redis included."""
         try:
             with self.client(timeout=2) as client:
                 answer = client.get("/readyz")
@@ -258,7 +254,7 @@ class Stack:
     def deploy(
         self, *options: str, check: bool = True, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run deploy.sh, watching for two seconds only."""
+        """Run deploy.sh, which watches the new release for a second only."""
         return self.run("./scripts/deploy.sh", *options, check=check, timeout=600, **env)
 
     def vary(self) -> None:
@@ -269,7 +265,7 @@ class Stack:
 
     @contextmanager
     def edited(self, path: str, old: str, new: str) -> Iterator[None]:
-        """Replace a piece of a file while the block runs."""
+        """Replace a part of a file while the block runs."""
         file = self.root / path
         text = file.read_text(encoding="utf-8")
         assert old in text, f"{old!r} is not in {path}"
@@ -280,8 +276,7 @@ class Stack:
             file.write_text(text, encoding="utf-8")
 
     def back_to_blue(self) -> None:
-        """Take back what a test changed in the checkout and in the slots: the other tests know blue
-        as live."""
+        """Undo what a test changed in the checkout and make blue live, as other tests expect."""
         self.run("git", "checkout", "--quiet", "--", ".")
         (self.root / "api/variant.py").unlink(missing_ok=True)
         if self.live()[1] != "blue":
@@ -290,8 +285,7 @@ class Stack:
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
     def forget_revisions(self, undo: str, image: str) -> None:
-        """Take back migrations that a test added to the checkout, and place an image from before
-        them in blue."""
+        """Undo migrations that a test added, and place an image without them in blue."""
         for file in (self.root / "api/migrations/versions").glob("2099_*.py"):
             file.unlink()
         self.sql(undo)
@@ -311,16 +305,16 @@ class Stack:
             .strip()
             .removesuffix(".sock")
         )
-        found: dict[str, str] = {}
+        headers: dict[str, str] = {}
 
         def is_answering() -> bool:
             with self.client() as client:
                 answer = client.get("/version")
-            found.update(answer.headers)
+            headers.update(answer.headers)
             return answer.headers.get("x-slipway-slot") == slot
 
         wait_until(is_answering, 30, f"slot {slot} answers")
-        return found["x-slipway-release"], slot
+        return headers["x-slipway-release"], slot
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return the whole entries of the ledger."""
@@ -328,17 +322,16 @@ class Stack:
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def remove(self) -> None:
-        """Remove every container, volume, network and image of this project, by its name; nothing
-        else."""
+        """Remove the containers, volumes, networks and images of this project, by its name."""
         label = f"label=com.docker.compose.project={self.project}"
         for kind, listing, removal in (
             ("container", ["ps", "--all"], ["rm", "--force", "--volumes"]),
             ("volume", ["volume", "ls"], ["volume", "rm", "--force"]),
             ("network", ["network", "ls"], ["network", "rm"]),
         ):
-            found = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
-            if found:
-                self.run("docker", *removal, *found, timeout=120)
+            names = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
+            if names:
+                self.run("docker", *removal, *names, timeout=120)
             left = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
             assert not left, f"a {kind} of {self.project} is left: {left}"
         for repository in (self.image, f"{self.image}-nginx", f"{self.image}-postgres"):

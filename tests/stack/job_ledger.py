@@ -1,5 +1,4 @@
-"""A stream of exports through the front door, and a ledger, kept by Postgres itself, of what became
-of each."""
+"""A stream of exports through the front door, and a ledger of them that Postgres itself keeps."""
 
 import threading
 import time
@@ -50,8 +49,7 @@ def ledger_kept(stack: Stack) -> Iterator[None]:
 
 
 def redeliveries(stack: Stack, owner: str) -> list[float]:
-    """Return, for each time that a job of a user was brought back, the seconds from one start to
-    the next."""
+    """Return the seconds between two starts of a job, for each redelivery of a user's jobs."""
     gaps = (
         "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from "
         "procrastinate_events e"

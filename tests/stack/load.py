@@ -1,5 +1,4 @@
-"""A constant mixed load with a ledger: what was sent, what failed, and which rows were
-acknowledged."""
+"""A constant load and its ledger: what was sent, what failed, which rows were acknowledged."""
 
 import asyncio
 import contextlib
@@ -27,7 +26,7 @@ NOBODYS_ITEM = uuid.UUID(int=0)
 
 @dataclass
 class Report:
-    """What the load saw; `failures` holds seconds since the start and what was seen."""
+    """The results of a load; `failures` holds seconds since its start, and the answer or error."""
 
     sent: int = 0
     failures: list[tuple[float, str]] = field(default_factory=list)
@@ -35,17 +34,16 @@ class Report:
     latencies: list[float] = field(default_factory=list)
     slowest: float = 0.0  # seconds until an answer, good or bad, or until the connection broke
     slowest_request: str = ""  # its method and path
-    slowest_failure: float = 0.0  # the same, of the requests that failed
+    slowest_failure: float = 0.0  # seconds until the slowest of the requests that failed
     last_failure: float = 0.0  # when it ended, in seconds since the start
     slots: set[str] = field(default_factory=set)
     longest_gap: float = 0.0
-    # How long at most the load itself was kept from running, by its own work or by a busy machine:
-    # no answer's fault.
+    # The longest time for which the load itself could not run, because of its own work or of a busy
+    # machine; no answer is to blame for it.
     stall: float = 0.0
 
     def p99_ms(self, start: int = 0, end: int | None = None) -> float:
-        """Return the 99th percentile of the successful requests' seconds, or of a part of them, in
-        milliseconds."""
+        """Return the 99th percentile of the successful requests, or of a part, in milliseconds."""
         return statistics.quantiles(self.latencies[start:end], n=100)[98] * 1000
 
     def wait_for_answers(self, count: int, seconds: float = 60) -> None:
@@ -94,14 +92,14 @@ class Load:
         self._tls = self.stack.tls
         token = await asyncio.to_thread(self.stack.token)
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
-        async with self._client(token) as one, contextlib.AsyncExitStack() as second:
+        async with self._client(token) as first, contextlib.AsyncExitStack() as later:
             self._started = self._last_success = time.monotonic()
             idlers = [
                 asyncio.create_task(self._idle(token, pause))
                 for pause in ((2, 7, 15) if self.is_mixed else ())
             ]
             ticking = asyncio.create_task(self._tick())
-            await self._send_all(token, one, second)
+            await self._send_all(token, first, later)
             await asyncio.gather(*idlers, ticking)
 
     async def _tick(self) -> None:
@@ -111,23 +109,23 @@ class Load:
             self.report.stall = max(self.report.stall, time.monotonic() - begun - TICK_SECONDS)
 
     async def _send_all(
-        self, token: str, one: httpx2.AsyncClient, second: contextlib.AsyncExitStack
+        self, token: str, first: httpx2.AsyncClient, later: contextlib.AsyncExitStack
     ) -> None:
         started = time.monotonic()
         pending: set[asyncio.Task[None]] = set()
         count = 0
-        two = one
+        http2 = first
         while not self._stop.is_set():
             number = self.report.sent
             self.report.sent += 1
             if self.is_mixed and count % H2_TURN == 0:
                 # nginx ends an HTTP/2 connection after 10,000 requests, and this client takes that
                 # for a failure.
-                two = await second.enter_async_context(self._client(token, http2=True))
+                http2 = await later.enter_async_context(self._client(token, http2=True))
             if self.is_mixed and number % 20 == 7:
                 task = asyncio.create_task(self._send_once(token, number))
             else:
-                task = asyncio.create_task(self._send(two if number % 4 == 1 else one, number))
+                task = asyncio.create_task(self._send(http2 if number % 4 == 1 else first, number))
             pending.add(task)
             task.add_done_callback(pending.discard)
             count += 1
@@ -139,7 +137,7 @@ class Load:
             await self._send(client, number)
 
     async def _idle(self, token: str, pause: float) -> None:
-        """Send on one connection now and then: what idles must outlive a switch."""
+        """Send on one connection with pauses: an idle connection must outlive a switch."""
         async with self._client(token) as client:
             while not self._stop.is_set():
                 number = self.report.sent
@@ -221,8 +219,7 @@ class Load:
         assert not problems, f"the load broke: {problems}"
 
     def lost_and_doubled(self) -> tuple[int, int]:
-        """Return how many acknowledged rows are missing, and how many keys have more than one
-        row."""
+        """Return how many acknowledged rows are missing, and how many keys have several rows."""
         listing = self.stack.sql(
             f"select name, count(*) from items where name like '{self.key}-%' group by name"
         )

@@ -1,5 +1,4 @@
-"""A base image with an older major version of Postgres, of the Debian release before; kept, as the
-other bases are."""
+"""A base image with the major version of Postgres of the Debian release before."""
 
 import tempfile
 from pathlib import Path
@@ -15,8 +14,7 @@ IMAGE = f"slipway-base/postgres:debian-{RELEASE}"
 
 
 def ensure_image() -> str:
-    """Build the image where it is not here yet, as scripts/up.sh builds bases from packages; return
-    its name."""
+    """Return the name of the image; build it where it is missing, as scripts/up.sh does."""
     runner = RealRunner()
     if runner.read(engine.inspect_image(IMAGE)).code == 0:
         return IMAGE

@@ -20,8 +20,7 @@ RIGHT = {
 
 
 def is_deliverable(address: str) -> bool:
-    """Whether an address is more than well-formed: domains such as `test` are reserved, and
-    refused."""
+    """Whether the API accepts an address: reserved domains such as `test` are refused."""
     try:
         validate_email(address, check_deliverability=False)
     except EmailNotValidError:

@@ -1,5 +1,4 @@
-"""Jobs that do harm, which the product has not: a worker whose exports can be poisoned, and the
-runbook's incidents."""
+"""Harmful jobs: a worker whose exports can be poisoned, and the runbook's incidents of jobs."""
 
 import base64
 import subprocess
@@ -83,8 +82,7 @@ def poison(stack: Stack, export: str, kind: str, *, attempts_left: int = 5) -> N
 
 
 def start(stack: Stack, setting: str = "") -> None:
-    """Start the worker, with one setting of `.env` as KEY=VALUE; it may end before it is
-    healthy."""
+    """Start the worker with a setting of `.env` as KEY=VALUE; it may end before it is healthy."""
     key, _, value = setting.partition("=")
     environment = {key: value} if key else {}
     argv = ["docker", "compose", "up", "--detach", "--no-deps", "worker-green"]

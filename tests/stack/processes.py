@@ -14,6 +14,5 @@ def children(pid: int) -> set[int]:
 
 
 def api_processes(stack: Stack) -> set[int]:
-    """Return the ids of the API's processes: one that was killed or crashed is replaced by
-    another."""
+    """Return the process ids of the API's workers, which change when one is replaced."""
     return children(stack.host_pid("api-blue"))

@@ -1,5 +1,4 @@
-"""Damages the repository of backups, writes rows whose times are known, and asks copies what they
-hold."""
+"""Damages the repository of backups, writes rows with known times, and queries restored copies."""
 
 import json
 import random
@@ -90,8 +89,7 @@ def backups(stack: Stack) -> list[dict[str, Any]]:
 
 
 def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
-    """Return the files that a restore from a backup to the newest time reads, by kind, as paths in
-    the repository."""
+    """Return the paths, by kind, that a restore from a backup to the newest time reads."""
     [first] = [one["archive"]["start"] for one in backups(stack) if one["label"] == label]
     folder = f"backup/main/{label}"
     segments = [
@@ -109,8 +107,7 @@ def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
 
 
 def flips(stack: Stack, label: str, count: int, seed: int) -> list[Flip]:
-    """Return so many flips, of all kinds in turn, in what a restore from a backup to the newest
-    time reads."""
+    """Return flips, of each kind in turn, in the files that a restore from a backup reads."""
     chosen, files = random.Random(seed), wanted(stack, label)  # noqa: S311  not for secrets
     kinds = [list(files)[number % len(files)] for number in range(count)]
     return [
@@ -161,8 +158,7 @@ def committed(stack: Stack, table: str) -> dict[int, datetime]:
 
 @dataclass
 class Customer:
-    """Writes rows one after the other until the host is gone, and keeps when each was
-    acknowledged."""
+    """Writes rows until the host is gone and keeps the time of each acknowledgement."""
 
     host: Stack
     acknowledged: dict[str, float] = field(default_factory=dict)

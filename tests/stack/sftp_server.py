@@ -1,5 +1,4 @@
-"""A real SFTP server in a container of its own, as the place off the host; it knows nothing of the
-stack."""
+"""A real SFTP server in a container of its own, as the place off the host."""
 
 import subprocess
 from pathlib import Path

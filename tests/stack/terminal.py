@@ -1,5 +1,4 @@
-"""Types at a terminal as a person does: answers questions as they are asked, and keeps what was
-shown."""
+"""Answers the questions of a program at a terminal, as a person does."""
 
 import os
 import pty
@@ -13,8 +12,7 @@ from pathlib import Path
 def at_terminal(
     block: str, answers: Mapping[str, str], *, cwd: Path, env: Mapping[str, str], timeout: float
 ) -> tuple[int, str]:
-    """Run a shell block; each answer is typed once, where its question ends what is shown. Return
-    code and output."""
+    """Run a shell block and answer each question once; return the exit code and the output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(cwd)

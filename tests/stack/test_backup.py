@@ -1,5 +1,4 @@
-"""Backups come by the schedule, WAL reaches the archive in time, and what stands still is shown and
-bounded."""
+"""Backups run on schedule, WAL reaches the archive in time, and failures show and are bounded."""
 
 import re
 import time
@@ -40,8 +39,7 @@ def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> 
 
 
 def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
-    """Nothing asks for it here: the server ends a segment by itself, so that a lost volume loses at
-    most so much."""
+    """The server ends a segment by itself, which bounds the loss of a lost volume."""
     written = stack.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
     question = f"select last_archived_wal >= '{written}' from pg_stat_archiver"
     waited = wait_until(
@@ -80,8 +78,7 @@ def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
 
 
 def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack) -> None:
-    """As one may after a start, by chance: here it knows no timeout until it reads its
-    configuration again."""
+    """This may happen by chance at a start; here the timeout is off until a reload."""
     newest = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
     stack.sql("alter system set archive_timeout = 0")
     stack.sql("select pg_reload_conf()")

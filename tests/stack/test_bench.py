@@ -1,5 +1,4 @@
-"""`scripts/bench.sh` in short: that it measures what it says; how quick anything is, is no matter
-of passing."""
+"""A short run of `scripts/bench.sh` measures every layer; no speed is required of it."""
 
 import json
 import subprocess

@@ -1,5 +1,4 @@
-"""No secret, and nothing that a client sends in secret, is anywhere that a person or a program
-reads along."""
+"""No secret of the stack or of a client appears in a log, an image, a process or an answer."""
 
 import json
 import re
@@ -43,8 +42,7 @@ DSN = "https://canarydsn7913586@sentry.invalid/1"
 
 @pytest.fixture(scope="module")
 def canaries(stack: Stack) -> Iterator[dict[str, str]]:
-    """Return every secret of a stack that was used: its own, which up.sh made at random, and what
-    clients sent."""
+    """Return the secrets of the stack and the secrets that its clients send."""
     folder = stack.root / "secrets"
     dsn = folder / "sentry_dsn"
     dsn.chmod(0o644)
@@ -82,8 +80,7 @@ def canaries(stack: Stack) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def answers(stack: Stack, canaries: dict[str, str]) -> str:
-    """Return what clients were told while they sent canaries, most of it errors; a deploy that
-    fails comes after."""
+    """Return the answers, most of them errors, to requests that carry canaries."""
     told = []
     query = f"?token={canaries['query']}"
     headers = {"X-Api-Key": canaries["header"], "Cookie": f"session={canaries['cookie']}"}
@@ -125,8 +122,7 @@ def answers(stack: Stack, canaries: dict[str, str]) -> str:
 
 
 def slow_insert_of_a_user(stack: Stack, canaries: dict[str, str]) -> None:
-    """Have Postgres log a registration as slow: the same address is being inserted by somebody
-    else, who gives up."""
+    """Make Postgres log a slow registration: another transaction inserts the same address."""
     row = (
         "insert into users (id, email, password_hash) values (gen_random_uuid(), "
         "'slow@example.com', 'x')"

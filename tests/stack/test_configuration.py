@@ -1,5 +1,4 @@
-"""The running stack's configuration: judged by its release, refused before any effect, and counted
-at Postgres."""
+"""The running stack's configuration is judged by its release and counted by Postgres."""
 
 import threading
 from collections.abc import Iterator

@@ -1,5 +1,4 @@
-"""TLS to the database, where it is configured: asked of a Postgres that speaks it, by the code that
-connects."""
+"""TLS to the database where it is configured, against a Postgres with a certificate."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,5 +1,4 @@
-"""Deploy and rollback under load, and what goes wrong with them: faults 1 to 5, 15, 17, 40 and
-41."""
+"""Deploy and rollback under load, and faults 1 to 5, 15, 17, 40 and 41."""
 
 import json
 import re

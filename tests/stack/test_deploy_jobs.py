@@ -1,5 +1,4 @@
-"""A deploy loses no job and does none twice: none that waits, and none in hand, however long it
-takes."""
+"""A deploy neither loses a job nor runs it twice, whether it waits or is running."""
 
 import time
 from collections.abc import Iterator
@@ -25,8 +24,7 @@ def _blue_again(stack: Stack) -> Iterator[None]:
 
 
 def begin_slowly(exports: Exports) -> str:
-    """Begin an export that takes as long as its user is slow; return its id once a worker has it in
-    hand."""
+    """Start an export that takes as long as its user is slow; return its id once it runs."""
     exports.give_items(ITEMS, DESCRIPTION_BYTES)
     exports.stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     with exports.stack.client(timeout=30) as client:
@@ -84,8 +82,7 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
 def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(
     stack: Stack, figure: Figure
 ) -> None:
-    """It is told to stop with a job in hand, and called back: it must not end after that, or nobody
-    takes jobs."""
+    """The worker must not exit after the rollback called off its drain: no other takes jobs."""
     slow, after = Exports(stack), Exports(stack)
     first = stack.live()
     with ledger_kept(stack):

@@ -1,5 +1,4 @@
-"""Faults 3 and 5: deploy and rollback killed at each of their commands, and across migrations of
-both phases."""
+"""Faults 3 and 5: deploy and rollback killed at each command, and rollback across migrations."""
 
 import signal
 import subprocess
@@ -26,8 +25,7 @@ def _blue_again(stack: Stack) -> Iterator[None]:
 
 
 def kill_at(stack: Stack, command: list[str], number: int) -> str:
-    """Start a command and SIGKILL it when it prints its Nth effect: the one before is done, this
-    one is under way."""
+    """Start a command and kill it at its Nth effect; return the line of that effect, or ""."""
     process = subprocess.Popen(
         command,
         cwd=stack.root,

@@ -1,5 +1,4 @@
-"""`docker compose up` for a developer: what is saved is answered, the sink shows what came,
-production refuses all."""
+"""The stack of a developer: a saved change is served, and production refuses each part of it."""
 
 import uuid
 from collections.abc import Iterator
@@ -126,8 +125,7 @@ def test_a_webhook_arrives_signed_and_mail_arrives_and_both_are_forgotten_when_a
 
 
 def test_production_refuses_each_part(developer: Stack) -> None:
-    """The image for development, and each of its settings on its own, in the services of
-    production."""
+    """Production refuses the image for development and each of its settings."""
     wide = "WEBHOOK_ALLOWED_NETWORKS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
     for service, command in (
         ("api-blue", "api.check_config"),

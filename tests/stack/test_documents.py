@@ -45,8 +45,7 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a block as a person would, in one shell; with check, each of its commands must
-    succeed."""
+    """Run a block in one shell, as a person would; with check, each command must succeed."""
     return stack.run(
         "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
     )

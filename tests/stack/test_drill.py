@@ -77,8 +77,7 @@ def ledger(stack: Stack, query: str) -> str:
 
 @pytest.fixture
 def backed_up(stack: Stack) -> Iterator[None]:
-    """A backup, and rows of the ledger after it; whatever a test breaks, a new full one stands at
-    the end."""
+    """A backup with rows of the ledger after it; a new full backup ends what a test broke."""
     stack.run("./scripts/backup.sh", "--full")
     wait_until(
         lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "",

@@ -1,5 +1,4 @@
-"""What nginx answers by itself, over the wire: the one form for whatever a client sends, and
-nothing it can break."""
+"""nginx's own answers over the wire have the one form, and no client can break nginx."""
 
 import contextlib
 import http.client
@@ -184,8 +183,7 @@ def test_the_log_names_what_was_asked_for_and_no_query(
 
 
 def test_lines_that_end_without_a_carriage_return_are_one_request(stack: Stack) -> None:
-    """RFC 9112 allows it, and nginx writes the lines anew for the API: nothing is left to read in
-    two ways."""
+    """RFC 9112 allows it, and nginx rewrites the lines, so that the API reads them in one way."""
     before = api_processes(stack)
     with connected(stack) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\nHost: localhost\nConnection: close\n\n")
@@ -196,8 +194,7 @@ def test_lines_that_end_without_a_carriage_return_are_one_request(stack: Stack) 
 
 
 def test_a_body_is_not_taken_for_the_next_request(stack: Stack) -> None:
-    """A header that only looks like Transfer-Encoding does not count; the body ends where its
-    length says."""
+    """A header that resembles Transfer-Encoding has no effect; Content-Length ends the body."""
     body = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = POST + b"Transfer_Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(body)
     with connected(stack) as connection:

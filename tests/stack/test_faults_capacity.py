@@ -1,5 +1,4 @@
-"""An API that is short of memory or CPU: it loses what is in flight at most, and refuses what it
-cannot do in time."""
+"""An API short of memory or CPU loses only requests in flight and refuses what it cannot do."""
 
 import json
 import subprocess

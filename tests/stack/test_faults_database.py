@@ -1,5 +1,4 @@
-"""Postgres killed, frozen, full of connections or late: errors are quick, nothing hangs, and all
-heals by itself."""
+"""Postgres killed, frozen, full or late: errors are quick, nothing hangs, and all heals."""
 
 import os
 import re
@@ -100,8 +99,7 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
 def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowledged(
     stack: Stack, figure: Figure
 ) -> None:
-    """One fdatasync of WAL ends with EIO: Postgres must not try again, as the kernel may have
-    dropped the pages."""
+    """Postgres must not repeat a failed fdatasync of WAL: the kernel may have dropped the pages."""
     load = probing_load(stack, rate=30)
     before = stack.host_pid("postgres")
     with load.running() as report:

@@ -1,5 +1,4 @@
-"""The API's network to its data cut, reset, lossy, narrow, without names: errors are short, and
-nothing leaks."""
+"""The API's network to its data cut, reset, lossy or slow: errors are short, nothing leaks."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -262,8 +262,7 @@ LINES = 900_000  # in the engine's own form above twice the cap
 
 
 def test_a_flood_of_log_lines_stays_under_its_cap(stack: Stack) -> None:
-    """The engine turns the files while they are written, so that none waits for a task of the
-    host."""
+    """The engine rotates the files while it writes them, without a task of the host."""
     flood = f"yes 'a line that somebody logs again and again' | head -n {LINES}"
     argv = [
         "docker",

@@ -162,8 +162,7 @@ def test_a_key_is_over_after_a_day_and_then_deleted(
 def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     stack: Stack, figure: Figure
 ) -> None:
-    """Every client knows one thing: it sends the same request under the same key until it is
-    answered."""
+    """Each client repeats a request under the same key until it is answered."""
     run = uuid.uuid4().hex[:8]
     token = stack.token()
     repeated: list[str] = []

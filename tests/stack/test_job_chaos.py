@@ -47,8 +47,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 def enqueue(exports: Exports, count: int) -> None:
-    """Ask for many exports as the API does, 50 in a transaction; one that is cut off asks for
-    fewer."""
+    """Enqueue exports as the API does, 50 in a transaction; a killed command enqueues fewer."""
     wait_until(exports.stack.is_serving, 60, "the stack serves")
     program = ["exec", "--no-TTY", "api-blue", "python", "-c", ENQUEUE, exports.owner, str(count)]
     exports.stack.compose(*program, check=False)
@@ -62,8 +61,7 @@ def asked_for(exports: Exports) -> int:
 
 
 class Killer:
-    """Kills services in a random order, each when it has lived long enough to be started again at
-    once."""
+    """Kills services in random order, each once it has lived long enough to restart at once."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.stack = stack
@@ -95,8 +93,7 @@ class Killer:
 
 
 def chaos(stack: Stack, jobs: int, kills: int, figure: Figure) -> None:
-    """Ask for `jobs` exports, most of them in bulk and some through the front door, under `kills`
-    kills."""
+    """Ask for `jobs` exports, most of them in bulk, under `kills` kills."""
     exports, killer, started = Exports(stack), Killer(stack, seed=kills), time.monotonic()
     exports.give_items(20, 100)
     batches = max(2, kills // 10)
@@ -152,8 +149,7 @@ def test_a_hundred_kills_lose_none_of_ten_thousand_jobs(stack: Stack, figure: Fi
 @pytest.mark.counts_losses
 @pytest.mark.nightly
 def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure: Figure) -> None:
-    """It does so with all five attempts, and each time with others in hand, which are set aside
-    with it or not."""
+    """It kills its worker in all five attempts, each time while other jobs run."""
     with poison.poisonable(stack), ledger_kept(stack):
         harmful, healthy = Exports(stack), Exports(stack)
         with stack.client(timeout=30) as client:
@@ -191,8 +187,7 @@ def memory_mb(stack: Stack, service: str) -> float:
 
 
 def execution_p95_ms(exports: Exports) -> float:
-    """Return the 95th percentile of the time from a job's start to its success, over the last
-    thousand."""
+    """Return the 95th percentile of the seconds a job runs, in ms, over the last thousand jobs."""
     took = (
         "select extract(epoch from max(e.at) filter (where e.type = 'succeeded')"
         " - max(e.at) filter (where e.type = 'started')) * 1000 as ms from procrastinate_events e"

@@ -1,5 +1,4 @@
-"""Jobs that fail, block, grow or take too long, the commands for them, and what Prometheus is
-told."""
+"""Jobs that fail, block, grow or take too long, the commands for them, and their metrics."""
 
 import json
 import os
@@ -168,8 +167,7 @@ def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stac
 def test_what_comes_by_the_clock_comes_once_from_several_workers(
     stack: Stack, figure: Figure
 ) -> None:
-    """Two processes in one slot, and one of the other slot's name; one of the two is killed on the
-    way."""
+    """Two processes run in one slot and one under the other slot's name; one of them is killed."""
     before = stack.sql("select coalesce(max(id), 0) from procrastinate_jobs")
     poison.start(stack, "WORKER_PROCESSES=2")
     first = stack.host_pid("worker-green")

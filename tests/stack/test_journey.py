@@ -92,8 +92,7 @@ def test_another_users_item_is_not_there(stack: Stack) -> None:
 
 
 def test_a_job_exists_exactly_when_its_export_was_committed(stack: Stack) -> None:
-    """The row and the job are written in one transaction: stopping the workers shows both, or
-    neither."""
+    """One transaction writes the row and the job: with the workers stopped, both are there."""
     token = stack.token()
     stack.compose("stop", "worker-blue")
     try:

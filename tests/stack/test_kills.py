@@ -1,5 +1,4 @@
-"""SIGKILL of each process in turn, under load: how soon it comes back, and that nothing
-acknowledged is lost."""
+"""SIGKILL of each process in turn under load: the time until it is back, and no row is lost."""
 
 import os
 import re
@@ -87,8 +86,7 @@ def kill(stack: Stack, service: str) -> tuple[float, float]:
 
 @contextmanager
 def green_alone(stack: Stack) -> Iterator[None]:
-    """Green is live, and blue was stopped at the end of a window; afterwards it is the other way
-    round."""
+    """Make green live and stop blue while the block runs, as after the end of a window."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     try:
@@ -109,8 +107,7 @@ def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
 def test_after_a_power_cut_the_live_slot_serves_again_unattended(
     stack: Stack, figure: Figure
 ) -> None:
-    """Every process is gone at once; the engine starts them, in whatever order, as it does at a
-    boot."""
+    """Every process ends at once; the engine restarts them in any order, as at a boot."""
     services = ("nginx", "api-green", "worker-green", "postgres", "redis")
     with green_alone(stack):
         load = Load(stack, rate=50)
@@ -240,8 +237,7 @@ def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
 
 
 def kill_in_a_job(exports: Exports) -> float:
-    """Kill the worker while it writes exports, and see it run again; return for how long it had one
-    in hand."""
+    """Kill the worker while it writes exports; return the seconds for which it had one."""
     stack = exports.stack
     stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     pid = stack.host_pid("worker-blue")

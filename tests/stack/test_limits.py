@@ -1,5 +1,4 @@
-"""The rate limits at the front door, counted over both processes, with limits low enough to
-reach."""
+"""The rate limits at the front door, counted over all processes, with low limits."""
 
 import time
 import uuid
@@ -60,8 +59,7 @@ def signed_in(stack: Stack, user: dict[str, str]) -> Iterator[httpx2.Client]:
 
 
 def until_refused(ask: Callable[[], httpx2.Response]) -> httpx2.Response:
-    """Ask until it is refused: one more may have come back meanwhile, by how long it took to use
-    the quota up."""
+    """Ask until a request is refused: quota returns while a test uses it up."""
     return next(answer for answer in (ask() for _ in range(10)) if answer.status_code == 429)
 
 

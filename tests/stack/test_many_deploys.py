@@ -1,5 +1,4 @@
-"""Twenty deploys and twenty rollbacks in one run, under the whole mix of traffic: the promise that
-stands first."""
+"""Twenty deploys and twenty rollbacks under mixed traffic fail no request."""
 
 import time
 

@@ -1,5 +1,4 @@
-"""Metrics of the running slot: kept from clients, added up over its processes, and none lost with a
-process."""
+"""Metrics of the running slot: hidden from clients, summed over processes, never lost."""
 
 import os
 import signal

@@ -1,5 +1,4 @@
-"""Migrations on the running stack, under load: blocked, failing, killed, ten at once, and with the
-release before."""
+"""Migrations on the running stack: blocked, failing, killed, and ten at once, under load."""
 
 import statistics
 import subprocess
@@ -65,8 +64,7 @@ def variant(
     *bodies: str,
     phases: tuple[str, ...] = ("pre", "pre", "pre"),
 ) -> str:
-    """Build a release that is the live one with more revisions, each a body of `upgrade`; return
-    its tag."""
+    """Build the live release with more revisions, each a body of `upgrade`; return its tag."""
     context = folder / name
     context.mkdir()
     parent = HEAD
@@ -102,8 +100,7 @@ def closing(done: subprocess.CompletedProcess[str]) -> str:
 
 @contextmanager
 def killed_when(stack: Stack, tag: str, condition: str) -> Iterator[None]:
-    """Start a migration and SIGKILL its container once a query answers with anything but
-    nothing."""
+    """Start a migration and kill its container once a query returns a row."""
     name = f"{stack.project}-killed"
     environment = {**stack.environment, "MIGRATE_TAG": tag, "MIGRATE_CONFIRM": "yes"}
     quiet = subprocess.DEVNULL

@@ -1,5 +1,4 @@
-"""The place off the host: what it has, what happens while it is away, and the way back from it to a
-new host."""
+"""The place off the host: its contents, its failures, and the way back to a new host."""
 
 import json
 import random
@@ -113,8 +112,7 @@ def is_failing(host: Stack) -> bool:
 
 
 def assert_same_segments(host: Stack) -> None:
-    """Each segment off the host is as the local one, and none between the first and the newest is
-    missing."""
+    """Check that the segments off the host equal the local ones, without a gap."""
     there = segments(host, *OFFSITE)
     here = segments(host)
     assert there
@@ -245,8 +243,7 @@ def test_a_server_with_another_key_gets_nothing(pair: Pair) -> None:
 
 
 def lose(host: Stack) -> tuple[Customer, float]:
-    """Have rows written, then end everything at once and remove every volume; return the rows and
-    when that was."""
+    """Write rows, then end everything and remove every volume; return the rows and the time."""
     await_well(host)
     customer = Customer(host)
     writer = threading.Thread(target=customer.run)
@@ -284,8 +281,7 @@ def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float)
 
 @pytest.mark.counts_losses
 def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: Path) -> None:
-    """Fault 31. First the bundle, long before; then the loss, and a clone beside nothing but it and
-    the place."""
+    """Fault 31: a clone, the bundle of secrets and the place off the host are all that is left."""
     bundle, repository, folder = (
         tmp_path / "bundle.asc",
         tmp_path / "repository",

@@ -1,5 +1,4 @@
-"""The place off the host as a bucket of an S3 server that checks signatures; the rest of it is in
-test_offsite.py."""
+"""The place off the host as a bucket of an S3 server that checks signatures."""
 
 import json
 from collections.abc import Iterator
@@ -57,8 +56,7 @@ class Pair:
 
     @contextmanager
     def wrong(self, name: str, text: str, right: str) -> Iterator[None]:
-        """Have a file of `secrets/` wrong while the block runs; the service reads it at its
-        start."""
+        """Keep a file of `secrets/` wrong while the block runs; the service restarts to read it."""
         self.put(name, text)
         self.host.compose("restart", "backup")
         try:

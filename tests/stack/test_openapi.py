@@ -1,5 +1,4 @@
-"""The description of the API against the API: schemathesis asks every operation, through nginx,
-what it promises."""
+"""schemathesis compares every operation of the API with its description, through nginx."""
 
 import json
 import os
@@ -35,8 +34,7 @@ def token(stack: Stack) -> str:
 
 @pytest.fixture
 def session(stack: Stack) -> str:
-    """The cookie of an operator's session. Its CSRF token is told to nobody: the session must
-    outlive the run."""
+    """The cookie of an operator's session, which must outlive the run: no CSRF token is used."""
     password = (stack.root / "secrets/ops_password").read_text(encoding="utf-8").strip()
     with stack.client() as client:
         answer = client.post("/ops/session", json={"user": "operator", "password": password})

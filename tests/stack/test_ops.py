@@ -163,8 +163,7 @@ def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
 
 
 def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stack) -> None:
-    """A job of a task that no worker knows stands for one that failed: none can take it in the
-    meantime."""
+    """A job of an unknown task stands for a failed one: no worker can take it meanwhile."""
     made = (
         "insert into procrastinate_jobs (queue_name, task_name, args, status, attempts) values"
         ' (\'drill\', \'drill.fail\', \'{"request_id": "r1", "export_id": "e1"}\', '

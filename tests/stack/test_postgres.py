@@ -1,5 +1,4 @@
-"""The running Postgres: memory follows its limit, and statements are counted and logged without
-what they carry."""
+"""The running Postgres: memory follows its limit, and statements are logged without values."""
 
 import re
 import uuid

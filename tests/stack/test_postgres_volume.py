@@ -1,5 +1,4 @@
-"""A full volume of Postgres: the alert before it, nothing acknowledged lost, and writable again by
-the runbook."""
+"""A full volume of Postgres: an alert before it, no row lost, writable again by the runbook."""
 
 import re
 import time

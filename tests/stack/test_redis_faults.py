@@ -1,5 +1,4 @@
-"""The API through every fault of Redis: it answers by its stated policy, loses nothing, and is
-whole again soon."""
+"""The API through every fault of Redis: it keeps its stated policy and is whole again soon."""
 
 import contextlib
 import os

@@ -1,5 +1,4 @@
-"""Every time can be restored, exactly; what is damaged is found before a row is touched; a failed
-restore goes back."""
+"""Every time can be restored; damage shows before a row is touched; a failed restore is undone."""
 
 import random
 import re
@@ -122,8 +121,7 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
 
 
 def test_a_segment_that_cannot_be_read_is_no_end_of_the_archive(stack: Stack) -> None:
-    """Postgres itself would take it for the end, and without an explicit target come up with what
-    it has."""
+    """Postgres would take it for the end of the archive and start without the rest."""
     label = fresh_backup(stack)
     before, path = untouched(stack), wanted(stack, label)["wal"][-2]
     in_repository(stack, 'chmod 000 "$1"', path)

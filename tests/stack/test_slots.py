@@ -68,8 +68,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
 @pytest.mark.counts_losses
 @pytest.mark.usefixtures("green")
 def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) -> None:
-    """The old slot is stopped right after the switch, with connections of nginx still open to
-    it."""
+    """The old slot stops right after the switch, while nginx has connections to it."""
     load = Load(stack, rate=100)
     with load.running() as report:
         wait_until(lambda: report.sent > 100, 30, "the load is under way")
@@ -139,8 +138,7 @@ def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figur
 
 
 def idle_container(stack: Stack) -> None:
-    """Run the same image for nothing: what the engine and Python take on this machine, as busy as
-    it is now."""
+    """Start the same image for nothing: the least time that the engine and Python take now."""
     stack.run("docker", "run", "--rm", "--network", "none", f"{IMAGE}:blue", "python", "-c", "pass")
 
 

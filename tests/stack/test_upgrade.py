@@ -1,5 +1,4 @@
-"""The database goes to the next major version by the runbook; a failure on the way leaves
-everything as it was."""
+"""The database moves to the next major version by the runbook; a failure changes nothing."""
 
 import re
 import subprocess
@@ -80,8 +79,7 @@ ROWS = "select (select count(*) from users), (select version_num from alembic_ve
 
 
 def refused(stack: Stack, tag: str) -> str:
-    """Start Postgres where it must not, by the image's version or beside another server, and return
-    what it says."""
+    """Start Postgres where it must refuse to start, and return its error."""
     run = ("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "postgres")
     done = stack.run(*run, check=False, timeout=60, POSTGRES_TAG=tag)
     assert done.returncode == 1, done.stdout
@@ -195,8 +193,7 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(
 
 
 def test_the_directory_of_an_upgrade_keeps_what_is_written_the_next_time_too(old: Stack) -> None:
-    """By the server that serves, by one that reads the directory's own file, and by the next
-    upgrade's old one."""
+    """Writes are as safe with the directory's own file, and in the next upgrade."""
     names = "fsync full_page_writes wal_level track_commit_timestamp archive_mode"
     closed = " ".join(f"-c {setting}" for setting in CLOSED)
     ask = f'for name in {names}; do postgres -D {DATA}/17 {closed} -C "$name"; done'

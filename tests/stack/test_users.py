@@ -80,8 +80,7 @@ def logged(stack: Stack, service: str, action: str, since: str) -> list[dict[str
 def logged_until(
     stack: Stack, last: httpx2.Response, action: str, since: str
 ) -> list[dict[str, Any]]:
-    """Return the API's lines of one action up to the line of this answer: the engine keeps lines
-    some time later."""
+    """Return the API's log lines of an action, once the line of this answer has arrived."""
     request_id = last.headers["x-request-id"]
 
     def is_kept() -> bool:

@@ -15,8 +15,7 @@ USERS = ("postgres", "backup")  # the services that mount the volume
 
 @contextmanager
 def small_volume(stack: Stack) -> Iterator[Path]:
-    """Mount an ext4 of MEGABYTES over Postgres' volume while the block runs; what is in it moves
-    there and back."""
+    """Mount an ext4 of MEGABYTES over Postgres' volume while the block runs, with its files."""
     inspect = (
         "docker",
         "volume",

@@ -126,7 +126,7 @@ def part(name: str, code: int = 0, **outcomes: str) -> run.Part:
 
 
 @pytest.mark.parametrize(
-    ("done", "again", "code", "last"),
+    ("ended", "again", "code", "last"),
     [
         ([part("unit", a="passed")], None, 0, "1 passed, 0 failed"),
         ([part("unit")], None, 1, "0 passed, 0 failed"),
@@ -164,7 +164,7 @@ def part(name: str, code: int = 0, **outcomes: str) -> run.Part:
     ],
 )
 def test_how_a_run_ends(
-    done: list[run.Part],
+    ended: list[run.Part],
     again: run.Part | None,
     code: int,
     last: str,
@@ -173,7 +173,7 @@ def test_how_a_run_ends(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert results.is_dir()
-    assert run.say_end(done, again) == code
+    assert run.print_summary(ended, again) == code
     assert capsys.readouterr().out.splitlines()[-1] == last
 
 
