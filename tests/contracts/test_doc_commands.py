@@ -32,6 +32,8 @@ RUN_BY = {
     "docs/your-own-service.md": "test_the_page_makes_a_service_of_books_that_passes_its_tests",
     "docs/runbook.md": "test_the_runbook_ends_the_incident",
 }
+# `nginx` is a file to write and `text` is output; the others are commands.
+LANGUAGES = {"sh", "console", "text", "nginx"}
 # A `console` block is for one reader in one place: the test that runs it, or why none does.
 CONSOLE = {
     ("README.md", "Start"): "test_the_start_of_the_readme_leads_to_an_answer",
@@ -55,6 +57,8 @@ CONSOLE = {
 # It shows how the tests are run; they cannot run themselves.
 CONTRIBUTING = Path("CONTRIBUTING.md")
 WITH_COMMANDS = [path for path in DOCUMENTS if path != CONTRIBUTING and commands(path)]
+# docs/your-own-service.md makes files and has quotes over two lines; a test runs it as a whole.
+LINE_BY_LINE = [path for path in WITH_COMMANDS if path.name != "your-own-service.md"]
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -107,7 +111,7 @@ def test_every_block_of_commands_is_run_by_a_test_or_has_a_reason() -> None:
         if path == CONTRIBUTING:
             continue
         for heading, language, _ in fences(path):
-            assert language in {"sh", "console", "text"}, f"{path}, {heading}: '{language}'"
+            assert language in LANGUAGES, f"{path}, {heading}: '{language}'"
             if language == "sh":
                 pages.add(str(path))
             elif language == "console":
@@ -118,17 +122,14 @@ def test_every_block_of_commands_is_run_by_a_test_or_has_a_reason() -> None:
     assert {name for name in named if not name.startswith("reason: ")} - tests == set()
 
 
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=str)
+@pytest.mark.parametrize("path", LINE_BY_LINE, ids=str)
 def test_the_commands_can_be_read_by_a_shell(path: Path) -> None:
     assert commands(path)
     for command in commands(path):
         words(command)
 
 
-# docs/your-own-service.md makes files; the test that runs it knows whether they are there.
-@pytest.mark.parametrize(
-    "path", [path for path in WITH_COMMANDS if path.name != "your-own-service.md"], ids=str
-)
+@pytest.mark.parametrize("path", LINE_BY_LINE, ids=str)
 def test_every_file_that_a_command_names_exists(path: Path) -> None:
     tops = {file.parts[0] for file in files("**")}
     made = {name for command in commands(path) for name in re.findall(r">(\S+)", command)}

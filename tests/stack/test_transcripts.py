@@ -14,7 +14,7 @@ from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 from tests.stack.test_deploy import LIST_ITEMS
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.alone]
 WATCH_SECONDS = "10"  # the default; the tests' stack watches for 2 s
 RATE = 100  # requests per second: the README names it
 REQUESTS_FIRST = 100
@@ -35,6 +35,7 @@ def assert_is_shown(name: str, shown: str) -> None:
     )
 
 
+@pytest.mark.counts_losses
 def test_the_readme_shows_a_deploy_as_it_is(stack: Stack) -> None:
     load = Load(stack, rate=RATE)
     with load.running() as report:
