@@ -20,7 +20,7 @@ from api.users.schemas import NewUser
 from api.users.service import SELECT_LOGIN, register
 
 PATIENCE_SECONDS, PAUSE_SECONDS = 30.0, 0.5
-EXISTS = 3  # partner: FirstStart.EXISTS in scripts/stack/config/service.py
+EXISTS = 3  # Partner: EXISTS in scripts/stack/config/service.py
 
 
 async def ensure_with_patience(settings: Settings, user: NewUser) -> bool:

@@ -19,7 +19,8 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 HASH_KIBIBYTES = 19_456
 PASSES = 2
 LANES = 1
-# Per process; there is a process per core. (!) Partner: WORKER_BYTES (api/server/gunicorn_conf.py).
+# Per process; there is a process per core. (!)
+# Partner: WORKER_BYTES in api/server/gunicorn_conf.py
 HASHES_AT_ONCE = 1
 COSTLY_LOCK = Path(tempfile.gettempdir()) / "costly-hash.lock"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from stack import stories, terminal
+from stack.config.environment import RUNBOOK
 from stack.failure import USAGE, Failure
 from stack.parts import last_line
 from stack.runner import DryRunner, RealRunner, Runner
@@ -97,6 +98,7 @@ def _fault_of_the_machine(error: OSError) -> Failure:
                 "run this as the user who ran ./scripts/up.sh first: "
                 ".env and secrets/ are closed to others"
             ],
+            runbook=RUNBOOK,
         )
     where = f": {error.filename}" if error.filename else ""
     return Failure(
