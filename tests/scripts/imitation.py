@@ -146,7 +146,7 @@ class Host(RecordingRunner):
             self.running -= set(argv)
 
     def changes(self) -> list[str]:
-        """Return the commands that changed slots or the link, as `up api-green` or `switch green`."""
+        """Return what changed slots or the link, as `up api-green` or `switch green`."""
         found = []
         for command in self.ran:
             words = shlex.split(command)
@@ -171,7 +171,7 @@ class Host(RecordingRunner):
 
 
 def furnish(root: Path) -> Project:
-    """Give a checkout the secrets, the nginx configuration and two good releases of a running host."""
+    """Give a checkout the secrets, the nginx configuration and two good releases."""
     project = load(root)
     project.secrets.mkdir(exist_ok=True)
     for name in SECRETS:
