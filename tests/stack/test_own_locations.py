@@ -1,4 +1,4 @@
-"""A location of the operator answers after up.sh, and a mistake in one changes nothing."""
+"""A location of the operator answers after a deploy, and a mistake in one changes nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,6 @@ def own(stack: Stack) -> Iterator[Path]:
     file = stack.root / "nginx/own/mine.conf"
     yield file
     file.unlink(missing_ok=True)
-    stack.run("./scripts/up.sh")
 
 
 def answers(stack: Stack) -> bool:
@@ -31,16 +30,16 @@ def test_a_location_of_the_operator_is_served_until_its_file_is_removed(
 ) -> None:
     assert not answers(stack), "the folder is empty"
     own.write_text(ANSWER, encoding="utf-8")
-    stack.run("./scripts/up.sh")
+    stack.deploy()
     assert answers(stack)
     own.unlink()
-    stack.run("./scripts/up.sh")
+    stack.deploy()
     assert not answers(stack)
 
 
 def test_a_mistake_in_a_location_of_the_operator_changes_nothing(stack: Stack, own: Path) -> None:
     own.write_text(ANSWER.replace("return", "retrun"), encoding="utf-8")
-    refused = stack.run("./scripts/up.sh", check=False)
+    refused = stack.run("./scripts/deploy.sh", check=False)
     assert refused.returncode == 1
     assert 'unknown directive "retrun"' in refused.stderr + refused.stdout
     assert "RUNBOOK: docs/runbook.md#nginx-refuses-its-configuration" in refused.stderr
