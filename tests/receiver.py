@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this host, with or without TLS; it checks signatures by the words of the specification."""
+"""A receiver of webhooks on this host, with or without TLS; it checks their signatures."""
 
 import base64
 import hashlib

@@ -146,7 +146,8 @@ async def get_once(
             alias="Idempotency-Key",
             json_schema_extra={"pattern": KEY},
             description="A random value: new for each request, the same if you repeat the request."
-            f" A repeated request is not carried out twice: for {KEEP_HOURS} hours it gets the first"
+            f" A repeated request is not carried out twice: for {KEEP_HOURS} hours it gets the"
+            " first"
             " answer. Errors are not stored.",
         ),
     ] = None,

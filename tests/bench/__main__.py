@@ -1,14 +1,15 @@
 """One authenticated read of an item over the whole path, against bare uvicorn, in one run.
 
-Both answer for the same row of the same Postgres, from the same image, with two processes and the same limits, under
-the same load over keep-alive connections. The whole path is TLS, nginx with its limits and its log, the socket,
-Gunicorn, and the service with its own log, metrics, limits of time and size, and headers. The reference
-(tests/bench/reference.py) is uvicorn without an access log, and the handler of a plain template: a session for each
-request, PyJWT, a select of the user, a select of the item through the ORM. Only the ratio of the two means anything: it
-is taken of bursts that follow each other. Then the layers of the whole path are taken away, one after another.
+Both answer for the same row of the same Postgres, from the same image, with two processes and the
+same limits, under the same load over keep-alive connections. The whole path is TLS, nginx with its
+limits and its log, the socket, Gunicorn, and the service with its own log, metrics, limits of time
+and size, and headers. The reference (tests/bench/reference.py) is uvicorn without an access log and
+the handler of a plain template: a session for each request, PyJWT, a select of the user, and a
+select of the item through the ORM. Only the ratio of the two is a result, and it compares bursts
+that follow each other. Then the benchmark takes the layers of the whole path away in turn.
 
-It takes a stack of its own, beside any other, and removes it. Needs an engine, wrk (installed if it is missing), and
-about 3 minutes on a machine that does nothing else.
+The benchmark needs an engine, wrk (installed if it is missing), and about 3 minutes on a machine
+that does nothing else. Its stack is its own, and it removes the stack at the end.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def main() -> None:
             found = measure(stack, given.rounds, given.seconds)
         except LoadFailed as failed:
             sys.exit(
-                f"error: {failed}\nHINT: --rounds 1 --seconds 1 shows sooner whether it is so each time"
+                f"error: {failed}\nHINT: --rounds 1 --seconds 1 shows sooner whether it repeats"
             )
         finally:
             stack.remove()
@@ -144,7 +145,7 @@ def targets(stack: Stack, path: str) -> list[Target]:
 
 
 def address_of(stack: Stack, service: str) -> str:
-    """Return a container's own address: a published port would lead through the engine's proxy, a process more."""
+    """Return a container's own address: a published port leads through the engine's proxy."""
     networks = stack.inspect(service)["NetworkSettings"]["Networks"]
     return str(
         networks[f"{stack.project}_{'edge' if service == 'nginx' else 'egress'}"]["IPAddress"]

@@ -1,4 +1,4 @@
-"""The service with one layer less after another, each under a first path segment; for the benchmark alone.
+"""The service with fewer and fewer layers, each under a first path segment; for the benchmark.
 
 /0 is the whole service, without nginx. Each further number leaves out one thing more.
 """

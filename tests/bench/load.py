@@ -1,4 +1,4 @@
-"""One burst of load: wrk with keep-alive connections on a container's own address, and what it counted."""
+"""One burst of load: wrk with keep-alive connections on a container's own address."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# Below nginx's limit of connections per client (64); measured: from 16 on the requests per second stay the same.
+# Below nginx' limit of connections per client (64). Measured: more than 16 add no requests.
 CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("load.lua")
 
@@ -34,7 +34,7 @@ class Count:
 
 
 def burst(target: Target, token: str, seconds: int) -> Count:
-    """Load one target for some seconds; an answer that is not 200 is an error, for it would be a quicker one."""
+    """Load one target for some seconds; an answer that is not 200 counts as an error."""
     done = subprocess.run(
         [
             *(

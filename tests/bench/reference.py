@@ -1,4 +1,4 @@
-"""What the stack is compared with: an authenticated read of one row, as a plain FastAPI template writes it."""
+"""The reference: an authenticated read of one row, as a plain FastAPI template writes it."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -61,7 +61,8 @@ address = URL.create(
     host=os.environ.get("DATABASE_HOST", "postgres"),
     database="slipway",
 )
-# Twice the service's own; with the default of 15 all of them together could ask for more than Postgres has.
+# Twice the service's own. With the default of 15, all processes could ask for more connections
+# than Postgres has.
 engine = create_async_engine(address, pool_size=10, max_overflow=0)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 app = FastAPI()

@@ -11,7 +11,8 @@ STDOUT = """\
     $ docker build --tag slipway/app:0123456789ab-01234567 .
     release 0123456789ab-01234567; live is 0123456789ab in slot blue (1.2 s)
 ==> watch [12.1 s]
-    1104 requests, 0.0% errors, p95 13 ms; before the switch: 999 requests, 0.0% errors, p95 34 ms (11.1 s)
+    1104 requests, 0.0% errors, p95 13 ms; before the switch: 999 requests, 0.0% errors, p95 34 ms \
+(11.1 s)
 ==> retention [23.8 s]
     removed fedcba987654 (0.3 s)
 
@@ -29,7 +30,8 @@ deployed in 24.1 s; back: ./scripts/rollback.sh
 live: release 0123456789ab-01234567 in slot green, answering at https://localhost:8443
 """
 FAILED = """\
-error: release 0123456789ab-01234567 is worse than 0123456789ab: 67% of 118 requests failed, 0% before
+error: release 0123456789ab-01234567 is worse than 0123456789ab: \
+67% of 118 requests failed, 0% before
 HINT: logs and health records: /srv/state/evidence/20261128T233849Z-deploy
 """
 

@@ -1,4 +1,4 @@
-"""Each test of the scripts has a checkout of its own, and nothing of the environment of whoever runs it."""
+"""Gives each test of the scripts a checkout of its own and a clean environment."""
 
 import os
 import shutil
@@ -99,7 +99,7 @@ Typed = Callable[..., int]
 def typed(
     runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Typed]:
-    """Run a command as the command line does, with the recording runner in the checkout; returns its exit code."""
+    """Run a command as the command line does, on the recording runner; return its exit code."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(__main__, "RealRunner", lambda _: runner)
     monkeypatch.setattr(__main__, "ROOT", checkout)

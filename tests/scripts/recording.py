@@ -17,10 +17,10 @@ FILE_COMMANDS = ("cp", "ln", "mv", "rm")
 
 @dataclass
 class RecordingRunner:
-    """Commands are recorded and not run, but for those that work on files: a test's project has a directory of its own.
+    """Records commands. It runs only those that work on files, in the directory of the test.
 
-    A command gets the newest reply whose text it contains. A question to the engine without a reply is a mistake of
-    the test; a command without one succeeds.
+    A command gets the newest reply whose text it contains. A question to the engine without a reply
+    is a mistake of the test; a command without one succeeds.
     """
 
     is_dry: bool = False

@@ -47,7 +47,10 @@ def test_a_program_that_may_not_be_run_is_a_result(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_shows_the_command_and_its_last_lines() -> None:
-    code = "import sys; [print(n) for n in range(100)]; print('the reason', file=sys.stderr); sys.exit(3)"
+    code = (
+        "import sys; [print(n) for n in range(100)]; "
+        "print('the reason', file=sys.stderr); sys.exit(3)"
+    )
     with pytest.raises(Failure, match="exited with 3 after") as raised:
         RealRunner().run(python(code))
     evidence = raised.value.evidence.splitlines()
@@ -131,7 +134,7 @@ def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process still runs; one that ended and that nobody has asked after yet does not."""
+    """Whether the process still runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
     except OSError:
@@ -183,7 +186,10 @@ def test_a_signal_that_comes_while_a_command_starts_ends_it(
 
 def test_a_started_program_outlives_its_session_and_writes_its_log(tmp_path: Path) -> None:
     log, session = tmp_path / "log", tmp_path / "session"
-    code = f"import os; print('up', flush=True); open({str(session)!r}, 'w').write(f'{{os.getsid(0)}} {{os.getpid()}}')"
+    code = (
+        "import os; print('up', flush=True); "
+        f"open({str(session)!r}, 'w').write(f'{{os.getsid(0)}} {{os.getpid()}}')"
+    )
     RealRunner().start(python(code), log)
     deadline = time.monotonic() + 60
     while not (session.exists() and session.read_text(encoding="ascii")):

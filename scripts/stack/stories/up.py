@@ -279,7 +279,7 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
 
 
 def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
-    """Have the service make its first user on a new stack; return where the credentials are kept."""
+    """Have the service make its first user on a new stack; return the credentials' file."""
     file, draft = project.first_user, project.first_user.with_name("first_user.draft.json")
     if file.exists() or runner.is_dry:
         return file
