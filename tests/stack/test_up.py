@@ -22,13 +22,17 @@ def containers(stack: Stack) -> dict[str, str]:
 
 
 def files(stack: Stack) -> dict[str, bytes]:
-    """Return what up.sh wrote: `.env`, the secrets, the ledger."""
+    """Return what up.sh wrote: `.env`, the secrets, the ledger; each attempt has its own log."""
     paths = [
         stack.root / ".env",
         *(stack.root / "secrets").rglob("*"),
         *(stack.root / "state").rglob("*"),
     ]
-    return {str(path): path.read_bytes() for path in paths if path.is_file()}
+    return {
+        str(path): path.read_bytes()
+        for path in paths
+        if path.is_file() and path.parent.name != "attempts"
+    }
 
 
 def test_up_again_is_quick_and_changes_nothing(stack: Stack, figure: Figure) -> None:
