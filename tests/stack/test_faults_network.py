@@ -92,6 +92,8 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
     assert unexpected(report) == []
     exchanges = EXCHANGES_OF_A_POST if is_cut is None else 1
     assert report.slowest - report.stall < POOL_SECONDS + exchanges * PEER_SECONDS + ROOM_SECONDS
+    # The promise is about errors, and holds on a slow network, too.
+    assert report.slowest_failure - report.stall < POOL_SECONDS + PEER_SECONDS + ROOM_SECONDS
     assert healed < HEAL_SECONDS
     if is_cut is not None:
         assert bool(report.failures) is is_cut
