@@ -18,6 +18,10 @@ API_LEVELS = (*BELOW_DOMAINS, DOMAINS, *ABOVE_DOMAINS)
 PROGRAMS = {"main", "app", "migrate", "check_config", "deadletters"}
 
 
+# Alembic reads these files by their path.
+MIGRATIONS = {Path("api/migrations"), Path("api/migrations/versions")}
+
+
 def folder_of(path: Path) -> str:
     return path.parts[1] if len(path.parts) > 2 else ""
 
@@ -58,3 +62,12 @@ def test_a_program_that_scripts_run_by_name_can_be_run(name: str) -> None:
 @pytest.mark.parametrize("folder", [name for name in API_LEVELS if name not in {"", DOMAINS}])
 def test_every_level_is_a_folder(folder: str) -> None:
     assert (ROOT / "api" / folder).is_dir()
+
+
+@pytest.mark.parametrize("package", ["api", "worker"])
+def test_every_folder_with_a_module_is_a_package(package: str) -> None:
+    """The search for the models and tasks of a domain passes over any other folder in silence."""
+    folders = {path.parent for path in files(f"{package}/**/*.py")} - MIGRATIONS
+    assert {
+        str(folder) for folder in folders if not (ROOT / folder / "__init__.py").is_file()
+    } == set()
