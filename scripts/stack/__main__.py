@@ -76,6 +76,8 @@ def main() -> int:
         return _report(_fault_of_the_machine(error), runner)
     except KeyboardInterrupt as stopped:
         runner.display.report(f"error: stopped by {str(stopped) or 'Ctrl-C'}")
+        for hint in runner.display.log.hints():
+            runner.display.report(f"HINT: {hint}")
         runner.display.report(last_line.text(runner, ROOT))
         return 130
 

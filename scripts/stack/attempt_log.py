@@ -30,8 +30,9 @@ class AttemptLog:
             if not folder.is_dir():
                 folder.mkdir(parents=True)
                 folder.chmod(0o750)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-            os.fchmod(self._descriptor, 0o640)  # the umask may have cut the mode
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            # A command may hold a token: NOTIFY_COMMAND stands in .env, which is closed, too.
+            os.fchmod(self._descriptor, 0o600)
             for old in sorted(folder.glob("*.log"))[:-KEPT_LOGS]:  # names begin with the time
                 old.unlink(missing_ok=True)
         except OSError:

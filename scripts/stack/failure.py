@@ -38,4 +38,5 @@ class Failure(Exception):
     def also(self, second: BaseException, action: str) -> None:
         """Append a second failure, of the undo for example, as one hint on one line."""
         observed = second.observation if isinstance(second, Failure) else str(second)
+        observed = observed or "stopped by Ctrl-C"
         self.hints.append(f"{action} failed too: {'; '.join(observed.splitlines())}")

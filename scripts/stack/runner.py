@@ -29,6 +29,7 @@ RUN_SECONDS = 600.0
 ANY_ENTRY = "site-down"
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
+PIPE_BYTES = 64 * 1024  # Linux holds so much in a pipe that nobody reads yet
 SHOW_SECONDS = 0.25  # between two looks at the output of a command that runs
 # Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -130,22 +131,36 @@ def _signals_held(held: list[int]) -> Iterator[None]:
 
 
 def _communicate(
-    process: subprocess.Popen[str], stdin: str, timeout: float, show: Callable[[str], None]
+    process: subprocess.Popen[str],
+    stdin: str,
+    timeout: float,
+    show: Callable[[str], None] | None,
 ) -> tuple[str, str]:
     """Return what `process.communicate` does, and show the last line of output while it waits."""
+    if show is None or len(stdin.encode()) > PIPE_BYTES:
+        return process.communicate(stdin, timeout=timeout)
+    _feed(process, stdin)
     deadline, read = time.monotonic() + timeout, [0, 0]
     while True:
         left = deadline - time.monotonic()
         try:
-            return process.communicate(stdin, timeout=min(left, SHOW_SECONDS))
+            return process.communicate(timeout=min(left, SHOW_SECONDS))
         except subprocess.TimeoutExpired as waiting:
             if left <= SHOW_SECONDS:
                 raise
-            stdin = ""  # communicate keeps what it has not written yet
             for place, output in enumerate((waiting.output or b"", waiting.stderr or b"")):
                 if len(output) > read[place]:
                     read[place] = len(output)
                     show(_last_line(output))
+
+
+def _feed(process: subprocess.Popen[str], stdin: str) -> None:
+    """Write the whole input at once: a later call of `communicate` does not go on with it."""
+    if process.stdin:
+        with suppress(BrokenPipeError):  # a program may end without reading its input
+            process.stdin.write(stdin)
+            process.stdin.close()
+        process.stdin = None
 
 
 def _last_line(output: bytes) -> str:
@@ -200,7 +215,7 @@ class RealRunner:
         try:
             for number in held:
                 signal.raise_signal(number)
-            out, err = _communicate(process, command.stdin, timeout, show or (lambda _: None))
+            out, err = _communicate(process, command.stdin, timeout, show)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started
             process.communicate()

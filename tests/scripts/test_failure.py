@@ -61,3 +61,9 @@ def test_a_second_failure_is_one_hint_of_one_line(second: Exception) -> None:
         "RUNBOOK: docs/runbook.md#deploy-failed-after-the-switch",
     ]
     assert first.code == 1
+
+
+def test_an_interrupted_undo_says_what_stopped_it() -> None:
+    failure = Failure("the copy failed")
+    failure.also(KeyboardInterrupt(), "undo")
+    assert failure.hints == ["undo failed too: stopped by Ctrl-C"]

@@ -99,6 +99,18 @@ def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
     assert (result.out, result.err) == (text, text)
 
 
+@pytest.mark.parametrize("size", [0, 60_000, 300_000])
+def test_a_program_that_reads_late_gets_the_whole_input(size: int) -> None:
+    """A pipe holds 64 KiB until the reader reads; gpg for example starts for a second first."""
+    command = Command(["sh", "-c", "sleep 1; wc -c"], stdin="x" * size, timeout_seconds=20)
+    assert RealRunner().run(command).out.strip() == str(size)
+
+
+def test_a_program_that_reads_no_input_ends_as_it_ends() -> None:
+    command = Command(["sh", "-c", "exit 3"], stdin="x" * 60_000, may_fail=True)
+    assert RealRunner().run(command).code == 3
+
+
 def test_the_last_line_of_each_stream_is_shown_as_it_comes() -> None:
     shown: list[str] = []
 

@@ -174,7 +174,7 @@ def test_the_log_of_an_attempt_has_every_command_and_an_error_names_it(
         ).stdout
     log = log_of(tmp_path)
     assert re.fullmatch(r"\d{8}T\d{6}Z-deploy\.log", log.name)
-    assert log.stat().st_mode & 0o777 == 0o640
+    assert log.stat().st_mode & 0o777 == 0o600
     assert log.parent.stat().st_mode & 0o777 == 0o750
     text = log.read_text(encoding="utf-8")
     assert all(re.match(r"\d\d:\d\d:\d\d( |$)", line) for line in text.splitlines())

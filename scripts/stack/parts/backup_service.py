@@ -115,7 +115,7 @@ def _explain(result: Result, answer: dict[str, Any]) -> tuple[str, list[str]]:
     """Return why there is no result, and hints."""
     error = answer.get("error", {})
     if "observation" in error:
-        return str(error["observation"]), [str(hint) for hint in error.get("hints", [])]
+        return str(error["observation"]), [str(hint) for hint in error.get("hints") or []]
     lines = (result.out + "\n" + result.err).strip().splitlines()
     if not lines:
         return f"the backup service gave no answer (exit code {result.code})", [UPDATE]

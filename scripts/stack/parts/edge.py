@@ -98,6 +98,8 @@ def install(runner: Runner, project: Project) -> bool:
         runner.run(host.remove_tree(partial))
         runner.run(host.copy_tree(project.root / "nginx", partial))
         runner.write(partial / SERVICE, service_locations(project.root), 0o644)
+        if not runner.is_dry:
+            check(runner, project, partial)  # the locations of service.toml stand in it now
         runner.run(host.move(partial, target))
     make_current(runner, project, name)
     for old in _superfluous(folder / "releases", name):

@@ -9,6 +9,7 @@ from typing import Any
 
 from stack.commands import engine, host
 from stack.config.project import Project
+from stack.failure import ROLLED_BACK, Failure
 from stack.runner import Runner
 
 KEPT_EVIDENCE = 20  # attempts; about 200 KB each
@@ -26,6 +27,12 @@ def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
     # A full disk or a power cut may have left half a line: the new entry must not continue it.
     is_cut = project.ledger.exists() and project.ledger.read_bytes()[-1:] not in {b"", b"\n"}
     runner.append(project.ledger, "\n" * is_cut + json.dumps(entry))
+
+
+def outcome_of(failure: Failure) -> dict[str, str]:
+    """Return how a deploy or rollback failed, for the ledger and the notification."""
+    result = "rolled back" if failure.code == ROLLED_BACK else "failed"
+    return {"result": result, "reason": failure.observation}
 
 
 def entries(project: Project) -> list[dict[str, Any]]:

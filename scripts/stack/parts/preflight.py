@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine
+from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import edge, judgement, observation, releases, slots
@@ -39,6 +40,7 @@ def check(runner: Runner, project: Project) -> list[str]:
         raise Failure(
             "; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence
         )
+    service.load(project.root)
     edge.check(runner, project, project.root / "nginx")
     return warnings
 

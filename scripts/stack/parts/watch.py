@@ -24,11 +24,6 @@ def recent_traffic(runner: Runner, slot: str) -> Traffic:
     return traffic_since(runner, datetime.now(UTC) - timedelta(seconds=BEFORE_SECONDS), slot)
 
 
-def watch_seconds(project: Project) -> float:
-    """Return for how long a deploy watches a switch."""
-    return project.watch_seconds
-
-
 def watch_slot(
     runner: Runner, project: Project, slot: str, earlier: Traffic
 ) -> tuple[str, Traffic]:
@@ -43,5 +38,5 @@ def watch_slot(
         # pools and caches.
         return bool(verdict.judge(earlier, now, by_latency=False))
 
-    is_worse = wait_until(runner, is_failing, watch_seconds(project), pause_seconds=LOOK_SECONDS)
+    is_worse = wait_until(runner, is_failing, project.watch_seconds, pause_seconds=LOOK_SECONDS)
     return verdict.judge(earlier, now, by_latency=not is_worse), now

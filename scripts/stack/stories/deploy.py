@@ -325,19 +325,14 @@ class _Deploy:
         releases.prune(self.runner, self.project)
 
     def record_failure(self, failure: Failure) -> None:
-        facts = {"from": self.before.live_release, "to": self.release, **_outcome(failure)}
+        facts = {"from": self.before.live_release, "to": self.release, **ledger.outcome_of(failure)}
         ledger.record(self.runner, self.project, "deploy", **facts, seconds=self.steps.seconds)
 
     def run_failure_hook(self, failure: Failure) -> None:
         hooks.run(self.runner, self.project, "failed", **self.facts, reason=failure.observation)
 
     def notify_failure(self, failure: Failure) -> None:
-        hooks.notify(self.runner, self.project, **self.facts, **_outcome(failure))
-
-
-def _outcome(failure: Failure) -> dict[str, str]:
-    result = "rolled back" if failure.code == ROLLED_BACK else "failed"
-    return {"result": result, "reason": failure.observation}
+        hooks.notify(self.runner, self.project, **self.facts, **ledger.outcome_of(failure))
 
 
 COMMAND = "deploy"

@@ -225,17 +225,12 @@ class _Rollback:
         slots.place(self.runner, self.project, self.before.idle_release, self.before.idle)
 
     def record_failure(self, failure: Failure) -> None:
-        facts = {**self.facts, **_outcome(failure)}
+        facts = {**self.facts, **ledger.outcome_of(failure)}
         ledger.record(self.runner, self.project, "rollback", **facts)
 
     def notify_failure(self, failure: Failure) -> None:
-        facts = {**self.facts, "url": self.project.url, **_outcome(failure)}
+        facts = {**self.facts, "url": self.project.url, **ledger.outcome_of(failure)}
         hooks.notify(self.runner, self.project, **facts)
-
-
-def _outcome(failure: Failure) -> dict[str, str]:
-    result = "rolled back" if failure.code == ROLLED_BACK else "failed"
-    return {"result": result, "reason": failure.observation}
 
 
 COMMAND = "rollback"

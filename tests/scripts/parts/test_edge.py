@@ -15,11 +15,16 @@ from tests.scripts.recording import RecordingRunner
 
 
 class Remembering(RealRunner):
-    """Does it, and remembers the commands."""
+    """Does it, and remembers the commands; nginx itself answers `verdict`."""
 
     def __init__(self) -> None:
         super().__init__(Display(self._remember))
         self.ran: list[str] = []
+        self.verdict = Result(0)
+
+    def read(self, command: Command) -> Result:
+        is_nginx = command.argv[:2] == ["docker", "run"]
+        return self.verdict if is_nginx else super().read(command)
 
     def _remember(self, text: str) -> None:
         if text.startswith("    $ "):
@@ -49,6 +54,21 @@ def test_the_first_one_is_installed_with_its_modes(real: Remembering, loaded: Pr
     assert edge.fingerprint(current(loaded)) == edge.fingerprint(loaded.root / "nginx")
     for folder in (loaded.nginx_folder, loaded.nginx_folder / "releases"):
         assert folder.stat().st_mode & 0o005 == 0o005, "nginx is a user of its own"
+
+
+def test_a_configuration_that_nginx_refuses_as_a_whole_does_not_become_current(
+    real: Remembering, loaded: Project
+) -> None:
+    """The locations of service.toml and those in own/ meet in the installed folder only."""
+    edge.install(real, loaded)
+    former = edge.installed_name(loaded)
+    edit(loaded, "two")
+    real.verdict = Result(1, err="[emerg] duplicate location")
+    with pytest.raises(Failure, match="nginx refuses"):
+        edge.install(real, loaded)
+    assert edge.installed_name(loaded) == former
+    real.verdict = Result(0)
+    assert edge.install(real, loaded)
 
 
 def test_the_same_content_changes_nothing(real: Remembering, loaded: Project) -> None:

@@ -167,3 +167,10 @@ def test_a_deploy_warns_where_nothing_is_kept_to_go_back_to(host: Host, project:
 def test_nginx_configuration_is_tried_last(host: Host, project: Project) -> None:
     host.reply("docker run", Result(1, err="nginx: [emerg]"))
     assert failure(host, project).runbook == "nginx-refuses-its-configuration"
+
+
+def test_a_service_file_that_cannot_be_read_is_refused_before_any_effect(
+    host: Host, project: Project
+) -> None:
+    (project.root / "service.toml").write_text("[web]\nsmok = []\n", encoding="utf-8")
+    assert "service.toml" in failure(host, project).observation
