@@ -28,10 +28,10 @@ class Backup:
 
     Args:
         kind: full, diff or incr.
-        started, stopped: when pgBackRest began and ended it.
-        wal_start, wal_stop: the first and the last segment that a restore of it needs at least.
-        database_id: the number of its database in the repository. Its WAL is in the folder
-            VERSION-NUMBER, as 17-1. An upgrade of Postgres begins another number.
+        started, stopped: when pgBackRest began and ended the backup.
+        wal_start, wal_stop: the first and the last segment that every restore of the backup needs.
+        database_id: the number of the database in the repository. Its WAL is in the folder
+            VERSION-NUMBER, such as 17-1. An upgrade of Postgres begins another number.
     """
 
     label: str
@@ -57,7 +57,7 @@ def call(
 
 def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     """Return the argument list of a command of pgBackRest."""
-    # Another configuration, in which the repository off the host is the only one.
+    # Another configuration, in which the repository off the host is the only repository.
     include = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
     return ["pgbackrest", f"--stanza={STANZA}", *include, command, *words]
 

@@ -22,7 +22,7 @@ literal() {
 	printf "'%s'" "${value//\'/\'\'}"
 }
 
-# Writes this installation's part of pgBackRest's configuration into memory, closed to others.
+# Writes this installation's part of pgBackRest's configuration into memory, for this user alone.
 configure_archive() {
 	local secret=/run/secrets/backup_key
 	[[ -s $secret ]] ||

@@ -21,7 +21,7 @@ HOUSEKEEPING = 10
 
 @dataclass(frozen=True)
 class Rule:
-    """What a task states about its jobs.
+    """The time limit of a task's jobs, and the action after a job has failed.
 
     Args:
         limit_seconds: how long one attempt may take.

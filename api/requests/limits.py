@@ -58,9 +58,9 @@ class RuleName(StrEnum):
 
 
 class Away(StrEnum):
-    """What a rule does while Redis is away."""
+    """The behaviour of a rule while Redis is away."""
 
-    OPEN = "open"  # it lets every request pass
+    OPEN = "open"  # the rule lets every request pass
     # Each process counts by itself: at most the quota times the number of processes passes.
     LOCAL = "local"
 
@@ -86,7 +86,7 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
         # A user's writes and lists. Open: nginx's limit per address remains, and an API that
         # refuses its users because a cache is away is the worse failure.
         RuleName.USER: Rule(2 * per_second, 2, Away.OPEN),
-        # An account from an address, and all accounts from an address, which may be an office's.
+        # One quota for an account from an address, and one for the address: an office may share it.
         # Local: with OPEN, anyone who can crash Redis could guess passwords without limit; a
         # refusal would lock everybody out.
         RuleName.LOGIN: Rule(per_minute, 60, Away.LOCAL),
