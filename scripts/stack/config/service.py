@@ -49,7 +49,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """What a message calls the request."""
+        """The name of the request in messages."""
         name = self.path if self.method == "GET" else f"{self.method} {self.path}"
         return " with ".join([name, *sorted(self.placeholders)])
 
@@ -90,7 +90,7 @@ class Request:
 
 @dataclass(frozen=True)
 class FirstStart:
-    """How the first user is made.
+    """The creation of the first user.
 
     Attributes:
         command: runs in a container of the API, with the credentials as JSON on standard input.

@@ -1,4 +1,4 @@
-"""nginx's configuration: tries it in a throw-away container, installs it by one rename."""
+"""Tests nginx' configuration in a throw-away container, and installs it by one rename."""
 
 import hashlib
 from pathlib import Path

@@ -63,8 +63,8 @@ class Exchange:
             Failure: with code 4 where the old database serves again, 5 where a person is needed.
         """
         runner, project, facts = self.runner, self.project, self.facts
-        # Not "begun", which ends a rollback window; nor, in a failure, "rolled back", which marks
-        # the release as a bad one (parts/ledger.py).
+        # The result "begun" would end a rollback window. After a failure, "rolled back" would mark
+        # the release as bad (parts/ledger.py).
         ledger.record(runner, project, "restore", **facts, result="started")
         with self.undo.on_failure(RUNBOOK):
             self.stop_writers()
@@ -80,8 +80,8 @@ class Exchange:
         runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
         if self.has_old:
             runner.say(
-                "./scripts/restore.sh --discard-old deletes the database before, "
-                "when you do not need it any more"
+                "./scripts/restore.sh --discard-old deletes the former database, "
+                "when you no longer need it"
             )
         runner.say(observation.what_serves(runner, project))
 

@@ -19,7 +19,7 @@ BESIDE = "/var/lib/postgresql/beside"
 
 @dataclass(frozen=True)
 class Request:
-    """What to restore, and where to.
+    """The time to restore, the backup to begin with, and the destination.
 
     Attributes:
         to: an ISO time in UTC, or empty for the end of the archive.

@@ -78,7 +78,7 @@ def wait_for_front_door(runner: Runner, project: Project, release: str, slot: st
 
 
 def drain_worker(runner: Runner, slot: str) -> None:
-    """Send the worker its first signal: it takes no new job and finishes those in hand."""
+    """Send the worker its first signal: it takes no new job and finishes its running jobs."""
     # The signal may fail: a worker that has ended already drains nothing.
     words = ["kill", "--signal", "SIGTERM", f"worker-{slot}"]
     runner.run(engine.compose(*words, may_fail=True))

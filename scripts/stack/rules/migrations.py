@@ -179,7 +179,7 @@ def _place(known: Sequence[Revision], identifier: str, subject: str) -> int:
     return places[0]
 
 
-# What an operation calls its table: the place among the arguments, and the keyword.
+# The argument of each operation that names its table: its position and its keyword.
 TABLE = {
     "drop_table": (0, "table_name"),
     "drop_column": (0, "table_name"),
@@ -205,7 +205,7 @@ NO_OPERATION = {"get_context", "get_bind", "f"}
 
 
 def lint(root: Path) -> list[str]:
-    """Return what breaks the rules of the phases, a line each.
+    """Return the breaches of the rules of the phases, a line each.
 
     (!) It reads literals. It does not see SQL that is put together or read from a file, tables
     whose names are not literals (they count as older ones), a default that rewrites the table, a

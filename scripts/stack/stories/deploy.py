@@ -52,7 +52,7 @@ FINAL = ("evidence", "record", "retention", "hook", "notification")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says: an image instead of a build, and seconds to wait for the lock."""
+    """The options of the command: an image instead of a build, and seconds to wait for the lock."""
 
     image: str = ""
     wait_lock_seconds: float = 0
@@ -345,7 +345,7 @@ HELP = "make a release of this checkout live"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `deploy.sh` takes."""
+    """Add the arguments of `deploy.sh`."""
     parser.add_argument(
         "--plan", action="store_true", help="print what would change, and do nothing"
     )

@@ -33,7 +33,7 @@ HELP = "try now what is tried every day"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `drill.sh` takes."""
+    """Add the arguments of `drill.sh`."""
     parser.add_argument(
         "what",
         choices=["restore"],

@@ -62,7 +62,7 @@ HELP = "write the file of a new migration"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `migration.sh` takes."""
+    """Add the arguments of `migration.sh`."""
     parser.add_argument("phase", choices=sorted(PHASES), help="before or after a switch")
     parser.add_argument("name", metavar="NAME", help="what it does, such as add_isbn")
 

@@ -109,7 +109,7 @@ class _Rollback:
     def run(self) -> None:
         runner, project, facts = self.runner, self.project, self.facts
         if not runner.is_dry:
-            # An earlier rollback may have left one: the undo must not put that one back.
+            # An earlier rollback may have left this file: the undo must not restore the old copy.
             (project.root / ".env.before").unlink(missing_ok=True)
         ledger.record(runner, project, "rollback", **facts, result="begun")
         with self.undo.on_failure("roll-back"):
@@ -243,7 +243,7 @@ HELP = "go back to a release that was good"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `rollback.sh` takes."""
+    """Add the arguments of `rollback.sh`."""
     parser.add_argument(
         "release",
         nargs="?",

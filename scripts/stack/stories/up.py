@@ -357,7 +357,7 @@ HELP = "bring the whole stack up on this machine"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `up.sh` takes."""
+    """Add the arguments of `up.sh`."""
     parser.add_argument(
         "--refresh-bases",
         action="store_true",
