@@ -1,4 +1,4 @@
-"""What every service of the compose files must have, and what none may have."""
+"""The settings that every service of the compose files must have, and the forbidden settings."""
 
 import re
 from typing import Any

@@ -13,8 +13,8 @@ from tests.contracts.tree import ROOT, files, nodes, text
 
 # Each package, and the folder that its imports start from.
 PACKAGES = {"scripts": "scripts", "api": "", "worker": "", "backup": ""}
-# The folders that each folder of scripts/stack may import. `stack` itself holds the runner and the
-# like.
+# The folders that each folder of scripts/stack may import. `stack` itself contains modules that all
+# folders need, such as the runner.
 COMMON = {"stack", "stack/rules", "stack/commands", "stack/config"}
 BELOW = {
     "stack/__main__": {*COMMON, "stack/parts", "stack/stories"},

@@ -74,7 +74,7 @@ class Exports:
             self.token = client.post("/v1/users/login", json=user).json()["access_token"]
 
     def give_items(self, count: int, description_bytes: int) -> None:
-        """Give the user items, so that each file has pieces."""
+        """Create items of the user, so that each file has several pieces."""
         made = (
             f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', "
             f"{description_bytes})"

@@ -156,7 +156,7 @@ def test_a_second_use_ends_the_login_and_no_other(
 def test_a_token_that_was_being_added_is_revoked_with_its_family(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
-    """As another request adds it that began before the revocation and was committed after it."""
+    """Another request began before the revocation, and commits its token after the revocation."""
     first = log_in(client, user)
     assert client.post("/v1/users/logout", json={"refresh_token": first}).status_code == 204
     late = f"late-{uuid.uuid4().hex}"
