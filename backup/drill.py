@@ -44,7 +44,7 @@ def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
         Failure: with the difference, or because the two cannot be compared.
     """
     started = time.monotonic()
-    for folder in SCRATCH.glob("drill-*"):  # of a drill that was killed
+    for folder in SCRATCH.glob("drill-*"):  # left by a drill that was killed
         shutil.rmtree(folder)
     wish = Wish(_choose_moment(repository), repository=repository)
     chosen = attempt.prove(wish, SILENT, reads_backup=repository == LOCAL)

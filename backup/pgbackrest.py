@@ -179,7 +179,7 @@ def list_backups(repository: int = LOCAL) -> list[Backup]:
 
 
 def list_current_backups() -> list[Backup]:
-    """Return the local backups of the newest database: an upgrade of Postgres begins another.
+    """Return the local backups of the newest database: an upgrade of Postgres adds a database.
 
     Raises:
         Failure: when the repository cannot be read.

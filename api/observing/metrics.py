@@ -1,4 +1,4 @@
-"""The metrics of requests and processes, for Prometheus; other metrics stand in their own modules.
+"""The metrics of requests and processes, for Prometheus; other metrics are in their own modules.
 
 To add a metric, define a Counter, Histogram or Gauge of prometheus_client once, at the top of a
 module. /metrics then shows it, added up over the processes of the slot

@@ -1,4 +1,4 @@
-"""Arguments that several commands take alike, and the types of what a person types."""
+"""The arguments that several commands share, and the types of their values."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 

@@ -1,4 +1,4 @@
-"""Judges the settings of the repository off the host, so that nobody trusts half of one."""
+"""Judges the settings of the repository off the host, and refuses an incomplete configuration."""
 
 import re
 from collections.abc import Mapping

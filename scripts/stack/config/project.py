@@ -179,7 +179,7 @@ class Project:
 
     @property
     def nginx_folder(self) -> Path:
-        """Where nginx's configuration is installed: `releases/`, and the link `current` to one."""
+        """The folder of nginx' installed configurations: `releases/`, and the link `current`."""
         return self.state / "nginx"
 
     @property
@@ -189,7 +189,7 @@ class Project:
 
 
 def default_state(name: str) -> Path:
-    """Return where the state goes unless STATE_DIR says otherwise."""
+    """Return the state directory that applies if STATE_DIR is empty."""
     if os.geteuid() == 0:
         return Path("/var/lib/slipway") / name
     return Path.home() / ".local" / "state" / "slipway" / name

@@ -1,4 +1,4 @@
-"""The exchange of the database for a restored one; everything that writes stops for it."""
+"""Exchanges the database for a restored database; all writers stop meanwhile."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ UNDO_ORDER = ("database", "record", "notification")
 
 
 class Exchange:
-    """One exchange: what it did, and how it puts the old database back."""
+    """One exchange: its steps, and the undo that puts the old database back."""
 
     def __init__(
         self,

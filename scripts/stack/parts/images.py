@@ -335,7 +335,7 @@ def replace_base(project: Project, image: str) -> Project:
 
 
 def choose_postgres(runner: Runner, project: Project, image: str) -> str:
-    """Make sure of a base image of Postgres, the named one or that of up.sh; return its name."""
+    """Ensure a base image of Postgres, the named image or that of up.sh; return its name."""
     if image and has_image(runner, image):
         return image
     own = debian_name("postgres")

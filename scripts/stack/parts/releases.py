@@ -1,4 +1,4 @@
-"""The releases on this host: which are here, what they know, which may be live again."""
+"""The releases on this host: their images, their migrations, and which may be live again."""
 
 from stack.commands import engine
 from stack.config.project import Project

@@ -29,7 +29,7 @@ class Undo:
     actions: dict[str, Action] = field(default_factory=dict)
 
     def push(self, name: str, action: Action) -> None:
-        """Add the undo of a step, or put another one in its place; call this before the step."""
+        """Add the undo of a step, or replace it; call this before the step."""
         if name not in self.order:
             raise ValueError(f"no step is called {name}")
         self.actions[name] = action

@@ -1,4 +1,4 @@
-"""The story of `check-config.sh`: what is wrong or unwise in the settings; only reads."""
+"""The story of `check-config.sh`: prints wrong or unwise settings; only reads."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

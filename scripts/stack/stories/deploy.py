@@ -245,7 +245,7 @@ class _Deploy:
     def hand_over_jobs(self) -> None:
         with self.steps.step("workers"):
             slots.start(self.runner, self.project, f"worker-{self.slot}")
-            # Anew once it drains: it is healthy until it ends, and then nobody would take jobs.
+            # `anew` replaces a worker that drains: it is healthy until it ends, and takes no jobs.
             self.undo.push("workers", lambda _: self._start_former_worker(anew=True))
             slots.drain_worker(self.runner, self.before.live)
         hooks.run(self.runner, self.project, "post-switch", **self.facts)
@@ -313,7 +313,7 @@ class _Deploy:
         slots.stop(self.runner, engine.slot_services(self.slot))
 
     def place_former_release(self, _: Failure) -> None:
-        """Give the idle slot its former release again: a rollback would go to that one."""
+        """Give the idle slot its former release again: a rollback would go to that release."""
         if self.before.idle_release:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
 

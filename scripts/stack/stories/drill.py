@@ -1,4 +1,4 @@
-"""The story of `drill.sh`: tries now what is tried every day."""
+"""The story of `drill.sh`: runs now the drill that the schedule runs every day."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
