@@ -160,7 +160,7 @@ def read_stanza(repository: int = LOCAL) -> dict[str, Any]:
 def explain_fault(stanza: dict[str, Any]) -> str:
     """Return in one line why `pgbackrest info` cannot read a repository."""
     # Each repository's own status has the reason; the status of the whole stanza says "other".
-    # Only the first line is it: below are retries, or a whole request with its answer.
+    # Only the first line is the reason: below are retries, or a whole request with its answer.
     messages = [repository["status"]["message"] for repository in stanza.get("repo", [])]
     return "; ".join(
         line

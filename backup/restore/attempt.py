@@ -1,6 +1,6 @@
 """One attempt to restore into a new directory, in four steps: prove, restore, recover, check.
 
-A restore and a drill both make one.
+A restore and a drill both make such an attempt.
 """
 
 import shutil

@@ -30,7 +30,7 @@ class State:
     tidied: list[str] = field(default_factory=list)
 
     def as_facts(self) -> dict[str, object]:
-        """Return it for the scripts."""
+        """Return the state for the scripts."""
         return asdict(self)
 
 

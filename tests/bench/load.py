@@ -26,7 +26,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Count:
-    """What one burst came to."""
+    """The result of one burst."""
 
     per_second: float
     p50_ms: float

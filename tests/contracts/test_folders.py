@@ -1,4 +1,4 @@
-"""The folders of api/ and worker/ stand on each other in one order, and no import runs upwards."""
+"""The folders of api/ and worker/ have one order, and no folder imports from a later folder."""
 
 import ast
 from pathlib import Path

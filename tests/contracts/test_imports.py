@@ -35,7 +35,7 @@ DOMAINS = sorted(path.parent for path in files("api/*/routes.py"))
 
 
 def imports(*patterns: str) -> Iterator[tuple[Path, str]]:
-    """Yield each file with each module that it imports, wherever in the file the import stands."""
+    """Yield each file with each module that it imports, wherever the import is in the file."""
     for path, node in nodes(*patterns):
         if isinstance(node, ast.Import):
             yield from ((path, alias.name) for alias in node.names)

@@ -1,4 +1,4 @@
-"""The marks of the tests say what the runner must know: what counts losses is never run again."""
+"""The marks of the tests tell the runner that a test which counts losses is never run again."""
 
 import ast
 import re

@@ -84,7 +84,7 @@ class Screen:
         return ["".join(character for character, _ in line).rstrip() for line in self.lines]
 
     def style_of(self, word: str) -> set[str]:
-        """Return the colours of a word, wherever it stands."""
+        """Return the colours of a word, wherever it is on the screen."""
         styles = set()
         for line in self.lines:
             text = "".join(character for character, _ in line)
@@ -130,7 +130,7 @@ class Session:
         return True
 
     def resize(self, columns: int) -> None:
-        """Change the width, as a person does who drags the window's edge."""
+        """Change the width, as when a person resizes the window."""
         _set_columns(self.terminal, columns)
 
     def screen(self) -> Screen:

@@ -30,7 +30,7 @@ def fails_the_smoke_test(stack: Stack) -> None:
 
 
 def stuck_on_the_new_slot(stack: Stack) -> None:
-    """As after a way back that failed: the new slot is live, and the former one does not run."""
+    """As after a failed rollback: the new slot is live, and the former slot does not run."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     stack.switch("green")
@@ -38,7 +38,7 @@ def stuck_on_the_new_slot(stack: Stack) -> None:
 
 
 def a_release_too_many(stack: Stack) -> None:
-    """A release that somebody wants to take back."""
+    """A live release that an operator wants to roll back."""
     stack.vary()
     stack.deploy()
 

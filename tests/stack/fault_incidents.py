@@ -14,7 +14,7 @@ from tests.stack.harness import Stack, wait_until
 
 
 def hang(stack: Stack, service: str) -> None:
-    """Stop a container's processes where they are: it accepts, and says nothing."""
+    """Freeze a container's processes: it accepts connections and answers nothing."""
     first = stack.host_pid(service)
     children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
     for pid in (first, *map(int, children)):

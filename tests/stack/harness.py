@@ -355,7 +355,7 @@ def listed_files() -> list[str]:
 
 
 def copy_checkout(target: Path) -> None:
-    """Make a clone of the checkout as it stands."""
+    """Make a clone of the checkout in its present state."""
     for name in listed_files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)

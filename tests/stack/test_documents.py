@@ -1,4 +1,4 @@
-"""The pages, executed as they stand: every command that they name is run here."""
+"""The pages, executed unchanged: every command that they name is run here."""
 
 import itertools
 import json
@@ -135,7 +135,7 @@ def break_redis(stack: Stack) -> None:
 
 
 def kill_everything(stack: Stack) -> None:
-    """All processes gone at once, as in a power cut."""
+    """All processes end at once, as in a power cut."""
     for pid in [
         stack.host_pid(name) for name in ("postgres", "redis", "api-blue", "worker-blue", "nginx")
     ]:

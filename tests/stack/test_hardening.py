@@ -1,4 +1,4 @@
-"""What the engine says of the running containers and images, whatever the files intend."""
+"""The engine's facts about the running containers and images, whatever the files intend."""
 
 import json
 from pathlib import Path

@@ -223,7 +223,7 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
 
 @pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
-    """Killed again and again while it ships: what arrives is whole and in order."""
+    """Shipping is killed again and again: the segments that arrive are whole and in order."""
     names = []
     for _ in range(3):
         names = [new_segment(pair.host) for _ in range(4)]

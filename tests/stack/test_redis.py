@@ -1,4 +1,4 @@
-"""What two processes of the API share in Redis: counts, and values that are kept for a while."""
+"""Two processes of the API share counts and cached values in Redis."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What `up.sh`, `status.sh` and a plain `docker compose up` do on a stack that is up already."""
+"""`up.sh`, `status.sh` and a plain `docker compose up` on a stack that is up already."""
 
 import json
 import time

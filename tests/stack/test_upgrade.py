@@ -47,7 +47,7 @@ def in_volume(stack: Stack, *command: str) -> str:
 
 
 def in_backup(stack: Stack, program: str) -> str:
-    """Run Python in the backup service, and return what it says."""
+    """Run Python in the backup service, and return its output."""
     return stack.compose("exec", "--no-TTY", "backup", "python3", "-c", program).strip()
 
 

@@ -232,7 +232,7 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
     medians = [statistics.median(times) for times in milliseconds.values()]
     figure(f"failed login: known user {medians[0]:.1f} ms, unknown user {medians[1]:.1f} ms")
     assert len(answers) == 1
-    # Without the hash for nobody an unknown user is answered in a fifth of the time.
+    # Without the dummy hash, the answer for an unknown user takes a fifth of the time.
     assert 0.5 < medians[0] / medians[1] < 2
     entries = logged_until(stack, answer, "login_failed", since)
     assert [entry["user_id"] is None for entry in entries] == [False, True] * 15

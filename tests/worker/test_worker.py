@@ -1,4 +1,4 @@
-"""What the worker decides without a database: cells, retries, names, heartbeat."""
+"""The worker's decisions without a database: cells, retries, names, heartbeat."""
 
 import asyncio
 import csv

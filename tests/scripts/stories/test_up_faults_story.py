@@ -1,4 +1,4 @@
-"""What `up.sh` says when a step fails, and that it stops there."""
+"""The error that `up.sh` prints if a step fails; `up.sh` stops at that step."""
 
 import socket
 from collections.abc import Callable
