@@ -36,7 +36,7 @@ class Screen:
     frames: list[list[str]] = field(default_factory=list)
 
     def feed(self, text: str) -> None:
-        """Obey what was written."""
+        """Apply the written text and codes to the screen."""
         while text:
             code = CODE.match(text)
             if code:

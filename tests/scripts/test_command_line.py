@@ -1,4 +1,4 @@
-"""The scripts as a person types them: usage, exit codes and where each word of an error goes."""
+"""The scripts as a person types them: usage, exit codes, and errors on standard error."""
 
 import io
 import os

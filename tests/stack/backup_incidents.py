@@ -1,4 +1,4 @@
-"""Brings about the runbook's incidents of backups; their entries must end them."""
+"""Injects the runbook's incidents of backups; their entries must end them."""
 
 from collections.abc import Callable
 

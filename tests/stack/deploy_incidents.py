@@ -62,7 +62,7 @@ def another_deploy_runs(stack: Stack) -> None:
     for line in process.stdout:
         if line.startswith("==> preflight"):
             break
-    # Read on, so that the deploy can go on telling.
+    # Read on: otherwise a full pipe would stop the deploy.
     threading.Thread(target=process.stdout.read, daemon=True).start()
 
 
@@ -73,7 +73,7 @@ def spoiled_nginx(stack: Stack) -> None:
 
 
 def below_the_floor(stack: Stack) -> None:
-    """A deploy that is refused for want of space."""
+    """A deploy that is refused because the disk lacks space."""
     assert stack.deploy(check=False, FREE_DISK_FLOOR_BYTES=str(10**15)).returncode == 1
 
 

@@ -51,7 +51,7 @@ def received(sink: httpx2.Client, kind: str) -> list[dict[str, Any]]:
 
 
 def text_of(developer: Stack, path: str) -> str:
-    """Return what the front door answers; nothing while the API is started anew."""
+    """Return the front door's answer; an empty answer while the API restarts."""
     try:
         with developer.client(timeout=2) as client:
             return client.get(path).text

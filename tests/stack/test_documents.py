@@ -153,7 +153,7 @@ def leave_an_old_image(stack: Stack) -> None:
 
 
 def spoil_environment(stack: Stack) -> None:
-    """A key twice, one that nothing reads, and Windows line ends."""
+    """A duplicate key, a key that nothing reads, and Windows line ends."""
     file = stack.root / ".env"
     text = file.read_text(encoding="utf-8") + "LOG_LEVEL=DEBUG\nNO_SUCH_KEY=1\n"
     file.write_text(text.replace("\n", "\r\n"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Everything killed at random while jobs are asked for and done: faults 12, 13 and 36, for jobs."""
+"""Services are killed at random while jobs are requested and run: faults 12, 13 and 36."""
 
 import os
 import random

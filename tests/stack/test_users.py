@@ -1,4 +1,4 @@
-"""Logins that last: exchanged, repeated, stolen, ended."""
+"""Refresh tokens of a login: exchanged, repeated, stolen, revoked."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The runner of the suite, on a small suite of its own: parts, a second try, and how a run ends."""
+"""The runner of the suite, on its own small suite: parts, a second try, and the end of a run."""
 
 import json
 import os
