@@ -28,7 +28,7 @@ from starlette.types import Scope
 from api.configuring.settings import ProcessSettings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-LOOK_SECONDS = 1.0  # between two measurements of the event loop; Prometheus usually asks each 15 s
+LOOK_SECONDS = 1.0  # between two measurements of the event loop; Prometheus usually asks every 15 s
 # nginx passes no other.
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -94,8 +94,8 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
         # A refresh token cannot be guessed, so this only bounds the work of an address for
         # Postgres. An office of 900 users, each of whom refreshes every 15 minutes, stays below.
         RuleName.REFRESH: Rule(6 * per_minute, 60, Away.LOCAL),
-        # The console's password from an address. Not from all together: then anybody could lock the
-        # operator out.
+        # The console's password from an address. A count over all addresses would let anybody lock
+        # the operator out.
         RuleName.OPS_LOGIN: Rule(per_minute, 60, Away.LOCAL),
         # New accounts from an address: each costs a hash, and a row for ever.
         RuleName.REGISTRATION: Rule(settings.registration_limit_per_hour, 3600, Away.LOCAL),
@@ -255,7 +255,7 @@ def header_fields(counted: Counted, answer: Sequence[int]) -> list[tuple[bytes, 
 
 
 def address_of(request: Request) -> str:
-    """Return the client's address from nginx; of IPv6 its /64, which is what a customer has."""
+    """Return the client's address from nginx; for IPv6 its /64, the network of one customer."""
     host = request.client.host if request.client else ""
     if ":" in host:
         return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
