@@ -275,7 +275,7 @@ def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
 
 
 def pattern(variable: str) -> re.Pattern[str]:
-    """Return the expression of a map that cuts something out of a request."""
+    """Return the expression with which a map extracts a part of a request."""
     (block,) = [d.block for d in named("map") if d.arguments[1] == variable]
     (expression,) = [d.name for d in block if d.name.startswith("~")]
     return re.compile(expression[1:].replace("(?<", "(?P<"))

@@ -62,7 +62,7 @@ def redeliveries(stack: Stack, owner: str) -> list[float]:
 
 
 class Exports:
-    """The exports of one new user. `failures` holds what was answered instead of 202."""
+    """The exports of one new user. `failures` holds the answers other than 202."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -85,7 +85,7 @@ class Exports:
         )
 
     def ask(self, client: httpx2.Client) -> str:
-        """Ask for an export; return its id, or an empty text after noting what was answered."""
+        """Ask for an export; return its id, or an empty text after noting the answer."""
         try:
             answer = client.post("/v1/exports", headers={"Authorization": f"Bearer {self.token}"})
         except httpx2.HTTPError as error:

@@ -143,7 +143,7 @@ def kill_everything(stack: Stack) -> None:
 
 
 def leave_an_old_image(stack: Stack) -> None:
-    """An image of a release that lost its name."""
+    """A release's image without a name."""
     for number in (1, 2):
         recipe = f"FROM {IMAGE}:blue\nLABEL number={number}\n"
         argv = ["docker", "build", "--quiet", "--tag", f"{IMAGE}:dangling", "-"]

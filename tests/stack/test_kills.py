@@ -73,7 +73,7 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
 
 
 def kill(stack: Stack, service: str) -> tuple[float, float]:
-    """Kill a service; return when that was, and how many seconds later it was back."""
+    """Kill a service; return the time of the kill, and the seconds until the service was back."""
     pid = stack.host_pid(service)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
@@ -237,7 +237,7 @@ def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
 
 
 def kill_in_a_job(exports: Exports) -> float:
-    """Kill the worker while it writes exports; return the seconds for which it had one."""
+    """Kill the worker while it writes exports; return the seconds for which it had an export."""
     stack = exports.stack
     stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     pid = stack.host_pid("worker-blue")

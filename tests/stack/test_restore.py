@@ -186,7 +186,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
     assert stack.sql("select count(*) from kept") == "1"
     restore(
         stack, "--to", now(), "--replace", "--yes"
-    )  # on the new timeline; and one that failed is behind it
+    )  # on the new timeline; and a failed timeline is behind it
     assert stack.sql("select count(*) from kept") == "1"
     assert len([name for name in directories(stack) if name.startswith("17.before-")]) == 2
     restore(stack, "--discard-old", "--yes")

@@ -242,7 +242,7 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
 def test_who_is_gone_is_told_to_log_in_again(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
-    """As after a restore to a time before the registration: the token is still good."""
+    """As after a restore to a time before the registration: the token is still valid."""
     token = client.post("/v1/users/login", json=user).json()["access_token"]
     stack.sql(f"delete from users where email = '{user['email']}'")
     for path, body in (("/v1/items", {"name": "a"}), ("/v1/exports", None)):

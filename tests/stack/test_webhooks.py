@@ -22,7 +22,7 @@ ALL = ["item.created", "item.updated", "item.deleted"]
 
 @pytest.fixture(scope="module")
 def receiver(stack: Stack) -> Iterator[Receiver]:
-    """A receiver beside the stack, whose API and worker are told that it may be sent to."""
+    """A receiver beside the stack, whose API and worker are configured to allow its address."""
     network = json.loads(
         stack.run("docker", "network", "inspect", f"{stack.project}_egress").stdout
     )[0]
