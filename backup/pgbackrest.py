@@ -66,7 +66,7 @@ def create_stanza(repository: int = LOCAL) -> None:
     """Register the database with the repository; change nothing if it is registered.
 
     An upgrade of Postgres that was interrupted may have left the repository at the old version.
-    This upgrades the stanza then.
+    This function then upgrades the stanza.
 
     Raises:
         Failure: when the repository cannot be written, or belongs to another database.

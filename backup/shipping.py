@@ -1,4 +1,4 @@
-"""Copies the WAL from the local repository to the one off the host, each segment once, in order.
+"""Copies the WAL to the repository off the host, each segment once, in order.
 
 Shipping is separate from archiving: a repository off the host that does not answer delays its own
 segments and nothing else.
@@ -261,7 +261,7 @@ def get_identity(stanza: dict[str, Any]) -> tuple[int, str]:
 
 
 def name_preceding_segment(name: str) -> str:
-    """Return the name of the segment before another one, on the same timeline."""
+    """Return the name of the preceding segment on the same timeline."""
     number = max(archive.segment_number(name) - 1, 0)
     log, place = divmod(number, archive.SEGMENTS_PER_LOG)
     return f"{name[:8]}{log:08X}{place:08X}"

@@ -38,7 +38,7 @@ class ArchiveState:
         label: the newest backup's.
         newest: when the newest segment was archived, in seconds since 1970, 0 for none.
         gap: which segments are missing; empty for none.
-        is_replaced: whether a restored database has replaced the one of the newest backup.
+        is_replaced: whether a restored database has replaced the database of the newest backup.
         is_empty: whether there is no backup of the present database.
     """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path("/tmp")  # noqa: S108  the container's own tmpfs
 BEAT_SECONDS = 3.0
 # A process whose loop is blocked for this long ends itself (worker/loop.py). Below STALLED_SECONDS
-# (worker/stalled.py): the process has ended before another one gets its jobs.
+# (worker/stalled.py): the process has ended before another gets its jobs.
 STUCK_SECONDS = 15.0
 # Above STUCK_SECONDS: a stuck process is replaced before the container becomes unhealthy.
 MAX_AGE_SECONDS = 20.0

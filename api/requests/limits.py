@@ -181,7 +181,7 @@ class LocalCounts:
         self._whole_at.pop(key, None)
         self._whole_at[key] = whole_at
         if len(self._whole_at) > LOCAL_KEYS:
-            del self._whole_at[next(iter(self._whole_at))]  # the one that counted longest ago
+            del self._whole_at[next(iter(self._whole_at))]  # the key that counted longest ago
 
 
 class Limits:

@@ -53,7 +53,7 @@ def tidy(root: Path) -> State:
 
 
 def is_marked(folder: Path, stamp: str) -> bool:
-    """Whether this is a restored database that never replaced another one."""
+    """Whether this is a restored database that never replaced another database."""
     try:
         return (folder / MARK).read_text(encoding="utf-8") == stamp
     except OSError:

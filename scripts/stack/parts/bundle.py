@@ -91,7 +91,7 @@ def decrypt(runner: Runner, source: Path, passphrase: str) -> Files:
     """Return the files of a bundle.
 
     Raises:
-        Failure: where the file is damaged, or the passphrase is another one.
+        Failure: if the file is damaged, or the passphrase is wrong.
     """
     if not source.is_file():
         raise Failure(

@@ -86,7 +86,7 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
 
 
 def install(runner: Runner, project: Project) -> bool:
-    """Make the checkout's configuration the current one; return whether that changed anything."""
+    """Install and activate the checkout's configuration; return whether anything changed."""
     if is_current(project):
         return False
     folder, name = project.nginx_folder, fingerprint(project.root / "nginx")

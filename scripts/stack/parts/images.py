@@ -78,7 +78,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             raise Failure(
                 f"{image}, which .env names, is neither here nor to be had from its registry",
                 hints=[
-                    f"empty {service.upper()}_IMAGE in .env to have another one chosen",
+                    f"empty {service.upper()}_IMAGE in .env, so that up.sh chooses an image",
                     "or wait for the registry",
                 ],
                 runbook=environment.RUNBOOK,

@@ -58,7 +58,7 @@ def revisions(root: Path) -> list[Revision]:
 
 
 def head(root: Path) -> str:
-    """Return the newest revision of the checkout's migrations: the one nothing builds on."""
+    """Return the newest revision of the checkout's migrations, on which no other builds."""
     return revisions(root)[-1].identifier
 
 
@@ -67,7 +67,7 @@ def _paths(root: Path) -> list[Path]:
 
 
 def _links(path: Path) -> tuple[str, str | None]:
-    """Return the revision and the one that it builds on."""
+    """Return the revision and the revision that it builds on."""
     assigned: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:

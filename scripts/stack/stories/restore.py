@@ -114,7 +114,7 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
             report("; ".join(present.get("tidied", [])) or "nothing is left of an earlier restore")
         time = options.to or "the end of the archive"
         runner.say(f"    the database of {project.name} becomes what it was at {time}")
-        runner.say("    later writes are no longer in it; the directory of before is kept")
+        runner.say("    later writes are no longer in it; the present directory is kept")
         confirm(project.name, options)
         request = _request(options)
         with steps.step("restore") as report:

@@ -30,7 +30,7 @@ UNDO_ORDER = (
 
 
 def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> None:
-    """Make a release live again: the one named, or the newest good one before the live one.
+    """Make a release live again: the named release, or the newest good release that is not live.
 
     Raises:
         Failure: where there is no such release, its image is gone, or the schema is past it.
@@ -91,7 +91,7 @@ def _check(runner: Runner, project: Project, before: Slots, target: str) -> None
 
 
 class _Rollback:
-    """One attempt: from the slots of before to the target, and its undo."""
+    """One attempt: from the present slots to the target release, and its undo."""
 
     def __init__(self, runner: Runner, project: Project, before: Slots, target: str) -> None:
         self.runner = runner
@@ -196,7 +196,7 @@ class _Rollback:
             self.runner.write(file, restored, 0o600)
 
     def switch_back(self, failure: Failure) -> None:
-        """Make the slot of before live again, where another one is."""
+        """Make the former slot live again, if the other slot is live."""
         live, release = self.before.live, self.before.live_release
         if observation.live_slot(self.runner, self.project) != live:
             slots.make_live(self.runner, live)

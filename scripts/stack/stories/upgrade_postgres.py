@@ -71,7 +71,7 @@ class Upgrade:
 
 
 def run(runner: Runner, root: Path, image: str) -> None:
-    """Bring the database to the major version of a base image, or of the one up.sh would choose.
+    """Bring the database to the major version of a base image; default: the image of up.sh.
 
     Raises:
         Failure: with everything as before, unless its code says that a person is needed.
