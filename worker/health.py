@@ -23,7 +23,7 @@ def heartbeat_file(process: int) -> Path:
 
 
 def problem(path: Path, now: float | None = None) -> str | None:
-    """Return what is wrong with a heartbeat file, or None; `now` is in seconds since the epoch."""
+    """Return the fault of a heartbeat file, or None; `now` is in seconds since the epoch."""
     try:
         age_seconds = (time.time() if now is None else now) - path.stat().st_mtime
     except OSError as error:

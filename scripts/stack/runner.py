@@ -130,7 +130,7 @@ def _signals_deferred(pending: list[int]) -> Iterator[None]:
 def _communicate(
     process: subprocess.Popen[str], stdin: str, timeout: float, show: Callable[[str], None]
 ) -> tuple[str, str]:
-    """Return what `process.communicate` does, and show the last line of output while it waits."""
+    """Call `process.communicate`, and show the last line of output while it waits."""
     deadline, read = time.monotonic() + timeout, [0, 0]
     while True:
         left = deadline - time.monotonic()

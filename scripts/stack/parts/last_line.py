@@ -9,7 +9,7 @@ from stack.runner import Runner
 
 
 def text(runner: Runner, root: Path) -> str:
-    """Return what serves now, even if `.env` is broken."""
+    """Return the last line, which names the live release, even if `.env` is broken."""
     try:
         return observation.what_serves(runner, project.load(root))
     except (Failure, OSError):

@@ -47,7 +47,7 @@ def rollback_target(runner: Runner, project: Project, slots: Slots) -> str:
     """Return the newest good release that is not live; without a ledger, that of the idle slot.
 
     Raises:
-        Failure: where there is none.
+        Failure: if there is none.
     """
     for release in ledger.good_releases(project):
         if release != slots.live_release and has_image(runner, project, release):

@@ -63,7 +63,7 @@ def wait_for_front_door(runner: Runner, project: Project, release: str, slot: st
     """Wait until a request through the front door is answered by this release from this slot.
 
     Raises:
-        Failure: where it is not within FRONT_DOOR_SECONDS.
+        Failure: if it is not within FRONT_DOOR_SECONDS.
     """
     is_answered, answer = front_door.wait_for_answer(
         runner, project, FRONT_DOOR_SECONDS, release=release, slot=slot, pause_seconds=0.05

@@ -113,12 +113,12 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
 
 
 def label(known: Sequence[Revision]) -> str:
-    """Return what an image's label says about its migrations."""
+    """Return the text of an image's label that lists its migrations."""
     return ",".join(f"{revision.identifier}:{revision.phase}" for revision in known)
 
 
 def parse_label(value: str) -> list[Revision]:
-    """Read the label of an image; an image from before there was one has none and knows nothing."""
+    """Read the label of an image; an older image without this label knows no migration."""
     entries = [entry for entry in value.strip().split(",") if entry]
     forms = [ENTRY.fullmatch(entry) for entry in entries]
     for entry, form in zip(entries, forms, strict=True):
@@ -132,7 +132,7 @@ def parse_label(value: str) -> list[Revision]:
 
 
 def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
-    """Return what a release would still apply to a database at this head."""
+    """Return the migrations that a release would still apply to a database at this head."""
     if database_head in NOTHING:
         return list(known)
     return list(

@@ -52,7 +52,7 @@ def export_bundle(
     """Write the bundle, open it again as a new host would, and print the names of its files.
 
     Raises:
-        Failure: where a secret is missing, the passphrase is short, or the target exists; nothing
+        Failure: if a secret is missing, the passphrase is short, or the target exists; nothing
             is written then.
     """
     if len(passphrase) < PASSPHRASE_LEAST:

@@ -23,7 +23,7 @@ def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None 
     """Write the file, whose path the runner prints, and print what to do next.
 
     Raises:
-        Failure: where the name has another form, or the migrations of the checkout are broken;
+        Failure: if the name has another form, or the migrations of the checkout are broken;
             nothing is written then.
     """
     if not NAME.fullmatch(name):

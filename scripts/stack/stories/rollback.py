@@ -33,7 +33,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     """Make a release live again: the named release, or the newest good release that is not live.
 
     Raises:
-        Failure: where there is no such release, its image is gone, or the schema is past it.
+        Failure: if there is no such release, its image is gone, or the schema is past it.
     """
     project = load(root)
     refuse_development(project)

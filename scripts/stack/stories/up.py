@@ -320,7 +320,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
 
 
 def _redacted(output: str, credentials: dict[str, str], first_start: FirstStart) -> str:
-    """Return what the service's command printed without the passwords that it was given."""
+    """Return the output of the service's command without the passwords that it was given."""
     for name, text in first_start.credentials.items():
         if text == service.RANDOM:
             output = output.replace(credentials[name], "[redacted]")
