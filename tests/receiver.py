@@ -73,7 +73,7 @@ class Receiver:
         self._server.server_close()
 
     def delivered(self, path: str = "") -> list[Received]:
-        """Return what was answered with success, in order."""
+        """Return the requests that were answered with success, in order."""
         return [
             one
             for one in self.received

@@ -134,7 +134,7 @@ class Session:
         _set_columns(self.terminal, columns)
 
     def screen(self) -> Screen:
-        """Return what a person sees now."""
+        """Return the lines that the screen shows now."""
         screen = Screen(self.columns)
         screen.feed(self.written)
         return screen

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from tests.stack.harness import Stack, wait_until
 
-# What an export does is looked up by its id; the time limit of an export becomes two seconds, and
-# `jobs.prune` comes every two seconds.
+# A table names the fault of an export by its id. The time limit of an export becomes two seconds,
+# and `jobs.prune` runs every two seconds.
 CODE = """
 import asyncio, os, time
 _held = []

@@ -56,7 +56,7 @@ class SftpServer(Place):
         }
 
     def settings(self) -> dict[str, str]:
-        """Return what goes into `.env`."""
+        """Return the settings for `.env`."""
         listing = ["ssh-keygen", "-lf", f"{self.host_key}.pub"]
         fingerprint = subprocess.run(
             listing, capture_output=True, text=True, check=True

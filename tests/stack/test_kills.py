@@ -27,7 +27,7 @@ KILLS = [
     ("redis", 5),
 ]
 
-# What a client may see of an outage: nobody listens, the connection breaks, or one of two answers.
+# The failures that a client may get: connection refused, connection broken, or one of two answers.
 # No timeout, no 500.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
 REDELIVERY_SECONDS = 30
