@@ -37,7 +37,7 @@ class Project:
     values: Mapping[str, str]
 
     def setting(self, key: str) -> str:
-        """Return a setting as it is written, or its default where it is empty or missing."""
+        """Return a setting as it is written, or its default if it is empty or missing."""
         default = DEFAULTS[key]
         if self.is_public and key in PUBLIC_DEFAULTS:
             default = PUBLIC_DEFAULTS[key]

@@ -1,4 +1,4 @@
-"""Makes `.env`, the secrets and a first certificate where they are missing; overwrites none."""
+"""Makes `.env`, the secrets and a first certificate if they are missing; overwrites none."""
 
 import os
 import secrets
@@ -70,7 +70,7 @@ def _first_text(root: Path) -> str:
 
 
 def ensure_environment(runner: Runner, root: Path) -> Project:
-    """Create `.env` from `.env.example` where there is none, and return the project it describes.
+    """Create `.env` from `.env.example` if there is none, and return the project it describes.
 
     The first start copies FIRST_KEYS from the process environment into `.env`.
     """
@@ -116,7 +116,7 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
 
 
 def ensure_certificate(runner: Runner, project: Project) -> bool:
-    """Create a self-signed certificate where there is none; return whether it made one."""
+    """Create a self-signed certificate if there is none; return whether it did."""
     directory = project.certificate.parent
     key = directory / "privkey.pem"
     if project.certificate.exists() and key.exists():

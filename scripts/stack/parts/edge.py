@@ -48,7 +48,7 @@ def is_current(project: Project) -> bool:
 
 
 def installed_name(project: Project) -> str:
-    """Return the name of the configuration that nginx reads; empty where none is installed."""
+    """Return the name of the configuration that nginx reads; empty if none is installed."""
     link = project.nginx_folder / "current"
     return link.readlink().name if link.is_symlink() else ""
 

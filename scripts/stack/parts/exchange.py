@@ -129,7 +129,7 @@ class Exchange:
             report(f"answers with release {self.release} from slot {self.slot}")
 
     def put_database_back(self, failure: Failure) -> None:
-        """Start the old database again; where there was none, leave the new one for a person.
+        """Start the old database again; if there was none, leave the new database for a person.
 
         The directories show whether the two were exchanged. A container whose answer was lost may
         have exchanged them, or may still be about to, until `tidy` has ended it.

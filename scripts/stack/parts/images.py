@@ -234,7 +234,7 @@ def source_hash(root: Path) -> str:
 def release_name(runner: Runner, root: Path) -> tuple[str, str]:
     """Return the name of the checkout's release and its git revision.
 
-    The name is the commit, and the hash of the sources behind it where they differ from the commit.
+    The name is the commit, and the hash of the sources behind it if they differ from the commit.
     Without git it is that hash alone.
     """
     revision = runner.read(host.git(root, "rev-parse", "HEAD"))

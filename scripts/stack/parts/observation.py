@@ -30,7 +30,7 @@ class Service:
 
 
 def live_link(runner: Runner, project: Project) -> str:
-    """Return the slot that the live link names, or an empty text where there is no link.
+    """Return the slot that the live link names, or an empty text if there is no link.
 
     The link is asked through nginx, or, where nginx does not run, through the volume itself.
 

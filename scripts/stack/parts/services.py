@@ -70,7 +70,7 @@ def end(runner: Runner, *filters: str, runbook: str) -> None:
     """End and remove the containers that filters of `docker ps` match, until there is none.
 
     Raises:
-        Failure: with the engine's words, where one is still there after a minute.
+        Failure: with the engine's words, if a container is still there after a minute.
     """
     left: list[str] = []
     error = ""

@@ -24,7 +24,7 @@ NOTHING = ("", "empty")  # the head of a database without migrations
 
 @dataclass(frozen=True)
 class Revision:
-    """One migration; its name is missing where it was read from an image's label."""
+    """One migration; its name is missing if it was read from an image's label."""
 
     identifier: str
     phase: str

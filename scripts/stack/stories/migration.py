@@ -49,7 +49,7 @@ def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None 
 
 
 def next_revision(parent: str, now: datetime) -> str:
-    """Return the minute `now` as a revision, or the minute after the parent's where that is later.
+    """Return the minute `now` as a revision, or the minute after the parent's if that is later.
 
     The files are named in the order in which they run, so no two may have the same minute.
     """
