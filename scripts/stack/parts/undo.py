@@ -17,9 +17,9 @@ class Undo:
     Attributes:
         order: the names of the steps, in the order in which they are undone. Traffic comes first,
             evidence before the containers that hold it, records and notifications last.
-        vital: the steps without whose undo nothing serves; a person is needed if an undo fails.
+        vital: the steps without whose undo nothing serves; a failure of one needs a person.
         final: the steps whose undo still runs after that.
-        second: what may go wrong in an undo. A signal is not among it, unless the story says so.
+        second: the exceptions that may end an undo; by default no signal is among them.
     """
 
     order: tuple[str, ...]
