@@ -1,4 +1,4 @@
-"""Calls pgBackRest and reads its account of the repositories.
+"""Calls pgBackRest and reads its report on the repositories.
 
 postgres/entrypoint.sh configures it.
 """

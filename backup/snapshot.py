@@ -20,7 +20,7 @@ ARCHIVER = (
 
 @dataclass(frozen=True)
 class Archiver:
-    """Postgres' own account of its archiving; times in seconds since 1970, 0 for never."""
+    """Postgres' own counters of its archiving; times in seconds since 1970, 0 for never."""
 
     last_segment: str = ""
     archived: float = 0.0

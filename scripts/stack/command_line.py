@@ -29,7 +29,7 @@ def add_repository(parser: ArgumentParser) -> None:
         "--repo",
         choices=REPOSITORIES,
         default="local",
-        help="from the backups of this host (the default), or from those off it",
+        help="from the backups of this host (the default), or from the backups off the host",
     )
 
 

@@ -16,7 +16,7 @@ DEFAULTS: Mapping[str, str] = {
     "HTTP_PORT": "8080",
     "HTTPS_PORT": "8443",
     "RATE_LIMIT_PER_SECOND": "200",
-    # One per core, as many as API_MEMORY holds (rules/connections.py).
+    # One process per core, as many as API_MEMORY holds (rules/connections.py).
     "API_PROCESSES": "",
     "API_CPUS": "2",
     "API_MEMORY": "256m",

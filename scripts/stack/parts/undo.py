@@ -17,9 +17,9 @@ class Undo:
     Attributes:
         order: the names of the steps, in the order in which they are undone. Traffic comes first,
             evidence before the containers that hold it, records and notifications last.
-        vital: the steps without whose undo nothing serves; a failure of one needs a person.
+        vital: the steps without whose undo nothing serves; if it fails, a person must act.
         final: the steps whose undo still runs after that.
-        second: the exceptions that may end an undo; by default no signal is among them.
+        second: the exceptions that an undo may raise; a signal only if the story says so.
     """
 
     order: tuple[str, ...]
