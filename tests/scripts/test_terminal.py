@@ -75,7 +75,7 @@ def variables(**more: str) -> dict[str, str]:
 
 
 def finished(session: Session) -> list[str]:
-    """Return the screen at the end; no line wraps, and the cursor is at the begin of a line."""
+    """Return the screen at the end; no line wraps, and the cursor is at the start of a line."""
     assert session.finish() == 0, session.written
     screen = session.screen()
     assert screen.wrapped == 0

@@ -153,7 +153,7 @@ def test_production_refuses_each_part(developer: Stack) -> None:
             "sink",
         ),
         check=False,
-        timeout=60,  # one that did start would go on for ever
+        timeout=60,  # a module that did start would run for ever
     )
     assert alone.returncode == 78
     for script in ("deploy", "rollback"):
