@@ -3,10 +3,10 @@
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS runtime
-# gid 10001 is shared with nginx, by number: it owns the sockets in /run/slots.
+# The group 10001, shared with nginx by number, owns the sockets in /run/slots.
 # Setuid programs have no use under no-new-privileges.
 # The official image has no byte code of the standard library, and with a read-only root each start
-# would compile it again. Debian's package has byte code: there this step changes nothing.
+# would compile it again. With Debian's package, which has byte code, this step changes nothing.
 RUN groupadd --gid 10001 app \
  && useradd --uid 10001 --gid app --no-create-home --home-dir /nonexistent \
       --shell /usr/sbin/nologin app \

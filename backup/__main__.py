@@ -171,7 +171,7 @@ def _perform(task: tasks.Task) -> str:
     """Run one task and return the answer.
 
     Raises:
-        Failure: when the task failed, or another one runs for too long.
+        Failure: if the task failed, or another task runs for too long.
     """
     operator_policy = _load_policy()
     if task in tasks.OFF_THE_HOST:

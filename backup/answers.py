@@ -1,4 +1,4 @@
-"""The one form in which a command of this package answers a script: one line of JSON on stdout.
+"""The form of every answer of this package to a script: one line of JSON on stdout.
 
 The line has one key. A command prints its log or its progress first and its answer last.
 Partner: scripts/stack/parts/backup_service.py, which reads it.
@@ -27,7 +27,7 @@ def format_error(failure: Failure) -> str:
 
 
 def format_rows(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return the answer to the question how the backups are."""
+    """Return the answer with the state of the backups."""
     return json.dumps({"rows": [dict(row) for row in rows]})
 
 

@@ -44,7 +44,7 @@ def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
         Failure: with the difference, or because the two cannot be compared.
     """
     started = time.monotonic()
-    for folder in SCRATCH.glob("drill-*"):  # of a drill that was killed
+    for folder in SCRATCH.glob("drill-*"):  # left by a drill that was killed
         shutil.rmtree(folder)
     wish = Wish(_choose_moment(repository), repository=repository)
     chosen = attempt.prove(wish, SILENT, reads_backup=repository == LOCAL)
@@ -140,7 +140,7 @@ def compare_ledger(moment: str) -> int:
     """Compare the restored ledger with the rows that were committed by a moment.
 
     Returns:
-        How many rows both have.
+        The number of rows that both have.
 
     Raises:
         Failure: with the number of rows too many and missing, or because there is no row.
@@ -167,7 +167,7 @@ def compare_tables(moment: str) -> tuple[int, int]:
     A row that was there at the moment and is unchanged since must be in the restored table.
 
     Returns:
-        How many tables and how many rows the restored database has.
+        The number of tables and the number of rows of the restored database.
 
     Raises:
         Failure: with the first table that has too few rows.

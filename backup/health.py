@@ -14,7 +14,7 @@ def main() -> int:
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             with connection.makefile("rb") as answer:
                 status = answer.readline()
-                answer.read()  # to its end, or the server logs a broken connection
+                answer.read()  # without this, the server logs a broken connection
     except OSError as error:
         sys.stdout.write(f"{error}\n")
         return 1

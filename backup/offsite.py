@@ -75,7 +75,7 @@ def require() -> Offsite:
     """Return the second repository's address.
 
     Raises:
-        Failure: when the operator configured none, or half of one.
+        Failure: if the operator configured no second repository, or only a part of it.
     """
     address = load()
     if not address:
@@ -131,7 +131,7 @@ def pgbackrest_conf(address: Offsite, secret: str) -> str:
             "repo1-s3-region": address.region,
             "repo1-s3-key": address.user,
             "repo1-s3-key-secret": secret,
-            # The bucket stands in the path: every provider accepts that, and a private server
+            # The bucket is in the path: every provider accepts that, and a private server
             # needs no DNS name for each bucket.
             "repo1-s3-uri-style": "path",
             "io-timeout": str(S3_IO_SECONDS),

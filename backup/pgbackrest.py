@@ -1,4 +1,4 @@
-"""Calls pgBackRest and reads its account of the repositories.
+"""Calls pgBackRest and reads its report on the repositories.
 
 postgres/entrypoint.sh configures it.
 """
@@ -28,10 +28,10 @@ class Backup:
 
     Args:
         kind: full, diff or incr.
-        started, stopped: when pgBackRest began and ended it.
-        wal_start, wal_stop: the first and the last segment that a restore of it needs at least.
-        database_id: the number of its database in the repository. Its WAL is in the folder
-            VERSION-NUMBER, as 17-1. An upgrade of Postgres begins another number.
+        started, stopped: when pgBackRest began and ended the backup.
+        wal_start, wal_stop: the first and the last segment that every restore of the backup needs.
+        database_id: the number of the database in the repository. Its WAL is in the folder
+            VERSION-NUMBER, such as 17-1. An upgrade of Postgres begins another number.
     """
 
     label: str
@@ -57,7 +57,7 @@ def call(
 
 def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     """Return the argument list of a command of pgBackRest."""
-    # Another configuration, in which the repository off the host is the only one.
+    # Another configuration, in which the repository off the host is the only repository.
     include = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
     return ["pgbackrest", f"--stanza={STANZA}", *include, command, *words]
 
@@ -66,7 +66,7 @@ def create_stanza(repository: int = LOCAL) -> None:
     """Register the database with the repository; change nothing if it is registered.
 
     An upgrade of Postgres that was interrupted may have left the repository at the old version.
-    This upgrades the stanza then.
+    This function then upgrades the stanza.
 
     Raises:
         Failure: when the repository cannot be written, or belongs to another database.
@@ -160,7 +160,7 @@ def read_stanza(repository: int = LOCAL) -> dict[str, Any]:
 def explain_fault(stanza: dict[str, Any]) -> str:
     """Return in one line why `pgbackrest info` cannot read a repository."""
     # Each repository's own status has the reason; the status of the whole stanza says "other".
-    # Only the first line is it: below are retries, or a whole request with its answer.
+    # Only the first line is the reason: below are retries, or a whole request with its answer.
     messages = [repository["status"]["message"] for repository in stanza.get("repo", [])]
     return "; ".join(
         line
@@ -179,7 +179,7 @@ def list_backups(repository: int = LOCAL) -> list[Backup]:
 
 
 def list_current_backups() -> list[Backup]:
-    """Return the local backups of the newest database: an upgrade of Postgres begins another.
+    """Return the local backups of the newest database: an upgrade of Postgres adds a database.
 
     Raises:
         Failure: when the repository cannot be read.

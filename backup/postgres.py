@@ -15,7 +15,7 @@ def ask(
     Raises:
         Failure: with Postgres' error, or because it does not answer.
     """
-    # connect_timeout, in seconds, is for a server that hangs.
+    # connect_timeout, in seconds, ends the wait for a server that hangs.
     target = (
         f"host={socket} user=postgres dbname={database} connect_timeout=5"
         " application_name=slipway.backup.none"

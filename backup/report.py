@@ -88,9 +88,9 @@ def _judge_drills(record: Record, first: float, hours: float, now: float) -> tup
         first: when the first drill could have run, in seconds since 1970; 0 for not yet.
     """
     if not record.ended:
-        first = float(record.facts.get(records.BEGUN, first))  # of a drill that runs now
+        first = float(record.facts.get(records.BEGUN, first))  # the drill runs now
         is_early = not first or now - first < FIRST_SECONDS
-        return is_early, "none yet: the first comes 15 min after the first backup"
+        return is_early, "none yet: the first drill runs 15 min after the first backup"
     if not record.is_well:
         passed = (
             f"the last one passed {format_age(now - record.last_success)} ago"
@@ -118,7 +118,7 @@ def measure_offsite_lag(now: float) -> float:
 
 def _judge_offsite(policy: Policy, now: float) -> Row:
     if not policy.offsite:
-        return Row("off-host", True, "not configured: what is on this host is lost with it")
+        return Row("off-host", True, "not configured: the only backups are on this host")
     shipping, lag = records.read("shipping"), measure_offsite_lag(now)
     backups = [records.read(name) for name in ("offsite-full", "offsite-incremental")]
     latest = max(backups, key=lambda record: record.ended)

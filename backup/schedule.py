@@ -23,7 +23,7 @@ def _is_overdue(task: str, hours: float, now: float) -> bool:
 def is_full_due(policy: Policy, archive: ArchiveState, now: float) -> bool:
     """Whether a full backup is due: at once where the present database has no backup.
 
-    That is so after an upgrade of Postgres, and where the backups were lost.
+    A database has no backup after an upgrade of Postgres, or if its backups were lost.
     """
     return _is_overdue("full", 0 if archive.is_empty else policy.full_hours, now)
 
@@ -98,7 +98,7 @@ def find_offsite_start() -> float:
 def is_offsite_drill_due(policy: Policy, _: ArchiveState, now: float) -> bool:
     """Whether a drill off the host is due; only while its repository is whole.
 
-    A failed one runs again soon if it was interrupted, or if there is a newer backup.
+    A failed drill runs again soon if it was interrupted, or if there is a newer backup.
     """
     first, record = find_offsite_start(), records.read("offsite-drill")
     if not first or not _is_everything_shipped(policy) or has_offsite_gap():

@@ -1,4 +1,4 @@
-"""Copies the WAL from the local repository to the one off the host, each segment once, in order.
+"""Copies the WAL to the repository off the host, each segment once, in order.
 
 Shipping is separate from archiving: a repository off the host that does not answer delays its own
 segments and nothing else.
@@ -123,7 +123,7 @@ def find_position() -> Position:
     """Return the position by comparing both repositories.
 
     Raises:
-        Failure: when one does not answer, or the one off the host holds another database.
+        Failure: if a repository does not answer, or the second one holds another database.
     """
     here = pgbackrest.read_stanza(LOCAL)
     there = _match_stanza(here, open_offsite_stanza())
@@ -167,7 +167,7 @@ def _match_stanza(here: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]
             "the repository off the host is of another database,"
             f" of system {get_identity(there)[0]}",
             [
-                "./scripts/restore.sh --repo offsite takes that one back",
+                "./scripts/restore.sh --repo offsite restores that database",
                 "or name an empty OFFSITE_PATH in .env",
             ],
         )
@@ -228,7 +228,7 @@ def refuse_lost_database() -> None:
     """Refuse to begin an empty database if the repository off the host has backups of one.
 
     Raises:
-        Failure: when it has some, or does not answer.
+        Failure: if the repository has backups, or does not answer.
     """
     if any(DATA.glob("*/PG_VERSION")):
         return
@@ -261,7 +261,7 @@ def get_identity(stanza: dict[str, Any]) -> tuple[int, str]:
 
 
 def name_preceding_segment(name: str) -> str:
-    """Return the name of the segment before another one, on the same timeline."""
+    """Return the name of the preceding segment on the same timeline."""
     number = max(archive.segment_number(name) - 1, 0)
     log, place = divmod(number, archive.SEGMENTS_PER_LOG)
     return f"{name[:8]}{log:08X}{place:08X}"
@@ -286,7 +286,7 @@ def list_waiting(position: Position, entries: dict[str, dict[str, object]]) -> l
 def record_shipped(last: str, shipped: Segment, waiting: int) -> None:
     """Record a segment that arrived.
 
-    One that does not follow `last` leaves a gap, which the next backup ends.
+    A segment that does not follow `last` leaves a gap, which the next backup ends.
     """
     facts = records.read(TASK).facts
     expected = archive.segment_number(last) + 1

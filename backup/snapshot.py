@@ -20,7 +20,7 @@ ARCHIVER = (
 
 @dataclass(frozen=True)
 class Archiver:
-    """Postgres' own account of its archiving; times in seconds since 1970, 0 for never."""
+    """Postgres' own counters of its archiving; times in seconds since 1970, 0 for never."""
 
     last_segment: str = ""
     archived: float = 0.0
@@ -38,7 +38,7 @@ class ArchiveState:
         label: the newest backup's.
         newest: when the newest segment was archived, in seconds since 1970, 0 for none.
         gap: which segments are missing; empty for none.
-        is_replaced: whether a restored database has replaced the one of the newest backup.
+        is_replaced: whether a restored database has replaced the database of the newest backup.
         is_empty: whether there is no backup of the present database.
     """
 

@@ -1,4 +1,4 @@
-"""The tasks of the backup service: what each does, and the record of how it ended."""
+"""The tasks of the backup service: their steps, and the record of their results."""
 
 import re
 import time

@@ -25,6 +25,6 @@ elif (((free - size) * 100 < total * percent_left)); then
 	printf 'RUNBOOK: docs/runbook.md#postgres-volume-full\n' >&2
 	exit 1
 fi
-# It gets its name when it is complete. --posix works on every file system.
+# The file gets its name when it is complete. --posix works on every file system.
 fallocate --posix --length "$size" "$file.new"
 mv "$file.new" "$file"

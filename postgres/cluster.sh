@@ -9,7 +9,7 @@ export POSTGRES_MAJOR=$major # for backup/restore/directories.py
 # One directory for each major version: an upgrade keeps the old one until the new one is proven.
 readonly data=$root/$major
 
-# It gets its name when it is complete: a start that is killed here leaves no half-made database.
+# The rename comes last: a start that is killed before it leaves no incomplete database in $data.
 make_directory() {
 	rm -rf "$data.new"
 	initdb --pgdata="$data.new" --username=postgres --encoding=UTF8 --locale=C.UTF-8 \

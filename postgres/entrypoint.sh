@@ -22,7 +22,7 @@ literal() {
 	printf "'%s'" "${value//\'/\'\'}"
 }
 
-# Writes this installation's part of pgBackRest's configuration into memory, closed to others.
+# Writes this installation's part of pgBackRest's configuration into memory, for this user alone.
 configure_archive() {
 	local secret=/run/secrets/backup_key
 	[[ -s $secret ]] ||
@@ -70,7 +70,7 @@ refuse_other_versions() {
 
 # (!) Two servers on one directory destroy it, and postmaster.pid cannot see a server in another
 # container. The lock lives as long as this descriptor, across exec and in children. Its file is in
-# the directory, so that a server on another one, such as a restore's, does not wait for it.
+# the directory, so that a server on another directory, such as a restore's, does not wait for it.
 take_directory() {
 	exec 9<>"$data/PG_VERSION"
 	flock --nonblock 9 || fail "another server runs on $data, in another container" \

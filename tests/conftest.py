@@ -46,7 +46,7 @@ def kind_of(marks: Container[str]) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the quick kinds first, so that a slip shows soon, and the long files of each kind."""
+    """Put the quick kinds first, so that a mistake shows soon, and the long files of each kind."""
 
     def place(item: pytest.Item) -> tuple[int, int, str]:
         kind = kind_of({mark.name for mark in item.iter_markers()})

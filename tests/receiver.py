@@ -20,7 +20,7 @@ TOLERANCE_SECONDS = (
 
 @dataclass(frozen=True)
 class Received:
-    """One request, as it came."""
+    """One request, as the receiver got it."""
 
     headers: dict[str, str]
     body: bytes
@@ -54,7 +54,7 @@ class Received:
 
 
 class Receiver:
-    """Keeps every request; `answer` says what each one gets."""
+    """Keeps every request; `answer` returns the response to each request."""
 
     def __init__(self, address: str, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[Received] = []
@@ -73,7 +73,7 @@ class Receiver:
         self._server.server_close()
 
     def delivered(self, path: str = "") -> list[Received]:
-        """Return what was answered with success, in order."""
+        """Return the requests that were answered with success, in order."""
         return [
             one
             for one in self.received

@@ -1,4 +1,4 @@
-"""Runs the suite in parts, runs what failed once more, and prints what each part took.
+"""Runs the suite in parts, runs failed tests once more, and prints the time of each part.
 
 Standard library only: `./scripts/test.sh --help` must answer before the test environment exists.
 """

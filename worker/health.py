@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path("/tmp")  # noqa: S108  the container's own tmpfs
 BEAT_SECONDS = 3.0
 # A process whose loop is blocked for this long ends itself (worker/loop.py). Below STALLED_SECONDS
-# (worker/stalled.py): the process has ended before another one gets its jobs.
+# (worker/stalled.py): the process has ended before another gets its jobs.
 STUCK_SECONDS = 15.0
 # Above STUCK_SECONDS: a stuck process is replaced before the container becomes unhealthy.
 MAX_AGE_SECONDS = 20.0
@@ -23,7 +23,7 @@ def heartbeat_file(process: int) -> Path:
 
 
 def problem(path: Path, now: float | None = None) -> str | None:
-    """Return what is wrong with a heartbeat file, or None; `now` is in seconds since the epoch."""
+    """Return the fault of a heartbeat file, or None; `now` is in seconds since the epoch."""
     try:
         age_seconds = (time.time() if now is None else now) - path.stat().st_mtime
     except OSError as error:

@@ -119,7 +119,7 @@ class WorkerLoop:
         self.heartbeat_file.touch()
         # The next beat restarts this timer; a blocked loop cannot. Then C code, which needs no
         # interpreter lock, prints where each thread is and ends the process. The engine or the
-        # supervisor starts another.
+        # supervisor starts another process.
         faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
         used = used_bytes()
         if self.memory_bytes and used > self.memory_bytes and not self.stopping.is_set():

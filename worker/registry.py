@@ -1,6 +1,6 @@
-"""The tasks of this release, and what each of them states about its jobs.
+"""The tasks of this release, and the rule of each task for its jobs.
 
-A domain's tasks stand in `worker/<domain>/tasks.py`. A task's queue has the task's name
+A domain's tasks are in `worker/<domain>/tasks.py`. A task's queue has the task's name
 (api/storing/jobs.py), so the queues that this worker takes are the tasks that registered here.
 """
 
@@ -21,7 +21,7 @@ HOUSEKEEPING = 10
 
 @dataclass(frozen=True)
 class Rule:
-    """What a task states about its jobs.
+    """The time limit of a task's jobs, and the action after a job has failed.
 
     Args:
         limit_seconds: how long one attempt may take.

@@ -1,4 +1,4 @@
-"""Finds what each domain brings along, so that a new domain is a new folder and no list."""
+"""Finds the modules of each domain, so that a new domain is a new folder and no list entry."""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""What an operator does about a setting that is missing, wrong or unwise; by its key."""
+"""The advice to the operator for a missing, wrong or unwise setting, by the key of the setting."""
 
 # Variables of other stacks, which nothing here reads. An operator who sets one expects an effect.
 NOT_READ = {

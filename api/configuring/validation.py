@@ -56,7 +56,7 @@ class Finding:
 
     @property
     def fix(self) -> str:
-        """What the operator does about it."""
+        """The advice to the operator."""
         return (
             NOT_READ.get(self.key)
             or FIXES.get(self.key)

@@ -1,3 +1,3 @@
-"""The names of the tasks of exports; worker/exports/tasks.py is what they do."""
+"""The names of the tasks of exports; worker/exports/tasks.py defines the tasks."""
 
 WRITE_EXPORT = "exports.write"

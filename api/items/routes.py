@@ -39,7 +39,7 @@ ETAG = {
 WITH_ETAG: dict[str, Any] = {"headers": ETAG}
 CREATED: dict[str, Any] = {"headers": ETAG | REPLAYED_HEADER}
 NOT_MODIFIED: dict[str, Any] = {"headers": ETAG, "description": "Not Modified"}
-# Only the client itself may cache it, and must check with the server before each use.
+# Only the client itself may cache the response, and must revalidate it before each use.
 REVALIDATED = {"Cache-Control": "private, no-cache"}
 
 

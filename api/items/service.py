@@ -43,7 +43,7 @@ NEW_VALUES = {
     field: bindparam(f"new_{field}", type_=getattr(Item, field).type)
     for field in ItemIn.model_fields
 }
-# The ETag is made of updated_at, so each is later than the one before, whatever the clock does. See
+# The ETag is made of updated_at, so each value is later than the last, whatever the clock does. See
 # docs/decisions/0007.
 NEXT_UPDATED_AT = func.greatest(
     func.clock_timestamp(), Item.updated_at + text("interval '1 microsecond'")

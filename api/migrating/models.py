@@ -1,4 +1,4 @@
-"""The tables of every domain, which Alembic compares with those of the database."""
+"""The tables of every domain, which Alembic compares with the tables of the database."""
 
 from sqlalchemy import MetaData
 

@@ -1,4 +1,4 @@
-"""The metrics of requests and processes, for Prometheus; other metrics stand in their own modules.
+"""The metrics of requests and processes, for Prometheus; other metrics are in their own modules.
 
 To add a metric, define a Counter, Histogram or Gauge of prometheus_client once, at the top of a
 module. /metrics then shows it, added up over the processes of the slot
@@ -28,7 +28,7 @@ from starlette.types import Scope
 from api.configuring.settings import ProcessSettings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-LOOK_SECONDS = 1.0  # between two measurements of the event loop; Prometheus usually asks each 15 s
+LOOK_SECONDS = 1.0  # between two measurements of the event loop; Prometheus usually asks every 15 s
 # nginx passes no other.
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -1,8 +1,8 @@
 """The operators' sessions, in Redis: both slots share them, and they survive a deploy.
 
-A key is a hash of the session's id, so what is in Redis is not enough to log in. The hash includes
-the console's password, so a new password ends every session. Without Redis there is no console:
-every call answers 503 with Retry-After.
+A key is a hash of the session's id, so the content of Redis is not enough to log in. The hash
+includes the console's password, so a new password ends every session. Without Redis there is no
+console: every call answers 503 with Retry-After.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The dependencies that routes name by type.
+"""The dependencies that routes declare by type.
 
 None of them lends a connection: a service borrows one only while it needs it.
 """

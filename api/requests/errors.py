@@ -206,7 +206,7 @@ def is_database_unavailable(error: BaseException) -> bool:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Give every error of the routes the one form."""
+    """Give every error of the routes the same form."""
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(sqlalchemy.exc.SQLAlchemyError, _database_error)

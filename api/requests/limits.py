@@ -58,9 +58,9 @@ class RuleName(StrEnum):
 
 
 class Away(StrEnum):
-    """What a rule does while Redis is away."""
+    """The behaviour of a rule while Redis is away."""
 
-    OPEN = "open"  # it lets every request pass
+    OPEN = "open"  # the rule lets every request pass
     # Each process counts by itself: at most the quota times the number of processes passes.
     LOCAL = "local"
 
@@ -86,7 +86,7 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
         # A user's writes and lists. Open: nginx's limit per address remains, and an API that
         # refuses its users because a cache is away is the worse failure.
         RuleName.USER: Rule(2 * per_second, 2, Away.OPEN),
-        # An account from an address, and all accounts from an address, which may be an office's.
+        # One quota for an account from an address, and one for the address: an office may share it.
         # Local: with OPEN, anyone who can crash Redis could guess passwords without limit; a
         # refusal would lock everybody out.
         RuleName.LOGIN: Rule(per_minute, 60, Away.LOCAL),
@@ -94,8 +94,8 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
         # A refresh token cannot be guessed, so this only bounds the work of an address for
         # Postgres. An office of 900 users, each of whom refreshes every 15 minutes, stays below.
         RuleName.REFRESH: Rule(6 * per_minute, 60, Away.LOCAL),
-        # The console's password from an address. Not from all together: then anybody could lock the
-        # operator out.
+        # The console's password from an address. A count over all addresses would let anybody lock
+        # the operator out.
         RuleName.OPS_LOGIN: Rule(per_minute, 60, Away.LOCAL),
         # New accounts from an address: each costs a hash, and a row for ever.
         RuleName.REGISTRATION: Rule(settings.registration_limit_per_hour, 3600, Away.LOCAL),
@@ -181,7 +181,7 @@ class LocalCounts:
         self._whole_at.pop(key, None)
         self._whole_at[key] = whole_at
         if len(self._whole_at) > LOCAL_KEYS:
-            del self._whole_at[next(iter(self._whole_at))]  # the one that counted longest ago
+            del self._whole_at[next(iter(self._whole_at))]  # the key that counted longest ago
 
 
 class Limits:
@@ -255,7 +255,7 @@ def header_fields(counted: Counted, answer: Sequence[int]) -> list[tuple[bytes, 
 
 
 def address_of(request: Request) -> str:
-    """Return the client's address from nginx; of IPv6 its /64, which is what a customer has."""
+    """Return the client's address from nginx; for IPv6 its /64, the network of one customer."""
     host = request.client.host if request.client else ""
     if ":" in host:
         return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))

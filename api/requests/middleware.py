@@ -1,7 +1,7 @@
-"""Everything around a request, in one layer of pure ASGI: each layer costs every request time.
+"""Wraps every request in one layer of pure ASGI, because each layer costs every request time.
 
-Request id, trusted hosts, limits of body, time and queue, headers of release, timing and security,
-access line, metrics, and an answer to every error.
+The layer covers the request id, trusted hosts, limits of body, time and queue, headers of release,
+timing and security, the access line, metrics, and an answer to every error.
 """
 
 import asyncio

@@ -26,8 +26,8 @@ class DrainingServer(Server):
     """Uvicorn's server with a drain before its shutdown.
 
     Uvicorn's shutdown closes idle and just-accepted connections at once. nginx may be writing a
-    request on one of them, and a POST then ends as 502. Here they stay open until nginx closes
-    them.
+    request on one of them, and a POST then ends as 502. This server keeps them open until nginx
+    closes them.
     """
 
     def __init__(self, worker: Worker, *args: Any, **kwargs: Any) -> None:
@@ -100,5 +100,5 @@ class DrainingWorker(UvicornWorker):
         with contextlib.suppress(asyncio.CancelledError):
             await server.serve(sockets=self.sockets)
         if not server.started:
-            # Gunicorn's WORKER_BOOT_ERROR: the master stops, instead of starting workers for ever.
+            # 3 is Gunicorn's WORKER_BOOT_ERROR: the master stops and starts no further workers.
             raise SystemExit(3)

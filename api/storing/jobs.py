@@ -32,7 +32,7 @@ async def enqueue(connection: AsyncConnection, task_name: str, **arguments: JSON
 
 @dataclass(frozen=True)
 class QueueState:
-    """How many jobs of a queue are in each state, and the age of the oldest job that waits."""
+    """The number of jobs of a queue in each state, and the age of the oldest job that waits."""
 
     queue: str
     waiting: int = 0

@@ -1,3 +1,3 @@
-"""The names of the tasks of webhooks; worker/webhooks/tasks.py is what they do."""
+"""The names of the tasks of webhooks; worker/webhooks/tasks.py defines the tasks."""
 
 DELIVER_WEBHOOKS = "webhooks.deliver"

@@ -1,6 +1,6 @@
 """One attempt to restore into a new directory, in four steps: prove, restore, recover, check.
 
-A restore and a drill both make one.
+A restore and a drill both make such an attempt.
 """
 
 import shutil
@@ -32,7 +32,7 @@ def prove(wish: Wish, progress: Progress, *, reads_backup: bool = True) -> Choic
     """Choose a restore, and compare every file that it will read with its checksum.
 
     Args:
-        reads_backup: False to leave the backup's files to the restore, which compares them too.
+        reads_backup: False if the restore that follows compares the backup's files anyway.
             Off the host, each byte that is read may cost money.
 
     Raises:

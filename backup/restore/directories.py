@@ -30,7 +30,7 @@ class State:
     tidied: list[str] = field(default_factory=list)
 
     def as_facts(self) -> dict[str, object]:
-        """Return it for the scripts."""
+        """Return the state for the scripts."""
         return asdict(self)
 
 
@@ -53,7 +53,7 @@ def tidy(root: Path) -> State:
 
 
 def is_marked(folder: Path, stamp: str) -> bool:
-    """Whether this is a restored database that never replaced another one."""
+    """Whether this is a restored database that never replaced another database."""
     try:
         return (folder / MARK).read_text(encoding="utf-8") == stamp
     except OSError:

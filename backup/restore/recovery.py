@@ -102,7 +102,7 @@ def copy_backup(choice: Choice, folder: Path, report: Callable[[str], None]) -> 
 
 
 def start_server(folder: Path) -> str:
-    """Recover to the target with a private server, and return its line about where it stopped.
+    """Recover to the target with a private server, and return its log line about its end.
 
     The server runs when this returns. It archives nothing: its archive_command is empty, so that
     the files of the new timeline wait for the real server.

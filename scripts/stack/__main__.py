@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Story(Protocol):
-    """What a module of stories/ offers to be a command; its thin shell is scripts/COMMAND.sh."""
+    """The interface of a module of stories/; scripts/COMMAND.sh is the thin shell around it."""
 
     COMMAND: str
     HELP: str
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add what the command takes."""
+        """Add the arguments of the command."""
 
     def main(self, runner: Runner, arguments: Namespace, root: Path) -> int:
         """Run the command on the checkout and return its exit code."""

@@ -52,7 +52,7 @@ class AttemptLog:
             self._early.append(lines)
 
     def hints(self) -> list[str]:
-        """Return the hint that names the file, where there is a complete one."""
+        """Return the hint that names the file, if there is a complete one."""
         return [f"every command as run: {self.path}"] if self.path else []
 
     def _append(self, lines: str) -> None:

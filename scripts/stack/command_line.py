@@ -1,4 +1,4 @@
-"""Arguments that several commands take alike, and the types of what a person types."""
+"""The arguments that several commands share, and the types of their values."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 
@@ -29,7 +29,7 @@ def add_repository(parser: ArgumentParser) -> None:
         "--repo",
         choices=REPOSITORIES,
         default="local",
-        help="from the backups of this host (the default), or from those off it",
+        help="from the backups of this host (the default), or from the backups off the host",
     )
 
 

@@ -50,7 +50,7 @@ class Display:
         self._print(f"==> {name} [{elapsed:.1f} s]")
 
     def end_step(self, result: str, seconds: float) -> None:
-        """Print how a step ended."""
+        """Print the result of a step."""
         self._print(f"    {result} ({seconds:.1f} s)")
 
     def fail_step(self, result: str, seconds: float) -> None:

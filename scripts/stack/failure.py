@@ -1,4 +1,4 @@
-"""How a script fails: an observation, hints, a runbook heading and an exit code. Prints nothing."""
+"""The failure of a script: observation, hints, runbook heading and exit code. Prints nothing."""
 
 from dataclasses import dataclass, field
 

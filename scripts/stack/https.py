@@ -11,7 +11,7 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Question:
-    """One HTTPS request: it connects to `address:port`, and asks for `host` and verifies it."""
+    """One HTTPS request: connects to `address:port`, and sends and verifies the name `host`."""
 
     host: str
     port: int

@@ -63,7 +63,7 @@ def fit(text: str, width: int) -> str:
 def fold(line: str, width: int, indent: str = "") -> list[str]:
     """Break a line at spaces into lines of at most `width` columns.
 
-    `indent` begins each later line, where it leaves room. A word longer than a line is broken, too.
+    `indent` begins each later line, if it leaves room. A word longer than a line is broken, too.
     """
     lines, begin, rest = [], "", line
     indent = indent if len(indent) <= width // 2 else ""

@@ -21,23 +21,23 @@ from stack.failure import Failure
 from stack.https import Answer, Question
 
 EVIDENCE_LINES = 25
-# Time limits where a command brings none: of a question, and of a change.
+# Time limits of commands that set none: for a question, and for a change.
 READ_SECONDS = 30.0
 RUN_SECONDS = 600.0
-# The entry for a command that fails: it begins with how the engine and the containers are. A story
-# that is undone puts its own in its place.
+# The runbook entry for a failed command: it begins with the state of the engine and the containers.
+# A story that is undone names its own entry instead.
 ANY_ENTRY = "site-down"
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
 PIPE_BYTES = 64 * 1024  # Linux holds so much in a pipe that nobody reads yet
-SHOW_SECONDS = 0.25  # between two looks at the output of a command that runs
-# Compose 2.26 moves the cursor even when it writes into a pipe, and whatever COMPOSE_ANSI says.
+SHOW_SECONDS = 0.25  # between two reads of a running command's output
+# Compose 2.26 moves the cursor even when it writes into a pipe, whatever the value of COMPOSE_ANSI.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did: its exit code, its output and how long it took in seconds."""
+    """The result of a command: its exit code, its output and its duration in seconds."""
 
     code: int
     out: str = ""
@@ -46,9 +46,9 @@ class Result:
 
 
 class Runner(Protocol):
-    """What a story may do to the world.
+    """The questions and the effects that a story may have.
 
-    `is_dry`: effects are only told, so that nothing may be waited for.
+    `is_dry`: the runner only prints effects, so a story must not wait for them.
     """
 
     is_dry: bool
@@ -92,7 +92,7 @@ class Runner(Protocol):
         """Wait."""
 
     def say(self, text: str) -> None:
-        """Tell the person at the terminal."""
+        """Print a text for the person at the terminal."""
 
 
 def _last_lines(text: str) -> str:
@@ -110,19 +110,17 @@ def failure_of(command: Command, result: Result) -> Failure:
 
 
 @contextmanager
-def _signals_held(held: list[int]) -> Iterator[None]:
-    """Hold signals back while a command starts: its process is not known yet, to be ended."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only that one is stopped by signals
-        yield
+def _signals_deferred(pending: list[int]) -> Iterator[None]:
+    """Defer signals while a command starts: without its process id, nothing could end it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs signal handlers in the main thread only
         return
     former = {
         number: signal.getsignal(number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     for number in former:
-        signal.signal(number, lambda received, _: held.append(received))
+        signal.signal(number, lambda received, _: pending.append(received))
     try:
         yield
     finally:
@@ -136,7 +134,7 @@ def _communicate(
     timeout: float,
     show: Callable[[str], None] | None,
 ) -> tuple[str, str]:
-    """Return what `process.communicate` does, and show the last line of output while it waits."""
+    """Call `process.communicate`, and show the last line of output while it waits."""
     if show is None or len(stdin.encode()) > PIPE_BYTES:
         return process.communicate(stdin, timeout=timeout)
     _feed(process, stdin)
@@ -170,7 +168,7 @@ def _last_line(output: bytes) -> str:
 
 
 class RealRunner:
-    """Does it."""
+    """Runs commands and writes files."""
 
     is_dry = False
 
@@ -192,9 +190,9 @@ class RealRunner:
     ) -> Result:
         argv, timeout = command.argv, command.timeout_seconds or default_seconds
         started = time.monotonic()
-        held: list[int] = []
+        pending: list[int] = []
         try:
-            with _signals_held(held):
+            with _signals_deferred(pending):
                 process = subprocess.Popen(
                     argv,
                     stdin=subprocess.PIPE,
@@ -202,8 +200,8 @@ class RealRunner:
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
-                    # If this program is killed, a later one finds what it left by this mark
-                    # (parts/lock.py).
+                    # If this program is killed, a later program finds the processes that it left
+                    # by this mark (parts/lock.py).
                     env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
                     # A session of its own: Ctrl-C reaches this program alone.
                     start_new_session=True,
@@ -213,11 +211,11 @@ class RealRunner:
         except PermissionError:
             return Result(126, err=f"{argv[0]} may not be run by this user")
         try:
-            for number in held:
+            for number in pending:
                 signal.raise_signal(number)
             out, err = _communicate(process, command.stdin, timeout, show)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with all that it started
+            os.killpg(process.pid, signal.SIGKILL)  # the command and its children
             process.communicate()
             return Result(124, err=f"stopped after {timeout:.0f} s", seconds=timeout)
         except BaseException:
@@ -256,13 +254,13 @@ class RealRunner:
             finally:
                 limit.cancel()
             errors.seek(0)
-            said = errors.read()
+            error_text = errors.read()
         return Result(
-            code, "".join(lines), _TERMINAL_CODE.sub("", said), time.monotonic() - started
+            code, "".join(lines), _TERMINAL_CODE.sub("", error_text), time.monotonic() - started
         )
 
     def _end(self, process: subprocess.Popen[str]) -> None:
-        """End a command and all that it started: asked first, and after STOP_SECONDS made to."""
+        """End a command and its children: SIGTERM first, and SIGKILL after STOP_SECONDS."""
         for sign in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):  # it ended meanwhile
                 os.killpg(process.pid, sign)
@@ -303,7 +301,7 @@ class RealRunner:
     def make_directory(self, path: Path, mode: int) -> None:
         if not path.is_dir():
             path.mkdir(parents=True)
-            path.chmod(mode)  # mkdir's own mode is cut by the umask
+            path.chmod(mode)  # the umask reduces the mode that mkdir sets
 
     def ask(self, question: Question) -> Answer:
         return https.ask(question)
@@ -319,7 +317,7 @@ class RealRunner:
 
 
 class DryRunner(RealRunner):
-    """Reads the world and says what it would do to it."""
+    """Asks questions as RealRunner does, and prints each change instead of making it."""
 
     is_dry = True
 

@@ -131,7 +131,7 @@ class Terminal(Display):
             command.output = line
 
     def progress(self, text: str) -> None:
-        """Show a line under the step, or print it where no step runs."""
+        """Show a line under the step, or print it if no step runs."""
         super().progress(text)
         if self._step:
             self._show(text)

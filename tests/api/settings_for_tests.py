@@ -18,7 +18,7 @@ def make_settings(**changes: Any) -> Settings:
         "slot": "blue",
         "release": "r-1",
         "database_host": "127.0.0.1",
-        "database_port": 1,  # nobody listens there: what reaches for the database finds an outage
+        "database_port": 1,  # no server listens there: a query to the database fails
         "database_password": SecretStr("7fKq-mW2z-Rt9x-Lp4v"),
         "redis_host": "127.0.0.1",
         "redis_port": 1,

@@ -1,4 +1,4 @@
-"""Pages of other sites: only those of the list, only what the routes take."""
+"""Pages of other sites: only sites of the list may call, and only with what the routes accept."""
 
 import httpx2
 import pytest

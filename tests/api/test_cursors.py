@@ -1,4 +1,4 @@
-"""A cursor leads back to its row; anything else is the caller's error."""
+"""A cursor points to its row; any other text is the caller's error."""
 
 import contextlib
 from uuid import UUID

@@ -25,7 +25,7 @@ def test_a_connection_that_came_too_late_is_closed_and_not_left_to_chance() -> N
         gone = asyncio.Event()
 
         async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while await reader.read(1024):  # as a server that hangs, until the client lets go
+            while await reader.read(1024):  # as a server that hangs, until the client closes
                 pass
             gone.set()
             writer.close()

@@ -93,7 +93,7 @@ def test_the_configuration_is_complete_for_gunicorn(capsys: pytest.CaptureFixtur
 
 
 class Kept(Transport):
-    """Keeps what would leave the process."""
+    """Keeps the reports that would leave the process."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What /metrics shows of requests, and the files that several processes count in."""
+"""The metrics of requests in /metrics, and the files in which several processes count."""
 
 import time
 

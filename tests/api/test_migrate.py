@@ -1,4 +1,4 @@
-"""What `python -m api.migrate` decides before it asks a database."""
+"""The decisions of `python -m api.migrate` before it asks a database."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""No URL of a user leads to what only this host can reach, however it is written or resolved."""
+"""No URL of a user reaches this host's private networks, in any notation and with any name."""
 
 import asyncio
 import socket

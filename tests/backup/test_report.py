@@ -114,7 +114,7 @@ def test_the_archive_is_well_while_its_newest_segment_is_young(
 
 
 def test_segments_that_are_dropped_are_not_taken_for_archived() -> None:
-    """By Postgres' own account they are archived, and the newest segment is four seconds old."""
+    """Postgres itself reports dropped segments as archived, the last one four seconds ago."""
     shown = row("archive", snapshot(Archiver("A", archived=NOW - 4, since=1), newest=NOW - 130))
     assert not shown.is_well
     assert "130 s ago" in shown.text

@@ -91,7 +91,7 @@ def test_a_failed_task_runs_again_soon_however_recent_its_last_success(
 def test_a_full_backup_is_due_at_once_if_the_present_database_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
 ) -> None:
-    """As after an upgrade of Postgres, however recent the last one; a failed one still waits."""
+    """As after an upgrade of Postgres; a retry after a failed backup still waits."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
     now = 1_700_000_000.0
     ended = now - 60 * minutes_ago

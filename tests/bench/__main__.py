@@ -184,7 +184,7 @@ def spread(counts: list[Count]) -> dict[str, float]:
 
 
 def facts(stack: Stack, seconds: int) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the facts that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {

@@ -1,6 +1,6 @@
 """The service with fewer and fewer layers, each under a first path segment; for the benchmark.
 
-/0 is the whole service, without nginx. Each further number leaves out one thing more.
+/0 is the whole service, without nginx. Each further number leaves out one more layer.
 """
 
 from datetime import UTC, datetime

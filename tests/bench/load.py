@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("load.lua")
 
 
 class LoadFailed(Exception):
-    """A burst that counts nothing: wrk could not run it, or not every answer was 200."""
+    """A burst without a result: wrk could not run it, or not every answer was 200."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Count:
-    """What one burst came to."""
+    """The result of one burst."""
 
     per_second: float
     p50_ms: float

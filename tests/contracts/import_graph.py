@@ -10,7 +10,7 @@ Edges = Mapping[str, set[str]]
 
 @dataclass(frozen=True)
 class Graph:
-    """The imports among the modules of one package, wherever in a file an import stands."""
+    """The imports among the modules of one package, wherever an import is in a file."""
 
     edges: Edges
     folders: Mapping[str, str]

@@ -62,7 +62,7 @@ def directives() -> list[Directive]:
 
 
 def value(name: str, file: str) -> str:
-    """Return the one argument of a directive that stands once in a file."""
+    """Return the one argument of a directive that occurs once in a file."""
     (argument,) = {
         " ".join(d.arguments)
         for d in directives()

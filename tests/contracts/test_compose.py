@@ -1,4 +1,4 @@
-"""What every service of the compose files must have, and what none may have."""
+"""The settings that every service of the compose files must have, and the forbidden settings."""
 
 import re
 from typing import Any
@@ -91,7 +91,7 @@ def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
     assert check["test"][1] not in {"true", "/bin/true"}
     assert seconds(check["timeout"]) < seconds(check["interval"])
     assert check["retries"] >= 2
-    assert seconds(check["start_interval"]) < 1  # else a slot is ready long before anybody knows
+    assert seconds(check["start_interval"]) < 1  # else a slot is ready long before the engine knows
 
 
 def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:

@@ -34,7 +34,7 @@ RUN_BY = {
 }
 # `nginx` is a file to write and `text` is output; the others are commands.
 LANGUAGES = {"sh", "console", "text", "nginx"}
-# A `console` block is for one reader in one place: the test that runs it, or why none does.
+# A `console` block is for one reader in one place: the test that runs it, or why no test does.
 CONSOLE = {
     ("README.md", "Start"): "test_the_start_of_the_readme_leads_to_an_answer",
     ("docs/operating.md", "On a public host"): "test_a_public_host_is_set_up_by_the_page",

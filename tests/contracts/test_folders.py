@@ -1,4 +1,4 @@
-"""The folders of api/ and worker/ stand on each other in one order, and no import runs upwards."""
+"""The folders of api/ and worker/ have one order, and no folder imports from a later folder."""
 
 import ast
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from tests.contracts.test_imports import imports
 from tests.contracts.tree import ROOT, files, text
 
-# From the bottom to the top. A folder imports only from those before it; what is not named here is
-# a domain, and domains stand together above `idempotency`, on which their routes build.
+# The folders from the bottom to the top. A folder imports only from folders before it. Every other
+# folder is a domain; all domains are above `idempotency`, on which their routes build.
 BELOW_DOMAINS = ("configuring", "observing", "storing", "migrating", "requests", "idempotency")
 DOMAINS = "a domain"
 ABOVE_DOMAINS = ("server", "migrations", "")  # "": the programs at the root of api/

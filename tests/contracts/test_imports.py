@@ -13,8 +13,8 @@ from tests.contracts.tree import ROOT, files, nodes, text
 
 # Each package, and the folder that its imports start from.
 PACKAGES = {"scripts": "scripts", "api": "", "worker": "", "backup": ""}
-# The folders that each folder of scripts/stack may import. `stack` itself holds the runner and the
-# like.
+# The folders that each folder of scripts/stack may import. `stack` itself contains modules that all
+# folders need, such as the runner.
 COMMON = {"stack", "stack/rules", "stack/commands", "stack/config"}
 BELOW = {
     "stack/__main__": {*COMMON, "stack/parts", "stack/stories"},
@@ -35,7 +35,7 @@ DOMAINS = sorted(path.parent for path in files("api/*/routes.py"))
 
 
 def imports(*patterns: str) -> Iterator[tuple[Path, str]]:
-    """Yield each file with each module that it imports, wherever in the file the import stands."""
+    """Yield each file with each module that it imports, wherever the import is in the file."""
     for path, node in nodes(*patterns):
         if isinstance(node, ast.Import):
             yield from ((path, alias.name) for alias in node.names)

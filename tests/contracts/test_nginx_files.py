@@ -270,12 +270,12 @@ def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
     assert not re.search(
         r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", line
     )
-    # After an error $uri and $request_method are those of the error's own address.
+    # After an error $uri and $request_method have the values of the error's own address.
     assert not re.search(r"\$(uri|request_method)\b", line)
 
 
 def pattern(variable: str) -> re.Pattern[str]:
-    """Return the expression of a map that cuts something out of a request."""
+    """Return the expression with which a map extracts a part of a request."""
     (block,) = [d.block for d in named("map") if d.arguments[1] == variable]
     (expression,) = [d.name for d in block if d.name.startswith("~")]
     return re.compile(expression[1:].replace("(?<", "(?P<"))
@@ -333,5 +333,5 @@ def test_the_number_of_processes_is_written_down_and_fits_the_limit() -> None:
     """`auto` counts the host's cores: with 64 of them nginx cannot start all its processes."""
     processes = only("worker_processes", "nginx.conf")
     assert processes >= float(defaulted(SERVICES["nginx"]["cpus"]))
-    # A reload has the old ones beside the new for a while; each health check is a process, too.
+    # After a reload the old processes run for a while; each health check is a process, too.
     assert 1 + 3 * processes <= SERVICES["nginx"]["pids_limit"] / 2

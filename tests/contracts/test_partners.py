@@ -26,7 +26,7 @@ def notes(text: str) -> Iterator[tuple[str, str]]:
     """Yield the name, "" for none, and the path of each note in a line of text.
 
     Raises:
-        ValueError: where the word stands outside a note.
+        ValueError: if the word is outside a note.
     """
     for word in WORD.finditer(text):
         note = NOTE.match(text, word.start())

@@ -66,7 +66,7 @@ def test_what_postgres_may_take_at_once_fits_its_limit() -> None:
 
 
 def memory_lines(groups: Path) -> dict[str, int]:
-    """Return what memory.sh gives for a directory of control groups, in bytes."""
+    """Return the output of memory.sh for a directory of control groups, in bytes."""
     argv = [str(ROOT / "postgres/memory.sh"), str(groups)]
     printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
     return {

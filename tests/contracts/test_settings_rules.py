@@ -1,4 +1,4 @@
-"""What docs/configuration.md calls impossible is not in the code."""
+"""The code contains nothing that docs/configuration.md calls impossible."""
 
 import ast
 from pathlib import Path

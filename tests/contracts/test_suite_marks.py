@@ -1,4 +1,4 @@
-"""The marks of the tests say what the runner must know: what counts losses is never run again."""
+"""The marks of the tests tell the runner that a test which counts losses is never run again."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.contracts.tree import files, text
 from tests.scheduling import SECONDS
 
-# How a test of a stack learns what was lost, doubled or refused.
+# The names by which a test of a stack counts lost, doubled or refused work.
 LEDGERS = re.compile(r"\blost_and_doubled\b|\.failures\b|\bassert_only_the_end_is_lost\b")
 MARK = "counts_losses"
 

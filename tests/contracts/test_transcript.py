@@ -1,4 +1,4 @@
-"""What two runs of deploy.sh must have in common to be the same block of README.md."""
+"""Two runs of deploy.sh are the same block of README.md if they have the same steps."""
 
 from tests.contracts.documents import README
 from tests.contracts.tree import ROOT

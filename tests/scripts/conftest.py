@@ -31,7 +31,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """What a release is made of, without `.env` and without git."""
+    """The sources of a release, without `.env` and without git."""
     root = tmp_path / "checkout"
     (root / "api/migrations/versions").mkdir(parents=True)
     shutil.copy(ROOT / ".env.example", root)

@@ -146,7 +146,7 @@ class Host(RecordingRunner):
             self.running -= set(argv)
 
     def changes(self) -> list[str]:
-        """Return what changed slots or the link, as `up api-green` or `switch green`."""
+        """Return the changes of slots and link, such as `up api-green` or `switch green`."""
         found = []
         for command in self.ran:
             words = shlex.split(command)
@@ -209,7 +209,7 @@ def fail_hook(name: str) -> Injection:
 
 
 def check_form(failed: Failure) -> None:
-    """Check that a failure prints as one error, hints and one entry, whatever failed too."""
+    """Check that a failure prints one error, hints and one entry, even if an undo failed too."""
     lines = str(failed).splitlines()
     kinds = [line.partition(": ")[0] for line in lines]
     assert kinds[0] == "error"

@@ -36,7 +36,7 @@ class Screen:
     frames: list[list[str]] = field(default_factory=list)
 
     def feed(self, text: str) -> None:
-        """Obey what was written."""
+        """Apply the written text and codes to the screen."""
         while text:
             code = CODE.match(text)
             if code:
@@ -84,7 +84,7 @@ class Screen:
         return ["".join(character for character, _ in line).rstrip() for line in self.lines]
 
     def style_of(self, word: str) -> set[str]:
-        """Return the colours of a word, wherever it stands."""
+        """Return the colours of a word, wherever it is on the screen."""
         styles = set()
         for line in self.lines:
             text = "".join(character for character, _ in line)
@@ -130,11 +130,11 @@ class Session:
         return True
 
     def resize(self, columns: int) -> None:
-        """Change the width, as a person does who drags the window's edge."""
+        """Change the width, as when a person resizes the window."""
         _set_columns(self.terminal, columns)
 
     def screen(self) -> Screen:
-        """Return what a person sees now."""
+        """Return the lines that the screen shows now."""
         screen = Screen(self.columns)
         screen.feed(self.written)
         return screen

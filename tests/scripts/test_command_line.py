@@ -1,4 +1,4 @@
-"""The scripts as a person types them: usage, exit codes and where each word of an error goes."""
+"""The scripts as a person types them: usage, exit codes, and errors on standard error."""
 
 import io
 import os
@@ -60,7 +60,7 @@ def copy(checkout: Path) -> Path:
         ROOT / "scripts", checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__")
     )
     text = (checkout / ".env").read_text(encoding="utf-8")
-    # A port that nothing listens on, whatever stack the machine has.
+    # No process listens on this port, even if the machine runs a stack.
     (checkout / ".env").write_text(
         environment.with_values(text, {"HTTPS_PORT": "1"}), encoding="utf-8"
     )
@@ -157,7 +157,7 @@ def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
 
 
 def program(root: Path, name: str, text: str) -> Path:
-    """Put a program before the machine's own of this name."""
+    """Put a program into `bin/`, before the machine's own program of this name."""
     file = root / "bin" / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")

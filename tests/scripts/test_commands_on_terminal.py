@@ -43,7 +43,7 @@ def copy(checkout: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "scripts", checkout / "scripts", ignore=ignored)
     text = (checkout / ".env").read_text(encoding="utf-8")
-    # A port that nothing listens on, whatever stack the machine has.
+    # No process listens on this port, even if the machine runs a stack.
     text = environment.with_values(text, {"HTTPS_PORT": "1"})
     (checkout / ".env").write_text(text, encoding="utf-8")
     (checkout / "bin").mkdir()
@@ -65,7 +65,7 @@ def install_engine(root: Path, text: str) -> Path:
 
 
 def shown(session: Session, code: int = 0) -> Screen:
-    """Return the screen at the end; nothing wraps."""
+    """Return the screen at the end; no line wraps."""
     assert session.finish() == code, session.written
     screen = session.screen()
     assert screen.wrapped == 0

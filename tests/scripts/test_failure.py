@@ -1,4 +1,4 @@
-"""Each failure says what to do and where to read on, and a second one never hides the first."""
+"""Each failure has a hint and a runbook entry, and a second failure never hides the first."""
 
 import ast
 from pathlib import Path

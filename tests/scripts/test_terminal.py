@@ -75,7 +75,7 @@ def variables(**more: str) -> dict[str, str]:
 
 
 def finished(session: Session) -> list[str]:
-    """Return what a person sees at the end; nothing wraps, and the cursor begins a line."""
+    """Return the screen at the end; no line wraps, and the cursor is at the start of a line."""
     assert session.finish() == 0, session.written
     screen = session.screen()
     assert screen.wrapped == 0
@@ -84,7 +84,7 @@ def finished(session: Session) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return a transcript without what differs from run to run."""
+    """Return a transcript without the parts that differ from run to run."""
     return re.sub(r"\d+\.\d s", "T s", text.replace("\r\n", "\n"))
 
 

@@ -1,4 +1,4 @@
-"""Brings about the runbook's incidents of backups; their entries must end them."""
+"""Injects the runbook's incidents of backups; their entries must end them."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ METRICS_PORT = 9101  # in the container of the service `backup`
 
 
 def pgbackrest(stack: Stack, *words: str) -> str:
-    """Run pgBackRest in the service `backup`; return what it says."""
+    """Run pgBackRest in the service `backup`; return its output."""
     return stack.compose("exec", "--no-TTY", "backup", "pgbackrest", *words)
 
 
@@ -29,7 +29,7 @@ def no_backup_service(stack: Stack) -> None:
 
 
 def closed_repository(stack: Stack) -> None:
-    """A repository that nobody may write to."""
+    """A repository without permission to write."""
     stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u-w", f"{REPOSITORY}/archive")
     stack.sql("select pg_switch_wal()")
     wait_until(

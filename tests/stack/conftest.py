@@ -24,7 +24,7 @@ def has_engine() -> bool:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of which everything is built and nothing is started; removed afterwards, by name."""
+    """A stack that is built and not started; removed afterwards, by name."""
     root = tmp_path_factory.mktemp("checkout")
     copy_checkout(root)
     made = Stack(root)

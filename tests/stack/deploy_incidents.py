@@ -30,7 +30,7 @@ def fails_the_smoke_test(stack: Stack) -> None:
 
 
 def stuck_on_the_new_slot(stack: Stack) -> None:
-    """As after a way back that failed: the new slot is live, and the former one does not run."""
+    """As after a failed rollback: the new slot is live, and the former slot does not run."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     stack.switch("green")
@@ -38,7 +38,7 @@ def stuck_on_the_new_slot(stack: Stack) -> None:
 
 
 def a_release_too_many(stack: Stack) -> None:
-    """A release that somebody wants to take back."""
+    """A live release that an operator wants to roll back."""
     stack.vary()
     stack.deploy()
 
@@ -62,7 +62,7 @@ def another_deploy_runs(stack: Stack) -> None:
     for line in process.stdout:
         if line.startswith("==> preflight"):
             break
-    # Read on, so that the deploy can go on telling.
+    # Read on: otherwise a full pipe would stop the deploy.
     threading.Thread(target=process.stdout.read, daemon=True).start()
 
 
@@ -73,7 +73,7 @@ def spoiled_nginx(stack: Stack) -> None:
 
 
 def below_the_floor(stack: Stack) -> None:
-    """A deploy that is refused for want of space."""
+    """A deploy that is refused because the disk lacks space."""
     assert stack.deploy(check=False, FREE_DISK_FLOOR_BYTES=str(10**15)).returncode == 1
 
 

@@ -1,4 +1,4 @@
-"""Takes the commands out of the pages, so that the tests run what the pages say."""
+"""Extracts the commands from the pages, so that the tests run the commands of the pages."""
 
 import re
 from pathlib import Path

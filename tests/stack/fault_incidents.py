@@ -14,7 +14,7 @@ from tests.stack.harness import Stack, wait_until
 
 
 def hang(stack: Stack, service: str) -> None:
-    """Stop a container's processes where they are: it accepts, and says nothing."""
+    """Freeze a container's processes: it accepts connections and answers nothing."""
     first = stack.host_pid(service)
     children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
     for pid in (first, *map(int, children)):
@@ -56,9 +56,9 @@ def change_redis_file(stack: Stack, script: str) -> None:
 
 
 def corrupted_redis(stack: Stack) -> None:
-    """A block in the middle of Redis' file is not what was written; Redis does not start."""
-    # 200 keys make 10 kB, so that what is damaged, 512 bytes 5 kB before the end, is the middle of
-    # whole commands.
+    """A block in the middle of Redis' file is damaged; Redis does not start."""
+    # 200 keys make 10 kB, so that the damaged block, 512 bytes 5 kB before the end, is in the
+    # middle of whole commands.
     keys = "for i = 1, 200 do redis.call('set', 'drill:' .. i, i, 'ex', 600) end"
     stack.redis("eval", keys, "0")
     place = "seek=$(($(stat --format=%s $file) - 5000))"

@@ -1,4 +1,4 @@
-"""Brings faults about around the live API, from the host, and takes them back."""
+"""Injects faults around the live API, from the host, and removes them."""
 
 import collections
 import contextlib
@@ -177,7 +177,7 @@ def status(stack: Stack, path: str) -> tuple[int, float]:
 
 
 def kinds(report: Report) -> dict[str, int]:
-    """Return how many requests failed in which way."""
+    """Return the number of failed requests, by the kind of failure."""
     return dict(collections.Counter(re.sub(r'"message.*', "", what) for _, what in report.failures))
 
 

@@ -292,7 +292,7 @@ class Stack:
         self.run("docker", "tag", image, f"{self.image}:blue")
         self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
         self.switch("blue")
-        # The releases that it names as good know the migrations that were taken back.
+        # The releases that it names as good know the migrations that were undone.
         (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
 
     def live(self) -> tuple[str, str]:
@@ -355,7 +355,7 @@ def listed_files() -> list[str]:
 
 
 def copy_checkout(target: Path) -> None:
-    """Make a clone of the checkout as it stands."""
+    """Make a clone of the checkout in its present state."""
     for name in listed_files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)

@@ -62,7 +62,7 @@ def redeliveries(stack: Stack, owner: str) -> list[float]:
 
 
 class Exports:
-    """The exports of one new user. `failures` holds what was answered instead of 202."""
+    """The exports of one new user. `failures` holds the answers other than 202."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -74,7 +74,7 @@ class Exports:
             self.token = client.post("/v1/users/login", json=user).json()["access_token"]
 
     def give_items(self, count: int, description_bytes: int) -> None:
-        """Give the user items, so that each file has pieces."""
+        """Create items of the user, so that each file has several pieces."""
         made = (
             f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', "
             f"{description_bytes})"
@@ -85,7 +85,7 @@ class Exports:
         )
 
     def ask(self, client: httpx2.Client) -> str:
-        """Ask for an export; return its id, or an empty text after noting what was answered."""
+        """Ask for an export; return its id, or an empty text after noting the answer."""
         try:
             answer = client.post("/v1/exports", headers={"Authorization": f"Bearer {self.token}"})
         except httpx2.HTTPError as error:

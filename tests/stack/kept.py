@@ -62,7 +62,7 @@ def needs_new_stack(changed: set[str]) -> bool:
 
 
 def begin(stack: Stack) -> None:
-    """Remove what there is and bring the stack up."""
+    """Remove the kept stack and bring up a new one."""
     print("==> kept stack: brought up anew")
     remove(stack)
     CHECKOUT.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A constant load and its ledger: what was sent, what failed, which rows were acknowledged."""
+"""A constant load and its ledger: its requests, its failures and the acknowledged rows."""
 
 import asyncio
 import contextlib
@@ -176,7 +176,7 @@ class Load:
                 self.report.slowest_failure = max(self.report.slowest_failure, ended - begun)
 
     async def _send_counted(self, client: httpx2.AsyncClient, number: int, begun: float) -> bool:
-        """Send a request, count what came, and return whether it failed."""
+        """Send a request, count the answer, and return whether it failed."""
         method, path, body, expected, key = self._request(number)
         try:
             answer = await client.request(method, path, json=body or None)

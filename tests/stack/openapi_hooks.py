@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of this API, for tests/stack/test_openapi.py."""
+"""Facts about this API that schemathesis cannot know, for tests/stack/test_openapi.py."""
 
 import json
 import re

@@ -49,7 +49,7 @@ class Place:
         return done.stdout.strip()
 
     def variables(self) -> dict[str, str]:
-        """Return what the server is told with its start."""
+        """Return the environment variables of the server."""
         return {}
 
     @contextmanager

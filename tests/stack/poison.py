@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from tests.stack.harness import Stack, wait_until
 
-# What an export does is looked up by its id; the time limit of an export becomes two seconds, and
-# `jobs.prune` comes every two seconds.
+# A table names the fault of an export by its id. The time limit of an export becomes two seconds,
+# and `jobs.prune` runs every two seconds.
 CODE = """
 import asyncio, os, time
 _held = []
@@ -60,7 +60,7 @@ def build(stack: Stack) -> None:
 
 @contextmanager
 def poisonable(stack: Stack) -> Iterator[None]:
-    """Have no worker but that one, once the test starts it; afterwards the live slot's again."""
+    """Let only that worker run, once the test starts it; afterwards the live slot's again."""
     build(stack)
     stack.sql(TABLE)
     stack.compose("stop", "worker-blue")
@@ -73,7 +73,7 @@ def poisonable(stack: Stack) -> Iterator[None]:
 
 
 def poison(stack: Stack, export: str, kind: str, *, attempts_left: int = 5) -> None:
-    """Poison an export that no worker has in hand yet."""
+    """Poison an export that no worker has fetched yet."""
     left = (
         f"update procrastinate_jobs set attempts = {5 - attempts_left} where "
         f"args->>'export_id' = '{export}'"
@@ -98,7 +98,7 @@ def worker_gone(stack: Stack) -> None:
 
 
 def poison_job(stack: Stack) -> None:
-    """A job that can never be done, and has failed twice."""
+    """A job that can never succeed, and has failed twice."""
     values = "'exports.write', 'exports.write', '{\"export_id\": \"no export has this id\"}'"
     job = stack.sql(
         f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) "

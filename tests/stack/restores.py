@@ -60,13 +60,13 @@ class Flip:
     bit: int
 
     def apply(self, stack: Stack) -> None:
-        """Change it, or change it back."""
+        """Change the bit, or change it back."""
         python = ["exec", "--no-TTY", "backup", "python3", "-c", FLIP]
         stack.compose(*python, f"{REPOSITORY}/{self.path}", str(self.share), str(self.bit))
 
     @contextmanager
     def made(self, stack: Stack) -> Iterator[None]:
-        """Have it changed while the block runs."""
+        """Keep the bit changed while the block runs."""
         self.apply(stack)
         try:
             yield
@@ -84,7 +84,7 @@ def fresh_backup(stack: Stack) -> str:
 
 
 def backups(stack: Stack) -> list[dict[str, Any]]:
-    """Return what pgBackRest knows of its backups, the oldest first."""
+    """Return pgBackRest's list of its backups, the oldest first."""
     return list(json.loads(pgbackrest(stack, "info", "--output=json"))[0]["backup"])
 
 
@@ -190,7 +190,7 @@ def wrong_delete(stack: Stack) -> None:
 
 
 def rows_are_back(stack: Stack) -> bool:
-    """Whether what was deleted is there again, and what came later still."""
+    """Whether the deleted items are back, and the later item is still there."""
     del stack.environment["TO"]
     return int(stack.sql("select count(*) from items")) == int(stack.environment.pop("ITEMS")) + 1
 

@@ -135,7 +135,7 @@ class S3Server(Place):
         return self.sh("cat /etc/swift/ca.pem")
 
     def settings(self) -> dict[str, str]:
-        """Return what goes into `.env`."""
+        """Return the settings for `.env`."""
         return {
             "OFFSITE_TYPE": "s3",
             "OFFSITE_HOST": self.address,

@@ -19,7 +19,7 @@ RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99host \\
  && rm -f /etc/ssh/ssh_host_*
 ENTRYPOINT ["/bin/sh", "-ec"]
 """
-# What the server is told: keys come with the start, and a login gets files alone.
+# The server's configuration: the start brings the keys, and a login may only access files.
 START = f"""
 printf '%s\\n' "$HOST_KEY" >/etc/ssh/host_key && chmod 0600 /etc/ssh/host_key
 printf '%s\\n' "$CLIENT" >/home/{USER}/.ssh/authorized_keys
@@ -56,7 +56,7 @@ class SftpServer(Place):
         }
 
     def settings(self) -> dict[str, str]:
-        """Return what goes into `.env`."""
+        """Return the settings for `.env`."""
         listing = ["ssh-keygen", "-lf", f"{self.host_key}.pub"]
         fingerprint = subprocess.run(
             listing, capture_output=True, text=True, check=True

@@ -130,7 +130,7 @@ def wal_bytes(stack: Stack) -> int:
 
 @pytest.mark.usefixtures("small_queue")
 def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: Stack) -> None:
-    """Fault 29: alert within 2 minutes, WAL growth bounded, lag shown truthfully."""
+    """Fault 29: alert within 2 minutes, WAL growth bounded, the correct lag shown."""
     wait_until(stack.is_serving, 30, "Postgres is back")
     stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u-w", f"{REPOSITORY}/archive")
     stack.sql("select pg_switch_wal()")

@@ -19,8 +19,8 @@ SESSIONS = (
     "select application_name, count(*) from pg_stat_activity"
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
-# How many of its share a service may leave unused here. The worker's: one is there while Prometheus
-# asks, and of the three for its queue all are in use for moments only.
+# The number of connections of its share that a service may leave unused here. The worker uses one
+# of its connections only while Prometheus asks, and all three for its queue only for moments.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
 OWN_OF_THE_SERVER = {
     "slipway.postgres.none",

@@ -131,7 +131,7 @@ def test_a_bad_release_is_stopped_before_the_switch(
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         with stack.edited(path, old, new):
-            # What never gets healthy need not be awaited for as long as what does.
+            # A release that never gets healthy needs a shorter wait than a good release.
             ready_seconds = "8" if observed == "did not become healthy" else "60"
             done = stack.deploy(check=False, READY_SECONDS=ready_seconds)
     assert done.returncode == 1

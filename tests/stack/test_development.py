@@ -51,7 +51,7 @@ def received(sink: httpx2.Client, kind: str) -> list[dict[str, Any]]:
 
 
 def text_of(developer: Stack, path: str) -> str:
-    """Return what the front door answers; nothing while the API is started anew."""
+    """Return the front door's answer; an empty answer while the API restarts."""
     try:
         with developer.client(timeout=2) as client:
             return client.get(path).text
@@ -153,7 +153,7 @@ def test_production_refuses_each_part(developer: Stack) -> None:
             "sink",
         ),
         check=False,
-        timeout=60,  # one that did start would go on for ever
+        timeout=60,  # a module that did start would run for ever
     )
     assert alone.returncode == 78
     for script in ("deploy", "rollback"):

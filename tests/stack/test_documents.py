@@ -1,4 +1,4 @@
-"""The pages, executed as they stand: every command that they name is run here."""
+"""The pages, executed unchanged: every command that they name is run here."""
 
 import itertools
 import json
@@ -135,7 +135,7 @@ def break_redis(stack: Stack) -> None:
 
 
 def kill_everything(stack: Stack) -> None:
-    """All processes gone at once, as in a power cut."""
+    """All processes end at once, as in a power cut."""
     for pid in [
         stack.host_pid(name) for name in ("postgres", "redis", "api-blue", "worker-blue", "nginx")
     ]:
@@ -143,7 +143,7 @@ def kill_everything(stack: Stack) -> None:
 
 
 def leave_an_old_image(stack: Stack) -> None:
-    """An image of a release that lost its name."""
+    """A release's image without a name."""
     for number in (1, 2):
         recipe = f"FROM {IMAGE}:blue\nLABEL number={number}\n"
         argv = ["docker", "build", "--quiet", "--tag", f"{IMAGE}:dangling", "-"]
@@ -153,7 +153,7 @@ def leave_an_old_image(stack: Stack) -> None:
 
 
 def spoil_environment(stack: Stack) -> None:
-    """A key twice, one that nothing reads, and Windows line ends."""
+    """A duplicate key, a key that nothing reads, and Windows line ends."""
     file = stack.root / ".env"
     text = file.read_text(encoding="utf-8") + "LOG_LEVEL=DEBUG\nNO_SUCH_KEY=1\n"
     file.write_text(text.replace("\n", "\r\n"), encoding="utf-8")

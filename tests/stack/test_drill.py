@@ -13,7 +13,7 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.drill
 
-# For a minute at most: a drill has chosen its time by then, and restores.
+# Waits for a minute at most, until a drill has chosen its time and restores.
 AWAIT_RESTORE = """
 left=3000
 until ls -d /var/lib/postgresql/scratch/drill-* >/dev/null 2>&1; do

@@ -103,7 +103,7 @@ REFUSED = {
     "a method in lower case": (b"get / HTTP/1.1\r\n" + HOST, 400, "bad_request"),
     "a version to come": (b"GET / HTTP/3.0\r\n" + HOST, 505, "version_not_supported"),
     "an address of nginx's own": (b"GET /errors/400 HTTP/1.1\r\n" + HOST, 404, "not_found"),
-    # What a proxy and a server could read differently, and so take one request for two.
+    # Requests that a proxy and a server could read differently: one request or two.
     "a length and chunks": (
         POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         400,

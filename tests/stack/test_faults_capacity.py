@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 BACK_SECONDS = 2
 FLOOD_SECONDS = 8
-# Grows until it is killed; what it writes is really there. The kernel takes it after the process
+# Grows until it is killed; its pages are really allocated. The kernel kills it after the process
 # that is told to be preferred, and before all others (500 in compose.yaml), which may be larger at
 # that moment.
 HOG = """

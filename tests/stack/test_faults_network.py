@@ -101,6 +101,6 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
 
 
 def test_the_resolver_gives_up_after_a_second(stack: Stack) -> None:
-    """Else a name server that is silent keeps each thread that asks it for ten."""
+    """Otherwise a silent name server keeps each thread that asks it for ten seconds."""
     options = stack.compose("exec", "--no-TTY", "api-blue", "cat", "/etc/resolv.conf")
     assert re.search(r"^options .*timeout:1\b.*attempts:1\b", options, re.MULTILINE), options

@@ -1,4 +1,4 @@
-"""The command of the example that makes the first user, and what `up.sh` does with a draft."""
+"""The command of the example that makes the first user, and `up.sh` with a draft."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the engine says of the running containers and images, whatever the files intend."""
+"""The engine's facts about the running containers and images, whatever the files intend."""
 
 import json
 from pathlib import Path
@@ -172,7 +172,7 @@ def test_the_image_is_lean_labelled_and_whole(stack: Stack) -> None:
 def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(
     stack: Stack,
 ) -> None:
-    """The official image comes without; here it is made so."""
+    """The official image has no byte code; this test removes the byte code of any base image."""
     base = (
         (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
     )

@@ -1,4 +1,4 @@
-"""A request that is repeated under its key is carried out once, whatever happens between."""
+"""A request that is repeated with its key is carried out once, whatever happens in between."""
 
 import os
 import signal
@@ -197,7 +197,7 @@ def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
 
 
 def kill_the_api(stack: Stack) -> None:
-    """Kill the API's master, and see it run again."""
+    """Kill the API's master, and wait until it runs again."""
     pid = stack.host_pid("api-blue")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: stack.host_pid("api-blue") not in {0, pid}, 20, "the API runs again")

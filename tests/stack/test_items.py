@@ -1,4 +1,4 @@
-"""Items through the front door: conditional requests, and pages that hold still."""
+"""Items through the front door: conditional requests, and pages without gaps or duplicates."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +109,7 @@ def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: F
 def test_what_the_release_before_writes_changes_the_etag(
     stack: Stack, client: httpx2.Client
 ) -> None:
-    """It knows no ETags; its statement is this one."""
+    """The former release knows no ETags, and runs this statement."""
     path, tag = make_item(client)
     item = path.rpartition("/")[2]
     stack.sql(

@@ -1,4 +1,4 @@
-"""Everything killed at random while jobs are asked for and done: faults 12, 13 and 36, for jobs."""
+"""Services are killed at random while jobs are requested and run: faults 12, 13 and 36."""
 
 import os
 import random
@@ -178,7 +178,7 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure
 
 
 def memory_mb(stack: Stack, service: str) -> float:
-    """Return what a container takes, as the engine counts it, in MB."""
+    """Return the memory of a container, as the engine counts it, in MB."""
     text = stack.run(
         "docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", stack.container(service)
     ).stdout

@@ -216,7 +216,7 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(
 
 
 def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
-    stack.sql("delete from procrastinate_jobs where status = 'failed'")  # of whichever test before
+    stack.sql("delete from procrastinate_jobs where status = 'failed'")  # of an earlier test
     exports = Exports(stack)
     one, two, three = ask(exports, 3)
     exports.wait_until_done(120)

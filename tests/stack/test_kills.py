@@ -27,7 +27,7 @@ KILLS = [
     ("redis", 5),
 ]
 
-# What a client may see of an outage: nobody listens, the connection breaks, or one of two answers.
+# The failures that a client may get: connection refused, connection broken, or one of two answers.
 # No timeout, no 500.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
 REDELIVERY_SECONDS = 30
@@ -73,7 +73,7 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
 
 
 def kill(stack: Stack, service: str) -> tuple[float, float]:
-    """Kill a service; return when that was, and how many seconds later it was back."""
+    """Kill a service; return the time of the kill, and the seconds until the service was back."""
     pid = stack.host_pid(service)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
@@ -176,8 +176,8 @@ def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
         f"failed {len(report.failures)}, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
-    # What began up to half a second later may have been given to the connections of the process
-    # that was killed.
+    # Requests that began up to half a second later may have reached connections of the killed
+    # process.
     assert [
         (when - begun, what) for when, what in report.failures if not -2 < when - begun < 0.5
     ] == []
@@ -207,7 +207,7 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
     assert max(gaps) - held < REDELIVERY_SECONDS
     assert (exports.failures, lost, doubled) == ([], [], [])
     assert counted(stack, exports.acknowledged, "succeeded") == [1] * 30
-    # A file written by two would hold an item twice, or have more rows than it says.
+    # A file written by two workers would contain an item twice, or more rows than its row_count.
     rows = f"select count(*) from exports where owner_id = '{exports.owner}' and row_count = {ROWS}"
     assert stack.sql(rows) == "30"
     with stack.client(headers={"Authorization": f"Bearer {exports.token}"}) as client:
@@ -237,7 +237,7 @@ def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
 
 
 def kill_in_a_job(exports: Exports) -> float:
-    """Kill the worker while it writes exports; return the seconds for which it had one."""
+    """Kill the worker while it writes exports; return the seconds for which it had an export."""
     stack = exports.stack
     stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     pid = stack.host_pid("worker-blue")

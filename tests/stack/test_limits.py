@@ -97,8 +97,8 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         refused = until_refused(lambda: client.post("/v1/users/login", json=user))
         told = time.monotonic()
         seconds = check_refusal(refused, 3)
-        # Nobody's account is told from one that exists, and one account's guesses do not lock the
-        # others out.
+        # An unknown account and an existing account get the same answers, and guesses for one
+        # account lock no other account out.
         unknown = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
         statuses = [
             client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS * 2)

@@ -93,7 +93,7 @@ def migrate(
 
 
 def closing(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the line that a migration ended with, which is 0 or fails the test."""
+    """Return the last line of a migration, whose exit code must be 0."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 

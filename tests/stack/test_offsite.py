@@ -34,7 +34,7 @@ OFFSITE = ["--config-include-path=/tmp/pgbackrest.offsite.d"]
 
 @dataclass
 class Pair:
-    """A host, and the place off it."""
+    """A host, and the server that holds its second repository."""
 
     host: Stack
     place: SftpServer
@@ -90,7 +90,7 @@ def shipped(host: Stack) -> str:
 
 
 def new_segment(host: Stack) -> str:
-    """End the segment in hand with a row in it, and return its name."""
+    """Write a row, end the current segment, and return its name."""
     row = "pg_logical_emit_message(false, 'test', 'a row')"
     return host.sql(f"select pg_walfile_name({row}), pg_switch_wal()").partition("|")[0]
 
@@ -223,7 +223,7 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
 
 @pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
-    """Killed again and again while it ships: what arrives is whole and in order."""
+    """Shipping is killed again and again: the segments that arrive are whole and in order."""
     names = []
     for _ in range(3):
         names = [new_segment(pair.host) for _ in range(4)]
@@ -324,7 +324,7 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
 def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(
     pair: Pair,
 ) -> None:
-    """Nor where nobody knows whether there are."""
+    """The same if the repository does not answer."""
     pair.host.remove()
     done = pair.host.run("./scripts/up.sh", check=False)
     assert done.returncode == 1

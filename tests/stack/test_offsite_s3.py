@@ -40,7 +40,7 @@ PARTS = 4
 
 @dataclass
 class Pair:
-    """A host, and the bucket off it."""
+    """A host, and the bucket that holds its backups."""
 
     host: Stack
     place: S3Server

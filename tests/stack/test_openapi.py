@@ -25,7 +25,7 @@ SEED = 1  # the same requests in every run: what fails here, fails again
 
 @pytest.fixture
 def token(stack: Stack) -> str:
-    """An access token of a new user, whose items and exports are nobody else's business."""
+    """An access token of a new user, whose items and exports no other test uses."""
     user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
     with stack.client() as client:
         assert client.post("/v1/users", json=user).status_code == 201

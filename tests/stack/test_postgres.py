@@ -10,7 +10,7 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.stack
 MEBIBYTES = {"256m": 256, "1g": 1024}
-# The rules of postgres/postgresql.conf, as what they come to; pg_settings counts buffers in pages.
+# The results of the rules in postgres/postgresql.conf; pg_settings counts buffers in pages.
 SHARES = {
     "shared_buffers": 4,
     "effective_cache_size": 2,

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.drill
 ENTRY = "postgres-volume-full"
 WRITABLE_SECONDS = 120
 BALLAST_BYTES = 256 * 1024**2
-# Keeps the log from here on, as one does that its reader forgot.
+# Keeps the log from here on, as a forgotten replication slot does.
 SLOT = "select pg_create_physical_replication_slot('forgotten', true)"
 SEGMENT = "select pg_logical_emit_message(true, 'fill', 'x'); select pg_switch_wal();"
-SEGMENTS_AT_ONCE = 4  # of 16 MB: well below the 15 % of the alert, which must not be jumped over
+SEGMENTS_AT_ONCE = 4  # of 16 MB: well below the 15 % of the alert, which the test must not skip
 
 
 def free_percent(stack: Stack) -> float:

@@ -1,4 +1,4 @@
-"""What two processes of the API share in Redis: counts, and values that are kept for a while."""
+"""Two processes of the API share counts and cached values in Redis."""
 
 import asyncio
 import contextlib
@@ -104,7 +104,7 @@ def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(
         fields = dict(scope[HEADERS_KEY])
         assert fields[b"ratelimit-policy"] == b'"login";q=4;w=240'
         assert re.fullmatch(rb'"login";r=0;t=2[1-4]\d', fields[b"ratelimit"])
-        # The key lives as long as it says something.
+        # The key expires when its content has no more effect.
         assert 210_000 < int(stack.redis("pttl", someone.key)) <= 240_000
         whole_at = int(stack.redis("get", someone.key))
         assert 210 < whole_at / 1_000_000 - int(stack.redis("time").split()[0]) <= 241

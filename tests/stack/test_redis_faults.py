@@ -55,7 +55,7 @@ def flushed(stack: Stack) -> Iterator[None]:
 
 @contextlib.contextmanager
 def out_of_memory(stack: Stack) -> Iterator[None]:
-    """Nothing can be evicted, nothing written: what a key without an end would lead to."""
+    """Redis can evict no key and accept no write, as if keys had no expiry."""
     stack.redis("config", "set", "maxmemory-policy", "noeviction", "maxmemory", "1")
     assert "OOM" in stack.redis("set", "a", "b")
     try:
@@ -76,7 +76,7 @@ def without_its_volume(stack: Stack) -> Iterator[None]:
 
 @contextlib.contextmanager
 def its_file_cut_off(stack: Stack) -> Iterator[None]:
-    """The end of the file is missing, and with it one command; what stands before it is not."""
+    """The end of the file, with one command, is missing; the commands before it are there."""
     assert stack.redis("set", "drill:kept", "1", "ex", "600") == "OK"
     change_redis_file(stack, "truncate --size=-3 $file")
     try:

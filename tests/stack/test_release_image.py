@@ -1,4 +1,4 @@
-"""What is in a release's image works there, on its own Python, and the target `migrate` is real."""
+"""The programs of a release's image run on its own Python, and the target `migrate` works."""
 
 import json
 from collections.abc import Iterator

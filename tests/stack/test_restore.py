@@ -68,7 +68,7 @@ def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
 
 
 def untouched(stack: Stack) -> tuple[str, list[str]]:
-    """What must not change: the server that runs, and the directories beside its own."""
+    """The facts that must not change: the running server, and the directories beside its own."""
     return stack.sql("select pg_postmaster_start_time()"), directories(stack)
 
 
@@ -186,7 +186,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
     assert stack.sql("select count(*) from kept") == "1"
     restore(
         stack, "--to", now(), "--replace", "--yes"
-    )  # on the new timeline; and one that failed is behind it
+    )  # on the new timeline; and a failed timeline is behind it
     assert stack.sql("select count(*) from kept") == "1"
     assert len([name for name in directories(stack) if name.startswith("17.before-")]) == 2
     restore(stack, "--discard-old", "--yes")
@@ -195,7 +195,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
 
 
 def kill_at(stack: Stack, text: str, *words: str) -> None:
-    """Run restore.sh and kill it without notice at the moment it says so."""
+    """Run restore.sh and kill it when it prints a given line."""
     argv = ["./scripts/restore.sh", *words]
     process = subprocess.Popen(
         argv, cwd=stack.root, env=stack.environment, stdout=subprocess.PIPE, text=True

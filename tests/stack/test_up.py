@@ -1,4 +1,4 @@
-"""What `up.sh`, `status.sh` and a plain `docker compose up` do on a stack that is up already."""
+"""`up.sh`, `status.sh` and a plain `docker compose up` on a stack that is up already."""
 
 import json
 import time
@@ -22,7 +22,7 @@ def containers(stack: Stack) -> dict[str, str]:
 
 
 def files(stack: Stack) -> dict[str, bytes]:
-    """Return what up.sh wrote: `.env`, the secrets, the ledger; each attempt has its own log."""
+    """Return the files that up.sh wrote: `.env`, secrets, ledger; each attempt has its own log."""
     paths = [
         stack.root / ".env",
         *(stack.root / "secrets").rglob("*"),

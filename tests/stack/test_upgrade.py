@@ -47,7 +47,7 @@ def in_volume(stack: Stack, *command: str) -> str:
 
 
 def in_backup(stack: Stack, program: str) -> str:
-    """Run Python in the backup service, and return what it says."""
+    """Run Python in the backup service, and return its output."""
     return stack.compose("exec", "--no-TTY", "backup", "python3", "-c", program).strip()
 
 
@@ -143,7 +143,7 @@ def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(
 
 
 def keep_archive(stack: Stack, source: str, target: str) -> None:
-    """Copy what says of which database the archive and the backups are."""
+    """Copy the files that identify the database of the archive and the backups."""
     files = ("archive/main/archive.info", "backup/main/backup.info")
     lines = [
         f"mkdir -p {target}/{file.rpartition('/')[0]}; cp {source}/{file}* "

@@ -1,4 +1,4 @@
-"""Logins that last: exchanged, repeated, stolen, ended."""
+"""Refresh tokens of a login: exchanged, repeated, stolen, revoked."""
 
 import hashlib
 import json
@@ -156,7 +156,7 @@ def test_a_second_use_ends_the_login_and_no_other(
 def test_a_token_that_was_being_added_is_revoked_with_its_family(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
-    """As another request adds it that began before the revocation and was committed after it."""
+    """Another request began before the revocation, and commits its token after the revocation."""
     first = log_in(client, user)
     assert client.post("/v1/users/logout", json={"refresh_token": first}).status_code == 204
     late = f"late-{uuid.uuid4().hex}"
@@ -232,7 +232,7 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
     medians = [statistics.median(times) for times in milliseconds.values()]
     figure(f"failed login: known user {medians[0]:.1f} ms, unknown user {medians[1]:.1f} ms")
     assert len(answers) == 1
-    # Without the hash for nobody an unknown user is answered in a fifth of the time.
+    # Without the dummy hash, the answer for an unknown user takes a fifth of the time.
     assert 0.5 < medians[0] / medians[1] < 2
     entries = logged_until(stack, answer, "login_failed", since)
     assert [entry["user_id"] is None for entry in entries] == [False, True] * 15
@@ -242,7 +242,7 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
 def test_who_is_gone_is_told_to_log_in_again(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
-    """As after a restore to a time before the registration: the token is still good."""
+    """As after a restore to a time before the registration: the token is still valid."""
     token = client.post("/v1/users/login", json=user).json()["access_token"]
     stack.sql(f"delete from users where email = '{user['email']}'")
     for path, body in (("/v1/items", {"name": "a"}), ("/v1/exports", None)):

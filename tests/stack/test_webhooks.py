@@ -22,7 +22,7 @@ ALL = ["item.created", "item.updated", "item.deleted"]
 
 @pytest.fixture(scope="module")
 def receiver(stack: Stack) -> Iterator[Receiver]:
-    """A receiver beside the stack, whose API and worker are told that it may be sent to."""
+    """A receiver beside the stack, whose API and worker are configured to allow its address."""
     network = json.loads(
         stack.run("docker", "network", "inspect", f"{stack.project}_egress").stdout
     )[0]
@@ -301,7 +301,7 @@ def test_an_address_inside_is_refused_when_subscribing(user: User, url: str) -> 
 
 
 def test_a_name_that_came_to_lead_inside_is_refused_when_sending(stack: Stack, user: User) -> None:
-    """As if the owner of a name had changed its address after subscribing."""
+    """The owner of a name changes its address after the subscription."""
     inside = user.url.partition(":")[0] + "s://redis/"
     stack.sql(f"update webhook_subscriptions set url = '{inside}' where owner_id = '{user.id}'")
     user.create("rope")

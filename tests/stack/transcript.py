@@ -36,7 +36,7 @@ def _short(result: str) -> str:
 
 
 def from_step(shown: str, name: str) -> str:
-    """Return a block that begins with this step; `...` stands for the steps before it."""
+    """Return a block that begins with this step; `...` replaces the steps before it."""
     command, _, rest = shown.partition("\n")
     before, found, after = rest.partition(f"==> {name}")
     assert before, f"no step before {name} in {shown}"

@@ -55,5 +55,5 @@ def small_volume(stack: Stack) -> Iterator[Path]:
 
 
 def start(stack: Stack) -> None:
-    """Start what was stopped, and wait until it is healthy."""
+    """Start the stopped services, and wait until they are healthy."""
     stack.compose("up", "--detach", "--no-deps", "--wait", "--wait-timeout", "90", *USERS)

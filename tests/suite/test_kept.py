@@ -1,4 +1,4 @@
-"""What a change costs a kept stack: nothing, a copy, a new release, or a new stack."""
+"""The effect of a change on a kept stack: none, a copy, a new release, or a new stack."""
 
 import pytest
 

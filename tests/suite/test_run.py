@@ -1,4 +1,4 @@
-"""The runner of the suite, on a small suite of its own: parts, a second try, and how a run ends."""
+"""The runner of the suite, on its own small suite: parts, a second try, and the end of a run."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def test_a_test_that_is_named_runs_by_itself(suite: Path) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own for what a run leaves."""
+    """A separate folder for the files of a run."""
     monkeypatch.setattr(run, "RESULTS", tmp_path)
     return tmp_path
 

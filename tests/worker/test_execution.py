@@ -1,4 +1,4 @@
-"""An attempt at a job: its limit, what ends its attempts, and how its user learns of a failure."""
+"""An attempt at a job: its limit, the end of its attempts, and the notice of a failure."""
 
 import asyncio
 import logging

@@ -106,7 +106,7 @@ def test_a_certificate_of_nobody_s_is_refused_before_anything_is_sent(receiver: 
 def test_a_certificate_for_another_name_is_refused(
     receiver: Receiver, certificate: tuple[Path, Path]
 ) -> None:
-    """Connecting to an address must not become trusting whoever is there."""
+    """A connection to an address must not mean trust in any server at that address."""
     outcome = send(sender(receiver.port, certificate), f"https://127.0.0.1:{receiver.port}/")
     assert outcome.error is not None
     assert "certificate is not valid" in outcome.error

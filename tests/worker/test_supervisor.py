@@ -100,7 +100,7 @@ def test_a_process_that_cannot_work_is_started_again_with_growing_pauses(tmp_pat
     with supervised(tmp_path, "fails", 1):
         until(lambda: len(pids(tmp_path).get(0, ())) == 3)
     times = sorted(pids(tmp_path)[0])
-    # From one start to the next it is the pause and more, by how busy the machine is.
+    # The time between two starts is at least the pause, and longer on a busy machine.
     first, second = ((later - earlier) / 1e9 for earlier, later in itertools.pairwise(times))
     assert first >= FIRST_PAUSE_SECONDS
     assert second >= 2 * FIRST_PAUSE_SECONDS

@@ -1,4 +1,4 @@
-"""What the worker decides without a database: cells, retries, names, heartbeat."""
+"""The worker's decisions without a database: cells, retries, names, heartbeat."""
 
 import asyncio
 import csv
@@ -57,7 +57,7 @@ def job(attempts: int) -> Job:
 
 
 def pause_seconds(attempts: int) -> tuple[float, float]:
-    """Return between which two numbers the pause lies: the clock goes on while it is asked for."""
+    """Return the lower and upper bound of the pause: the clock goes on meanwhile."""
     before = datetime.now(UTC)
     decision = Backoff().get_retry_decision(exception=RuntimeError(), job=job(attempts))
     assert decision is not None

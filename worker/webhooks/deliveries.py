@@ -88,7 +88,7 @@ PRUNE = text(f"""
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery that this process has claimed; `attempts` includes the one under way."""
+    """A delivery that this process has claimed; `attempts` includes the present attempt."""
 
     subscription_id: UUID
     id: UUID

@@ -1,4 +1,4 @@
-"""The tasks of webhooks: send what is due, forget old deliveries."""
+"""The tasks of webhooks: send due deliveries, and delete old deliveries."""
 
 from procrastinate import JobContext
 

@@ -13,9 +13,9 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: variables that the program gets besides the environment of the scripts.
-        timeout_seconds: the time limit; None is the runner's own for a question or for a change.
+        timeout_seconds: the time limit; None means the runner's limit for a question or a change.
         stdin: the text on standard input.
-        may_fail: a failure is an answer, not an error; a question may always fail.
+        may_fail: whether a failure is an answer, not an error; a question may always fail.
     """
 
     argv: Sequence[str]
@@ -31,7 +31,7 @@ class Command:
 
 
 class Options(TypedDict, total=False):
-    """What a builder passes on to its Command."""
+    """The options that a builder passes on to its Command."""
 
     env: Mapping[str, str]
     timeout_seconds: float | None

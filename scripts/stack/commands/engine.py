@@ -15,7 +15,7 @@ SERVICE_LABEL = "com.docker.compose.service"
 
 
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
-    """Ask for one fact about an image; fails where there is no such image."""
+    """Ask for one fact about an image; fails if there is no such image."""
     return Command(["docker", "image", "inspect", "--format", form, image])
 
 
@@ -132,7 +132,7 @@ def remove_containers(containers: list[str]) -> Command:
 
 
 def inspect_volume(volume: str) -> Command:
-    """Ask for a volume; fails where there is no such volume."""
+    """Ask for a volume; fails if there is no such volume."""
     return Command(["docker", "volume", "inspect", volume])
 
 

@@ -29,7 +29,7 @@ INTEGER_KEYS = (
     "WORKER_PROCESSES",
     "WORKER_CONCURRENCY",
 )
-# A shell reads them, to which 08 is not a number.
+# A shell reads these keys, and to a shell 08 is not a number.
 SHELL_INTEGER_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
 NUMBER, INTEGER, SHELL_INTEGER = r"\d+(\.\d+)?", r"\d+", r"0|[1-9]\d*"
 HOST = r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"

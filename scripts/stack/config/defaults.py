@@ -1,7 +1,7 @@
-"""Every setting that the scripts read, with its default; an empty text where there is none.
+"""Every setting that the scripts read, with its default; an empty text if it has no default.
 
-Compose has defaults of its own for what the containers get, and `.env.example` explains both to the
-operator. tests/contracts/test_variables.py compares the three.
+The compose files have their own defaults for the containers, and `.env.example` explains both to
+the operator. tests/contracts/test_variables.py compares the three.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ DEFAULTS: Mapping[str, str] = {
     "HTTP_PORT": "8080",
     "HTTPS_PORT": "8443",
     "RATE_LIMIT_PER_SECOND": "200",
-    # One per core, as many as API_MEMORY holds (rules/connections.py).
+    # One process per core, as many as API_MEMORY holds (rules/connections.py).
     "API_PROCESSES": "",
     "API_CPUS": "2",
     "API_MEMORY": "256m",

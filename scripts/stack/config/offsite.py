@@ -1,4 +1,4 @@
-"""Judges the settings of the repository off the host, so that nobody trusts half of one."""
+"""Judges the settings of the repository off the host, and refuses an incomplete configuration."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ OPEN = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"
 
 
 def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
-    """Return what is wrong with these settings, one sentence for each key, and no value."""
+    """Return the faults of these settings, one sentence for each key, and no value."""
     kind = values.get("OFFSITE_TYPE", "")
     if not kind:
         given = [key for key in KEYS if values.get(key)]

@@ -37,7 +37,7 @@ class Project:
     values: Mapping[str, str]
 
     def setting(self, key: str) -> str:
-        """Return a setting as it is written, or its default where it is empty or missing."""
+        """Return a setting as it is written, or its default if it is empty or missing."""
         default = DEFAULTS[key]
         if self.is_public and key in PUBLIC_DEFAULTS:
             default = PUBLIC_DEFAULTS[key]
@@ -98,33 +98,33 @@ class Project:
 
     @property
     def dial_address(self) -> str:
-        """The local address to reach the published port at."""
+        """The local address of the published port."""
         bound = self.setting("HTTPS_BIND")
         return "127.0.0.1" if bound == "0.0.0.0" else bound  # noqa: S104 - compared, not bound
 
     @property
     def has_offsite_repository(self) -> bool:
-        """Whether backups are kept off this host, too."""
+        """Whether backups are also kept off this host."""
         return bool(self.setting("OFFSITE_TYPE"))
 
     @property
     def has_ballast(self) -> bool:
-        """Whether Postgres' volume is to hold a ballast file; POSTGRES_BALLAST_MB=0 is for none."""
+        """Whether Postgres' volume must have a ballast file; POSTGRES_BALLAST_MB=0 means none."""
         return self.setting("POSTGRES_BALLAST_MB") != "0"
 
     @property
     def ready_seconds(self) -> int:
-        """How long a new slot may take to become healthy."""
+        """The seconds in which a new slot must become healthy."""
         return int(self.setting("READY_SECONDS"))
 
     @property
     def watch_seconds(self) -> float:
-        """How long a switch is watched."""
+        """The seconds for which a deploy watches the new release after the switch."""
         return float(self.setting("WATCH_SECONDS"))
 
     @property
     def keep_releases(self) -> int:
-        """How many releases keep their images."""
+        """The number of releases that keep their images."""
         return int(self.setting("KEEP_RELEASES"))
 
     @property
@@ -139,7 +139,7 @@ class Project:
 
     @property
     def api_processes(self) -> int:
-        """API_PROCESSES; 0 stands for as many as cores and memory allow."""
+        """The processes of each API; 0 means as many as cores and memory allow."""
         return int(self.setting("API_PROCESSES") or 0)
 
     @property
@@ -179,7 +179,7 @@ class Project:
 
     @property
     def nginx_folder(self) -> Path:
-        """Where nginx's configuration is installed: `releases/`, and the link `current` to one."""
+        """The folder of nginx' installed configurations: `releases/`, and the link `current`."""
         return self.state / "nginx"
 
     @property
@@ -189,7 +189,7 @@ class Project:
 
 
 def default_state(name: str) -> Path:
-    """Return where the state goes unless STATE_DIR says otherwise."""
+    """Return the state directory that applies if STATE_DIR is empty."""
     if os.geteuid() == 0:
         return Path("/var/lib/slipway") / name
     return Path.home() / ".local" / "state" / "slipway" / name

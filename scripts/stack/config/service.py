@@ -49,7 +49,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """What a message calls the request."""
+        """The name of the request in messages."""
         name = self.path if self.method == "GET" else f"{self.method} {self.path}"
         return " with ".join([name, *sorted(self.placeholders)])
 
@@ -69,7 +69,7 @@ class Request:
         return replace(self, path=fill(self.path), headers=headers, body=fill(self.body))
 
     def taken(self, answer: str) -> dict[str, str]:
-        """Return what later requests need of the answer.
+        """Return the values of the answer that later requests need.
 
         Raises:
             ValueError: naming the key that the answer lacks.
@@ -90,7 +90,7 @@ class Request:
 
 @dataclass(frozen=True)
 class FirstStart:
-    """How the first user is made.
+    """The creation of the first user.
 
     Attributes:
         command: runs in a container of the API, with the credentials as JSON on standard input.
@@ -131,7 +131,7 @@ def load(root: Path) -> Service:
 
 
 def parse(text: str, name: str = FILE) -> Service:
-    """Return what the text describes; `name` is what an error calls the file.
+    """Return the service that the text describes; errors call the file `name`.
 
     Raises:
         Failure: naming every wrong key at once.

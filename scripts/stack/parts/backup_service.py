@@ -23,7 +23,7 @@ Row = tuple[bool, str, str]
 
 
 def perform(runner: Runner, task: str, seconds: float, kept: str, runbook: str) -> None:
-    """Run a task of the schedule now and print its progress; `kept` is the hint on what is whole.
+    """Run a task of the schedule now and print its progress; `kept` is a hint on intact data.
 
     Raises:
         Failure: with the service's observation.

@@ -91,7 +91,7 @@ def decrypt(runner: Runner, source: Path, passphrase: str) -> Files:
     """Return the files of a bundle.
 
     Raises:
-        Failure: where the file is damaged, or the passphrase is another one.
+        Failure: if the file is damaged, or the passphrase is wrong.
     """
     if not source.is_file():
         raise Failure(
@@ -113,7 +113,7 @@ def decrypt(runner: Runner, source: Path, passphrase: str) -> Files:
     if "Bad session key" in decrypted.err:
         raise Failure(
             f"{source} does not open with this passphrase",
-            hints=["nothing was written; try it once more"],
+            hints=["nothing was written; try again"],
             runbook=RUNBOOK,
         )
     # The output of gpg up to the damage is secret: only the last line of its errors is shown.

@@ -1,4 +1,4 @@
-"""Makes `.env`, the secrets and a first certificate where they are missing; overwrites none."""
+"""Makes `.env`, the secrets and a first certificate if they are missing; overwrites none."""
 
 import os
 import secrets
@@ -65,14 +65,14 @@ def _first_text(root: Path) -> str:
     name = values.setdefault("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
     values.setdefault("STATE_DIR", str(default_state(name)))
     if os.cpu_count() == 1:
-        values |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more than there are
+        values |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more CPUs than the host has
     return environment.with_values((root / ".env.example").read_text(encoding="utf-8"), values)
 
 
 def ensure_environment(runner: Runner, root: Path) -> Project:
-    """Create `.env` from `.env.example` where there is none, and return the project it describes.
+    """Create `.env` from `.env.example` if there is none, and return the project it describes.
 
-    On the first start it takes FIRST_KEYS from the process environment.
+    The first start copies FIRST_KEYS from the process environment into `.env`.
     """
     if not (root / ".env").exists():
         runner.write(root / ".env", _first_text(root), 0o600)
@@ -116,7 +116,7 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
 
 
 def ensure_certificate(runner: Runner, project: Project) -> bool:
-    """Create a self-signed certificate where there is none; return whether it made one."""
+    """Create a self-signed certificate if there is none; return whether it did."""
     directory = project.certificate.parent
     key = directory / "privkey.pem"
     if project.certificate.exists() and key.exists():

@@ -14,7 +14,7 @@ HEAD = "select version_num from alembic_version"
 
 
 def migration_head(runner: Runner) -> str:
-    """Return the newest migration of the database; empty where it has none, or does not answer."""
+    """Return the newest migration of the database; empty if it has none, or does not answer."""
     return observation.sql(runner, HEAD).out.strip()
 
 

@@ -1,4 +1,4 @@
-"""nginx's configuration: tries it in a throw-away container, installs it by one rename."""
+"""Tests nginx' configuration in a throw-away container, and installs it by one rename."""
 
 import hashlib
 from pathlib import Path
@@ -48,7 +48,7 @@ def is_current(project: Project) -> bool:
 
 
 def installed_name(project: Project) -> str:
-    """Return the name of the configuration that nginx reads; empty where none is installed."""
+    """Return the name of the configuration that nginx reads; empty if none is installed."""
     link = project.nginx_folder / "current"
     return link.readlink().name if link.is_symlink() else ""
 
@@ -86,7 +86,7 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
 
 
 def install(runner: Runner, project: Project) -> bool:
-    """Make the checkout's configuration the current one; return whether that changed anything."""
+    """Install and activate the checkout's configuration; return whether anything changed."""
     if is_current(project):
         return False
     folder, name = project.nginx_folder, fingerprint(project.root / "nginx")

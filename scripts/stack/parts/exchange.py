@@ -1,4 +1,4 @@
-"""The exchange of the database for a restored one; everything that writes stops for it."""
+"""Exchanges the database for a restored database; all writers stop meanwhile."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ UNDO_ORDER = ("database", "record", "notification")
 
 
 class Exchange:
-    """One exchange: what it did, and how it puts the old database back."""
+    """One exchange: its steps, and the undo that puts the old database back."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Exchange:
             Failure: with code 4 where the old database serves again, 5 where a person is needed.
         """
         runner, project, facts = self.runner, self.project, self.facts
-        # Not "begun", which ends a rollback window; nor, in a failure, "rolled back", which marks
-        # the release as a bad one (parts/ledger.py).
+        # The result "begun" would end a rollback window. After a failure, "rolled back" would mark
+        # the release as bad (parts/ledger.py).
         ledger.record(runner, project, "restore", **facts, result="started")
         with self.undo.on_failure(RUNBOOK):
             self.stop_writers()
@@ -80,8 +80,8 @@ class Exchange:
         runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
         if self.has_old:
             runner.say(
-                "./scripts/restore.sh --discard-old deletes the database before, "
-                "when you do not need it any more"
+                "./scripts/restore.sh --discard-old deletes the former database, "
+                "when you no longer need it"
             )
         runner.say(observation.what_serves(runner, project))
 
@@ -129,7 +129,7 @@ class Exchange:
             report(f"answers with release {self.release} from slot {self.slot}")
 
     def put_database_back(self, failure: Failure) -> None:
-        """Start the old database again; where there was none, leave the new one for a person.
+        """Start the old database again; if there was none, leave the new database for a person.
 
         The directories show whether the two were exchanged. A container whose answer was lost may
         have exchanged them, or may still be about to, until `tidy` has ended it.

@@ -16,7 +16,7 @@ def wait_for_answer(
     slot: str = "",
     pause_seconds: float = 0.2,
 ) -> tuple[bool, Answer]:
-    """Wait until the front door is ready, and by this release from this slot where they are named.
+    """Wait until the front door is ready, and by this release from this slot if they are named.
 
     Returns:
         Whether it is, and the last answer.

@@ -78,7 +78,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             raise Failure(
                 f"{image}, which .env names, is neither here nor to be had from its registry",
                 hints=[
-                    f"empty {service.upper()}_IMAGE in .env to have another one chosen",
+                    f"empty {service.upper()}_IMAGE in .env, so that up.sh chooses an image",
                     "or wait for the registry",
                 ],
                 runbook=environment.RUNBOOK,
@@ -234,7 +234,7 @@ def source_hash(root: Path) -> str:
 def release_name(runner: Runner, root: Path) -> tuple[str, str]:
     """Return the name of the checkout's release and its git revision.
 
-    The name is the commit, and the hash of the sources behind it where they differ from the commit.
+    The name is the commit, and the hash of the sources behind it if they differ from the commit.
     Without git it is that hash alone.
     """
     revision = runner.read(host.git(root, "rev-parse", "HEAD"))
@@ -335,7 +335,7 @@ def replace_base(project: Project, image: str) -> Project:
 
 
 def choose_postgres(runner: Runner, project: Project, image: str) -> str:
-    """Make sure of a base image of Postgres, the named one or that of up.sh; return its name."""
+    """Ensure a base image of Postgres, the named image or that of up.sh; return its name."""
     if image and has_image(runner, image):
         return image
     own = debian_name("postgres")

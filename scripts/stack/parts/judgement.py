@@ -1,4 +1,4 @@
-"""A release's judgement of its settings, by the code that it starts with; touches nothing.
+"""A release checks its settings with the code that it starts with; changes nothing.
 
 The release judges in a throw-away container, with the mounts and the environment of its service.
 """

@@ -1,4 +1,4 @@
-"""The last line of every command: what serves now."""
+"""The last line of every command: the release that serves now."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from stack.runner import Runner
 
 
 def text(runner: Runner, root: Path) -> str:
-    """Return what serves now, also where `.env` is the thing that is broken."""
+    """Return the last line, which names the live release, even if `.env` is broken."""
     try:
         return observation.what_serves(runner, project.load(root))
     except (Failure, OSError):

@@ -1,4 +1,4 @@
-"""The lock: one command at a time. The kernel frees it when its holder ends, however it ends."""
+"""The lock: one command at a time. The kernel releases it when the holder's process ends."""
 
 import fcntl
 import getpass
@@ -73,7 +73,7 @@ def upgrade_containers(project: Project) -> list[str]:
 
 
 def end_upgrade(runner: Runner, project: Project) -> None:
-    """End the containers of an upgrade, where they are there."""
+    """End the containers of an upgrade that still exist."""
     services.end(
         runner,
         *(f"name=^/?{name}$" for name in upgrade_containers(project)),
@@ -82,12 +82,12 @@ def end_upgrade(runner: Runner, project: Project) -> None:
 
 
 def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
-    """End what a killed holder left running: two commands must not work on one container."""
+    """End the processes that a killed holder left: two commands must not use one container."""
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
         mark, command = f"{RUN_MARK}={int(facts['pid'])}".encode(), facts["command"]
     except (ValueError, KeyError, TypeError):
-        return  # the last holder ended by itself and left no name
+        return  # the last holder ended by itself and left no entry
     for number in (signal.SIGTERM, signal.SIGKILL):
         if wait_until(runner, partial(_have_ended, mark, number), ORPHAN_SECONDS):
             break
@@ -97,7 +97,7 @@ def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
 
 
 def _have_ended(mark: bytes, number: int) -> bool:
-    """Send the signal to the processes that carry the mark; return whether there was none."""
+    """Send the signal to the processes with the mark; return whether there was no such process."""
     pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # the process ended meanwhile, or is another user's

@@ -25,17 +25,17 @@ class Service:
 
     @property
     def is_well(self) -> bool:
-        """Whether it runs and its health check, where it has one, succeeds."""
+        """Whether the container runs, and its health check, if it has such a check, succeeds."""
         return self.state == "running" and self.health in {"", "healthy"}
 
 
 def live_link(runner: Runner, project: Project) -> str:
-    """Return the slot that the live link names, or an empty text where there is no link.
+    """Return the slot that the live link names, or an empty text if there is no link.
 
     The link is asked through nginx, or, where nginx does not run, through the volume itself.
 
     Raises:
-        Failure: where it cannot be read: a guess could place a release into the wrong slot.
+        Failure: if the link cannot be read: a guess could place a release into the wrong slot.
     """
     question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo none.sock; fi"]
     answer = runner.read(engine.exec_in("nginx", *question))
@@ -58,7 +58,7 @@ def live_link(runner: Runner, project: Project) -> str:
 
 
 def live_slot(runner: Runner, project: Project) -> str:
-    """Return the live slot; where the link is lost, the one that runs, or else blue."""
+    """Return the live slot; without a link, the slot that runs, or else blue."""
     slot = live_link(runner, project)
     if slot:
         return slot

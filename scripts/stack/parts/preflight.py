@@ -1,4 +1,4 @@
-"""Everything that can go wrong and be known before the first effect; names all faults at once."""
+"""Checks a deploy for known faults before the first effect, and names all faults at once."""
 
 import shutil
 from datetime import UTC, datetime

@@ -4,7 +4,7 @@ from stack.commands import engine
 from stack.runner import Runner
 
 MB = 1024**2  # as redis.conf counts
-# Chosen: soon Redis evicts keys; entries of the cache first, and where there are none, sessions.
+# Chosen: soon Redis evicts keys; entries of the cache first, and if there are none, sessions.
 PERCENT_HIGH = 90
 
 

@@ -1,4 +1,4 @@
-"""The releases on this host: which are here, what they know, which may be live again."""
+"""The releases on this host: their images, their migrations, and which may be live again."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -47,7 +47,7 @@ def rollback_target(runner: Runner, project: Project, slots: Slots) -> str:
     """Return the newest good release that is not live; without a ledger, that of the idle slot.
 
     Raises:
-        Failure: where there is none.
+        Failure: if there is none.
     """
     for release in ledger.good_releases(project):
         if release != slots.live_release and has_image(runner, project, release):

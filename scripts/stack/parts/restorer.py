@@ -19,7 +19,7 @@ BESIDE = "/var/lib/postgresql/beside"
 
 @dataclass(frozen=True)
 class Request:
-    """What to restore, and where to.
+    """The time to restore, the backup to begin with, and the destination.
 
     Attributes:
         to: an ISO time in UTC, or empty for the end of the archive.
@@ -57,7 +57,7 @@ def list_backups(runner: Runner, repository: int) -> Result:
 
 
 def tidy(runner: Runner, project: Project, runbook: str, root: str = "") -> Result:
-    """End what a killed restore left running, remove what it left, and ask what is there."""
+    """End the processes and remove the files of a killed restore; ask which databases exist."""
     labels = [
         f"label={engine.PROJECT_LABEL}={project.name}",
         f"label={engine.SERVICE_LABEL}=restore",
@@ -75,12 +75,12 @@ def make(runner: Runner, request: Request, form: Callable[[str], str]) -> Result
 
 
 def swap(runner: Runner, stamp: str, root: str = "") -> Result:
-    """Put the restored database into the place of the present one, which is kept."""
+    """Replace the present database by the restored database, and keep the present database."""
     return runner.run(_command("swap", *_root_words(root), f"--stamp={stamp}"))
 
 
 def swap_back(runner: Runner, stamp: str) -> Result:
-    """Put the database from before into its place again."""
+    """Put the former database back into its place."""
     return runner.run(_command("swap-back", f"--stamp={stamp}"))
 
 

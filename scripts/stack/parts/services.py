@@ -26,8 +26,8 @@ def start(
     started = runner.run(up)
     if runner.is_dry:
         return
-    # (!) Compose 2.26 may exit with 0 when the time is over (seen: once in 36 times). Only the
-    # containers show how they are.
+    # (!) Compose 2.26 may exit with 0 when the time is over (observed once in 36 runs). Only the
+    # containers show their health.
     unhealthy = [
         service
         for service in observation.services(runner, project)
@@ -70,7 +70,7 @@ def end(runner: Runner, *filters: str, runbook: str) -> None:
     """End and remove the containers that filters of `docker ps` match, until there is none.
 
     Raises:
-        Failure: with the engine's words, where one is still there after a minute.
+        Failure: with the engine's words, if a container is still there after a minute.
     """
     left: list[str] = []
     error = ""

@@ -63,7 +63,7 @@ def wait_for_front_door(runner: Runner, project: Project, release: str, slot: st
     """Wait until a request through the front door is answered by this release from this slot.
 
     Raises:
-        Failure: where it is not within FRONT_DOOR_SECONDS.
+        Failure: if it is not within FRONT_DOOR_SECONDS.
     """
     is_answered, answer = front_door.wait_for_answer(
         runner, project, FRONT_DOOR_SECONDS, release=release, slot=slot, pause_seconds=0.05
@@ -78,7 +78,7 @@ def wait_for_front_door(runner: Runner, project: Project, release: str, slot: st
 
 
 def drain_worker(runner: Runner, slot: str) -> None:
-    """Send the worker its first signal: it takes no new job and finishes those in hand."""
+    """Send the worker its first signal: it takes no new job and finishes its running jobs."""
     # The signal may fail: a worker that has ended already drains nothing.
     words = ["kill", "--signal", "SIGTERM", f"worker-{slot}"]
     runner.run(engine.compose(*words, may_fail=True))

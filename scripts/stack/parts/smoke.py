@@ -1,4 +1,4 @@
-"""The smoke test: asks a release, before the switch, what its own service.toml lists."""
+"""The smoke test: sends a release the requests of its own service.toml before the switch."""
 
 from stack.commands import engine
 from stack.config import service
@@ -16,7 +16,7 @@ PROBE_PORTS = {"blue": 8083, "green": 8084}
 def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answer:
     """Send a request to one slot through nginx, whether or not the slot is live.
 
-    The slot sees it as it sees a client's request that the front door passes on.
+    The slot gets the request as it gets a client's request from the front door.
     """
     headers = {"Host": project.host, **request.headers}
     if request.body:
@@ -37,12 +37,12 @@ def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answ
 
 
 def read_service(runner: Runner, slot: str) -> Service:
-    """Return what the service.toml of the release in a slot describes; its API has to run.
+    """Return the service that the service.toml of a slot's release describes; its API must run.
 
-    A release from before there was such a file is described by the defaults.
+    The defaults describe an older release without that file.
 
     Raises:
-        Failure: where the release cannot be asked, or its file cannot be used.
+        Failure: if the release does not show its file, or the file is invalid.
     """
     question = ["sh", "-c", f"[ ! -e {service.FILE} ] || cat {service.FILE}"]
     asked = runner.read(engine.exec_in(f"api-{slot}", *question))
@@ -90,8 +90,8 @@ def _expect(answer: Answer, request: Request, release: str) -> None:
     answering, _ = observation.answered_by(answer)
     if (answer.status, answering) == (request.status, release):
         return
-    seen = f"{answer.status} from release '{answering}'" if answer.status else answer.error
-    raise _smoke_failure(request, release, f"answered {seen}, expected {request.status}", answer)
+    result = f"{answer.status} from release '{answering}'" if answer.status else answer.error
+    raise _smoke_failure(request, release, f"answered {result}, expected {request.status}", answer)
 
 
 def _smoke_failure(request: Request, release: str, fault: str, answer: Answer) -> Failure:
@@ -101,7 +101,7 @@ def _smoke_failure(request: Request, release: str, fault: str, answer: Answer) -
     return Failure(
         f"the smoke test of release {release} failed: {request.name} {fault}",
         hints=[
-            "service.toml of the release and SMOKE_PATHS in .env say what is asked",
+            "service.toml of the release and SMOKE_PATHS in .env list the requests",
             *([body] if body else []),
         ],
         runbook="deploy-failed-before-the-switch",

@@ -39,12 +39,12 @@ class Steps:
             display.end_step(results[-1] if results else "done", seconds)
 
 
-# What stops a story before its end: a failed step, a full disk, a signal.
+# The exceptions that stop a story before its end: a failed step, a full disk, a signal.
 STOPPED = (Failure, OSError, KeyboardInterrupt)
 
 
 def as_failure(stopped: BaseException, runbook: str) -> Failure:
-    """Return what stopped a story as a failure; `runbook` is the entry for one that names none."""
+    """Return the exception as a failure; `runbook` is the entry if the exception names none."""
     if isinstance(stopped, Failure):
         if stopped.runbook in {"", ANY_ENTRY}:
             stopped.runbook = runbook

@@ -17,9 +17,9 @@ class Undo:
     Attributes:
         order: the names of the steps, in the order in which they are undone. Traffic comes first,
             evidence before the containers that hold it, records and notifications last.
-        vital: the steps without whose undo nothing serves; a person is needed where one fails.
+        vital: the steps without whose undo nothing serves; if it fails, a person must act.
         final: the steps whose undo still runs after that.
-        second: what may go wrong in an undo. A signal is not among it, unless the story says so.
+        second: the exceptions that an undo may raise; a signal only if the story says so.
     """
 
     order: tuple[str, ...]
@@ -29,7 +29,7 @@ class Undo:
     actions: dict[str, Action] = field(default_factory=dict)
 
     def push(self, name: str, action: Action) -> None:
-        """Add the undo of a step, or put another one in its place; call this before the step."""
+        """Add the undo of a step, or replace it; call this before the step."""
         if name not in self.order:
             raise ValueError(f"no step is called {name}")
         self.actions[name] = action

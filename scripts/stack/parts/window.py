@@ -1,4 +1,4 @@
-"""The rollback window: the slot from before stays warm in it, and a rollback is one rename."""
+"""The rollback window: the former slot stays warm, so that a rollback is one rename."""
 
 import sys
 from datetime import datetime
@@ -24,7 +24,7 @@ def schedule_end(runner: Runner, project: Project, slot: str, release: str) -> N
 
 
 def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
-    """Begin the window again where a reboot cut it off; return whether one did."""
+    """Begin the window again if a reboot ended it; return whether a reboot did."""
     past = [
         entry
         for entry in ledger.entries(project)

@@ -24,7 +24,7 @@ NOTHING = ("", "empty")  # the head of a database without migrations
 
 @dataclass(frozen=True)
 class Revision:
-    """One migration; its name is missing where it was read from an image's label."""
+    """One migration; its name is missing if it was read from an image's label."""
 
     identifier: str
     phase: str
@@ -58,7 +58,7 @@ def revisions(root: Path) -> list[Revision]:
 
 
 def head(root: Path) -> str:
-    """Return the newest revision of the checkout's migrations: the one nothing builds on."""
+    """Return the newest revision of the checkout's migrations, on which no other builds."""
     return revisions(root)[-1].identifier
 
 
@@ -67,7 +67,7 @@ def _paths(root: Path) -> list[Path]:
 
 
 def _links(path: Path) -> tuple[str, str | None]:
-    """Return the revision and the one that it builds on."""
+    """Return the revision and the revision that it builds on."""
     assigned: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
@@ -113,12 +113,12 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
 
 
 def label(known: Sequence[Revision]) -> str:
-    """Return what an image's label says about its migrations."""
+    """Return the text of an image's label that lists its migrations."""
     return ",".join(f"{revision.identifier}:{revision.phase}" for revision in known)
 
 
 def parse_label(value: str) -> list[Revision]:
-    """Read the label of an image; an image from before there was one has none and knows nothing."""
+    """Read the label of an image; an older image without this label knows no migration."""
     entries = [entry for entry in value.strip().split(",") if entry]
     forms = [ENTRY.fullmatch(entry) for entry in entries]
     for entry, form in zip(entries, forms, strict=True):
@@ -132,7 +132,7 @@ def parse_label(value: str) -> list[Revision]:
 
 
 def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
-    """Return what a release would still apply to a database at this head."""
+    """Return the migrations that a release would still apply to a database at this head."""
     if database_head in NOTHING:
         return list(known)
     return list(
@@ -179,7 +179,7 @@ def _place(known: Sequence[Revision], identifier: str, subject: str) -> int:
     return places[0]
 
 
-# What an operation calls its table: the place among the arguments, and the keyword.
+# The argument of each operation that names its table: its position and its keyword.
 TABLE = {
     "drop_table": (0, "table_name"),
     "drop_column": (0, "table_name"),
@@ -205,7 +205,7 @@ NO_OPERATION = {"get_context", "get_bind", "f"}
 
 
 def lint(root: Path) -> list[str]:
-    """Return what breaks the rules of the phases, a line each.
+    """Return the breaches of the rules of the phases, a line each.
 
     (!) It reads literals. It does not see SQL that is put together or read from a file, tables
     whose names are not literals (they count as older ones), a default that rewrites the table, a

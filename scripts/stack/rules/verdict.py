@@ -48,7 +48,7 @@ def traffic_of(log: str, slot: str) -> Traffic:
 
 
 def judge(before: Traffic, now: Traffic, *, by_latency: bool = True) -> str:
-    """Return why the new release is worse than the one before, or an empty text."""
+    """Return why the new release is worse than the former release, or an empty text."""
     if now.requests < FEWEST_REQUESTS:
         return ""
     if now.error_share > before.error_share + MORE_ERRORS:

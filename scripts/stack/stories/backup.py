@@ -27,7 +27,7 @@ HELP = "take a backup of the database now"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `backup.sh` takes."""
+    """Add the arguments of `backup.sh`."""
     parser.add_argument(
         "--full",
         action="store_true",

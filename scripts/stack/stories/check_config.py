@@ -1,4 +1,4 @@
-"""The story of `check-config.sh`: what is wrong or unwise in the settings; only reads."""
+"""The story of `check-config.sh`: prints wrong or unwise settings; only reads."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -16,7 +16,7 @@ def run(runner: Runner, project: Project) -> bool:
     """Print every finding, critical ones first, and return whether none is critical.
 
     Raises:
-        Failure: where no release is placed that could judge.
+        Failure: if no release is placed that could judge.
     """
     slot = observation.live_slot(runner, project)
     if not observation.slot_release(runner, project, slot):

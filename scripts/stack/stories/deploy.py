@@ -52,7 +52,7 @@ FINAL = ("evidence", "record", "retention", "hook", "notification")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says: an image instead of a build, and seconds to wait for the lock."""
+    """The options of the command: an image instead of a build, and seconds to wait for the lock."""
 
     image: str = ""
     wait_lock_seconds: float = 0
@@ -245,7 +245,7 @@ class _Deploy:
     def hand_over_jobs(self) -> None:
         with self.steps.step("workers"):
             slots.start(self.runner, self.project, f"worker-{self.slot}")
-            # Anew once it drains: it is healthy until it ends, and then nobody would take jobs.
+            # `anew` replaces a worker that drains: it is healthy until it ends, and takes no jobs.
             self.undo.push("workers", lambda _: self._start_former_worker(anew=True))
             slots.drain_worker(self.runner, self.before.live)
         hooks.run(self.runner, self.project, "post-switch", **self.facts)
@@ -313,7 +313,7 @@ class _Deploy:
         slots.stop(self.runner, engine.slot_services(self.slot))
 
     def place_former_release(self, _: Failure) -> None:
-        """Give the idle slot its former release again: a rollback would go to that one."""
+        """Give the idle slot its former release again: a rollback would go to that release."""
         if self.before.idle_release:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
 
@@ -340,7 +340,7 @@ HELP = "make a release of this checkout live"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `deploy.sh` takes."""
+    """Add the arguments of `deploy.sh`."""
     parser.add_argument(
         "--plan", action="store_true", help="print what would change, and do nothing"
     )

@@ -1,4 +1,4 @@
-"""The story of `drill.sh`: tries now what is tried every day."""
+"""The story of `drill.sh`: runs now the drill that the schedule runs every day."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -33,7 +33,7 @@ HELP = "try now what is tried every day"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `drill.sh` takes."""
+    """Add the arguments of `drill.sh`."""
     parser.add_argument(
         "what",
         choices=["restore"],

@@ -1,4 +1,4 @@
-"""The story of `export-secrets.sh`: writes secrets/ and `.env` into one file, and back from it."""
+"""The story of `export-secrets.sh`: packs secrets/ and `.env` into one file, and unpacks them."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ from stack.parts import bundle
 from stack.parts.bundle import RUNBOOK
 from stack.runner import Runner
 
-# The bundle lies off the host, where nothing slows a guess down: 16 characters, as for a password.
+# The bundle is kept off the host, where nothing limits guesses: 16 characters, as for a password.
 PASSPHRASE_LEAST = 16
 
 
@@ -20,7 +20,7 @@ def read_passphrase(file: Path | None, *, is_new: bool) -> str:
     """Return the first line of the file, or ask at the terminal, twice for a new bundle.
 
     Raises:
-        Failure: where there is neither, or the two answers differ.
+        Failure: if there is neither a file nor a terminal, or the two answers differ.
     """
     if file:
         if not file.is_file():
@@ -40,7 +40,7 @@ def read_passphrase(file: Path | None, *, is_new: bool) -> str:
     if is_new and getpass.getpass("once more: ") != passphrase:
         raise Failure(
             "the two passphrases differ",
-            hints=["nothing was written; try it once more"],
+            hints=["nothing was written; try again"],
             runbook=RUNBOOK,
         )
     return passphrase
@@ -52,15 +52,15 @@ def export_bundle(
     """Write the bundle, open it again as a new host would, and print the names of its files.
 
     Raises:
-        Failure: where a secret is missing, the passphrase is short, or the target exists; nothing
+        Failure: if a secret is missing, the passphrase is short, or the target exists; nothing
             is written then.
     """
     if len(passphrase) < PASSPHRASE_LEAST:
         raise Failure(
             f"the passphrase has {len(passphrase)} characters, and {PASSPHRASE_LEAST} is the least",
             hints=[
-                "six random words, for example; without it nobody opens the bundle, "
-                "its owner neither"
+                "take six random words, for example; without the passphrase nobody can open the "
+                "bundle, not even its owner"
             ],
             runbook=RUNBOOK,
         )
@@ -128,7 +128,7 @@ HELP = "secrets/ and .env as one encrypted file, and back"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `export-secrets.sh` takes."""
+    """Add the arguments of `export-secrets.sh`."""
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="the bundle; keep it away from this host"
     )

@@ -1,7 +1,7 @@
 """The story of `jobs.sh`: lists, retries and discards jobs that failed for good.
 
-The live release's code does it in a throw-away container: the worker may be the thing that is down,
-and a process inside the API's container would use the API's memory.
+A throw-away container runs the live release's code: the worker may be down, and a process inside
+the API's container would use the API's memory.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -21,7 +21,7 @@ RUNBOOK = "failed-jobs"
 def run(
     runner: Runner, project: Project, action: str, ids: list[int], *, is_all: bool, task: str
 ) -> None:
-    """Do it in one transaction: where a named job did not fail for good, nothing changes.
+    """Run the action in one transaction: if a named job has not failed for good, nothing changes.
 
     Raises:
         Failure: with the reason.
@@ -67,7 +67,7 @@ HELP = "list, retry or discard the jobs that failed for good"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `jobs.sh` takes."""
+    """Add the arguments of `jobs.sh`."""
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="default: list")
     parser.add_argument(
         "ids",

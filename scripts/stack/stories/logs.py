@@ -142,7 +142,7 @@ LINES, LINES_OF_A_REQUEST = 200, 100_000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `logs.sh` takes."""
+    """Add the arguments of `logs.sh`."""
     parser.add_argument(
         "services",
         nargs="*",

@@ -23,7 +23,7 @@ def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None 
     """Write the file, whose path the runner prints, and print what to do next.
 
     Raises:
-        Failure: where the name has another form, or the migrations of the checkout are broken;
+        Failure: if the name has another form, or the migrations of the checkout are broken;
             nothing is written then.
     """
     if not NAME.fullmatch(name):
@@ -49,7 +49,7 @@ def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None 
 
 
 def next_revision(parent: str, now: datetime) -> str:
-    """Return the minute `now` as a revision, or the minute after the parent's where that is later.
+    """Return the minute `now` as a revision, or the minute after the parent's if that is later.
 
     The files are named in the order in which they run, so no two may have the same minute.
     """
@@ -62,7 +62,7 @@ HELP = "write the file of a new migration"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `migration.sh` takes."""
+    """Add the arguments of `migration.sh`."""
     parser.add_argument("phase", choices=sorted(PHASES), help="before or after a switch")
     parser.add_argument("name", metavar="NAME", help="what it does, such as add_isbn")
 

@@ -1,4 +1,4 @@
-"""The story of `restore.sh`: the database as it was at a time, beside the present or in its place.
+"""The story of `restore.sh`: restores to a time, beside the live database or in its place.
 
 The restore container touches no directory but its own until the exchange.
 """
@@ -40,7 +40,7 @@ REPOSITORIES = {"local": 1, "offsite": 2}  # Partner: LOCAL in backup/pgbackrest
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """The options of the command.
 
     Attributes:
         to: an ISO time in UTC, or empty for the end of the archive.
@@ -69,7 +69,7 @@ def show(runner: Runner, options: Options) -> None:
 
 
 def beside(runner: Runner, project: Project, options: Options) -> None:
-    """Make a copy of the database as it was, in a service of its own; print how rows go back."""
+    """Restore a copy of the database into a separate service; print how to copy rows back."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
@@ -95,7 +95,7 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
-    """Remove the copy beside the database, and what a killed restore left of one."""
+    """Remove the copy beside the database, or the rest of a copy that a killed restore left."""
     with exclusive(runner, project, "restore"):
         runner.run(
             engine.compose("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
@@ -106,7 +106,7 @@ def remove_beside(runner: Runner, project: Project) -> None:
 
 
 def replace(runner: Runner, project: Project, options: Options) -> None:
-    """Put the database as it was into the place of the present one, which is kept."""
+    """Replace the present database by a restored database, and keep the present database."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
@@ -114,7 +114,7 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
             report("; ".join(present.get("tidied", [])) or "nothing is left of an earlier restore")
         time = options.to or "the end of the archive"
         runner.say(f"    the database of {project.name} becomes what it was at {time}")
-        runner.say("    later writes are no longer in it; the directory of before is kept")
+        runner.say("    later writes are no longer in it; the present directory is kept")
         confirm(project.name, options)
         request = _request(options)
         with steps.step("restore") as report:
@@ -152,7 +152,7 @@ def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.r
     """Have a person type the project's name, unless `--yes` was given.
 
     Raises:
-        Failure: where the answer is another one, or nobody is there.
+        Failure: if the answer is not the project's name, or there is no answer.
     """
     if options.is_confirmed:
         return
@@ -171,7 +171,7 @@ HELP = "the database as it was at a time"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `restore.sh` takes."""
+    """Add the arguments of `restore.sh`."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--list", action="store_true", help="print the backups and the times that can be restored"
@@ -191,7 +191,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--beside", action="store_true", help="into a server of its own, beside the present one"
     )
     where.add_argument(
-        "--replace", action="store_true", help="in the place of the present one, which is kept"
+        "--replace", action="store_true", help="in place of the present database, which is kept"
     )
     parser.add_argument(
         "--set",
@@ -208,7 +208,7 @@ def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     project, options = load(root), _options(arguments)
     if arguments.replace:
         replace(runner, project, options)
-        return 0  # the story ends with what serves
+        return 0  # the story prints what is live as its last line
     if arguments.beside:
         beside(runner, project, options)
     elif arguments.list:

@@ -30,10 +30,10 @@ UNDO_ORDER = (
 
 
 def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> None:
-    """Make a release live again: the one named, or the newest good one before the live one.
+    """Make a release live again: the named release, or the newest good release that is not live.
 
     Raises:
-        Failure: where there is no such release, its image is gone, or the schema is past it.
+        Failure: if there is no such release, its image is gone, or the schema is past it.
     """
     project = load(root)
     refuse_development(project)
@@ -91,7 +91,7 @@ def _check(runner: Runner, project: Project, before: Slots, target: str) -> None
 
 
 class _Rollback:
-    """One attempt: from the slots of before to the target, and its undo."""
+    """One attempt: from the present slots to the target release, and its undo."""
 
     def __init__(self, runner: Runner, project: Project, before: Slots, target: str) -> None:
         self.runner = runner
@@ -109,7 +109,7 @@ class _Rollback:
     def run(self) -> None:
         runner, project, facts = self.runner, self.project, self.facts
         if not runner.is_dry:
-            # An earlier rollback may have left one: the undo must not put that one back.
+            # An earlier rollback may have left this file: the undo must not restore the old copy.
             (project.root / ".env.before").unlink(missing_ok=True)
         ledger.record(runner, project, "rollback", **facts, result="begun")
         with self.undo.on_failure("roll-back"):
@@ -196,7 +196,7 @@ class _Rollback:
             self.runner.write(file, restored, 0o600)
 
     def switch_back(self, failure: Failure) -> None:
-        """Make the slot of before live again, where another one is."""
+        """Make the former slot live again, if the other slot is live."""
         live, release = self.before.live, self.before.live_release
         if observation.live_slot(self.runner, self.project) != live:
             slots.make_live(self.runner, live)
@@ -238,7 +238,7 @@ HELP = "go back to a release that was good"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `rollback.sh` takes."""
+    """Add the arguments of `rollback.sh`."""
     parser.add_argument(
         "release",
         nargs="?",

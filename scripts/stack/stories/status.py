@@ -65,7 +65,7 @@ def run(runner: Runner, project: Project) -> bool:
         lambda: [_deploy(project), _clock(project)],
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = [row for found in pool.map(lambda look: look(), looks) for row in found]
+        rows = [row for group in pool.map(lambda look: look(), looks) for row in group]
     for is_well, name, text in rows:
         runner.display.status_row(is_well=is_well, name=name, text=text)
     runner.say(observation.what_serves(runner, project))
@@ -78,7 +78,7 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     release, answering = observation.answered_by(answer)
     if (release, answering) == (placed, slot) and release:
         return True, "live", f"slot {slot}, release {release}"
-    seen = (
+    shown = (
         f"release {release} from slot {answering}"
         if release
         else f"{answer.status or answer.error}"
@@ -86,17 +86,17 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     return (
         False,
         "live",
-        f"the link names slot {slot} with release {placed or 'none'}, the front door says {seen}",
+        f"the link names slot {slot} with release {placed or 'none'}, the front door says {shown}",
     )
 
 
 def _services(runner: Runner, project: Project, live: str) -> list[Row]:
-    found = observation.services(runner, project)
-    if not found:
+    services = observation.services(runner, project)
+    if not services:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
     wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
-    rows = [_service(service, wanted) for service in found]
-    missing = wanted - {service.name for service in found}
+    rows = [_service(service, wanted) for service in services]
+    missing = wanted - {service.name for service in services}
     return rows + [
         (False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)
     ]
@@ -118,8 +118,8 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
     """Compare the migration heads, and read the queue: one question to Postgres for both."""
     result = observation.sql(runner, DATABASE)
     if result.code != 0:
-        seen = (result.err.strip().splitlines() or ["no answer"])[-1]
-        return [(False, "migrations", seen), (False, "queue", seen)]
+        error = (result.err.strip().splitlines() or ["no answer"])[-1]
+        return [(False, "migrations", error), (False, "queue", error)]
     head, todo, doing, failed, age = result.out.strip().split("|")
     known = releases.migrations_of(runner, project, live)
     # A database that is ahead is fine: what a newer release adds runs before that release is live.
@@ -166,7 +166,7 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
     answer = runner.read(engine.exec_in("postgres", *question))
     if answer.code != 0:
         volume = f"{project.name}_postgres"
-        # A mount of a volume that is not there would make it.
+        # Mounting a volume that does not exist would create it.
         if runner.read(engine.inspect_volume(volume)).code != 0:
             return False, "disk postgres", f"there is no volume {volume}"
         mount = f"{volume}:/var/lib/postgresql/data:ro"
@@ -178,12 +178,12 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
         return False, "disk postgres", (answer.err.strip().splitlines() or ["no answer"])[-1]
     free, total, ballast = numbers
     percent = 100 * free / total
-    is_held = ballast > 0 or not project.has_ballast
+    is_ballast_right = ballast > 0 or not project.has_ballast
     text = f"{free / 1e9:.1f} GB free ({percent:.0f} %) in the volume"
     text += f", and {ballast / 1e6:.0f} MB of ballast" if ballast else ", no ballast"
-    if percent < DISK_PERCENT_LOW or not is_held:
+    if percent < DISK_PERCENT_LOW or not is_ballast_right:
         text += ": docs/runbook.md#postgres-volume-full"
-    return percent >= DISK_PERCENT_LOW and is_held, "disk postgres", text
+    return percent >= DISK_PERCENT_LOW and is_ballast_right, "disk postgres", text
 
 
 def _certificate(answer: Answer) -> Row:
@@ -240,7 +240,7 @@ HELP = "print what is live and how it is; exit 1 if not well"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `status.sh` takes."""
+    """Add the arguments of `status.sh`."""
     parser.add_argument(
         "--history", action="store_true", help="print what was done to the stack, the newest last"
     )

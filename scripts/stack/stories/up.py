@@ -320,7 +320,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
 
 
 def _redacted(output: str, credentials: dict[str, str], first_start: FirstStart) -> str:
-    """Return what the service's command printed without the passwords that it was given."""
+    """Return the output of the service's command without the passwords that it was given."""
     for name, text in first_start.credentials.items():
         # A draft of an older service.toml may lack the key.
         if text == service.RANDOM and (secret := credentials.get(name)):
@@ -358,7 +358,7 @@ HELP = "bring the whole stack up on this machine"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `up.sh` takes."""
+    """Add the arguments of `up.sh`."""
     parser.add_argument(
         "--refresh-bases",
         action="store_true",

@@ -27,10 +27,10 @@ START_SECONDS = 120
 FRONT_DOOR_SECONDS = 60
 # A copy has no dead rows; its WAL and the sorting of its indexes need some room besides.
 ROOM_FACTOR = 1.3
-# For two servers, each with 256 MB (max_wal_size), twice that while it writes fast.
+# For two servers, each with 256 MB (max_wal_size), or twice that while a server writes fast.
 WAL_BYTES = 1024**3
 # Only the new server's container reaches the old server, which writes neither rows nor into the
-# archive. All else is as before: its WAL waits for the archive, and survives a power cut.
+# archive. The old server's WAL still waits for the archive, and survives a power cut.
 CLOSED = (
     "config_file=/etc/slipway/postgresql.conf",
     "listen_addresses=",
@@ -46,7 +46,7 @@ UNDO_ORDER = ("containers", "switch", "directories", "services", "advice")
 
 @dataclass
 class Upgrade:
-    """What is known at the beginning, the services that were stopped, and the undo."""
+    """The facts known at the beginning, the services that were stopped, and the undo."""
 
     runner: Runner
     project: Project
@@ -71,7 +71,7 @@ class Upgrade:
 
 
 def run(runner: Runner, root: Path, image: str) -> None:
-    """Bring the database to the major version of a base image, or of the one up.sh would choose.
+    """Bring the database to the major version of a base image; default: the image of up.sh.
 
     Raises:
         Failure: with everything as before, unless its code says that a person is needed.
@@ -278,7 +278,7 @@ HELP = "bring the database to the next major version"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what `upgrade-postgres.sh` takes."""
+    """Add the arguments of `upgrade-postgres.sh`."""
     parser.add_argument(
         "--image",
         default="",

@@ -18,7 +18,7 @@ ROWS = [
     {"name": "archive", "is_well": False, "text": "3 s ago"},
     {"name": "drill", "is_well": True, "text": "-"},
 ]
-# The forms in which a service of another version answered.
+# The answers of a service of another version.
 FOREIGN = [
     json.dumps(ROWS),
     json.dumps({"error": "drill is running", "hints": []}),

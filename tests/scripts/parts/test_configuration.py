@@ -1,4 +1,4 @@
-"""What is missing is made once; what is there is never touched."""
+"""Missing files are made once; existing files are never changed."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the scripts see to in Postgres, and how they see its volume."""
+"""The scripts' checks and repairs in Postgres, and their report on its volume."""
 
 import pytest
 from stack.config.project import Project

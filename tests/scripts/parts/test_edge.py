@@ -1,4 +1,4 @@
-"""nginx' configuration: tried, installed as a whole, and made current by one rename."""
+"""nginx' configuration is tested, installed as a whole, and activated by one rename."""
 
 import shlex
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.scripts.recording import RecordingRunner
 
 
 class Remembering(RealRunner):
-    """Does it, and remembers the commands; nginx itself answers `verdict`."""
+    """Runs the commands, and records them; nginx itself answers `verdict`."""
 
     def __init__(self) -> None:
         super().__init__(Display(self._remember))

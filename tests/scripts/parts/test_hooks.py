@@ -1,4 +1,4 @@
-"""Hooks: those before the switch stop a deploy, the others and the notification only warn."""
+"""Hooks before the switch stop a deploy; the other hooks and the notification only warn."""
 
 import re
 from pathlib import Path

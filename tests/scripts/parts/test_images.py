@@ -1,4 +1,4 @@
-"""Where base images come from, and what a release is called and states."""
+"""The sources of base images, and the name and the labels of a release."""
 
 import os
 import subprocess

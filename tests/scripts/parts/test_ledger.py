@@ -1,4 +1,4 @@
-"""The ledger: what it says was good, whatever became of its file, and the evidence of a failure."""
+"""The ledger names the good releases even if its file is damaged; and the evidence of a failure."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The lock, with real processes: it has one holder, with a name, and frees itself with it."""
+"""The lock, with real processes: it has one named holder, and is released when the holder ends."""
 
 import fcntl
 import json
@@ -71,7 +71,7 @@ def is_free(project: Project) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process runs; one that ended and that nobody has asked after yet does not."""
+    """Whether a process runs; a zombie does not run."""
     try:
         return (
             Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]

@@ -1,4 +1,4 @@
-"""What is read from a line of the logs, whichever program wrote it."""
+"""The fields that are read from a line of the logs of each program."""
 
 import json
 

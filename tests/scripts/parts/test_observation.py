@@ -1,4 +1,4 @@
-"""What is live is read from the link, and never guessed where the link cannot be read."""
+"""The live slot is read from the link, and never guessed if the link cannot be read."""
 
 import pytest
 from stack.config.project import Project

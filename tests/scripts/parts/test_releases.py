@@ -1,4 +1,4 @@
-"""Retention never removes a placed release, the one to go back to, or what is not ours."""
+"""Retention never removes a placed release, the rollback target, or an image of others."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The smoke test asks what the release itself lists, and shows neither a password nor a token."""
+"""The smoke test sends the release's own requests, and prints neither a password nor a token."""
 
 import json
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ USER = '{"password": "hunter2"}'
 
 @dataclass
 class Slot(RecordingRunner):
-    """A slot that answers by path; it keeps what it is asked, with the body."""
+    """A slot that answers by path; it records each request, with the body."""
 
     service: str = SERVICE
     statuses: dict[str, int] = field(

@@ -1,4 +1,4 @@
-"""What a failed story undoes: in the order of the story, whatever fails on the way."""
+"""A failed story undoes its steps in the order of the story, even if an undo fails."""
 
 from collections.abc import Callable
 

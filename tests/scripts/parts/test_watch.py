@@ -1,4 +1,4 @@
-"""The watch after a switch: what nginx' log says of a slot, and when that is worse than before."""
+"""The watch after a switch: a slot's traffic in nginx' log, and when it is worse than before."""
 
 import json
 from datetime import UTC, datetime, timedelta

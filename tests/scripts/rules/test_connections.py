@@ -1,4 +1,4 @@
-"""Who may open how many connections, and what is said where they are more than Postgres takes."""
+"""The number of connections of each client, and the error if Postgres accepts fewer."""
 
 import pytest
 from stack.config.project import Project

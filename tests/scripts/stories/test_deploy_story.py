@@ -1,4 +1,4 @@
-"""`deploy.sh`: its order, its records, and that a dry run and a person by hand run the same."""
+"""`deploy.sh`: its order and its records; a dry run and a deploy by hand run the same commands."""
 
 import os
 import re
@@ -251,7 +251,7 @@ def without_build_secrets(command: str) -> str:
 
 
 def by_hand(host: Host) -> list[tuple[str, str, str]]:
-    """Return what a story ran of the engine's commands, as `transcript` does."""
+    """Return the engine's commands that a story ran, as `transcript` does."""
     pairs = zip(host.ran, host.environments, strict=True)
     kept = [
         (c, e)

@@ -1,4 +1,4 @@
-"""`logs.sh` shows what was asked for, and says so when it cannot."""
+"""`logs.sh` shows the requested lines, and reports an error if it cannot."""
 
 import json
 

@@ -30,7 +30,7 @@ def failure(text: str) -> Result:
 
 
 def found(runner: RecordingRunner) -> Result:
-    """What `tidy` finds: the old database under its new name, once the two were exchanged."""
+    """The databases that `tidy` lists: the old one has its new name after the exchange."""
     stamps = [
         named[1]
         for command in runner.ran

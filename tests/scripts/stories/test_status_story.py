@@ -1,4 +1,4 @@
-"""Each row of `status.sh` tells well from ill, and one ill row makes the exit code."""
+"""Each row of `status.sh` shows whether it is well, and one fault makes the exit code 1."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What `up.sh` says when a step fails, and that it stops there."""
+"""The error that `up.sh` prints if a step fails; `up.sh` stops at that step."""
 
 import socket
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_of_a_failed_start_the_unhealthy_are_named_before_those_that_only_wait(
 def test_what_compose_calls_healthy_when_the_time_is_over_is_asked_of_the_engine(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
-    """Compose may end with 0 then: seen in one of 36 runs of 2.26.1."""
+    """Compose may end with 0 then: observed in one of 36 runs of 2.26.1."""
     machine.containers = container("api-blue", health="starting") + container("worker-blue")
     failed = failure(lambda: up.run(runner, checkout))
     assert failed.observation == "api-blue did not become healthy within 90 s: running starting"

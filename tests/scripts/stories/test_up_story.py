@@ -1,4 +1,4 @@
-"""The order of `up.sh`, what it leaves alone when it is run again, and what it mends."""
+"""The order of `up.sh`; a second run repairs what is broken and leaves the rest alone."""
 
 import json
 from pathlib import Path
