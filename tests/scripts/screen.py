@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -160,6 +161,8 @@ def on_terminal(
             env={"TERM": "xterm", **env},
             cwd=cwd,
             start_new_session=True,
+            # A shell starts its background jobs with SIGINT ignored, and they pass that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
     finally:
         os.close(theirs)

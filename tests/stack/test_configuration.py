@@ -63,7 +63,7 @@ def test_each_finding_has_its_key_reason_and_fix_and_no_value(stack: Stack) -> N
         "critical TOKEN_KEY",
         "warning DOCS_ENABLED",
     ]
-    assert "shorter than 32 characters; put a random one into secrets/token_key" in lines[1]
+    assert "shorter than 32 characters; put a random key into secrets/token_key" in lines[1]
     assert "canary" not in done.stdout + done.stderr
     assert lines[-1].startswith("live: release ")
 

@@ -166,7 +166,7 @@ def test_the_image_is_lean_labelled_and_whole(stack: Stack) -> None:
     assert {"fastapi", "gunicorn", "psycopg"} <= {
         component["name"] for component in bill["components"]
     }
-    assert set(inside("ls -A /app").split()) == {"api", "sbom.cdx.json", "worker"}
+    assert set(inside("ls -A /app").split()) == {"api", "sbom.cdx.json", "service.toml", "worker"}
 
 
 def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(
