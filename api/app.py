@@ -43,11 +43,15 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     await app.state.database.start()
     start_sentry(settings)
-    watching = asyncio.create_task(metrics.watch_loop(settings))
+    background = [
+        asyncio.create_task(app.state.database.warm()),
+        asyncio.create_task(metrics.watch_loop(settings)),
+    ]
     started = {"migration_head": code_migrations().head, "token_keys": app.state.tokens.key_ids}
     logger.info("api started", extra={"action": "api_started", **started})
     yield
-    watching.cancel()
+    for task in background:
+        task.cancel()
     await app.state.database.close()
     await app.state.redis.aclose()
     logger.info("api stopped", extra={"action": "api_stopped"})

@@ -1,11 +1,12 @@
 """The database: one pool per process, which lends a connection for a read or for a transaction."""
 
 import asyncio
+import logging
 import select
 import time
 import traceback
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ from psycopg import waiting
 from psycopg.rows import dict_row
 from sqlalchemy import URL, MetaData, Select, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -29,6 +30,8 @@ from api.configuring.timeouts import (
     REQUEST_SECONDS,
     STATEMENT_SECONDS,
 )
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1  # psycopg's default: how often a wait checks whether it was interrupted
 
@@ -168,6 +171,22 @@ class Database:
         # Connections of the parent process belong to it: forget them, do not close them.
         await self.engine.dispose(close=False)
         POOL_SIZE.set(self._size)
+
+    async def warm(self) -> None:
+        """Open every connection of the pool, so that no request of a new process waits for one.
+
+        On a busy host a new connection may take longer than POOL_SECONDS: right after a switch,
+        requests failed. Without a database this only logs: requests try again by themselves.
+        """
+        async with AsyncExitStack() as lent:
+            try:
+                for _ in range(self._size):
+                    await lent.enter_async_context(self.read())
+            except SQLAlchemyError as error:
+                logger.warning(
+                    "connections not opened in advance",
+                    extra={"action": "pool_not_warm", "reason": type(error).__name__},
+                )
 
     async def close(self) -> None:
         """Close every connection of the pool."""

@@ -37,3 +37,13 @@ def test_a_connection_that_came_too_late_is_closed_and_not_left_to_chance() -> N
             await asyncio.wait_for(gone.wait(), 20)
 
     asyncio.run(scenario())
+
+
+def test_a_process_starts_without_a_database(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        database = Database(make_settings())
+        await database.warm()
+        await database.close()
+
+    asyncio.run(scenario())
+    assert [getattr(record, "action", "") for record in caplog.records] == ["pool_not_warm"]
