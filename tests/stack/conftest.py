@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.stack import kept
-from tests.stack.harness import IS_KEPT, Stack, copy_checkout, wait_until
+from tests.stack.harness import IS_KEPT, Stack, copy_checkout, reserved_project, wait_until
+
+TABLES = (
+    "select schemaname || '.' || tablename from pg_tables "
+    "where schemaname not in ('pg_catalog', 'information_schema')"
+)
 
 
 def has_engine() -> bool:
@@ -28,14 +33,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     root = tmp_path_factory.mktemp("checkout")
     copy_checkout(root)
     made = Stack(root)
-    if has_engine():  # up.sh starts it where it does not run, and installs it where there is none
-        made.remove()  # what a run that was cut off left behind
-    try:
-        made.prepare()
-        yield made
-    finally:
-        if has_engine():
-            made.remove()
+    with reserved_project():
+        if has_engine():  # up.sh starts or installs it where it is missing
+            made.remove()  # what a run that was cut off left behind
+        try:
+            made.prepare()
+            yield made
+        finally:
+            if has_engine():
+                made.remove()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +59,19 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     made: Stack = request.getfixturevalue("prepared")
     print(made.run("./scripts/up.sh", timeout=600).stdout)
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_table_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The tests of a file drop their tables: the order of the files differs from run to run."""
+    tests = [item for item in request.session.items if item.path == request.path]
+    if not any("stack" in getattr(item, "fixturenames", ()) for item in tests):
+        yield
+        return
+    stack: Stack = request.getfixturevalue("stack")
+    tables = set(stack.sql(TABLES).split())
+    yield
+    assert set(stack.sql(TABLES).split()) == tables
 
 
 @pytest.fixture(autouse=True)

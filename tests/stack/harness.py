@@ -48,6 +48,20 @@ def free_ports(count: int) -> list[int]:
     raise AssertionError(f"fewer than {count} ports are free")
 
 
+@contextmanager
+def reserved_project() -> Iterator[None]:
+    """Keep the project name for this run: another run would remove its stacks."""
+    with (Path(tempfile.gettempdir()) / f"{PROJECT}.lock").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another run of the tests uses the project {PROJECT}; "
+                "wait for it, or set SLIPWAY_TEST_PROJECT to another name"
+            ) from None
+        yield
+
+
 def wait_until(
     condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1
 ) -> float:

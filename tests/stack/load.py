@@ -63,7 +63,7 @@ class Load:
     """
 
     stack: Stack
-    rate: int = 100
+    rate: int = 60  # with two stacks side by side, 100 keep two cores busy by themselves
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS
@@ -185,7 +185,8 @@ class Load:
             return True
         ended = time.monotonic()
         if answer.status_code != expected:
-            what = f"{method} {answer.status_code} {answer.text[:200]}"
+            slot = answer.headers.get("x-slipway-slot", "no slot")
+            what = f"{method} {answer.status_code} {answer.text[:200]} ({slot})"
             self.report.failures.append((begun - self._started, what))
             return True
         if path != self.slow_path:

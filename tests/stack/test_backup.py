@@ -77,6 +77,7 @@ def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
     assert found["slipway_wal_bytes"] >= SEGMENT_BYTES
 
 
+@pytest.mark.nightly  # archiving is watched in every change
 def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack) -> None:
     """This may happen by chance at a start; here the timeout is off until a reload."""
     newest = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
@@ -128,6 +129,7 @@ def wal_bytes(stack: Stack) -> int:
     return int(stack.sql("select sum(size) from pg_ls_waldir()"))
 
 
+@pytest.mark.nightly  # fault 29; the runbook has it in every change
 @pytest.mark.usefixtures("small_queue")
 def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: Stack) -> None:
     """Fault 29: alert within 2 minutes, WAL growth bounded, the correct lag shown."""

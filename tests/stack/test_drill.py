@@ -138,6 +138,7 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
     ledger(stack, f"insert into slipway_ledger overriding system value values ({one}, now())")
 
 
+@pytest.mark.nightly  # a drill sees other rows in every change
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -168,6 +168,7 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
     wait_until(lambda: health(stack) == "healthy", 60, "the engine has noticed, for status.sh")
 
 
+@pytest.mark.nightly  # fault 39
 def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure: Figure) -> None:
     ours = ("api-blue", "worker-blue")
     stack.compose("stop", *ours, "postgres")

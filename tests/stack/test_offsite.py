@@ -157,6 +157,7 @@ def test_what_is_off_the_host_tells_nothing_without_the_key(pair: Pair) -> None:
     )
 
 
+@pytest.mark.nightly  # a full place is in every change
 def test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with(pair: Pair) -> None:
     await_well(pair.host)
     pair.place.pause()
@@ -221,6 +222,7 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert label not in pgbackrest(pair.host, "info"), "it is of the other repository"
 
 
+@pytest.mark.nightly  # as above
 @pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
     """Shipping is killed again and again: the segments that arrive are whole and in order."""

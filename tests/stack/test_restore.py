@@ -63,6 +63,7 @@ def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
         too_many += len(found - expected)
         missing += len(expected - found)
         restore(stack, "--remove-beside")
+    stack.sql(f"drop table {table}")
     print(f"measured: {count} times, {too_many} rows too many, {missing} rows missing")
     assert (too_many, missing) == (0, 0)
 
@@ -191,6 +192,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
     assert len([name for name in directories(stack) if name.startswith("17.before-")]) == 2
     restore(stack, "--discard-old", "--yes")
     assert "17.before" not in " ".join(directories(stack))
+    stack.sql("drop table kept")
     assert stack.ledger()[-1]["result"] == "done"
 
 

@@ -86,6 +86,7 @@ def refused(stack: Stack, tag: str) -> str:
     return done.stderr
 
 
+@pytest.mark.nightly  # a whole upgrade is in every change
 def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: Stack) -> None:
     with old.edited("postgres/upgrade.sh", LOOK, LOSE + LOOK):
         done = old.run("./scripts/upgrade-postgres.sh", check=False)
@@ -106,6 +107,7 @@ def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: St
     assert f"RUNBOOK: docs/runbook.md#{ENTRY}" in told
 
 
+@pytest.mark.nightly  # as above
 def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(old: Stack) -> None:
     rows = old.sql(ROWS)
     with old.edited("postgres/upgrade.sh", LOOK, HANG + LOOK):
