@@ -40,6 +40,12 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
     return lambda text: record_property("figure", text)
 
 
+def uses_fixture(request: pytest.FixtureRequest, name: str) -> bool:
+    """Whether a test of the requesting file uses a fixture."""
+    tests = [test for test in request.session.items if test.path == request.path]
+    return any(name in getattr(test, "fixturenames", ()) for test in tests)
+
+
 def kind_of(marks: Container[str]) -> str:
     """Return the kind of a test with these marks."""
     return next((kind for kind in reversed(KINDS) if kind in marks), "unit")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import uses_fixture
 from tests.stack import kept
 from tests.stack.harness import IS_KEPT, Stack, copy_checkout, reserved_project, wait_until
 
@@ -64,8 +65,7 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 @pytest.fixture(scope="module", autouse=True)
 def _no_table_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """The tests of a file drop their tables: the order of the files differs from run to run."""
-    tests = [item for item in request.session.items if item.path == request.path]
-    if not any("stack" in getattr(item, "fixturenames", ()) for item in tests):
+    if not uses_fixture(request, "stack"):
         yield
         return
     stack: Stack = request.getfixturevalue("stack")
