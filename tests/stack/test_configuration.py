@@ -22,10 +22,11 @@ SESSIONS = (
 # The number of connections of its share that a service may leave unused here. The worker uses one
 # of its connections only while Prometheus asks, and all three for its queue only for moments.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
-OWN_OF_THE_SERVER = {
+OWN_OF_THE_SERVER = {  # health check, scripts and a backup that is due, as superuser
     "slipway.postgres.none",
     "slipway.scripts.none",
-}  # health check and scripts, as superuser
+    "slipway.backup.none",
+}
 
 
 @contextmanager
