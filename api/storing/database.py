@@ -175,8 +175,8 @@ class Database:
     async def warm(self) -> None:
         """Open every connection of the pool, so that no request of a new process waits for one.
 
-        On a busy host a new connection may take longer than POOL_SECONDS: right after a switch,
-        requests failed. Without a database this only logs: requests try again by themselves.
+        On a busy host a new connection may take longer than POOL_SECONDS, and its request then
+        fails. Without a database this only logs: requests try again by themselves.
         """
         async with AsyncExitStack() as lent:
             try:

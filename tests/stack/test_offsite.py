@@ -222,7 +222,7 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert label not in pgbackrest(pair.host, "info"), "it is of the other repository"
 
 
-@pytest.mark.nightly  # as above
+@pytest.mark.nightly  # shipping is watched in every change
 @pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
     """Shipping is killed again and again: the segments that arrive are whole and in order."""

@@ -35,7 +35,7 @@ def green(stack: Stack) -> Iterator[None]:
 def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
     stack: Stack, figure: Figure
 ) -> None:
-    load = Load(stack)
+    load = Load(stack, rate=100)
     steady = 0
     with load.running() as report:
         wait_until(lambda: report.sent > 300, 30, "the load is under way")
@@ -69,7 +69,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
 @pytest.mark.usefixtures("green")
 def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) -> None:
     """The old slot stops right after the switch, while nginx has connections to it."""
-    load = Load(stack)
+    load = Load(stack, rate=100)
     with load.running() as report:
         wait_until(lambda: report.sent > 100, 30, "the load is under way")
         stack.switch("green")

@@ -107,7 +107,7 @@ def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: St
     assert f"RUNBOOK: docs/runbook.md#{ENTRY}" in told
 
 
-@pytest.mark.nightly  # as above
+@pytest.mark.nightly  # kills of a deploy and a restore are in every change
 def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(old: Stack) -> None:
     rows = old.sql(ROWS)
     with old.edited("postgres/upgrade.sh", LOOK, HANG + LOOK):
