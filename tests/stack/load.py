@@ -67,7 +67,7 @@ class Load:
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS
-    # every sixth request reads an item by id, because that query has its own code path (`fetch_one`)
+    # every sixth request reads an item by id: that query has its own code path (`fetch_one`)
     reads_rows: bool = False
     report: Report = field(default_factory=Report)
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
