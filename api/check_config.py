@@ -3,7 +3,7 @@
 In the API's container it checks for the API and the worker: the API has all settings and secrets of
 the worker. It starts no process and needs no network.
 
-It prints one finding a line, `TIER KEY: reason; fix`, and exits with 78 if one of them would refuse
+It prints one finding per line, `TIER KEY: reason; fix`, and exits with 78 if a finding would refuse
 the start.
 """
 

@@ -1,6 +1,6 @@
 """`python -m api.deadletters`: lists, retries or discards failed jobs.
 
-scripts/jobs.sh runs it, in a container of its own.
+scripts/jobs.sh runs it in a separate container.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from api.storing.database import Database
 from api.storing.jobs import FailedJob, JobNotFailed, discard_failed, list_failed, retry_failed
 
 MOST_LISTED = 100
-ARGUMENT_CHARS = 200  # shown of a job's arguments, so that a job stays a line or two
+ARGUMENT_CHARS = 200  # the longest part of a job's arguments to show: a job takes a line or two
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> str:
-    """Carry the action out in one transaction, and return the text to print.
+    """Execute the action in one transaction, and return the text to print.
 
     Raises:
         JobNotFailed: if a named job has not failed, or no job of the named task; nothing changes.

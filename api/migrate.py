@@ -1,7 +1,7 @@
 """Bring the database to the head of this code: `python -m api.migrate`.
 
-One migrator runs at a time, and it waits for a table's lock in short turns only, so that the
-traffic goes on.
+One migrator runs at a time. It waits for a table's lock only for short times, so that other queries
+continue.
 """
 
 import argparse
@@ -94,8 +94,8 @@ def take_turn(connection: psycopg.Connection, seconds: float = TURN_SECONDS) -> 
 def end_leftover(guard: psycopg.Connection, connection: Connection) -> None:
     """Take WORK_KEY for `connection`, and end the session of a killed migrator that still holds it.
 
-    The server goes on after its client was killed. Its index build could fail later, after the
-    IF NOT EXISTS of this run skipped the index: the revision is applied, and the index never valid.
+    The server continues after its client was killed. Its index build could fail later, after the
+    IF NOT EXISTS of this run skipped the index: the revision is then applied without a valid index.
     """
     for attempt in range(LEFTOVER_LOOKS):
         if (
@@ -211,7 +211,7 @@ def migrate(settings: ProcessSettings, budget_seconds: float, *, is_pre_only: bo
         before = current_revision(guard)
         code = code_migrations()
         if before is not None and before not in code.known:
-            # A newer release has migrated it. Its `pre` migrations only add, so this release
+            # A newer release migrated the database. Its `pre` migrations only add, so this release
             # runs on the result (docs/decisions/0003).
             logger.warning(
                 "database is ahead", extra={"action": "migration_ahead", "revision": before}
@@ -260,7 +260,7 @@ def _budget() -> float:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Carry the options out; return the line for stdout."""
+    """Execute the options; return the line for stdout."""
     if options.head:
         return code_migrations().head
     if options.sql:

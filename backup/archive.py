@@ -14,7 +14,7 @@ from backup.failure import Failure
 
 ARCHIVED_SECONDS = 30.0
 SEGMENTS_PER_LOG = 256  # of 16 MB each, initdb's default
-# As 000000010000000000000002-<SHA-1>.zst: the segment's name is timeline, log and number.
+# For example 000000010000000000000002-<SHA-1>.zst: the name is timeline, log and number.
 NAME = re.compile(r"(?P<segment>[0-9A-F]{24})-(?P<checksum>[0-9a-f]{40})(?:\.\w+)?")
 
 LOG = re.compile(r"[0-9A-F]{16}")  # a folder: timeline and log

@@ -44,7 +44,7 @@ def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
         Failure: with the difference, or because the two cannot be compared.
     """
     started = time.monotonic()
-    for folder in SCRATCH.glob("drill-*"):  # left by a drill that was killed
+    for folder in SCRATCH.glob("drill-*"):  # the remains of a killed drill
         shutil.rmtree(folder)
     wish = Wish(_choose_moment(repository), repository=repository)
     chosen = attempt.prove(wish, SILENT, reads_backup=repository == LOCAL)
@@ -56,7 +56,7 @@ def run(repository: int = LOCAL) -> tuple[str, dict[str, object]]:
             tables, rows = compare_tables(chosen.value)
             attempt.check(SILENT)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # the next drill deletes what is left
+        shutil.rmtree(folder, ignore_errors=True)  # the next drill deletes the remains
         reap_children()
     seconds = time.monotonic() - started
     text = (
@@ -119,7 +119,7 @@ def _wait_for_shipping() -> None:
 
 
 def _find_begin(contents: Repository, live: int) -> datetime:
-    """Return since when the live timeline is live; the database before it has other rows.
+    """Return the time since which the timeline is live; the earlier database has other rows.
 
     Asks the local archive too: off the host, a segment has the time at which it was shipped, by
     another clock.
@@ -208,7 +208,7 @@ def reap_children() -> None:
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has exited
             continue
         state, parent, _, session = fields[:4]
         if state == "Z" and int(parent) == os.getpid() == 1 and int(session) != os.getsid(0):

@@ -97,7 +97,7 @@ def convert_fingerprint(fingerprint: str) -> str:
         if encoded:
             return base64.b64decode(f"{encoded[1]}=", validate=True).hex()
     except binascii.Error:
-        pass  # refused below, as is every other form
+        pass  # refused below, like every other form
     raise Failure(
         "OFFSITE_FINGERPRINT is not of the form SHA256:...", ["ssh-keyscan HOST | ssh-keygen -lf -"]
     )

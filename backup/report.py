@@ -1,4 +1,4 @@
-"""Judges the backups, the archive and the drills: the lines of `scripts/status.sh`, and metrics."""
+"""Checks backups, archive and drills, for the lines of `scripts/status.sh` and the metrics."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Row:
 
 
 def make_rows(policy: Policy, snapshot: Snapshot, now: float) -> list[Row]:
-    """Return the lines for the operator; a source that did not answer is not well."""
+    """Return the lines for the operator; a source that did not answer is not ok."""
     return [
         _judge_backups(policy, snapshot, now),
         _judge_archive(snapshot, now),

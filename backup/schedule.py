@@ -66,7 +66,7 @@ def is_offsite_incremental_due(policy: Policy, _: ArchiveState, now: float) -> b
 
 
 def has_offsite_gap() -> bool:
-    """Whether segments are missing off the host that no later backup there replaces."""
+    """Whether segments are missing off the host, and no later backup there replaces them."""
     gap = str(records.read("shipping").facts.get("after_gap", ""))
     starts = [
         records.read(name).facts.get("wal_start", "")

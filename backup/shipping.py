@@ -63,7 +63,7 @@ class Shipper:
                 self.ending.wait(POLL_SECONDS if self.step() else RETRY_SECONDS)
 
     def step(self) -> bool:
-        """Ship the segments that wait and record the outcome; return whether that worked."""
+        """Ship the waiting segments and record the outcome; return whether it succeeded."""
         started, former = time.time(), records.read(TASK)
         try:
             self.position = self.position or find_position()
@@ -139,8 +139,8 @@ def find_position() -> Position:
         if entry["database"]["id"] == there["db"][-1]["id"] and entry["max"]
     ]
     if not shipped:
-        # The first time, shipping begins with the newest segment. No backup off the host needs an
-        # older one, or a new backup must replace it.
+        # The first time, shipping begins with the newest segment. If a backup off the host needs an
+        # older segment, a new backup must replace that backup.
         if there["backup"]:
             record = records.read(TASK)
             records.write(replace(record, facts={**record.facts, "after_gap": local["max"]}))

@@ -50,7 +50,7 @@ class ArchiveState:
 
     @property
     def needs_backup(self) -> bool:
-        """Whether it alone makes a backup due, however recent the newest one is."""
+        """Whether this state alone makes a backup due, even if the newest backup is recent."""
         return bool(self.gap) or self.is_replaced or self.is_empty
 
 

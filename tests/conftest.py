@@ -13,8 +13,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.scheduling import seconds_of
 
-# The same examples in every run, and no limit of time on any: what fails here, fails again, on a
-# busy machine too.
+# The same examples in every run, without a time limit: a failure can be repeated, and a busy
+# machine causes none.
 settings.register_profile(
     "same",
     derandomize=True,
@@ -24,8 +24,8 @@ settings.register_profile(
 )
 settings.load_profile("same")
 KINDS = ("unit", "docker", "stack", "drill")
-# The file that tests/run.py reads afterwards. A worker process of pytest-xdist does not write it:
-# its reports reach the process that started it.
+# The file that tests/run.py reads afterwards. Only the main process writes it: the worker processes
+# of pytest-xdist send their reports to the main process.
 REPORT = "" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("SLIPWAY_TEST_REPORT", "")
 seconds: dict[str, float] = collections.defaultdict(float)
 figures: list[str] = []
@@ -36,7 +36,7 @@ Figure = Callable[[str], None]
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
-    """Keeps a measured figure; all are printed at the end of the run."""
+    """Keeps a measured figure; the end of the run prints all figures."""
     return lambda text: record_property("figure", text)
 
 
@@ -52,7 +52,7 @@ def kind_of(marks: Container[str]) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the quick kinds first, so that a mistake shows soon, and the long files of each kind."""
+    """Order the tests: quick kinds first, so that a mistake shows soon; in a kind, long files."""
 
     def place(item: pytest.Item) -> tuple[int, int, str]:
         kind = kind_of({mark.name for mark in item.iter_markers()})
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
     """Give each worker process whole files, because the tests of a file share fixtures."""
-    config.option.loadscopereorder = False  # it would order the files by the number of their tests
+    config.option.loadscopereorder = False  # otherwise xdist orders the files by number of tests
     return LoadFileScheduling(config, log)
 
 

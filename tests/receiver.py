@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this host, with or without TLS; it checks their signatures."""
+"""Receives webhooks on this host, with or without TLS, and checks their signatures."""
 
 import base64
 import hashlib
@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Answer = Callable[["Received"], int]
-TOLERANCE_SECONDS = (
-    300  # the specification's example: an older timestamp is a replay by an attacker
-)
+TOLERANCE_SECONDS = 300  # the specification's example: an older timestamp means a replay attack
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Received:
         return str(self.event["data"]["id"])
 
     def is_signed_by(self, secret: str) -> bool:
-        """Verify as the specification of Standard Webhooks tells a receiver to."""
+        """Verify the signature as the Standard Webhooks specification requires."""
         if abs(time.time() - int(self.headers["webhook-timestamp"])) > TOLERANCE_SECONDS:
             return False
         prefix, _, encoded = secret.partition("_")
@@ -73,7 +71,7 @@ class Receiver:
         self._server.server_close()
 
     def delivered(self, path: str = "") -> list[Received]:
-        """Return the requests that were answered with success, in order."""
+        """Return the successfully answered requests, in order."""
         return [
             one
             for one in self.received
@@ -99,6 +97,6 @@ class Receiver:
                 self.wfile.write(receiver.body)
 
             def log_request(self, code: object = "-", size: object = "-") -> None:
-                """Say nothing: what came is in `received`."""
+                """Log nothing: `received` has every request."""
 
         return Handler

@@ -17,8 +17,8 @@ RESULTS = ROOT / "test-results"
 REPORT = "SLIPWAY_TEST_REPORT"  # where tests/conftest.py writes the outcome of each test
 KEEP = "SLIPWAY_TEST_KEEP_STACK"  # read by tests/stack/harness.py
 MOST_FLAKY = 2
-MOST_RERUN = 10  # more failures than this have a common cause, which a second run only repeats
-NO_TESTS = 5  # pytest's exit code where a part has no test
+MOST_RERUN = 10  # more failures than this have a common cause, which a second run would repeat
+NO_TESTS = 5  # pytest's exit code for a part without tests
 
 HELP = """\
 usage: ./scripts/test.sh [PART] [--keep-stack] [TEST ...] [pytest options]
@@ -76,19 +76,19 @@ class Part:
 
     @property
     def is_broken(self) -> bool:
-        """Whether pytest itself failed, so that tests are missing from the outcomes."""
+        """Whether pytest itself failed, so that outcomes of tests are missing."""
         if self.code in {0, NO_TESTS}:
             return False
         return self.code != 1 or not self.named("failed")
 
 
 def parts(word: str) -> list[Part]:
-    """Return the parts of a whole run, in their order: a slip shows before any container starts."""
+    """Return the parts of a whole run in order: a mistake shows before any container starts."""
     frequency = {"all": "", "nightly": " and nightly", "soak": " and nightly"}
     often = frequency.get(word, " and not nightly")
     cores = os.cpu_count() or 1
     unit = Part("unit", f"not {ENGINE}{often}", cores)
-    # One stack by itself keeps half of two cores busy.
+    # A single stack uses half of two cores.
     count = int(os.environ.get("SLIPWAY_TEST_STACKS") or min(cores, 6))
     stacks = Part("stacks side by side", f"{ENGINE} and not alone{often}", count)
     alone = Part("alone", f"{ENGINE} and alone{often}")
@@ -98,14 +98,14 @@ def parts(word: str) -> list[Part]:
 
 
 def processor_times() -> tuple[int, int]:
-    """Return the time that all cores were busy, and all time, since the machine's start."""
+    """Return the busy time and the total time of all cores since the machine's start."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
     times = [int(value) for value in fields]
-    return sum(times) - times[3] - times[4], sum(times)  # without idle and waiting for a disk
+    return sum(times) - times[3] - times[4], sum(times)  # without idle time and disk waits
 
 
 def run(part: Part, options: list[str]) -> None:
-    """Run pytest for a part and keep what it reports."""
+    """Run pytest for a part and keep its outcomes."""
     report = RESULTS / f"{part.name.replace(' ', '-')}.jsonl"
     report.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "pytest", *options, *part.tests]
@@ -122,20 +122,20 @@ def run(part: Part, options: list[str]) -> None:
         test, outcome = phase["test"], phase["outcome"]
         if phase["counts_losses"]:
             part.counting.add(test)
-        # A test is as bad as the worst of set-up, call and tear-down; it is skipped in its set-up.
+        # A test fails if its set-up, call or tear-down fails; a test is skipped in its set-up.
         if outcome == "failed" or part.outcomes.get(test, "passed") == "passed":
             part.outcomes[test] = outcome
 
 
 def phases(report: Path) -> Iterator[dict[str, str]]:
-    """Yield what tests/conftest.py wrote of each phase of each test."""
+    """Yield the record that tests/conftest.py wrote for each phase of each test."""
     if report.exists():
         for line in report.read_text(encoding="utf-8").splitlines():
             yield json.loads(line)
 
 
 def rerun(ended: list[Part], options: list[str]) -> Part | None:
-    """Run each test that failed once more, in one process; never one that counts losses."""
+    """Rerun the failed tests once, in one process, except tests that count losses."""
     again = [test for part in ended for test in part.named("failed") if test not in part.counting]
     if not again or len(again) > MOST_RERUN:
         return None
@@ -145,15 +145,15 @@ def rerun(ended: list[Part], options: list[str]) -> Part | None:
 
 
 def main(words: list[str]) -> int:
-    """Run what the words ask for, and return the exit code."""
+    """Run the requested parts or tests, and return the exit code."""
     if words[:1] in (["-h"], ["--help"]):
         print(HELP, end="")
         return 0
     if words[:1] == ["audit"]:
-        # --strict: what could not be looked up is a failure, never a pass.
+        # --strict: a package that cannot be looked up is a failure.
         audit = ["pip_audit", "--strict", "--disable-pip", "--require-hashes"]
         replace_by(*audit, "-r", "requirements.lock")
-    if words[:1] == ["bench"]:  # scripts/bench.sh
+    if words[:1] == ["bench"]:  # from scripts/bench.sh
         replace_by("tests.bench", *words[1:])
     if "--drop-stack" in words:
         os.environ[KEEP] = "1"
@@ -172,7 +172,7 @@ def main(words: list[str]) -> int:
 
 
 def replace_by(*module: str) -> None:
-    """Become a module of the test environment."""
+    """Replace this process by a module of the test environment."""
     os.chdir(ROOT)
     os.execv(sys.executable, [sys.executable, "-m", *module])  # noqa: S606  argv, no shell
 
@@ -188,14 +188,14 @@ def is_path(option: str) -> bool:
 
 
 def run_chosen(word: str, options: list[str]) -> None:
-    """Become pytest for a few tests, in one process and without a second try."""
+    """Replace this process by pytest for a few tests: one process, no second try."""
     names_tests = any("::" in option for option in options)
     selected = SELECTION[word] if word else "" if names_tests else "not nightly"
     replace_by("pytest", *(["-m", selected] if selected else []), *options)
 
 
 def run_all(word: str, options: list[str]) -> int:
-    """Run the parts one after the other, then what failed once more; print how it ended."""
+    """Run the parts one after the other, rerun the failed tests once, and print the results."""
     RESULTS.mkdir(exist_ok=True)
     stops_early = any(option == "-x" or option.startswith("--exitfirst") for option in options)
     ended: list[Part] = []
@@ -209,7 +209,7 @@ def run_all(word: str, options: list[str]) -> int:
 
 
 def print_summary(ended: list[Part], again: Part | None) -> int:
-    """Print a table of the parts, the flaky and the failed tests; return the exit code."""
+    """Print a table of the parts, and the flaky and failed tests; return the exit code."""
     flaky = again.named("passed") if again and not again.is_broken else []
     failed = [test for part in ended for test in part.named("failed") if test not in flaky]
     passed = sum(len(part.named("passed")) for part in ended) + len(flaky)

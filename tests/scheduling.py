@@ -1,7 +1,7 @@
-"""Orders the test files by length: a long file that begins last keeps all others waiting."""
+"""Orders the test files by length: a long file that starts last would delay the whole run."""
 
-# About, on two cores with two stacks side by side. The figures decide only the order: what is not
-# named is short.
+# Approximate seconds on two cores with two stacks side by side. The figures decide only the order;
+# all other files are short.
 SECONDS = {
     "tests/stack/test_documents.py": 420,
     "tests/stack/test_offsite.py": 330,
@@ -35,5 +35,5 @@ SHORT_SECONDS = 5
 
 
 def seconds_of(test: str) -> int:
-    """Return about how many seconds the file of a test takes."""
+    """Return the approximate seconds that a test's file takes."""
     return SECONDS.get(test.partition("::")[0], SHORT_SECONDS)

@@ -45,10 +45,11 @@ OWN_QUEUES = load_tasks()
 
 QUEUE_CONNECTIONS = 3  # fetch, finish, heartbeat; listening takes one more, jobs take one each
 METRICS_CONNECTIONS = 1  # so that the queue is counted even while every job holds a connection
-# The part of the container's memory for all processes together. At the whole of it the kernel kills
-# a process, and the jobs that it runs.
+# The part of the container's memory for all processes together. If all memory is used, the kernel
+# kills a process with its jobs.
 MEMORY_SHARE = 0.8
-# The part of a process's share. An idle process above it would be replaced after a few jobs.
+# A part of a process's share of memory. A process that is above this part while idle would be
+# replaced after a few jobs.
 IDLE_SHARE = 0.9
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
 DATABASE_ERRORS = (

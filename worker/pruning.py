@@ -1,4 +1,4 @@
-"""Deletes any number of expired rows in batches; the statement that finds them is the caller's."""
+"""Deletes any number of expired rows in batches, with a statement of the caller."""
 
 from sqlalchemy import Delete, TextClause
 

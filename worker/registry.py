@@ -15,7 +15,7 @@ from api.configuring.domains import import_from_domains
 from api.storing.database import Database
 from api.storing.jobs import queue
 
-# Above the 0 of all other tasks: a long queue of exports must not keep old ones from expiring.
+# Above the 0 of all other tasks: a long queue of exports must not delay the expiry of old ones.
 HOUSEKEEPING = 10
 
 

@@ -21,9 +21,9 @@ POLL_SECONDS = 5.0  # a job that returns to the queue sends no notification: pol
 # (1) A job is dropped if a job with the same queueing lock waits, or is stalled with a higher id.
 #     Two such jobs cannot wait, and the whole statement would fail.
 # (2) A job that stalls for the second time is suspected of killing its worker. Suspects run one at
-#     a time: otherwise jobs that run beside the culprit would lose their attempts with it. A job
-#     of a queue that this worker does not take is no suspect, as after a rollback: the others would
-#     wait behind it for ever.
+#     a time: otherwise jobs that run beside the culprit would lose attempts too. A job of a queue
+#     that this worker does not take, as after a rollback, is no suspect: the others would wait
+#     behind it for ever.
 RESCUE = f"""
     WITH stalled AS MATERIALIZED (
         SELECT job.id, job.task_name, job.queue_name, job.attempts, job.lock, job.queueing_lock

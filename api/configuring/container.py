@@ -10,7 +10,7 @@ ROLLUP = Path("/proc/self/smaps_rollup")
 
 
 def _read_number(*paths: str) -> list[int] | None:
-    """Return the numbers of the first file that holds a limit, or None if there is no limit."""
+    """Return the numbers in the first file with a limit, or None without a limit."""
     for path in paths:
         if not Path(path).exists():
             continue

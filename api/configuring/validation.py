@@ -28,7 +28,7 @@ OBVIOUS_WORDS = (
 )
 MIN_TOKEN_KEY_CHARS = 32  # 256 bits for HS256 when the characters are bytes (RFC 7518, 3.2)
 MIN_TOKEN_KEY_BITS = 100  # Shannon estimate: 32 random hex digits have about 120, "abab..." has 32
-MIN_PASSWORD_CHARS = 16  # chosen: nobody types it; 16 random letters and digits are 95 bits
+MIN_PASSWORD_CHARS = 16  # chosen: no person types it; 16 random letters and digits are 95 bits
 # By the same estimate 16 random hex digits have about 54 bits, and "aaaaaaaaaaaaaaaB" has 5.
 MIN_PASSWORD_BITS = 40
 LONGEST_TOKEN_MINUTES = 60  # an access token cannot be revoked
@@ -78,7 +78,7 @@ def entropy_bits(text: str) -> float:
 def weakness(
     text: str, min_chars: int = MIN_PASSWORD_CHARS, min_bits: float = MIN_PASSWORD_BITS
 ) -> str | None:
-    """Return why a secret is too weak, or None."""
+    """Return the reason why a secret is too weak, or None."""
     if not text:
         return "empty"
     if len(text) < min_chars:
@@ -107,7 +107,7 @@ def _sentry_dsn(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
 
 
 def _token_key(value: SecretStr | None, _: Mapping[str, Any]) -> str | None:
-    if value is None:  # no previous one
+    if value is None:  # no previous key
         return None
     return weakness(value.get_secret_value(), MIN_TOKEN_KEY_CHARS, MIN_TOKEN_KEY_BITS)
 
@@ -212,7 +212,7 @@ EVERYWHERE: dict[str, Rule] = {
     "webhook_allowed_networks": _webhook_networks,
 }
 
-# (!) A rule sees only the fields that stand before its own in api/configuring/settings.py.
+# (!) A rule sees only the fields that precede its own in api/configuring/settings.py.
 CRITICAL: dict[str, Rule] = {
     "debug": _off,
     "reload": _off,
@@ -230,7 +230,7 @@ CRITICAL: dict[str, Rule] = {
 
 
 def refusal(field: str, value: object, facts: Mapping[str, Any]) -> str | None:
-    """Return why the process must not start with this value, or None.
+    """Return the reason why the process must not start with this value, or None.
 
     `facts` are the fields that were read before it.
     """

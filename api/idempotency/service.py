@@ -1,4 +1,4 @@
-"""Carries out a POST once: key, change and answer are committed together. See docs/decisions/0007.
+"""Executes a POST once: key, change and answer are committed together. See docs/decisions/0007.
 
 Use it only for routes whose whole effect is rows of the transaction that they get.
 """
@@ -128,7 +128,7 @@ class Once:
 
 
 def check_key(key: str | None) -> str | None:
-    """Return the key; raise ValueError for one of another form."""
+    """Return the key; raise ValueError if its form is wrong."""
     if key is not None and not re.fullmatch(KEY, key):
         raise ValueError(
             f"must be 1 to {KEY_CHARS} visible ASCII characters, such as a random UUID"

@@ -48,8 +48,8 @@ NEW_VALUES = {
 NEXT_UPDATED_AT = func.greatest(
     func.clock_timestamp(), Item.updated_at + text("interval '1 microsecond'")
 )
-# A condition of the statement itself: between a check before it and the change, another change
-# could happen.
+# A condition in the statement itself: after a separate check, another change could happen before
+# this one.
 IF_UNCHANGED = Item.updated_at == any_(bindparam("states", type_=ARRAY(DateTime(timezone=True))))
 
 SELECT_ITEM = sql_text(select(*PUBLIC_COLUMNS).where(*OWNED_BY_CALLER))

@@ -1,4 +1,4 @@
-"""Names the session that a migration waits for, while it waits: afterwards it cannot be known."""
+"""Names the session that blocks a migration during the wait: afterwards this is unknown."""
 
 import threading
 from types import TracebackType

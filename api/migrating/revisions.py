@@ -1,6 +1,6 @@
 """The migrations that this code knows, and whether it can run on a database.
 
-It reads the revision files as text: Alembic itself would add a tenth of a second to every start.
+The module reads the revision files as text: Alembic would add a tenth of a second to every start.
 """
 
 import re
@@ -18,7 +18,7 @@ class Migrations:
 
     Args:
         head: the newest revision.
-        known: every revision that there is a file for.
+        known: every revision that has a file.
         enough: the revisions that a database may be at, because only `post` ones follow.
     """
 

@@ -70,7 +70,7 @@ def log_config(settings: ProcessSettings) -> dict[str, Any]:
             "api": own,
             "worker": own,
             "gunicorn.error": own,
-            # RequestMiddleware writes the access line; Gunicorn's would hold the query string.
+            # RequestMiddleware writes the access line; Gunicorn's would contain the query string.
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
             "uvicorn.error": own,
             "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},

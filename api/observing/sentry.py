@@ -1,6 +1,6 @@
 """Error reports to Sentry; without a DSN nothing is sent.
 
-A report holds the exception, its place and the release, and never the content of a request. No
+A report contains the exception, its place and the release, and never the content of a request. No
 integration sees the request: only records that the code logs as errors become reports.
 """
 
@@ -54,7 +54,7 @@ def scrub_event(event: Event, hint: dict[str, Any]) -> Event:
     """Return the event with the fields of KEPT alone, scrubbed; Sentry's `before_send`."""
     kept: dict[str, Any] = {key: value for key, value in event.items() if key in KEPT}
     entry = event.get("logentry")
-    # The message of procrastinate's record holds the job's arguments.
+    # The message of procrastinate's record contains the job's arguments.
     job = getattr(hint.get("log_record"), "job", None) or {}
     if entry:
         message = (
@@ -91,6 +91,6 @@ def start_sentry(settings: ProcessSettings, transport: Transport | None = None) 
 
 
 def flush_sentry() -> None:
-    """Send the reports that wait, for at most FLUSH_SECONDS."""
+    """Send the pending reports; stop after FLUSH_SECONDS."""
     if sentry_sdk.is_initialized():
         sentry_sdk.get_client().close(timeout=FLUSH_SECONDS)

@@ -67,7 +67,7 @@ class Away(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """So many requests at once, which refill evenly over so many seconds."""
+    """A quota of requests at once, which refills evenly over some seconds."""
 
     quota: int
     seconds: int
@@ -83,16 +83,16 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
     """Return the table: the quota, the seconds of a full refill, and what happens without Redis."""
     per_second, per_minute = settings.user_limit_per_second, settings.login_limit_per_minute
     return {
-        # A user's writes and lists. Open: nginx's limit per address remains, and an API that
-        # refuses its users because a cache is away is the worse failure.
+        # A user's writes and lists. Open: nginx's limit per address remains, and to refuse all
+        # users because Redis is away would be worse.
         RuleName.USER: Rule(2 * per_second, 2, Away.OPEN),
         # One quota for an account from an address, and one for the address: an office may share it.
         # Local: with OPEN, anyone who can crash Redis could guess passwords without limit; a
         # refusal would lock everybody out.
         RuleName.LOGIN: Rule(per_minute, 60, Away.LOCAL),
         RuleName.LOGIN_ADDRESS: Rule(3 * per_minute, 60, Away.LOCAL),
-        # A refresh token cannot be guessed, so this only bounds the work of an address for
-        # Postgres. An office of 900 users, each of whom refreshes every 15 minutes, stays below.
+        # A refresh token cannot be guessed, so this rule only limits the load of an address on
+        # Postgres. An office of 900 users who refresh every 15 minutes stays below the limit.
         RuleName.REFRESH: Rule(6 * per_minute, 60, Away.LOCAL),
         # The console's password from an address. A count over all addresses would let anybody lock
         # the operator out.

@@ -81,8 +81,8 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                # After its end a handler may still answer, if it turns its cancellation into an
-                # error.
+                # After the time limit a handler may still answer, if it turns its cancellation into
+                # an error.
                 if is_timed and not limit.expired():
                     limit.reschedule(None)
                 headers_so_far = [*message.get("headers", ()), *scope.get(HEADERS_KEY, ())]

@@ -44,7 +44,7 @@ class DrainingServer(Server):
         """Drain, then shut down."""
         heartbeat = asyncio.create_task(self._keep_heartbeat())
         try:
-            # SIGQUIT means "at once" to Gunicorn, and only Ctrl-C leads to it: no drain then.
+            # Gunicorn stops at once on SIGQUIT, which only Ctrl-C causes: no drain in this case.
             if self.worker.alive:
                 await self._drain()
             await super().shutdown(sockets)

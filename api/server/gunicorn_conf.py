@@ -20,7 +20,7 @@ from api.users.passwords import HASH_KIBIBYTES, HASHES_AT_ONCE
 MASTER_BYTES = 64 * 1024**2
 OWN_BYTES = 56 * 1024**2
 WORKER_BYTES = OWN_BYTES + HASHES_AT_ONCE * HASH_KIBIBYTES * 1024
-# Two at least: the service goes on while one worker is replaced.
+# At least two: one worker serves while the other is replaced.
 LEAST_WORKERS = 2
 
 
@@ -48,7 +48,7 @@ child_exit = metric_files.free_number
 settings = load_settings()
 
 bind = f"unix:/run/slots/{settings.slot}.sock"
-umask = 0o007  # the socket is for its group, which nginx is in, and for nobody else
+umask = 0o007  # only the socket's group, to which nginx belongs, may use the socket
 workers = settings.api_processes or worker_count(cpu_limit(), memory_limit_bytes())
 worker_class = "api.server.draining.DrainingWorker"
 preload_app = True

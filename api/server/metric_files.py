@@ -1,7 +1,7 @@
-"""The metrics of several processes: each Gunicorn worker writes files, and any of them adds up all.
+"""The metrics of several processes: each Gunicorn worker writes files, and any worker sums all.
 
-A file's name has the worker's number, not its process id: a worker that replaces another goes on
-with its files. Otherwise each replacement would add files.
+A file's name has the worker's number, not its process id: a replacement continues the files of the
+worker that it replaces. Otherwise each replacement would add files.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Redis: it holds only data that can be rebuilt, and no request waits for it long."""
+"""Redis contains only data that can be rebuilt, and no request waits long for Redis."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ def create_redis(settings: Settings) -> Redis:
 
 
 class RedisAway(Exception):
-    """Redis does not answer, or refuses the command; the caller goes on without it."""
+    """Redis does not answer, or refuses the command; the caller continues without Redis."""
 
 
 class GuardedRedis:

@@ -1,8 +1,8 @@
 """`python -m api.users.first_user`: makes the user of the credentials on standard input.
 
-`service.toml` names this command; scripts/up.sh runs it on a new stack, in a container of its own.
-It may run twice: where the user exists with this password, there is nothing to do. Status 3 means
-that the user exists with another password.
+`service.toml` names this command; scripts/up.sh runs it on a new stack, in a separate container.
+It may run twice: if the user exists with this password, it changes nothing. Status 3 means that
+the user exists with another password.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ EXISTS = 3  # Partner: EXISTS in scripts/stack/config/service.py
 
 
 async def ensure_with_patience(settings: Settings, user: NewUser) -> bool:
-    """Do it once more after a failure of Postgres, for PATIENCE_SECONDS: it may be done twice.
+    """Retry after a failure of Postgres, for PATIENCE_SECONDS; a repetition does no harm.
 
     The pool waits POOL_SECONDS for a connection: enough for a request, and too short for a busy
     machine that has just started the whole stack.
@@ -40,7 +40,7 @@ async def ensure_with_patience(settings: Settings, user: NewUser) -> bool:
 
 
 async def ensure(settings: Settings, user: NewUser) -> bool:
-    """Make the user unless there is one of this address; return whether the password is theirs."""
+    """Create the user unless the address has one; return whether the password is the user's."""
     database, passwords = Database(settings, pool_size=1), Passwords()
     try:
         try:
@@ -60,7 +60,7 @@ def main() -> int:
     try:
         user = NewUser.model_validate_json(sys.stdin.read())
     except ValidationError as error:
-        # Without the input: it holds a password.
+        # Without the input, which contains a password.
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'input'}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_context=False)

@@ -24,7 +24,7 @@ LANES = 1
 HASHES_AT_ONCE = 1
 COSTLY_LOCK = Path(tempfile.gettempdir()) / "costly-hash.lock"
 
-# Of no password. Verified for an unknown address, so that the time of an answer reveals nothing.
+# A hash of no password, verified for an unknown address: the time of an answer reveals nothing.
 DUMMY_HASH = (
     "$argon2id$v=19$m=19456,t=2,p=1$r7xUw0JhEvWII0jvYeCpug"
     "$jTi4ogMC8jQrHiCKhF7B0tXZex59txoz8THsQH2Ymoc"
@@ -67,7 +67,7 @@ def takes_more(password_hash: str) -> bool:
 
 @contextmanager
 def lock_of_container() -> Iterator[None]:
-    """Let one thread of the whole container pass: it has no memory for two hashes of 64 MiB."""
+    """Let one thread pass at a time: the container has no memory for two hashes of 64 MiB."""
     # Opened each time: the kernel's lock belongs to the open file, which a fork would share.
     with COSTLY_LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

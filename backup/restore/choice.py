@@ -128,7 +128,7 @@ def choose(wish: Wish, report: Callable[[str], None]) -> Choice:
     """Choose, and check each WAL segment that recovery will read up to its end.
 
     Raises:
-        Failure: when the wish cannot be met, with the nearest ones that can.
+        Failure: when the request is not possible, with the nearest possible ones.
     """
     repository = Repository(wish.repository, wish.moment)
     if wish.moment is None:

@@ -119,7 +119,7 @@ def start_server(folder: Path) -> str:
         "unix_socket_directories": str(SOCKET),
         "archive_mode": "on",
         "archive_command": "",
-        "log_min_duration_statement": "-1",  # no log of the statement that sets a password
+        "log_min_duration_statement": "-1",  # does not log the statement with the password
         "log_min_error_statement": "panic",
         "hot_standby": "off",  # it accepts connections when it has reached its target, not before
     }

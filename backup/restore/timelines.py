@@ -40,9 +40,9 @@ class Timeline:
 
 @dataclass
 class Chain:
-    """Consecutive segments from a backup's first one on.
+    """Consecutive segments, starting with a backup's first segment.
 
-    `missing` names the segment after them if it is missing and later ones are there.
+    `missing` names the segment after them if it is missing but later segments exist.
     """
 
     segments: list[Segment]
@@ -101,7 +101,7 @@ class Archive:
         )
 
     def find_chain(self, timeline: Timeline, first: int) -> Chain:
-        """Return the segments that recovery asks for on its way to a timeline, from a number on."""
+        """Return the segments that recovery to a timeline reads, starting with a number."""
         chain: list[Segment] = []
         for number, owners in _list_owners(timeline, first):
             names = [segment_name(owner, number) for owner in owners]

@@ -15,7 +15,7 @@ from backup.failure import Failure
 from backup.pgbackrest import STANZA, Backup
 from backup.programs import TIMED_OUT
 
-# `pgbackrest verify` always exits with 0: only these words say that it found no fault.
+# `pgbackrest verify` always exits with 0: only this text shows that it detected no fault.
 WELL = re.compile(r"^status: ok$", re.MULTILINE)
 # pgBackRest retries after 15 s by default, but a damaged file stays damaged.
 NO_RETRY = "--job-retry=0"

@@ -1,1 +1,1 @@
-"""Slipway's scripts; docs/decisions/0001-stories-in-python.md says what each folder holds."""
+"""Slipway's scripts; docs/decisions/0001-stories-in-python.md explains each folder."""

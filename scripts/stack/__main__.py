@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Story(Protocol):
-    """The interface of a module of stories/; scripts/COMMAND.sh is the thin shell around it."""
+    """The interface of a module of stories/; scripts/COMMAND.sh is a thin shell script for it."""
 
     COMMAND: str
     HELP: str
@@ -113,7 +113,7 @@ def _fault_of_the_machine(error: OSError) -> Failure:
 
 
 def _stop(number: int, _: object) -> None:
-    """Have a dropped connection or a `kill` end a story as Ctrl-C does: it undoes its steps."""
+    """Make a dropped connection or `kill` end a story like Ctrl-C: the story undoes its steps."""
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 

@@ -20,7 +20,7 @@ class AttemptLog:
     def open(self, state: Path, command: str) -> None:
         """Create the file under the state directory, and remove the oldest files there.
 
-        `deploy` on a new host runs `up` first: the log that is open already takes both.
+        `deploy` on a new host runs `up` first: the open log then takes the lines of both.
         """
         if self.path:
             return
@@ -31,7 +31,8 @@ class AttemptLog:
                 folder.mkdir(parents=True)
                 folder.chmod(0o750)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            # A command may hold a token: NOTIFY_COMMAND stands in .env, which is closed, too.
+            # A command may contain a token, because NOTIFY_COMMAND is in .env, which others cannot
+            # read either.
             os.fchmod(self._descriptor, 0o600)
             for old in sorted(folder.glob("*.log"))[:-KEPT_LOGS]:  # names begin with the time
                 old.unlink(missing_ok=True)
@@ -52,7 +53,7 @@ class AttemptLog:
             self._early.append(lines)
 
     def hints(self) -> list[str]:
-        """Return the hint that names the file, if there is a complete one."""
+        """Return the hint that names the file, if the log is complete."""
         return [f"every command as run: {self.path}"] if self.path else []
 
     def _append(self, lines: str) -> None:

@@ -6,7 +6,7 @@ REPOSITORIES = ("local", "offsite")
 
 
 def add_dry_run(parser: ArgumentParser) -> None:
-    """Add --dry-run, by which the command line chooses a runner that changes nothing."""
+    """Add --dry-run, which makes the command line choose a runner that changes nothing."""
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be done, and do nothing"
     )
@@ -34,7 +34,7 @@ def add_repository(parser: ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Return a whole number above 0; argparse makes a usage error of anything else."""
+    """Return a whole number above 0; argparse reports any other text as a usage error."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)

@@ -10,10 +10,10 @@ from stack.attempt_log import AttemptLog
 
 
 def write_to(stream: TextIO, text: str) -> None:
-    """Write to standard output or standard error; ignore a reader that went away.
+    """Write to standard output or standard error; ignore a closed pipe or terminal.
 
-    A dropped connection must not end a story: from then on the stream leads to /dev/null. A
-    character that the stream's encoding lacks becomes a question mark.
+    A dropped connection must not end a story: later output then goes to /dev/null. A character
+    that the stream's encoding lacks becomes a question mark.
     """
     encoding = stream.encoding or "utf-8"
     try:
@@ -29,7 +29,7 @@ def print_line(text: str) -> None:
 
 
 class Display:
-    """Prints each line as it comes, and keeps a copy in the log of the attempt."""
+    """Prints each line at once, and keeps a copy in the log of the attempt."""
 
     def __init__(self, write: Callable[[str], None] = print_line) -> None:
         self.log = AttemptLog()
@@ -37,7 +37,7 @@ class Display:
 
     @property
     def width(self) -> int:
-        """Return the columns of the terminal, or 0 where plain lines are wanted."""
+        """Return the columns of the terminal, or 0 for plain lines."""
         return 0
 
     def say(self, text: str) -> None:
@@ -64,7 +64,7 @@ class Display:
         yield lambda _: None
 
     def effect(self, text: str) -> None:
-        """Print an effect that takes no time, such as a file that was written."""
+        """Print an effect that takes no time, such as a written file."""
         self._print(f"    {text}")
 
     def progress(self, text: str) -> None:
@@ -76,7 +76,7 @@ class Display:
         self._print(f"{'ok ' if is_well else '!! '} {name:<16} {text}")
 
     def table_row(self, cells: Sequence[tuple[str, str]]) -> None:
-        """Print one row of a table: each cell with its colour, which a pipe does not get."""
+        """Print a row of a table; on a terminal each cell has its colour."""
         self._write("".join(text for text, _ in cells).rstrip())
 
     def report(self, text: str) -> None:

@@ -17,7 +17,7 @@ class Failure(Exception):
         observation: what happened, with values, in lower case.
         hints: what to do, one sentence each.
         runbook: a heading of `docs/runbook.md`, as its anchor.
-        evidence: the last lines of what failed, printed before the error.
+        evidence: the last lines of the failed command, printed before the error.
         code: the exit code of `docs/runbook.md#exit-codes`.
     """
 
@@ -36,7 +36,7 @@ class Failure(Exception):
         return "\n".join(lines)
 
     def also(self, second: BaseException, action: str) -> None:
-        """Append a second failure, of the undo for example, as one hint on one line."""
+        """Append a second failure, for example of the undo, as a hint on one line."""
         observed = second.observation if isinstance(second, Failure) else str(second)
         observed = observed or "stopped by Ctrl-C"
         self.hints.append(f"{action} failed too: {'; '.join(observed.splitlines())}")

@@ -1,4 +1,4 @@
-"""Asks one question over HTTPS, as a client whose DNS points here; decides nothing."""
+"""Sends one request over HTTPS, like a client whose DNS points to this host; decides nothing."""
 
 import http.client
 import socket
@@ -37,7 +37,7 @@ class Answer:
 
 
 def ask(question: Question) -> Answer:
-    """Ask once; an error is in the answer, with status 0."""
+    """Send one request; an error is in the answer, with status 0."""
     context = ssl.create_default_context()
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
@@ -59,7 +59,7 @@ def ask(question: Question) -> Answer:
 
 
 class _Connection(http.client.HTTPSConnection):
-    """Connects to the address and asks for the host."""
+    """Connects to the address and verifies the name of the host."""
 
     def __init__(self, question: Question, context: ssl.SSLContext) -> None:
         super().__init__(question.host, question.port, timeout=ANSWER_SECONDS, context=context)

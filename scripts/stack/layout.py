@@ -1,4 +1,4 @@
-"""Fits text into the columns of a terminal; colours it; prints nothing itself."""
+"""Fits text into the columns of a terminal and colours it; prints nothing."""
 
 import re
 import unicodedata
@@ -14,7 +14,7 @@ def paint(text: str, colour: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a line without control codes: a log may hold codes that a client sent."""
+    """Return a line without control codes: a log may contain codes from a client."""
     text = _CONTROL.sub("", text).expandtabs(4)
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "?"
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Return how many columns the text takes."""
+    """Return the number of columns of the text."""
     if text.isascii():
         return len(text)
     return sum(_cells_of(character) for character in text)
@@ -36,7 +36,7 @@ def _cells_of(character: str) -> int:
 
 
 def _fitting(text: str, width: int) -> str:
-    """Return as many characters of the text as `width` columns hold."""
+    """Return the first characters of the text, up to `width` columns."""
     if text.isascii():
         return text[:width]
     taken = 0
@@ -63,7 +63,7 @@ def fit(text: str, width: int) -> str:
 def fold(line: str, width: int, indent: str = "") -> list[str]:
     """Break a line at spaces into lines of at most `width` columns.
 
-    `indent` begins each later line, if it leaves room. A word longer than a line is broken, too.
+    `indent` starts each later line, if there is room for it. A word longer than a line is broken.
     """
     lines, begin, rest = [], "", line
     indent = indent if len(indent) <= width // 2 else ""
@@ -80,7 +80,7 @@ def fold(line: str, width: int, indent: str = "") -> list[str]:
 
 
 def fold_indented(text: str, width: int) -> list[str]:
-    """Fold each line of a text; the rest of a long line stands two columns deeper."""
+    """Fold each line of a text; the rest of a long line is indented by two more columns."""
     folded = []
     for line in text.split("\n"):
         shown = printable(line)
@@ -90,9 +90,9 @@ def fold_indented(text: str, width: int) -> list[str]:
 
 
 def fold_beside(label: str, text: str, width: int) -> list[str]:
-    """Fold a text beside its label; on a narrow terminal, under it."""
+    """Fold a text beside its label, or under the label on a narrow terminal."""
     text = printable(text)
-    if width - len(label) >= 24:  # chosen: narrower columns read worse than lines below
+    if width - len(label) >= 24:  # chosen: narrower is hard to read
         first, *others = fold(text, width - len(label))
         return [label + first, *(" " * len(label) + line for line in others)]
     return [clip(label.rstrip(), width), *(f"    {line}" for line in fold(text, width - 4) if line)]

@@ -1,4 +1,4 @@
-"""The only module that runs commands, writes files and asks the front door; decides nothing."""
+"""The only module that runs commands, writes files and queries the front door; decides nothing."""
 
 import os
 import re
@@ -21,15 +21,15 @@ from stack.failure import Failure
 from stack.https import Answer, Question
 
 EVIDENCE_LINES = 25
-# Time limits of commands that set none: for a question, and for a change.
+# Time limits for commands without their own: for a query, and for a change.
 READ_SECONDS = 30.0
 RUN_SECONDS = 600.0
-# The runbook entry for a failed command: it begins with the state of the engine and the containers.
-# A story that is undone names its own entry instead.
+# The runbook entry for a failed command: it starts with the state of the engine and the containers.
+# A story with an undo names its own entry instead.
 ANY_ENTRY = "site-down"
 RUN_MARK = "SLIPWAY_RUN"
 STOP_SECONDS = 15.0
-PIPE_BYTES = 64 * 1024  # Linux holds so much in a pipe that nobody reads yet
+PIPE_BYTES = 64 * 1024  # the size of a pipe's buffer on Linux
 SHOW_SECONDS = 0.25  # between two reads of a running command's output
 # Compose 2.26 moves the cursor even when it writes into a pipe, whatever the value of COMPOSE_ANSI.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -46,7 +46,7 @@ class Result:
 
 
 class Runner(Protocol):
-    """The questions and the effects that a story may have.
+    """The queries and the effects that a story may have.
 
     `is_dry`: the runner only prints effects, so a story must not wait for them.
     """
@@ -55,7 +55,7 @@ class Runner(Protocol):
 
     @property
     def display(self) -> Display:
-        """Return where the story's lines are printed."""
+        """Return the display that prints the story's lines."""
 
     def read(self, command: Command) -> Result:
         """Run a command that changes nothing; a failure is a Result, not an error."""
@@ -68,22 +68,22 @@ class Runner(Protocol):
         """
 
     def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
-        """Run a command that takes long and print each line as it comes; a failure is a Result."""
+        """Run a long command and print each line as it arrives; a failure is a Result."""
 
     def start(self, command: Command, log: Path) -> None:
-        """Start a program that outlives this one, in a session of its own."""
+        """Start a program that outlives this one, in its own session."""
 
     def write(self, path: Path, content: str, mode: int) -> None:
         """Write a file atomically, with this mode."""
 
     def append(self, path: Path, line: str) -> None:
-        """Append one line to a file and make it durable."""
+        """Append a line to a file and sync it to disk."""
 
     def make_directory(self, path: Path, mode: int) -> None:
         """Create a directory and its parents."""
 
     def ask(self, question: Question) -> Answer:
-        """Ask the front door."""
+        """Send a request to the front door."""
 
     def clock(self) -> float:
         """Return monotonic seconds."""
@@ -92,7 +92,7 @@ class Runner(Protocol):
         """Wait."""
 
     def say(self, text: str) -> None:
-        """Print a text for the person at the terminal."""
+        """Print a text for the user."""
 
 
 def _last_lines(text: str) -> str:
@@ -100,7 +100,7 @@ def _last_lines(text: str) -> str:
 
 
 def failure_of(command: Command, result: Result) -> Failure:
-    """Return the failure of a command; a story that knows more names its own runbook entry."""
+    """Return the failure of a command; a story may name a more specific runbook entry."""
     return Failure(
         f"`{shlex.join(command.argv)}` exited with {result.code} after {result.seconds:.1f} s",
         hints=["the lines above are the last ones of its output"],
@@ -111,9 +111,9 @@ def failure_of(command: Command, result: Result) -> Failure:
 
 @contextmanager
 def _signals_deferred(pending: list[int]) -> Iterator[None]:
-    """Defer signals while a command starts: without its process id, nothing could end it."""
+    """Defer signals while a command starts: without its process id it could not be ended."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python runs signal handlers in the main thread only
+        yield  # Python runs signal handlers only in the main thread
         return
     former = {
         number: signal.getsignal(number)
@@ -153,16 +153,16 @@ def _communicate(
 
 
 def _feed(process: subprocess.Popen[str], stdin: str) -> None:
-    """Write the whole input at once: a later call of `communicate` does not go on with it."""
+    """Write the whole input at once: a second `communicate` would not continue it."""
     if process.stdin:
-        with suppress(BrokenPipeError):  # a program may end without reading its input
+        with suppress(BrokenPipeError):  # a program may exit without reading its input
             process.stdin.write(stdin)
             process.stdin.close()
         process.stdin = None
 
 
 def _last_line(output: bytes) -> str:
-    """Return the last line that is not empty; a program may draw its progress over it with \\r."""
+    """Return the last non-empty line; a program may overwrite its progress with \\r."""
     lines = output[-4096:].decode(errors="replace").splitlines()
     return next((line for line in reversed(lines) if line.strip()), "")
 
@@ -200,10 +200,10 @@ class RealRunner:
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
-                    # If this program is killed, a later program finds the processes that it left
-                    # by this mark (parts/lock.py).
+                    # After a kill of this program, a later one finds the remaining processes by
+                    # this mark (parts/lock.py).
                     env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
-                    # A session of its own: Ctrl-C reaches this program alone.
+                    # In its own session: Ctrl-C reaches only this program.
                     start_new_session=True,
                 )
         except FileNotFoundError:
@@ -262,7 +262,7 @@ class RealRunner:
     def _end(self, process: subprocess.Popen[str]) -> None:
         """End a command and its children: SIGTERM first, and SIGKILL after STOP_SECONDS."""
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):  # it ended meanwhile
+            with suppress(ProcessLookupError):  # the process has exited
                 os.killpg(process.pid, sign)
             with suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=STOP_SECONDS)
@@ -317,7 +317,7 @@ class RealRunner:
 
 
 class DryRunner(RealRunner):
-    """Asks questions as RealRunner does, and prints each change instead of making it."""
+    """Runs queries like RealRunner, but prints each change instead of making it."""
 
     is_dry = True
 

@@ -1,8 +1,8 @@
-"""Draws a story on a terminal: a step is one line that counts its seconds and ends in colour.
+"""Draws a story on a terminal: each step is a line that counts seconds and ends in colour.
 
-The display redraws the line of the running step, and under it the last line of its command's
-output. It prints everything else once. The cursor stays visible, at the beginning of the line
-below: a script that is killed leaves a terminal that needs no repair.
+The display redraws the line of the running step, and below it the last line of its command's
+output. It prints everything else once. The cursor stays visible at the beginning of the next
+line, so that a killed script leaves a usable terminal.
 """
 
 import os
@@ -18,15 +18,15 @@ from stack import layout
 from stack.display import Display, write_to
 
 TICK_SECONDS = 0.25
-# Chosen: nobody can read the line of a command that ends sooner.
+# Chosen: the line of a shorter command could not be read.
 QUIET_SECONDS = 0.5
-# Chosen: a terminal that accepts output needs milliseconds for a few lines.
+# Chosen: a working terminal needs only milliseconds for a few lines.
 STALLED_SECONDS = 0.5
 NAME_WIDTH = 20  # `slot and front door` and `nginx configuration` are the longest steps
 
 
 def choose(*, is_verbose: bool) -> Display:
-    """Return a display for the terminal, or for plain lines where nobody sees or wants colour."""
+    """Return a display for the terminal, or for plain lines if there is no terminal or colour."""
     is_plain = (
         is_verbose
         or os.environ.get("NO_COLOR")
@@ -51,7 +51,7 @@ class _Command:
 
 
 def _discard(_: str) -> None:
-    """Print nothing: on a terminal a plain line goes into the log of the attempt alone."""
+    """Print nothing: on a terminal, plain lines go only into the log of the attempt."""
 
 
 class Terminal(Display):
@@ -59,18 +59,18 @@ class Terminal(Display):
 
     def __init__(self) -> None:
         super().__init__(_discard)
-        # Reentrant: a signal may interrupt the main thread here, and the story then prints more.
+        # Reentrant: a signal may interrupt the main thread here, and the story then prints again.
         self._lock = threading.RLock()
         self._descriptor = sys.stdout.fileno()
         self._encoding = sys.stdout.encoding
         self._step: _Step | None = None
         self._command: _Command | None = None
-        self._live: list[str] = []  # the lines on the screen that the display redraws
+        self._live: list[str] = []  # lines on the screen that are redrawn
         self._ticker: threading.Thread | None = None
 
     @property
     def width(self) -> int:
-        """Return the columns of the terminal as it is now; a person may resize it."""
+        """Return the current columns of the terminal, which a person may resize."""
         return shutil.get_terminal_size().columns
 
     def say(self, text: str) -> None:
@@ -83,7 +83,7 @@ class Terminal(Display):
                 self._print_lines(layout.fold_indented(text, self.width))
 
     def begin_step(self, name: str, elapsed: float) -> None:
-        """Draw the step's line, and begin to count its seconds."""
+        """Draw the step's line and start counting its seconds."""
         super().begin_step(name, elapsed)
         self._step = _Step(name, time.monotonic())
         self._draw_live()
@@ -114,7 +114,7 @@ class Terminal(Display):
 
     @contextmanager
     def command(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Show the command, and then its output, dimmed until it ends."""
+        """Show the command and then its output, dimmed until the command ends."""
         with super().command(text):
             self._command = _Command(text, time.monotonic())
             self._start_ticker()
@@ -139,7 +139,7 @@ class Terminal(Display):
             self._print_lines(layout.fold_indented(f"    {text}", self.width))
 
     def status_row(self, *, is_well: bool, name: str, text: str) -> None:
-        """Print a row of `status.sh`, in red where something is wrong."""
+        """Print a row of `status.sh`, in red if it is not ok."""
         super().status_row(is_well=is_well, name=name, text=text)
         mark = "ok" if is_well else "!!"
         first, *others = layout.fold_beside(f"{mark}  {name:<16} ", text, self.width)
@@ -187,9 +187,9 @@ class Terminal(Display):
         return lines
 
     def _draw_live(self) -> None:
-        """Draw what changed; skip it while the terminal accepts no output, as after Ctrl-S.
+        """Draw changes; skip this while the terminal accepts no output, for example after Ctrl-S.
 
-        The ticker then waits with the lock, and a command that ends must not wait for the ticker.
+        Otherwise the ticker would wait with the lock, and a command could not end.
         """
         if self._lock.acquire(timeout=STALLED_SECONDS):
             try:
@@ -211,12 +211,12 @@ class Terminal(Display):
         self._live = live
 
     def _put(self, text: str) -> None:
-        """Write past Python's buffers: a thread that waits inside a buffer would block the exit."""
+        """Bypass Python's buffers: a thread that waits inside a buffer would block the exit."""
         data = text.encode(self._encoding, "replace")
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:  # the terminal went away: the story goes on without it
+        except OSError:  # the terminal is gone; the story continues
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
 
     def _start_ticker(self) -> None:
@@ -225,7 +225,7 @@ class Terminal(Display):
             self._ticker.start()
 
     def _tick(self) -> None:
-        """Draw the seconds as they pass."""
+        """Redraw the seconds regularly."""
         while True:
             time.sleep(TICK_SECONDS)
             self._draw_live()

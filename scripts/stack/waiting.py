@@ -14,9 +14,9 @@ def wait_until(
     *,
     pause_seconds: float = PAUSE_SECONDS,
 ) -> bool:
-    """Look until the condition holds or the time is over, and return whether it holds.
+    """Check until the condition is true or the time is over; return whether it is true.
 
-    A dry run changes nothing that could come true: it returns True and does not look.
+    A dry run changes nothing, so the condition cannot become true: it returns True without a check.
     """
     if runner.is_dry:
         return True

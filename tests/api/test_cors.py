@@ -1,4 +1,4 @@
-"""Pages of other sites: only sites of the list may call, and only with what the routes accept."""
+"""Only the listed sites may call the API, and only with methods and headers of the routes."""
 
 import httpx2
 import pytest

@@ -1,4 +1,4 @@
-"""Connections to a database that does not answer; the stack tests have one that does."""
+"""Tests connections to a database that does not answer; the stack tests use a real one."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from tests.api.settings_for_tests import make_settings
 
 @pytest.fixture
 def _no_garbage_collection() -> Iterator[None]:
-    """A process that is idle afterwards collects nothing for long."""
+    """Turn off garbage collection, as in a process that stays idle."""
     gc.disable()
     yield
     gc.enable()
@@ -25,7 +25,7 @@ def test_a_connection_that_came_too_late_is_closed_and_not_left_to_chance() -> N
         gone = asyncio.Event()
 
         async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while await reader.read(1024):  # as a server that hangs, until the client closes
+            while await reader.read(1024):  # hangs until the client closes the connection
                 pass
             gone.set()
             writer.close()

@@ -1,4 +1,4 @@
-"""A new domain's tables reach the migrations because its folder is there."""
+"""A new domain's tables reach the migrations because its folder exists."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ print("tables:", *sorted(Base.metadata.tables))
 
 
 def tables(*folders: Path) -> set[str]:
-    """Return the tables that Alembic compares with, where `folders` lie beside api/'s own."""
+    """Return the tables that Alembic compares with if `folders` are added to those of api/."""
     argv = [sys.executable, "-c", CODE, *map(str, folders)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""Every answer has id and release, every error has one form, and every request has limits."""
+"""Every answer has an id and a release, errors have one format, and requests have limits."""
 
 import asyncio
 import logging
@@ -243,14 +243,14 @@ def test_a_request_over_its_time_is_answered_504(app: FastAPI) -> None:
     limited = RequestMiddleware(app, make_settings(), request_seconds=0.05)
     started = time.monotonic()
     answer = call(limited, "GET", "/test/slow")
-    assert time.monotonic() - started < 25, "it waited for the route"
+    assert time.monotonic() - started < 25, "the answer waited for the route"
     assert answer.status_code == 504
     assert answer.json()["error"] == "request_timeout"
     assert "0.05 s" in answer.json()["message"]
 
 
 def test_who_answers_its_own_cancellation_answers_in_the_one_form(app: FastAPI) -> None:
-    # Enough to get to the route on a busy machine: what is cancelled before it is answered 504.
+    # Long enough to reach the route on a busy machine: a request cancelled earlier gets 504.
     limited = RequestMiddleware(app, make_settings(), request_seconds=1)
     answer = call(limited, "GET", "/test/cut-off")
     assert (answer.status_code, answer.json()["error"]) == (503, "database_unavailable")

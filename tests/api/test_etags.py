@@ -1,4 +1,4 @@
-"""ETags stand for states of an item, and conditions are read as RFC 9110 says."""
+"""Each state of an item has an ETag, and conditions are parsed according to RFC 9110."""
 
 from datetime import UTC, datetime, timedelta
 

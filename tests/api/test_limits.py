@@ -30,7 +30,7 @@ SECOND = 1_000_000
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -201,4 +201,4 @@ def test_a_redis_that_hangs_costs_a_request_its_fifth_of_a_second_once(clock: Cl
                 await guarded.call("test", lambda: asyncio.sleep(30))
         return loop.time() - started
 
-    assert 0.15 < asyncio.run(ask()) < 3, "20 times 0.2 s where each waits"
+    assert 0.15 < asyncio.run(ask()) < 3, "each of 20 calls waited 0.2 s"

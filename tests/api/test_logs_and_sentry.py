@@ -1,4 +1,4 @@
-"""Log lines have one field scheme; error reports carry nothing of the request."""
+"""Log lines have one field scheme; error reports contain nothing of the request."""
 
 import asyncio
 import json
@@ -104,7 +104,7 @@ class Kept(Transport):
 
 
 def fail(message: str) -> RuntimeError:
-    """Return an error with a traceback whose frames hold the message in a variable."""
+    """Return an error whose traceback has frames with the message in a variable."""
     with pytest.raises(RuntimeError) as caught:
         raise RuntimeError(message)
     return caught.value
@@ -137,7 +137,7 @@ def test_nothing_of_the_request_leaves(sent: list[dict[str, Any]]) -> None:
     )
     assert len(sent) == 1
     text = json.dumps(sent)
-    # The source lines around the error are code and may hold these words; values must not.
+    # The source lines around the error are code and may contain these words; values must not.
     for value in sent[0]["exception"]["values"]:
         value.pop("stacktrace")
     text = json.dumps(sent)
@@ -182,11 +182,11 @@ def test_scrubbing_knows_a_secret_by_a_part_of_its_name(name: str) -> None:
     assert "7913" not in scrub(f"cannot take {name}=7913")
 
 
-MARK = str(7_913 * 1000 + 586)  # no line of code holds it, so that no report's source lines do
+MARK = str(7_913 * 1000 + 586)  # computed, so that no source line in a report contains it
 
 
 def canary(place: str) -> str:
-    """Return a value for one place."""
+    """Return a canary for a part of the request."""
     return f"{place}-{MARK}"
 
 
@@ -226,7 +226,7 @@ def make_app() -> FastAPI:
 
 
 def ask(path: str) -> int:
-    """Send a request with a canary in every part through the application; return the status."""
+    """Send a request with a canary in every part; return the status."""
 
     async def send() -> int:
         transport = httpx2.ASGITransport(app=make_app())

@@ -1,4 +1,4 @@
-"""The decisions of `python -m api.migrate` before it asks a database."""
+"""Tests the decisions of `python -m api.migrate` before its first query."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The public description is complete and right about errors; production does not serve it."""
+"""The public description is complete and lists the errors; production does not serve it."""
 
 from typing import Any
 

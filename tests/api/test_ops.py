@@ -1,4 +1,4 @@
-"""The console needs a password, fails closed, and none of its routes can forget the login."""
+"""The console needs a password, fails closed, and protects every route with the login."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ LOGIN = {"user": "operator", "password": OPS_PASSWORD}
 def ask(
     method: str, path: str, password: str | None = OPS_PASSWORD, **options: object
 ) -> httpx2.Response:
-    """Ask an application whose Redis does not answer."""
+    """Send a request to an application whose Redis does not answer."""
     app = create_app(make_settings(ops_password=SecretStr(password) if password else None))
 
     async def send() -> httpx2.Response:
@@ -62,7 +62,7 @@ def test_without_a_session_redis_is_not_even_asked() -> None:
 
 
 def test_every_route_of_the_console_but_login_asks_for_the_operator() -> None:
-    """In the dependency that checks the CSRF token as well."""
+    """The dependency that checks the CSRF token is included."""
     paths = create_app(make_settings(ops_password=SecretStr(OPS_PASSWORD))).openapi()["paths"]
     routes = {(method, path) for path in paths if path.startswith("/ops") for method in paths[path]}
     answers = {

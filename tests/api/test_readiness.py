@@ -1,4 +1,4 @@
-"""Readiness: the faults that it reports, the faults that it tolerates, and the cost of a probe."""
+"""Tests readiness: the faults it reports and tolerates, and the cost of a probe."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ MIGRATIONS = Migrations(
 
 
 class Seam:
-    """Takes the place of Postgres and Redis."""
+    """Replaces Postgres and Redis."""
 
     def __init__(self, revision: str | None = "b", database: Any = None, redis: Any = None) -> None:
         self.revision, self.database_error, self.redis_error = revision, database, redis

@@ -1,4 +1,4 @@
-"""A wrong configuration refuses the start, with all keys at once and without any value."""
+"""A wrong configuration refuses the start; the error names all keys and no value."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A token must be ours, for us, unaltered and in time; passwords are hashed a few at a time."""
+"""A token needs our issuer, audience and signature, and a valid time; few hashes run at once."""
 
 import asyncio
 import base64
@@ -63,13 +63,11 @@ def test_a_verified_token_is_not_verified_again_and_few_are_remembered(
     assert [tokens.user_id(token) for token in issued] == users
     tokens.key = OTHER_KEY  # so that a second verification would fail
     assert [tokens.user_id(token) for token in issued] == [None, *users[1:]]
-    assert tokens.user_id(altered(issued[1])) is None, (
-        "one that was altered is not the one that is remembered"
-    )
+    assert tokens.user_id(altered(issued[1])) is None, "an altered token is not in the cache"
 
 
 def altered(token: str) -> str:
-    """Change the first character of the signature, where every bit counts."""
+    """Change the first character of the signature, in which every bit is significant."""
     signed, _, signature = token.rpartition(".")
     return f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
@@ -103,7 +101,7 @@ def test_a_token_names_its_key_and_not_the_key_itself(tokens: Tokens) -> None:
 
 
 def test_no_token_is_refused_while_the_key_is_rotated() -> None:
-    """In each step some processes still have the settings of the step before."""
+    """In each step some processes still have the settings of the previous step."""
     old, new = SecretStr(TOKEN_KEY), SecretStr(OTHER_KEY)
     steps = [
         Tokens(make_settings(token_key=old)),
@@ -185,9 +183,9 @@ def test_of_the_hashes_that_take_more_one_is_verified_at_a_time_by_all_processes
     monkeypatch.setattr("api.users.passwords.COSTLY_LOCK", tmp_path / "lock")
     costly = Argon2Hasher(memory_cost=2 * HASH_KIBIBYTES).hash("known")
     with (tmp_path / "lock").open("w") as other, ThreadPoolExecutor() as threads:
-        fcntl.flock(other, fcntl.LOCK_EX)  # as another process would hold it
+        fcntl.flock(other, fcntl.LOCK_EX)  # as another process would
         waiting = threads.submit(lambda: asyncio.run(Passwords().verify("known", costly)))
-        assert asyncio.run(Passwords().verify("known", None)) is False, "the others need not wait"
+        assert asyncio.run(Passwords().verify("known", None)) is False, "other logins do not wait"
         with pytest.raises(TimeoutError):
             waiting.result(0.3)
         fcntl.flock(other, fcntl.LOCK_UN)

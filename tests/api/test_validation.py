@@ -1,4 +1,4 @@
-"""The values that production refuses or warns of: each runs through the code of a real start."""
+"""Tests the values that production refuses or warns about, with the code of a real start."""
 
 import json
 import logging
@@ -103,7 +103,7 @@ def test_a_critical_value_is_refused_in_production(
 def test_no_service_of_production_runs_from_the_image_for_development(
     kind: type[ProcessSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RELOAD", "true")  # by its Dockerfile target
+    monkeypatch.setenv("RELOAD", "true")  # set by its Dockerfile target
     assert findings(kind) == {"RELOAD": ("critical", "on, and for development only")}
 
 

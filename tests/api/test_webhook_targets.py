@@ -1,4 +1,4 @@
-"""No URL of a user reaches this host's private networks, in any notation and with any name."""
+"""No URL of a user reaches this host's private networks, in any notation or by any name."""
 
 import asyncio
 import socket
@@ -159,7 +159,7 @@ def test_what_parsers_read_differently_is_read_once(url: str) -> None:
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[bytes]:
-    """Have every name lead to these addresses; what was asked for is in the list."""
+    """Resolve every name to these addresses; return the list of the requested names."""
     asked: list[bytes] = []
 
     def look_up(host: bytes, port: int, **_: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Every command of the package ends with one answer on stdout, as the scripts read it."""
+"""Every command of the package ends with one answer on stdout, which the scripts parse."""
 
 import json
 import subprocess

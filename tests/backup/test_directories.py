@@ -1,4 +1,4 @@
-"""Two databases are exchanged by one rename, and a killed command leaves a state that is known."""
+"""One rename exchanges two databases; a killed command leaves a known state."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_a_half_restored_database_never_replaces_the_present_one(tmp_path: Path)
 
 
 def test_an_exchange_that_was_killed_in_its_middle_keeps_the_old_database(tmp_path: Path) -> None:
-    """The names are exchanged, and the old database has a mark of an earlier time, not its name."""
+    """After the exchange the old database has the mark of an earlier time, and not yet its name."""
     old = database(tmp_path, NAME, "present")
     (old / directories.MARK).write_text("20250101T000000Z", encoding="utf-8")
     ready(tmp_path)

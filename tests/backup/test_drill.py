@@ -1,4 +1,4 @@
-"""The drill off the host: when it is due, how status.sh judges it, which times it may choose."""
+"""Tests the off-host drill: when it is due, its row in status.sh, the times it may choose."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ def keep(task: str, hours_ago: float, *, is_well: bool = True, success: float = 
 
 
 def keep_backups(*, here: float = 1, there: float = 1, is_shipping: bool = True) -> None:
-    """Backups of so many hours ago, and an archive that is shipped as it should be."""
+    """Keep backups that are some hours old, and the state of shipping."""
     keep("full", here)
     keep("offsite-full", there)
     facts = {"archived": NOW - 9, "waiting": 0, "after_gap": ""}
@@ -76,7 +76,7 @@ def is_due(policy: Policy = POLICY) -> bool:
 def test_a_drill_off_the_host_that_failed_or_is_late_is_not_well(
     hours_ago: float, drilled: bool, is_well: bool, text: str, is_shipping: bool
 ) -> None:
-    """Also in the minute in which shipping begins to fail, which by itself is still well."""
+    """Also in the first minute of a shipping failure, which alone does not make the row red."""
     keep_backups(is_shipping=is_shipping)
     keep("offsite-drill", hours_ago, is_well=drilled, success=NOW - 6 * HOUR)
     assert row().is_well == is_well
@@ -95,7 +95,7 @@ def test_a_drill_off_the_host_that_failed_or_is_late_is_not_well(
 def test_a_drill_off_the_host_that_never_ran_is_not_well_after_an_hour_with_backups(
     here: float, there: float, is_well: bool, first_is_due: bool
 ) -> None:
-    """The backups off the host may be a lost host's, and older than this installation."""
+    """The off-host backups may come from a lost host and be older than this installation."""
     keep_backups(here=here, there=there)
     keep("offsite-incremental", 1)
     assert (row().is_well, is_due()) == (is_well, first_is_due)
@@ -195,7 +195,7 @@ def contents(monkeypatch: pytest.MonkeyPatch) -> Contents:
 
 
 def moments(monkeypatch: pytest.MonkeyPatch, live: int) -> tuple[float, float]:
-    """Return the earliest and the latest time that may be times off the host."""
+    """Return the earliest and the latest time that the off-host drill may choose."""
     monkeypatch.setattr(postgres, "ask", lambda _: [[segment_name(live, 9)]])
     times = []
     for share in (0.0, 1.0):
@@ -215,7 +215,7 @@ def test_no_time_is_chosen_that_is_not_off_the_host_yet(
 def test_no_time_is_chosen_of_a_database_that_was_replaced(
     contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The later of the two times counts: the clock off the host may be behind."""
+    """The later of the two times counts, because the off-host clock may be behind."""
     contents[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (2, 5, 160.0), (2, 6, 190.0)]
     contents[LOCAL] = [(1, 3, 91.0), (1, 4, 150.0), (2, 5, 160.0), (2, 6, 190.0)]
     assert moments(monkeypatch, 2) == (151, 189)

@@ -179,7 +179,7 @@ def test_a_wrong_value_is_named_and_not_shown(
 
 
 def test_a_secret_that_the_service_cannot_read_is_refused(secret: Path) -> None:
-    """ssh-keygen creates it like this; the mode of the directory secrets/ keeps others out."""
+    """ssh-keygen creates a file with this mode; the mode of secrets/ protects the file instead."""
     secret.chmod(0o600)
     [reason] = scripts.faults(SFTP, secret.parent)
     assert "is closed to the backup service" in reason

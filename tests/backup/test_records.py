@@ -1,4 +1,4 @@
-"""A task's record survives a restart, no record reads as never, and one task runs at a time."""
+"""A task's record survives a restart, no record means never, and one task runs at a time."""
 
 import fcntl
 import threading

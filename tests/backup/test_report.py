@@ -1,4 +1,4 @@
-"""Each line of status.sh is well or not, and a source that does not answer is not well."""
+"""Each line of status.sh is ok or not; a source that does not answer is not ok."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_the_archive_is_well_while_its_newest_segment_is_young(
 
 
 def test_segments_that_are_dropped_are_not_taken_for_archived() -> None:
-    """Postgres itself reports dropped segments as archived, the last one four seconds ago."""
+    """Postgres reports dropped segments as archived, the last one four seconds ago."""
     shown = row("archive", snapshot(Archiver("A", archived=NOW - 4, since=1), newest=NOW - 130))
     assert not shown.is_well
     assert "130 s ago" in shown.text

@@ -91,7 +91,7 @@ def test_a_failed_task_runs_again_soon_however_recent_its_last_success(
 def test_a_full_backup_is_due_at_once_if_the_present_database_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
 ) -> None:
-    """As after an upgrade of Postgres; a retry after a failed backup still waits."""
+    """The state after an upgrade of Postgres; the retry of a failed backup still waits."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
     now = 1_700_000_000.0
     ended = now - 60 * minutes_ago
@@ -115,7 +115,7 @@ def test_the_archive_is_read_again_before_it_makes_a_backup_due(
     archive: ArchiveState,
     read_again: ArchiveState,
 ) -> None:
-    """The watch may have read it before the newest backup ended: one backup is enough."""
+    """The watch may have read the archive before the newest backup ended: one backup is enough."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
     now = time.time()
     for task in ("full", "incremental", "drill"):
@@ -160,7 +160,7 @@ def test_postgres_is_woken_if_it_archives_nothing_and_not_again_at_once(
         return asked
 
     assert wake(39) == []
-    assert wake(41, waiting=1) == [], "it tries to archive and fails"
+    assert wake(41, waiting=1) == [], "a segment waits, because archiving fails"
     assert wake(41) == ["select pg_reload_conf()"]
     assert wake(41) == []
     service.woken = now - 41

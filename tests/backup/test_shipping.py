@@ -1,4 +1,4 @@
-"""The order of shipping, gaps, and how status.sh judges them."""
+"""Tests the order of shipping, gaps, and their rows in status.sh."""
 
 import json
 from pathlib import Path
@@ -155,7 +155,7 @@ def test_configured_and_never_shipped_is_not_well() -> None:
 def test_the_copy_off_the_host_is_well_while_it_is_recent(
     lag: float, is_well: bool, is_shipping: bool
 ) -> None:
-    """A failure is shown at once, and is still well for the first two minutes."""
+    """A failure is shown at once, but the row stays ok for the first two minutes."""
     keep(lag=lag, is_well=is_shipping)
     assert row(NOW).is_well == is_well
     assert ("shipping fails: no room" in row(NOW).text) != is_shipping

@@ -1,4 +1,4 @@
-"""The segments that recovery reads on its way to a timeline, and which timeline was live when."""
+"""Tests which segments recovery to a timeline reads, and when each timeline was live."""
 
 from datetime import UTC, datetime
 
@@ -12,14 +12,14 @@ from backup.restore import timelines
 from backup.restore.choice import Repository
 from backup.restore.timelines import SEGMENT_BYTES, Archive, Timeline, parse_lsn, segment_name
 
-# Timeline 2 left 1 within segment 5, and 3 left 2 within segment 7.
+# Timeline 2 branches from 1 within segment 5, and timeline 3 from 2 within segment 7.
 FIRST = Timeline(1, ((1, 0),))
 SECOND = Timeline(2, ((1, 0), (2, 5 * SEGMENT_BYTES + 100)))
 THIRD = Timeline(3, ((1, 0), (2, 5 * SEGMENT_BYTES + 100), (3, 7 * SEGMENT_BYTES + 100)))
 
 
 def archive(*contents: tuple[int, int]) -> Archive:
-    """An archive of (timeline, number), archived one second after the other."""
+    """An archive of segments (timeline, number), archived a second apart."""
     segments = [
         Segment(segment_name(timeline, number), "0" * 40, "", float(second))
         for second, (timeline, number) in enumerate(contents)
@@ -51,7 +51,7 @@ def test_a_timeline_that_has_archived_nothing_yet_is_reached_by_the_one_before()
 def test_a_missing_segment_ends_the_way_and_is_named() -> None:
     assert chain(archive((1, 4), (1, 6)), FIRST, 4) == ([(1, 4)], segment_name(1, 5))
     assert chain(archive((1, 5)), FIRST, 4) == ([], segment_name(1, 4))
-    # The ancestor's part of the segment does not help: the next segment needs the newer one.
+    # The ancestor's part of segment 5 is not enough: recovery needs timeline 2's segment 5.
     assert chain(archive((1, 4), (1, 5), (2, 6)), SECOND, 4) == (
         [(1, 4), (1, 5)],
         segment_name(2, 5),
@@ -65,7 +65,7 @@ def test_recovery_leaves_an_ancestor_where_the_next_timeline_begins() -> None:
 
 
 def test_the_live_timeline_is_the_one_that_archives_whatever_its_number() -> None:
-    """Timeline 2 was live for a moment, did not work, and was undone."""
+    """Timeline 2 was live for a moment, failed, and was undone."""
     whole = archive((1, 4), (1, 5), (2, 5), (1, 6), (1, 7))
     assert whole.newest == FIRST
     assert whole.find_timeline_at(3.5) == FIRST

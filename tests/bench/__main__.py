@@ -1,15 +1,15 @@
-"""One authenticated read of an item over the whole path, against bare uvicorn, in one run.
+"""Compares an authenticated read of an item over the whole path with bare uvicorn.
 
-Both answer for the same row of the same Postgres, from the same image, with two processes and the
+Both serve the same row of the same Postgres, from the same image, with two processes and the
 same limits, under the same load over keep-alive connections. The whole path is TLS, nginx with its
 limits and its log, the socket, Gunicorn, and the service with its own log, metrics, limits of time
 and size, and headers. The reference (tests/bench/reference.py) is uvicorn without an access log and
 the handler of a plain template: a session for each request, PyJWT, a select of the user, and a
-select of the item through the ORM. Only the ratio of the two is a result, and it compares bursts
-that follow each other. Then the benchmark takes the layers of the whole path away in turn.
+select of the item through the ORM. The only result is the ratio of the two, from bursts that
+follow each other. Then the benchmark removes the layers of the whole path one by one.
 
-The benchmark needs an engine, wrk (installed if it is missing), and about 3 minutes on a machine
-that does nothing else. Its stack is its own, and it removes the stack at the end.
+The benchmark needs an engine, wrk (installed if it is missing), and about 3 minutes on an idle
+machine. It starts its own stack and removes it at the end.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def measure(stack: Stack, rounds: int, seconds: int) -> dict[str, Any]:
         wait_until(is_answering(target), 30, f"{target.name} answers")
     print(f"==> {rounds} pairs of {seconds} s", flush=True)
     pairs = []
-    for number in range(rounds):  # each goes first as often as the other
+    for number in range(rounds):  # each is first equally often
         first, second = (whole, reference) if number % 2 else (reference, whole)
         counts = {target.name: burst(target, token, seconds) for target in (first, second)}
         pairs.append((counts[whole.name], counts[reference.name]))
@@ -145,7 +145,7 @@ def targets(stack: Stack, path: str) -> list[Target]:
 
 
 def address_of(stack: Stack, service: str) -> str:
-    """Return a container's own address: a published port leads through the engine's proxy."""
+    """Return a container's address: a published port would add the engine's proxy."""
     networks = stack.inspect(service)["NetworkSettings"]["Networks"]
     return str(
         networks[f"{stack.project}_{'edge' if service == 'nginx' else 'egress'}"]["IPAddress"]

@@ -1,6 +1,6 @@
-"""The service with fewer and fewer layers, each under a first path segment; for the benchmark.
+"""Serves the service with fewer and fewer layers for the benchmark, by first path segment.
 
-/0 is the whole service, without nginx. Each further number leaves out one more layer.
+/0 is the whole service without nginx. Each further number omits one more layer.
 """
 
 from datetime import UTC, datetime
@@ -40,14 +40,14 @@ class Silent(RequestMiddleware):
 
 
 class OneRow:
-    """A database that has the same row at once for every question."""
+    """A database that returns the same row for every query, at once."""
 
     async def fetch_one(self, _statement: str, _values: Any) -> dict[str, Any]:
         return ROW
 
 
 class Trusting:
-    """Takes every token for the same user's."""
+    """Accepts every token as the same user's."""
 
     def user_id(self, _token: str) -> UUID:
         return NOBODY
@@ -56,7 +56,7 @@ class Trusting:
 def service(*, middleware: type[RequestMiddleware] | None = None, **parts: Any) -> FastAPI:
     app = create_app(settings)
     app.user_middleware = [Middleware(middleware, settings=settings)] if middleware else []
-    # Not by dependency_overrides: FastAPI then reads the signatures again in every request.
+    # dependency_overrides would make FastAPI inspect the signatures again in every request.
     for name, part in {"database": served.state.database, **parts}.items():
         setattr(app.state, name, part)
     return app

@@ -1,4 +1,4 @@
-"""One burst of load: wrk with keep-alive connections on a container's own address."""
+"""Sends one burst of load: wrk with keep-alive connections to a container's address."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where the same item is read: under a host name, at a container's address."""
+    """A place to read the item from: a URL with a host name, and a container's address."""
 
     name: str
     url: str
@@ -34,7 +34,7 @@ class Count:
 
 
 def burst(target: Target, token: str, seconds: int) -> Count:
-    """Load one target for some seconds; an answer that is not 200 counts as an error."""
+    """Load a target for some seconds; an answer other than 200 counts as an error."""
     done = subprocess.run(
         [
             *(

@@ -1,4 +1,4 @@
-"""The reference: an authenticated read of one row, as a plain FastAPI template writes it."""
+"""The reference: an authenticated read of a row, written like a plain FastAPI template."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """The tables that the service's migrations have made."""
+    """The tables that the service's migrations created."""
 
 
 class User(Base):
@@ -61,8 +61,8 @@ address = URL.create(
     host=os.environ.get("DATABASE_HOST", "postgres"),
     database="slipway",
 )
-# Twice the service's own. With the default of 15, all processes could ask for more connections
-# than Postgres has.
+# Twice the service's pool. With the default of 15 the processes could open more connections than
+# Postgres accepts.
 engine = create_async_engine(address, pool_size=10, max_overflow=0)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 app = FastAPI()

@@ -1,4 +1,4 @@
-"""Reads the compose files as data, with their variables left as they are written."""
+"""Reads the compose files as data and leaves their variables unexpanded."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ def load(name: str = "compose.yaml") -> dict[str, Any]:
 
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-# With what the other files add, to be held to the same rules.
+# With the services of the other files, which must follow the same rules.
 EVERY_SERVICE = {
     name: s for file in FILES[1:] for name, s in load(file)["services"].items()
 } | SERVICES
@@ -37,21 +37,21 @@ APP_SERVICES = ("api-blue", "worker-blue", "api-green", "worker-green", "migrate
 
 
 def seconds(duration: str) -> float:
-    """Turn Compose's or nginx's `40s`, `500ms`, `1m` into seconds."""
+    """Convert a duration of Compose or nginx (`40s`, `500ms`, `1m`) to seconds."""
     match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
     assert match, f"{duration} is not a duration with a unit"
     return int(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def size_bytes(size: str) -> int:
-    """Turn `16m`, `40mb` or `1048576` into bytes."""
+    """Convert `16m`, `40mb` or `1048576` to bytes."""
     match = re.fullmatch(r"(\d+)([kmg]?)b?", size.lower())
     assert match, f"{size} is not a size"
     return int(match[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[match[2]]
 
 
 def variables(source: str) -> list[tuple[str, str | None]]:
-    """Return each ${VAR} of a text with its default, None where it has none."""
+    """Return each ${VAR} of a text with its default, or None without a default."""
     return [(m[1], m[3] if m[2] == "-" else None) for m in VARIABLE.finditer(source)]
 
 

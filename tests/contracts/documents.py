@@ -1,4 +1,4 @@
-"""The pages of the project, taken apart: headings, anchors, fenced blocks and their commands."""
+"""Parses the pages of the project: headings, anchors, fenced blocks and their commands."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ def without_fences(source: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Turn a heading into the anchor that GitHub gives it."""
+    """Return GitHub's anchor for a heading."""
     plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
     return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
 
@@ -32,13 +32,13 @@ def anchors(path: Path) -> set[str]:
 
 
 def entries() -> dict[str, list[str]]:
-    """Return each `##` section of the runbook, by its anchor, with the headings inside it."""
+    """Return each `##` section of the runbook by its anchor, with the headings inside it."""
     sections = re.split(r"^## ", without_fences(text(RUNBOOK)), flags=re.MULTILINE)[1:]
     return {anchor(s.splitlines()[0]): re.findall(r"^### (.+)$", s, re.MULTILINE) for s in sections}
 
 
 def fences(path: Path) -> list[tuple[str, str, str]]:
-    """Return each fenced block: the `##` heading that it stands under, its language, its text."""
+    """Return each fenced block: the `##` heading above it, its language and its text."""
     blocks = []
     for section in re.split(r"^## ", "\n" + text(path), flags=re.MULTILINE):
         heading = section.partition("\n")[0]
@@ -48,7 +48,7 @@ def fences(path: Path) -> list[tuple[str, str, str]]:
 
 
 def commands(path: Path) -> list[str]:
-    """Return each command of the fenced shell blocks, continued lines joined, no comments."""
+    """Return the commands of the fenced shell blocks: continued lines joined, no comments."""
     shell = [block for _, language, block in fences(path) if language in {"sh", "console"}]
     joined = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
     return [

@@ -1,4 +1,4 @@
-"""The imports of a package: its modules, their edges, the edges of its folders, and cycles."""
+"""Reads the imports of a package: edges between modules and between folders, and cycles."""
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ Edges = Mapping[str, set[str]]
 
 @dataclass(frozen=True)
 class Graph:
-    """The imports among the modules of one package, wherever an import is in a file."""
+    """The imports among the modules of a package, at any place in a file."""
 
     edges: Edges
     folders: Mapping[str, str]
@@ -24,7 +24,7 @@ class Graph:
         return {folder: targets - {folder} for folder, targets in edges.items()}
 
     def summary(self, name: str) -> str:
-        """Return the figures of the package on one line, the edges between its folders behind."""
+        """Return the package's figures in one line, followed by the edges between its folders."""
         folders = self.folder_edges
         counts = (
             f"{name}: {len(self.edges)} files, {len(folders)} folders,"
@@ -40,7 +40,7 @@ class Graph:
 
 
 def graph(sources: Mapping[Path, str], top: Path) -> Graph:
-    """Return the imports of the files below `top`, the folder that `import` starts from."""
+    """Return the imports of the files below `top`, the root folder of the imports."""
     modules = {_module(path.relative_to(top)): path for path in sources}
     edges = {
         module: {target for target in _targets(sources[path], modules) if target != module}
@@ -56,7 +56,7 @@ def _module(path: Path) -> str:
 
 
 def _folder(path: Path) -> str:
-    """Return the folder of a file; a command line stands above all folders, and counts as one."""
+    """Return the folder of a file; `__main__.py` counts as a folder above all others."""
     return str(path.with_suffix("") if path.name == "__main__.py" else path.parent)
 
 

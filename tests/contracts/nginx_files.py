@@ -1,4 +1,4 @@
-"""Reads each of nginx' files as directives; an include is a directive like any other."""
+"""Parses each of nginx' files into directives; an include is a directive too."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The settings that every service of the compose files must have, and the forbidden settings."""
+"""Checks the required and the forbidden settings of every service of the compose files."""
 
 import re
 from typing import Any
@@ -91,7 +91,7 @@ def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
     assert check["test"][1] not in {"true", "/bin/true"}
     assert seconds(check["timeout"]) < seconds(check["interval"])
     assert check["retries"] >= 2
-    assert seconds(check["start_interval"]) < 1  # else a slot is ready long before the engine knows
+    assert seconds(check["start_interval"]) < 1  # otherwise the engine notices a ready slot late
 
 
 def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:
@@ -129,7 +129,7 @@ def test_every_service_runs_without_root(name: str) -> None:
 
 def dockerfile_user(image: str) -> str:
     if "${SLIPWAY_IMAGE:" not in image:
-        return ""  # not ours: what user a base image has is nobody's promise
+        return ""  # not our image: nothing guarantees its user
     part = re.search(r"-(nginx|postgres):", image)
     file = f"{part[1]}/Dockerfile" if part else "Dockerfile"
     users = re.findall(r"^USER (\S+)$", text(file), re.MULTILINE)

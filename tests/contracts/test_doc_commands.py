@@ -1,4 +1,4 @@
-"""Every command that a page shows exists, is run by a test, and takes the options it has there."""
+"""Every command of a page exists, is run by a test, and accepts its options."""
 
 import argparse
 import ast
@@ -22,7 +22,7 @@ from tests.contracts.documents import (
 )
 from tests.contracts.tree import ROOT, files, nodes, text
 
-# `./scripts/deploy.sh --image REF` in a text, and what stands for its placeholders.
+# `./scripts/deploy.sh --image REF` in a text, and the values for its placeholders.
 INLINE = re.compile(r"`\./scripts/([\w-]+)\.sh ?([^`]*)`")
 PLACEHOLDERS = {"ID": "1", "N": "5", "...": "", "[RELEASE]": "", "[SERVICE": "", "...]": ""}
 # The test that runs the `sh` blocks of a page.
@@ -34,7 +34,7 @@ RUN_BY = {
 }
 # `nginx` is a file to write and `text` is output; the others are commands.
 LANGUAGES = {"sh", "console", "text", "nginx"}
-# A `console` block is for one reader in one place: the test that runs it, or why no test does.
+# Each `console` block has a test that runs it, or a reason why no test does.
 CONSOLE = {
     ("README.md", "Start"): "test_the_start_of_the_readme_leads_to_an_answer",
     ("docs/operating.md", "On a public host"): "test_a_public_host_is_set_up_by_the_page",
@@ -54,10 +54,10 @@ CONSOLE = {
     ),
     ("docs/runbook.md", "Clock wrong"): "reason: would set the clock of the machine of the tests",
 }
-# It shows how the tests are run; they cannot run themselves.
+# It explains how to run the tests, which cannot run themselves.
 CONTRIBUTING = Path("CONTRIBUTING.md")
 WITH_COMMANDS = [path for path in DOCUMENTS if path != CONTRIBUTING and commands(path)]
-# docs/your-own-service.md makes files and has quotes over two lines; a test runs it as a whole.
+# docs/your-own-service.md creates files and has multi-line quotes; a test runs the whole page.
 LINE_BY_LINE = [path for path in WITH_COMMANDS if path.name != "your-own-service.md"]
 
 
@@ -85,7 +85,7 @@ def test_every_command_and_option_of_the_scripts_is_in_the_table() -> None:
 
 
 def test_what_mitigation_and_verification_run_can_be_copied_as_it_stands() -> None:
-    """No prompt, no ellipsis, no placeholder: those belong into the text around."""
+    """No prompt, no ellipsis, no placeholder: those belong in the surrounding text."""
     for entry in re.split(r"^## ", text(RUNBOOK), flags=re.MULTILINE)[1:]:
         for part in re.findall(
             r"^### (?:Mitigation|Verification)\n(.*?)(?=^### |\Z)", entry, re.MULTILINE | re.DOTALL
@@ -100,7 +100,7 @@ def test_what_mitigation_and_verification_run_can_be_copied_as_it_stands() -> No
 
 
 def without_own(line: str) -> str:
-    """Return a command without the uses of variables that the block itself sets."""
+    """Return a command without variables in capitals, which the block itself sets."""
     return re.sub(r"\$\{?[A-Z_]+|[A-Z_]+=", "", line)
 
 
@@ -169,7 +169,7 @@ def test_every_script_takes_the_options_that_a_text_shows_it_with() -> None:
     ]
     assert len(shown) > 40
     for name, options in shown:
-        if options:  # else the text names the script
+        if options:  # without options the text only names the script
             parser().parse_args([name, *filter(None, options)])
 
 

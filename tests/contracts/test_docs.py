@@ -22,7 +22,7 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rol
 
 
 def failure_anchors() -> set[str]:
-    """Return every heading that a script or a process sends its reader to when it fails."""
+    """Return every heading to which the error of a script or a process links."""
     constants = {}
     found: set[str] = set()
     for path, node in nodes("scripts/**/*.py"):
@@ -33,7 +33,7 @@ def failure_anchors() -> set[str]:
             continue
         if isinstance(node.value, ast.Constant):
             found.add(str(node.value.value))
-        else:  # a constant of this module or of another one
+        else:  # a constant of this or another module
             name = ast.unparse(node.value).rpartition(".")[2]
             values = {value for (_, key), value in constants.items() if key == name}
             own = constants.get((path, name))
@@ -96,7 +96,7 @@ def test_every_exit_code_of_the_scripts_is_explained() -> None:
 
 
 def actions() -> set[str]:
-    """Return every action that the API, the worker and the backup service write into their logs."""
+    """Return every action that the API, the worker and the backup service log."""
     found = set()
     for _, node in nodes("backup/**/*.py"):
         named = node.value if isinstance(node, ast.keyword) and node.arg == "action" else None

@@ -1,4 +1,4 @@
-"""The platform does not know the example: only `service.toml` tells it of a route or a table."""
+"""The platform is independent of the example: only `service.toml` names routes and tables."""
 
 import importlib
 import re
@@ -9,10 +9,10 @@ from stack.config import service
 from tests.contracts.tree import ROOT, files, lines
 
 PLATFORM = [f"{folder}/**" for folder in ("scripts", "nginx", "backup", "postgres", "redis")]
-# The example's table and route `items` in any form, but for Python's `.items()`.
+# The example's table and route `items` in any form, except Python's `.items()`.
 ITEMS = r"(?<!\.)\bitems?\b"
-# `users` as a table, as a route or as a quoted name; in prose it is a word like any other.
-# Redis keeps its own in users.conf.
+# `users` as a table, a route or a quoted name; prose may contain the word, and Redis has a
+# users.conf.
 USERS = "|".join(
     [
         r"/users\b(?!\.conf)",

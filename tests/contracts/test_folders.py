@@ -1,4 +1,4 @@
-"""The folders of api/ and worker/ have one order, and no folder imports from a later folder."""
+"""The folders of api/ and worker/ are ordered, and no folder imports from a later folder."""
 
 import ast
 from pathlib import Path
@@ -8,17 +8,17 @@ import pytest
 from tests.contracts.test_imports import imports
 from tests.contracts.tree import ROOT, files, text
 
-# The folders from the bottom to the top. A folder imports only from folders before it. Every other
-# folder is a domain; all domains are above `idempotency`, on which their routes build.
+# The folders from bottom to top. A folder imports only from earlier folders. Every other folder is
+# a domain; all domains are above `idempotency`, which their routes use.
 BELOW_DOMAINS = ("configuring", "observing", "storing", "migrating", "requests", "idempotency")
 DOMAINS = "a domain"
-ABOVE_DOMAINS = ("server", "migrations", "")  # "": the programs at the root of api/
+ABOVE_DOMAINS = ("server", "migrations", "")  # "" is the root of api/, with its programs
 API_LEVELS = (*BELOW_DOMAINS, DOMAINS, *ABOVE_DOMAINS)
-# Run by name, by scripts and compose files of any release, in the image of any other.
+# Scripts and compose files of any release run these by name in the image of any other release.
 PROGRAMS = {"main", "app", "migrate", "check_config", "deadletters"}
 
 
-# Alembic reads these files by their path.
+# Alembic loads these files by path.
 MIGRATIONS = {Path("api/migrations"), Path("api/migrations/versions")}
 
 
@@ -66,7 +66,7 @@ def test_every_level_is_a_folder(folder: str) -> None:
 
 @pytest.mark.parametrize("package", ["api", "worker"])
 def test_every_folder_with_a_module_is_a_package(package: str) -> None:
-    """The search for the models and tasks of a domain passes over any other folder in silence."""
+    """The search for a domain's models and tasks silently skips a folder that is no package."""
     folders = {path.parent for path in files(f"{package}/**/*.py")} - MIGRATIONS
     assert {
         str(folder) for folder in folders if not (ROOT / folder / "__init__.py").is_file()

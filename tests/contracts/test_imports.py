@@ -1,4 +1,4 @@
-"""Imports run one way, and only where they may."""
+"""Imports run one way, and only along the allowed edges."""
 
 import ast
 import sys
@@ -11,10 +11,10 @@ from tests.conftest import Figure
 from tests.contracts.import_graph import Graph, cycles, graph
 from tests.contracts.tree import ROOT, files, nodes, text
 
-# Each package, and the folder that its imports start from.
+# Each package, and the root folder of its imports.
 PACKAGES = {"scripts": "scripts", "api": "", "worker": "", "backup": ""}
-# The folders that each folder of scripts/stack may import. `stack` itself contains modules that all
-# folders need, such as the runner.
+# The folders that each folder of scripts/stack may import. `stack` itself contains the modules that
+# all folders need, such as the runner.
 COMMON = {"stack", "stack/rules", "stack/commands", "stack/config"}
 BELOW = {
     "stack/__main__": {*COMMON, "stack/parts", "stack/stories"},
@@ -26,21 +26,21 @@ BELOW = {
     "stack/config": {"stack"},
 }
 PARTS_OF_A_STORY = {("deploy", "plan"), ("deploy", "up"), ("upgrade_postgres", "backup")}
-# They print what the whole API has: its schema, or its routes.
+# Prints the schema of the whole API.
 TOOLS_OF_THE_API = {"api.openapi"}
-# A health check runs every 10 s in each container: it loads nothing that takes long.
+# A health check runs every 10 s in each container: it may import only what loads quickly.
 LIGHT = {"os", "socket", "sys", "time", "pathlib"}
 PROBES = ("api/health/probe.py", "worker/health.py", "backup/health.py")
 DOMAINS = sorted(path.parent for path in files("api/*/routes.py"))
 
 
 def imports(*patterns: str) -> Iterator[tuple[Path, str]]:
-    """Yield each file with each module that it imports, wherever the import is in the file."""
+    """Yield each file with each module that it imports, at any place in the file."""
     for path, node in nodes(*patterns):
         if isinstance(node, ast.Import):
             yield from ((path, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides where it goes"
+            assert node.level == 0, f"{path}: a relative import hides its target"
             yield path, str(node.module)
             yield from ((path, f"{node.module}.{alias.name}") for alias in node.names)
 

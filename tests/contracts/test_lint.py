@@ -1,4 +1,4 @@
-"""Every file passes the tool that knows its language."""
+"""Every file passes the linter of its language."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 TARGETS: dict[str, Callable[[], Sequence[str | Path]]] = {
     "ruff check": lambda: files("**/*.py"),
     "ruff format --check": lambda: files("**/*.py"),
-    "mypy": list,  # it reads the list of folders from pyproject.toml
+    "mypy": list,  # mypy reads the list of folders from pyproject.toml
     "shellcheck -x": shell_files,
     "shfmt -d": shell_files,
     "yamllint --strict": lambda: files("**/*.yaml", "**/*.yml"),
@@ -57,7 +57,7 @@ def test_every_file_passes(tool: str) -> None:
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Path:
-    """A copy of nginx' files with those that the entry point renders, in one folder.
+    """A folder with a copy of nginx' files and the files that the entry point renders.
 
     gixy follows includes to files that exist, and /etc/slipway/current and /tmp/nginx do not exist
     on this machine.
@@ -71,7 +71,7 @@ def edge(tmp_path: Path) -> Path:
             encoding="utf-8",
         )
         copy.chmod(0o755)
-    stub = tmp_path / "bin" / "nginx"  # the renderer asks it for versions, and ends in it
+    stub = tmp_path / "bin" / "nginx"  # the renderer reads versions from nginx, and execs nginx
     stub.parent.mkdir()
     stub.write_text(
         '#!/bin/sh\nprintf "nginx/%s\\nbuilt with OpenSSL %s" "$NGINX" "$OPENSSL" >&2\n',

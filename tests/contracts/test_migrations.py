@@ -1,4 +1,4 @@
-"""The migrations keep to their phase: the lint has the rules, squawk finds table locks."""
+"""Migrations follow the rules of their phase; squawk detects table locks."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Rules that `nginx -t` does not check: headers, the form of the answers, unknown hosts."""
+"""Checks rules that `nginx -t` does not: headers, format of answers, unknown hosts."""
 
 import json
 import re
@@ -19,7 +19,7 @@ SERVERS = [d for d in ALL if d.name == "server" and d.block]
 CONFIGURATION = "/etc/slipway/current"
 HEADERS = f"{CONFIGURATION}/snippets/headers.conf"
 MEBIBYTE = 1024**2
-NGINX_PROCESS_BYTES = 24 * MEBIBYTE  # measured: 8 MB idle; the rest is buffers of connections
+NGINX_PROCESS_BYTES = 24 * MEBIBYTE  # measured: 8 MB idle; the rest is for connection buffers
 
 
 def named(name: str, among: list[Directive] = ALL) -> list[Directive]:
@@ -110,7 +110,7 @@ def test_a_public_server_passes_to_the_live_slot_alone() -> None:
 
 
 def test_the_public_server_takes_the_operator_s_locations_before_its_own_expressions() -> None:
-    """nginx tries regular expressions in their order: one of the operator's must come first."""
+    """nginx tries regular expressions in order: those of the operator must come first."""
     own = f"{CONFIGURATION}/own/*.conf"
     (server,) = [server for server in SERVERS if server.has("include", own)]
     assert ports(server) == ["8443"]
@@ -168,7 +168,7 @@ def test_every_error_page_has_its_answer_and_every_answer_its_error_page() -> No
 
 
 def test_an_answer_is_an_address_that_no_client_may_ask_for() -> None:
-    """nginx enters no named location for an unreadable address, and answered 500 in HTML."""
+    """For a malformed address nginx enters no named location, and answered 500 in HTML."""
     for location in named("location", ERRORS):
         assert location.arguments[0] == "="
         assert location.arguments[1].startswith("/errors/")
@@ -176,7 +176,7 @@ def test_an_answer_is_an_address_that_no_client_may_ask_for() -> None:
 
 
 def test_nothing_of_the_server_comes_before_an_error_s_answer() -> None:
-    """`return` and `rewrite` of a server are asked again on the way to an error's address."""
+    """nginx runs a server's `return` and `rewrite` again when it redirects to an error page."""
     for server in SERVERS:
         if server.has("include", f"{CONFIGURATION}/snippets/errors.conf"):
             assert not {d.name for d in server.block} & {"return", "rewrite"}
@@ -195,7 +195,7 @@ def bodies() -> list[tuple[str, int, str]]:
     ]
 
 
-# nginx has numbers of its own for some errors. The word is the API's if the API has one.
+# nginx has its own status numbers for some errors. The code is the API's if the API has one.
 ANSWERS = {
     ("400", 400, CODES[400]),
     ("403", 403, "forbidden"),
@@ -231,7 +231,7 @@ def test_nginx_answers_errors_in_the_form_of_the_api(name: str, status: int, bod
     (page,) = [
         d.arguments for d in named("error_page", ERRORS) if d.arguments[-1] == f"/errors/{name}"
     ]
-    # With = the answer's own status counts, without it the error's.
+    # With `=` the client gets the status of the error page, without it that of the error.
     assert ("=" in page) is (page[0] != str(status) or name == "upstream")
 
 
@@ -270,7 +270,7 @@ def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
     assert not re.search(
         r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", line
     )
-    # After an error $uri and $request_method have the values of the error's own address.
+    # After an error $uri and $request_method have the values of the error page.
     assert not re.search(r"\$(uri|request_method)\b", line)
 
 
@@ -311,7 +311,7 @@ def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
 
 
 def only(name: str, file: str) -> int:
-    """Return the number that a directive ends with."""
+    """Return the number at the end of a directive."""
     return int(value(name, file).split()[-1])
 
 
@@ -333,5 +333,5 @@ def test_the_number_of_processes_is_written_down_and_fits_the_limit() -> None:
     """`auto` counts the host's cores: with 64 of them nginx cannot start all its processes."""
     processes = only("worker_processes", "nginx.conf")
     assert processes >= float(defaulted(SERVICES["nginx"]["cpus"]))
-    # After a reload the old processes run for a while; each health check is a process, too.
+    # After a reload the old processes run for a while; each health check is a process as well.
     assert 1 + 3 * processes <= SERVICES["nginx"]["pids_limit"] / 2

@@ -1,11 +1,11 @@
-"""A note about a partner names a file that exists, and a name that occurs in it.
+"""A partner note names an existing file and a word of that file.
 
-Two lines that must change together name each other, in one line and in one of these forms:
+Two lines that must change together name each other, each in a single line of one of these forms:
 
     Partner: NAME in PATH
     Partner: PATH
 
-PATH begins at the top of the checkout. NAME is a word of that file, as a constant or a directive.
+PATH is relative to the checkout. NAME is a word of that file, such as a constant or a directive.
 """
 
 import re
@@ -23,7 +23,7 @@ NOTE = re.compile(r"[Pp]artner: (?:(?P<name>[\w.-]+) in )?(?P<path>[\w./-]*\w)")
 
 
 def notes(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the name, "" for none, and the path of each note in a line of text.
+    """Yield the name ("" without one) and the path of each note in a line of text.
 
     Raises:
         ValueError: if the word is outside a note.
@@ -36,7 +36,7 @@ def notes(text: str) -> Iterator[tuple[str, str]]:
 
 
 def fault(name: str, path: str) -> str:
-    """Return why a note is wrong, or nothing."""
+    """Return the reason why a note is wrong, or nothing."""
     if not (ROOT / path).is_file():
         return f"there is no file {path}"
     content = "\n".join(lines(Path(path)))
@@ -46,7 +46,7 @@ def fault(name: str, path: str) -> str:
 
 
 def faults() -> Iterator[str]:
-    """Yield each wrong note, with its place."""
+    """Yield each wrong note with its place."""
     for file in files(*PRODUCT):
         if file.suffix in {".md", ".lock"}:
             continue

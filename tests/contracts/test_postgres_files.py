@@ -1,4 +1,4 @@
-"""Each setting of Postgres has its reason, and those for memory follow the container's limit."""
+"""Each setting of Postgres has a reason, and memory settings follow the container's limit."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ AUTOVACUUM_WORKERS = 3  # Postgres' default
 
 
 def rules() -> dict[str, tuple[str, int]]:
-    """Return each setting with a rule: its value in the file, and the share of the limit."""
+    """Return each setting that has a rule: its value in the file and its share of the limit."""
     memory_rules = {}
     for line in lines(Path(CONF)):
         setting = SETTING.match(line)
@@ -43,7 +43,7 @@ def test_every_setting_of_postgres_has_its_reason_beside_or_above_it() -> None:
             assert setting[3] or is_explained, f"{line} has no reason"
             is_explained = (
                 is_explained and not setting[3]
-            )  # a comment above reaches to the first line with its own
+            )  # a comment covers the settings below it, up to the first with its own comment
             names.append(setting[1])
     assert len(names) == len(set(names)) > 30
 
@@ -62,7 +62,7 @@ def test_what_postgres_may_take_at_once_fits_its_limit() -> None:
     taken = share["shared_buffers"] + sessions * share["work_mem"] + share["maintenance_work_mem"]
     assert (
         taken + AUTOVACUUM_WORKERS * share["autovacuum_work_mem"] < 0.85
-    )  # the rest: each process' own, and cache
+    )  # the rest is for the processes themselves and for the page cache
 
 
 def memory_lines(groups: Path) -> dict[str, int]:

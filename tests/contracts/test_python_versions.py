@@ -1,4 +1,4 @@
-"""scripts/ runs on the Python of an old host, api/ and worker/ on that of the image alone."""
+"""scripts/ runs on an old host's Python; api/ and worker/ run only on the image's Python."""
 
 import ast
 import shutil
@@ -12,7 +12,7 @@ from stack.parts.images import OFFICIAL
 from tests.contracts.tree import ROOT, files, text
 
 PROJECT = tomllib.loads(text("pyproject.toml"))
-HOST = (3, 11)  # Debian 12's; what a bare server has
+HOST = (3, 11)  # of Debian 12, as on a bare server
 ON_THE_HOST = files("scripts/stack/**/*.py")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -43,7 +43,7 @@ def test_every_module_of_the_scripts_can_be_imported_on_the_oldest_host() -> Non
     python = shutil.which("python3.11")
     if not python:
         pytest.skip("no python3.11 on this machine")
-    # Isolated and without site-packages: the standard library alone, as on a bare server.
+    # Isolated, without site-packages: only the standard library, as on a bare server.
     argv = [python, "-I", "-S", "-c", IMPORT_ALL]
     run = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
@@ -63,5 +63,5 @@ def test_the_tools_judge_by_the_oldest_python_that_runs_the_code() -> None:
 
 
 def test_the_image_has_python_3_13() -> None:
-    """tests/stack/test_release_image.py imports every module there."""
+    """tests/stack/test_release_image.py imports every module in the image."""
     assert OFFICIAL["python"].startswith("python:3.13-")

@@ -9,7 +9,7 @@ IMAGE = ("api/**/*.py", "worker/**/*.py")
 
 
 def calls(name: str) -> list[tuple[Path, ast.Call]]:
-    """Return the calls of a function or method of this name in what the image holds."""
+    """Return the calls of a function or method of this name in the files of the image."""
     calls = [(path, node) for path, node in nodes(*IMAGE) if isinstance(node, ast.Call)]
     return [
         (path, node) for path, node in calls if ast.unparse(node.func).rpartition(".")[2] == name

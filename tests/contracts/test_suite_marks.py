@@ -1,4 +1,4 @@
-"""The marks of the tests tell the runner that a test which counts losses is never run again."""
+"""Tests that count losses are marked, so that the runner never runs them again."""
 
 import ast
 import re
@@ -7,15 +7,15 @@ from pathlib import Path
 from tests.contracts.tree import files, text
 from tests.scheduling import SECONDS
 
-# The names by which a test of a stack counts lost, doubled or refused work.
+# The names with which a stack test counts lost, doubled or refused work.
 LEDGERS = re.compile(r"\blost_and_doubled\b|\.failures\b|\bassert_only_the_end_is_lost\b")
 MARK = "counts_losses"
 
 
 def counting(source: str) -> dict[str, bool]:
-    """Return the tests of a module that read a ledger, themselves or through its functions.
+    """Return the tests of a module that read a ledger, directly or through its functions.
 
-    The value says whether the test has the mark.
+    The value is whether the test has the mark.
     """
     tree = ast.parse(source)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -1,4 +1,4 @@
-"""The ladder of time limits and sizes: each step is below the next one, in whichever file it is."""
+"""Checks the ladder of time limits and sizes: each step is below the next, in any file."""
 
 import ast
 import runpy
@@ -111,7 +111,7 @@ def test_the_drain_of_a_slot_is_thirty_seconds_and_more() -> None:
 
 @pytest.fixture
 def gunicorn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Gunicorn's configuration as Gunicorn reads it, with what compose passes to api-blue."""
+    """Gunicorn's configuration as Gunicorn reads it, with the environment of api-blue."""
     for key, value in SERVICES["api-blue"]["environment"].items():
         monkeypatch.setenv(
             key, defaulted(value) or ("slipway.test" if key == "ALLOWED_HOSTS" else "")

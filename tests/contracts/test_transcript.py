@@ -1,4 +1,4 @@
-"""Two runs of deploy.sh are the same block of README.md if they have the same steps."""
+"""Two runs of deploy.sh make the same block of README.md if they have the same steps."""
 
 from tests.contracts.documents import README
 from tests.contracts.tree import ROOT

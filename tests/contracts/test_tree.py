@@ -1,4 +1,4 @@
-"""Rules for every file: no address or path of a machine, exact pins, short files and functions."""
+"""Checks every file: no address or path of a machine, exact pins, short files and functions."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from stack.parts.images import OFFICIAL, SOURCES
 
 from tests.contracts.tree import ROOT, files, lines, text
 
-# In two halves, so that this file passes its own test.
+# Split into two halves, so that this file passes its own test.
 REGISTRIES = [
     ("py", "pi.org"),
     ("python", "hosted.org"),
@@ -74,7 +74,7 @@ def test_nothing_is_left_unfinished() -> None:
 
 
 def requirements(lock: str) -> dict[str, str]:
-    """Return each requirement of a lock file with everything that belongs to it."""
+    """Return each requirement of a lock file with its continuation lines."""
     entries = re.split(r"^(?=\S)", text(lock), flags=re.MULTILINE)
     return {entry.split("==")[0]: entry for entry in entries if entry and not entry.startswith("#")}
 

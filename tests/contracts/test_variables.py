@@ -1,4 +1,4 @@
-"""Variables agree in `.env.example`, the compose files, the scripts and the settings of the API."""
+"""Variables agree in `.env.example`, the compose files, the scripts and the API's settings."""
 
 import ast
 import re
@@ -37,7 +37,7 @@ KINDS: dict[str, type[ProcessSettings]] = {
 
 
 def script_keys() -> set[str]:
-    """Return the keys of `.env` that the scripts name themselves."""
+    """Return the keys of `.env` that the scripts name."""
     literals = {
         node.value for _, node in nodes("scripts/stack/**/*.py") if isinstance(node, ast.Constant)
     }
@@ -94,7 +94,7 @@ def test_the_scripts_read_no_setting_that_is_not_explained() -> None:
 
 
 def test_the_scripts_read_settings_with_their_default_from_one_table() -> None:
-    """`values.get("KEY") or 5` outside of config/ would be a second place for a default."""
+    """`values.get("KEY") or 5` outside config/ would be a second place for a default."""
     reads = [
         f"{path}:{node.lineno}: {ast.unparse(node)}"
         for path, node in nodes("scripts/stack/**/*.py")
@@ -113,7 +113,7 @@ def is_read_of_values(node: ast.AST) -> TypeGuard[ast.expr]:
 @pytest.mark.parametrize("key", [key for key, default in DEFAULTS.items() if default])
 def test_the_scripts_the_compose_files_and_the_example_agree_on_a_default(key: str) -> None:
     shown = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))[key]
-    if shown:  # the example itself holds the default
+    if shown:  # the example shows the default as the value
         assert shown == DEFAULTS[key]
     else:
         assert_is_explained(key, DEFAULTS[key])
@@ -158,7 +158,7 @@ def test_no_service_holds_a_secret_that_it_does_not_read(service: str) -> None:
 
 @pytest.mark.parametrize("slot", ["blue", "green"])
 def test_the_api_can_judge_the_settings_of_its_worker(slot: str) -> None:
-    """`scripts/check-config.sh` asks in the container of the API for both."""
+    """`scripts/check-config.sh` checks both in the container of the API."""
     api, worker = SERVICES[f"api-{slot}"], SERVICES[f"worker-{slot}"]
     assert set(worker["environment"]) <= set(api["environment"])
     assert set(worker["secrets"]) <= set(api["secrets"])
@@ -194,7 +194,7 @@ def test_a_variable_has_one_default_in_a_file() -> None:
 
 
 def explained_defaults() -> dict[str, tuple[list[str], str]]:
-    """Return each key of `.env.example` with the keys beside it and its comment's `Default:`."""
+    """Return each key of `.env.example`: the keys of its group, and the comment's `Default:`."""
     explained = {}
     for comment, keys in re.findall(r"((?:^#.*\n)+)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE):
         prose = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
@@ -206,7 +206,7 @@ def explained_defaults() -> dict[str, tuple[list[str], str]]:
 
 
 def groups() -> list[tuple[str, list[str]]]:
-    """Return each comment of `.env.example` with the keys below it, in one line."""
+    """Return each comment of `.env.example`, in one line, with the keys below it."""
     blocks = re.findall(r"((?:^#.*\n)*)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE)
     return [
         (
@@ -221,7 +221,7 @@ def groups() -> list[tuple[str, list[str]]]:
 def test_a_setting_is_explained_by_a_question_and_its_default(
     comment: str, keys: list[str]
 ) -> None:
-    """The file is the manual: an operator looks for a question, not for a key."""
+    """The file is the manual: an operator searches for a question, not for a key."""
     question, mark, answer = comment.partition("?")
     assert mark, f"the comment of {keys} asks no question"
     assert question.split()[0] in QUESTION_WORDS, f"{keys}: {question}?"
@@ -254,7 +254,7 @@ def assert_is_explained(name: str, default: str) -> None:
     values = re.split(r", (?:and )?| and ", stated)
     if len(values) == len(names) and not any(" " in value for value in values):
         assert values[names.index(name)] == default
-    else:  # a sentence, such as one default for each compose file
+    else:  # a sentence, such as a default for each compose file
         assert default in re.split(r",? ", stated)
 
 

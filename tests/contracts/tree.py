@@ -1,4 +1,4 @@
-"""The files of the checkout as git sees them; for tests that compare files with each other."""
+"""Lists the files of the checkout that git does not ignore, for tests that compare files."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ TOOLS = Path(sys.executable).parent
 
 
 def files(*patterns: str) -> list[Path]:
-    """Return files that are tracked or new, relative to ROOT; `**/*.py` also matches at the top."""
+    """Return tracked and new files, relative to ROOT; `**/*.py` also matches in ROOT itself."""
     pathspecs = [f":(glob){pattern}" for pattern in patterns]
     argv = [
         "git",
@@ -36,7 +36,7 @@ def text(path: str | Path) -> str:
 
 
 def lines(path: Path) -> list[str]:
-    """Return a file's lines; none for a file that is not text."""
+    """Return a file's lines, or no lines if the file is not text."""
     try:
         return text(path).splitlines()
     except UnicodeDecodeError:

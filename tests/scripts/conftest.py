@@ -1,4 +1,4 @@
-"""Gives each test of the scripts a checkout of its own and a clean environment."""
+"""Gives each test of the scripts its own checkout and a clean environment."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def bare(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True)
         file.touch()
         for path, mode in ((file.parent.parent, 0o755), (file.parent, 0o755), (file, 0o755)):
-            path.chmod(mode)  # whatever the umask of whoever runs this
+            path.chmod(mode)  # independent of the user's umask
     revision = 'revision = "2026_01_01_0000"\ndown_revision = None\n'
     (root / "api/migrations/versions/2026_01_01_0000_pre_first.py").write_text(
         revision, encoding="utf-8"
@@ -55,7 +55,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkout(bare: Path, tmp_path: Path) -> Path:
-    """A checkout whose `.env` is filled in."""
+    """A checkout with a complete `.env`."""
     values = {**BASES, "STATE_DIR": str(tmp_path / "state")}
     text = environment.with_values((bare / ".env.example").read_text(encoding="utf-8"), values)
     (bare / ".env").write_text(text, encoding="utf-8")
@@ -74,7 +74,7 @@ def runner() -> RecordingRunner:
 
 @pytest.fixture
 def ports(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Ports that nothing on the test's machine listens on, as up looks for real."""
+    """Ports on which nothing listens, because up.sh checks the real ports of the machine."""
     with ExitStack() as stack:
         listeners = {
             key: stack.enter_context(socket.socket()) for key in ("HTTP_PORT", "HTTPS_PORT")
@@ -99,7 +99,7 @@ Typed = Callable[..., int]
 def typed(
     runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Typed]:
-    """Run a command as the command line does, on the recording runner; return its exit code."""
+    """Run a command of the command line on the recording runner; return its exit code."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(__main__, "RealRunner", lambda _: runner)
     monkeypatch.setattr(__main__, "ROOT", checkout)

@@ -1,4 +1,4 @@
-"""A host in memory: commands change its slots, images and link, and its front door answers."""
+"""Imitates a host in memory: commands change its slots, images and link; a front door answers."""
 
 import json
 import re
@@ -27,7 +27,7 @@ RENAME = "ln -sfn {0}.sock"
 UP = "docker compose up --detach --no-deps --wait --wait-timeout 60"
 WAIT = f"{UP} {{0}}"
 ANEW = UP.replace("--no-deps", "--no-deps --force-recreate")
-START = f"{ANEW} {{0}}"  # in a deploy, of the API
+START = f"{ANEW} {{0}}"  # starts the API in a deploy
 MIGRATE = "run --rm --no-deps --no-TTY migrate"
 
 
@@ -35,7 +35,7 @@ MIGRATE = "run --rm --no-deps --no-TTY migrate"
 class Host(RecordingRunner):
     """Blue is live with `old`; green is idle with `older`, stopped.
 
-    A command with a reply of another code than 0 has no effect.
+    A command whose reply has a code other than 0 has no effect.
     """
 
     live: str = "blue"
@@ -55,7 +55,7 @@ class Host(RecordingRunner):
         self.door = self.answer
 
     def answer(self, question: Question) -> Answer:
-        """Answer at the front door as the live slot would."""
+        """Answer at the front door as the live slot does."""
         return self._from_slot(self.live)
 
     def _from_slot(self, slot: str, status: int = 200) -> Answer:
@@ -162,7 +162,7 @@ class Host(RecordingRunner):
         return found
 
     def steps(self) -> list[str]:
-        """Return the names of the steps that were announced."""
+        """Return the names of the announced steps."""
         return [
             line.split(" [")[0].removeprefix("==> ")
             for line in self.said
@@ -209,7 +209,7 @@ def fail_hook(name: str) -> Injection:
 
 
 def check_form(failed: Failure) -> None:
-    """Check that a failure prints one error, hints and one entry, even if an undo failed too."""
+    """Check that a failure prints one error, hints and one entry, even after a failed undo."""
     lines = str(failed).splitlines()
     kinds = [line.partition(": ")[0] for line in lines]
     assert kinds[0] == "error"
@@ -219,14 +219,14 @@ def check_form(failed: Failure) -> None:
 
 
 def failure_of(action: Callable[[], None]) -> Failure:
-    """Return the failure that ends a story; a signal that escapes would end the test run."""
+    """Return the failure that ends a story; an uncaught signal would end the test run."""
     try:
         action()
     except Failure as failed:
         check_form(failed)
         return failed
     except KeyboardInterrupt:
-        raise AssertionError("the story did not take the signal for a failure") from None
+        raise AssertionError("the story did not turn the signal into a failure") from None
     raise AssertionError("the story did not fail")
 
 
@@ -236,10 +236,10 @@ def deploy_on(host: Host, project: Project, image: str = "") -> None:
 
 
 def failed_deploy(host: Host, project: Project, image: str = "") -> Failure:
-    """Return the failure that a deploy ends with."""
+    """Return the failure that ends a deploy."""
     return failure_of(lambda: deploy_on(host, project, image))
 
 
 def release_of(host: Host) -> str:
-    """Return the release that was built."""
+    """Return the built release."""
     return next(tag for tag in host.tags if tag.startswith("src-"))

@@ -1,4 +1,4 @@
-"""A machine in memory for `up.sh`: commands place a release and open its front door."""
+"""Imitates a machine in memory for `up.sh`: commands place a release and open a front door."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def container(service: str, state: str = "running", health: str = "healthy") -> 
 
 
 class Machine:
-    """An engine with base images, and a front door that opens when nginx was started."""
+    """An engine with base images, and a front door that answers once nginx has started."""
 
     def __init__(self, runner: RecordingRunner, placed: str = "") -> None:
         self.runner, self.placed, self.users = runner, placed, list[dict[str, str]]()
@@ -77,7 +77,7 @@ class Machine:
         return Answer(200, "{}", headers)
 
     def register(self) -> Result:
-        """Take the credentials as the service's command for the first user does."""
+        """Read the credentials as the service's command for the first user does."""
         assert self.runner.has_run("worker-blue nginx")
         self.users.append(json.loads(self.runner.inputs[-1]))
         return self.registration

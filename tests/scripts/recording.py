@@ -1,4 +1,4 @@
-"""A runner that records what a story would do, answers from a table and lets time pass at once."""
+"""A runner that records a story's commands, replies from a table, and never sleeps."""
 
 import shlex
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from stack.https import Answer, Question
 from stack.runner import RealRunner, Result, failure_of
 
 Reply = Result | Callable[[], Result]
-# They work on a test's own files, as a story's writing does.
+# These change files in the test's directory, like a story's own writes.
 FILE_COMMANDS = ("cp", "ln", "mv", "rm")
 
 
 @dataclass
 class RecordingRunner:
-    """Records commands. It runs only those that work on files, in the directory of the test.
+    """Records commands. It runs only those that change files, in the directory of the test.
 
-    A command gets the newest reply whose text it contains. A question to the engine without a reply
-    is a mistake of the test; a command without one succeeds.
+    A command gets the newest reply whose text it contains. A query to the engine without a reply is
+    a mistake in the test; any other command without a reply succeeds.
     """
 
     is_dry: bool = False

@@ -1,4 +1,4 @@
-"""A terminal for tests: a real pseudo-terminal, and an emulation of what it shows."""
+"""A terminal for tests: a real pseudo-terminal, and an emulation of its screen."""
 
 import fcntl
 import os
@@ -22,10 +22,10 @@ CODE = re.compile(r"\x1b\[(\d*(?:;\d+)*)([A-Za-z])")
 
 @dataclass
 class Screen:
-    """The lines as a terminal shows them now, and as it showed them after each frame.
+    """The lines that a terminal shows now, and those after each earlier frame.
 
-    The emulation knows the few codes that the display may write. Any other code, such as one that
-    hides the cursor or changes to another screen, fails the test.
+    The emulation knows the few codes that the display may write. Any other code fails the test, for
+    example a code that hides the cursor or changes the screen.
     """
 
     columns: int
@@ -85,7 +85,7 @@ class Screen:
         return ["".join(character for character, _ in line).rstrip() for line in self.lines]
 
     def style_of(self, word: str) -> set[str]:
-        """Return the colours of a word, wherever it is on the screen."""
+        """Return the colours of a word at any place on the screen."""
         styles = set()
         for line in self.lines:
             text = "".join(character for character, _ in line)
@@ -96,7 +96,7 @@ class Screen:
 
 @dataclass
 class Session:
-    """A program on a terminal; `written` is what it wrote so far."""
+    """A program on a terminal; `written` is its output so far."""
 
     process: subprocess.Popen[bytes]
     terminal: int
@@ -105,7 +105,7 @@ class Session:
     pending: bytes = b""
 
     def read_until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        """Read what the program writes until the condition holds."""
+        """Read the program's output until the condition is true."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"no {what} in {self.written!r}"
@@ -123,7 +123,7 @@ class Session:
             return True
         try:
             self.pending += os.read(self.terminal, 65536)
-        except OSError:  # how a terminal ends on Linux
+        except OSError:  # a closed terminal on Linux
             return False
         text = self.pending.decode(errors="ignore")
         self.pending = self.pending[len(text.encode()) :]
@@ -131,7 +131,7 @@ class Session:
         return True
 
     def resize(self, columns: int) -> None:
-        """Change the width, as when a person resizes the window."""
+        """Change the width, as a person who resizes the window does."""
         _set_columns(self.terminal, columns)
 
     def screen(self) -> Screen:
@@ -161,7 +161,7 @@ def on_terminal(
             env={"TERM": "xterm", **env},
             cwd=cwd,
             start_new_session=True,
-            # A shell starts its background jobs with SIGINT ignored, and they pass that on.
+            # A shell's background jobs ignore SIGINT, and their children inherit this.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
     finally:

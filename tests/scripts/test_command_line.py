@@ -1,4 +1,4 @@
-"""The scripts as a person types them: usage, exit codes, and errors on standard error."""
+"""Runs the scripts as a person types them: usage, exit codes, errors on standard error."""
 
 import io
 import os
@@ -48,7 +48,7 @@ def script(root: Path, name: str, *arguments: str) -> subprocess.CompletedProces
 
 
 def alone(root: Path) -> dict[str, str]:
-    """Return an environment without an engine; `bin/` of the checkout stands first in PATH."""
+    """Return an environment without an engine; the checkout's `bin/` is first in PATH."""
     path = f"{root / 'bin'}:{os.environ['PATH']}"
     return {"PATH": path, "HOME": str(root), "DOCKER_HOST": "unix:///nonexistent/engine.sock"}
 
@@ -157,7 +157,7 @@ def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
 
 
 def program(root: Path, name: str, text: str) -> Path:
-    """Put a program into `bin/`, before the machine's own program of this name."""
+    """Put a program into `bin/`, which precedes the machine's program of this name."""
     file = root / "bin" / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
@@ -166,7 +166,7 @@ def program(root: Path, name: str, text: str) -> Path:
 
 
 def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a script as a terminal does: one that a shell runs in the background ignores Ctrl-C."""
+    """Start a script as a terminal does; a shell's background process would ignore Ctrl-C."""
 
     def heed() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -186,7 +186,7 @@ def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
 def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(
     copy: Path, number: signal.Signals
 ) -> None:
-    # The first command hangs; those after the signal, which ask what is live, do not.
+    # The first command hangs; the commands after the signal, which read the live slot, do not.
     engine = program(
         copy,
         "docker",
@@ -225,7 +225,7 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     finally:
         os.close(writer)
     assert "Traceback" not in result.stderr
-    assert result.returncode in {0, 1}, "a reader that is gone changes no exit code"
+    assert result.returncode in {0, 1}, "a closed pipe does not change the exit code"
 
 
 @pytest.mark.parametrize(

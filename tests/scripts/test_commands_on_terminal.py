@@ -39,7 +39,7 @@ LOGS = (
 
 @pytest.fixture
 def copy(checkout: Path) -> Path:
-    """A checkout with the scripts, without an engine; a program in its `bin/` goes first."""
+    """A checkout with the scripts and without an engine; its `bin/` is first in PATH."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "scripts", checkout / "scripts", ignore=ignored)
     text = (checkout / ".env").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def variables(root: Path, **more: str) -> dict[str, str]:
 
 
 def install_engine(root: Path, text: str) -> Path:
-    """Put a program in the place of `docker`."""
+    """Install a program as `docker`."""
     file = root / "bin/docker"
     file.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
     file.chmod(0o755)
@@ -65,7 +65,7 @@ def install_engine(root: Path, text: str) -> Path:
 
 
 def shown(session: Session, code: int = 0) -> Screen:
-    """Return the screen at the end; no line wraps."""
+    """Return the final screen; check that no line wraps."""
     assert session.finish() == code, session.written
     screen = session.screen()
     assert screen.wrapped == 0
@@ -111,7 +111,7 @@ def test_every_command_that_runs_others_can_print_them(copy: Path, command: str)
 
 
 def logs_engine(root: Path) -> None:
-    """An engine that has these logs; with times only where they are asked for, as Compose does."""
+    """An engine with these logs; it prints times only on request, as Compose does."""
     (root / "logs").write_text("\n".join(LOGS) + "\n", encoding="utf-8")
     install_engine(
         root,

@@ -84,7 +84,7 @@ def test_a_run_gets_its_input_and_its_variables() -> None:
 
 
 def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
-    """The runner looks at the output while it comes; a look must lose nothing, nor send twice."""
+    """The runner reads output as it arrives; it must neither lose output nor send input twice."""
     code = (
         "import sys, time\n"
         "text = sys.stdin.read()\n"
@@ -101,7 +101,7 @@ def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
 
 @pytest.mark.parametrize("size", [0, 60_000, 300_000])
 def test_a_program_that_reads_late_gets_the_whole_input(size: int) -> None:
-    """A pipe holds 64 KiB until the reader reads; gpg for example starts for a second first."""
+    """A pipe buffers 64 KiB until the reader reads; gpg, for example, takes a second to start."""
     command = Command(["sh", "-c", "sleep 1; wc -c"], stdin="x" * size, timeout_seconds=20)
     assert RealRunner().run(command).out.strip() == str(size)
 
@@ -142,7 +142,7 @@ def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
     started = time.monotonic()
     result = RealRunner().read(Command(["sleep", "30"], timeout_seconds=0.3))
     assert (result.code, result.err) == (124, "stopped after 0 s")
-    assert time.monotonic() - started < 25, "it was waited for"
+    assert time.monotonic() - started < 25, "the runner waited for the command"
 
 
 def is_running(pid: int) -> bool:
@@ -156,7 +156,7 @@ def is_running(pid: int) -> bool:
 
 def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> None:
     file, started = tmp_path / "pid", time.monotonic()
-    # Time enough for the shell to write on a busy machine.
+    # Enough time for the shell to write on a busy machine.
     script = f"sleep 60 & echo $! >{file}; wait"
     RealRunner().read(Command(["sh", "-c", script], timeout_seconds=2))
     pid = int(file.read_text(encoding="ascii"))
@@ -167,7 +167,7 @@ def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> No
     if survived:
         os.kill(pid, 9)
     assert not survived
-    assert time.monotonic() - started < 50  # it was stopped, not waited for
+    assert time.monotonic() - started < 50  # the command was stopped before its end
 
 
 def test_a_signal_that_comes_while_a_command_starts_ends_it(
@@ -182,7 +182,7 @@ def test_a_signal_that_comes_while_a_command_starts_ends_it(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    # A shell has it ignored in what it starts with `&`.
+    # A program that a shell starts with `&` ignores SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -219,7 +219,7 @@ def test_a_file_is_replaced_whole_with_its_mode(tmp_path: Path, mode: int) -> No
     reader = file.open(encoding="utf-8")
     RealRunner().write(file, "new", mode)
     with reader:
-        assert reader.read() == "old"  # another file took its name: no reader ever sees half of it
+        assert reader.read() == "old"  # a rename: no reader sees a partial file
     assert file.read_text(encoding="utf-8") == "new"
     assert file.stat().st_mode & 0o777 == mode
     assert list(tmp_path.iterdir()) == [file]
@@ -368,7 +368,7 @@ def test_a_closed_port_is_an_answer(certificate: Path) -> None:
 
 
 def test_a_command_runs_to_its_end_when_nobody_reads_on(tmp_path: Path) -> None:
-    """As with a dropped connection in the middle of a deploy."""
+    """The state after a dropped connection in the middle of a deploy."""
     made = tmp_path / "made"
     program = (
         "from stack.commands.command import Command; from stack.runner import RealRunner; "

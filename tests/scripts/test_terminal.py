@@ -1,4 +1,4 @@
-"""The lines of a story on a real pseudo-terminal, and in a pipe."""
+"""Tests the output of a story on a real pseudo-terminal and in a pipe."""
 
 import os
 import re
@@ -75,7 +75,7 @@ def variables(**more: str) -> dict[str, str]:
 
 
 def finished(session: Session) -> list[str]:
-    """Return the screen at the end; no line wraps, and the cursor is at the start of a line."""
+    """Return the final screen; check that no line wraps and that the cursor starts a line."""
     assert session.finish() == 0, session.written
     screen = session.screen()
     assert screen.wrapped == 0
@@ -99,9 +99,9 @@ def test_a_step_is_one_line_that_counts_its_seconds_and_ends_with_its_result(
     counted = re.findall(r"^\.\.  image +(\d+) s$", "\n".join(shown), re.MULTILINE)
     seconds = [int(number) for number in counted]
     assert seconds == sorted(seconds)
-    assert len(set(seconds)) > 1, "the seconds are not counted"
+    assert len(set(seconds)) > 1, "the seconds do not increase"
     numbers = re.findall(r"^    #(\d)  ü step xxx", "\n".join(shown), re.MULTILINE)
-    assert len(set(numbers)) > 1, "the output of the command is not shown as it comes"
+    assert len(set(numbers)) > 1, "the output of the command is not shown as it arrives"
     for frame in screen.frames:
         assert sum(line.startswith("..") for line in frame) <= 1
         assert sum(line.startswith("    #") for line in frame) <= 1
@@ -208,7 +208,7 @@ def test_a_log_that_cannot_be_written_stops_no_story_and_is_not_named(
     if fault == "no folder":
         (state / "attempts").touch()
     else:
-        # No file may grow beyond these bytes: the log's next line fails as on a full disk.
+        # The size limit of a file: the next line of the log fails as on a full disk.
         argv = ["prlimit", "--fsize=200", *argv]
     ended = subprocess.run(argv, env=variables(), capture_output=True, text=True, check=False)
     assert ended.returncode == 0
@@ -277,7 +277,7 @@ def test_a_locale_without_the_characters_stops_no_story(tmp_path: Path) -> None:
     assert any(line.startswith("ok  image") for line in lines)
 
 
-# The lines of commands come and go all the time, and threads take turns as often as they can.
+# Lines of commands appear and disappear all the time; threads switch as often as possible.
 THREADS = """
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The loop that waits looks at once, ends with its time, and does nothing in a dry run."""
+"""The waiting loop checks at once, ends at its deadline, and does nothing in a dry run."""
 
 import pytest
 from stack.waiting import wait_until
@@ -32,6 +32,6 @@ def test_it_ends_with_its_time_and_looks_once_more_then(
 
 def test_a_dry_run_looks_at_nothing_and_goes_on() -> None:
     def fail() -> bool:
-        raise AssertionError("a dry run changes nothing that could come true")
+        raise AssertionError("a dry run must not check the condition")
 
     assert wait_until(RecordingRunner(is_dry=True), fail, 10)

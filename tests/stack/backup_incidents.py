@@ -1,4 +1,4 @@
-"""Injects the runbook's incidents of backups; their entries must end them."""
+"""Injects the runbook's backup incidents; the commands of each entry must end its incident."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def pgbackrest(stack: Stack, *words: str) -> str:
 
 
 def backup_row(stack: Stack, name: str) -> tuple[bool, str]:
-    """Return whether a line of status.sh is well, and its text; False and "" if it is missing."""
+    """Return whether a line of status.sh starts with ok, and its text; False and "" without one."""
     shown = stack.run("./scripts/status.sh", check=False).stdout
     for line in shown.splitlines():
         if line[4:20].strip() == name:
@@ -23,13 +23,13 @@ def backup_row(stack: Stack, name: str) -> tuple[bool, str]:
 
 
 def no_backup_service(stack: Stack) -> None:
-    """The service that takes the backups does not run."""
+    """Stop the service that takes the backups."""
     stack.compose("stop", "backup")
     assert not backup_row(stack, "last backup")[0]
 
 
 def closed_repository(stack: Stack) -> None:
-    """A repository without permission to write."""
+    """Remove the write permission from the repository."""
     stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u-w", f"{REPOSITORY}/archive")
     stack.sql("select pg_switch_wal()")
     wait_until(

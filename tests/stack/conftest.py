@@ -1,4 +1,4 @@
-"""Brings up the stack of each worker process, by the command that its users type."""
+"""Brings up the stack of each worker process with the command that users type."""
 
 import shutil
 import subprocess
@@ -30,13 +30,13 @@ def has_engine() -> bool:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that is built and not started; removed afterwards, by name."""
+    """A stack that is built but not started; removed by name after the session."""
     root = tmp_path_factory.mktemp("checkout")
     copy_checkout(root)
     made = Stack(root)
     with reserved_project():
-        if has_engine():  # up.sh starts or installs it where it is missing
-            made.remove()  # what a run that was cut off left behind
+        if has_engine():  # otherwise up.sh installs or starts the engine
+            made.remove()  # leftovers of an interrupted run
         try:
             made.prepare()
             yield made
@@ -47,7 +47,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _base_images(request: pytest.FixtureRequest) -> None:
-    """Base images are there before any test brings up a stack: they are built one at a time."""
+    """Build the base images, one at a time, before any test brings up a stack."""
     if not IS_KEPT:
         request.getfixturevalue("prepared")
 
@@ -76,7 +76,7 @@ def _no_table_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _whole_stack(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test finds the stack whole, and fails if it leaves it broken."""
+    """Check that the stack serves before and after each test; a broken stack fails the test."""
     if "stack" not in request.fixturenames:
         yield
         return

@@ -1,4 +1,4 @@
-"""Brings about the runbook's incidents of deploy and rollback; their entries must end them."""
+"""Injects the runbook's incidents of deploy and rollback; each entry must end its incident."""
 
 import secrets
 import subprocess
@@ -18,7 +18,7 @@ def _replace(stack: Stack, path: str, old: str, new: str) -> None:
 
 
 def never_starts(stack: Stack) -> None:
-    """A release whose API ends at once."""
+    """A release whose API exits at its start."""
     _replace(stack, "api/main.py", "app = ", 'raise RuntimeError("never starts")\napp = ')
     assert stack.deploy(check=False, READY_SECONDS="8").returncode == 1
 
@@ -30,7 +30,7 @@ def fails_the_smoke_test(stack: Stack) -> None:
 
 
 def stuck_on_the_new_slot(stack: Stack) -> None:
-    """As after a failed rollback: the new slot is live, and the former slot does not run."""
+    """The state after a failed rollback: the new slot is live, the former slot does not run."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     stack.switch("green")
@@ -44,12 +44,12 @@ def a_release_too_many(stack: Stack) -> None:
 
 
 def refused_rollback(stack: Stack) -> None:
-    """A rollback to a release whose image is not here."""
+    """A rollback to a release whose image is missing."""
     assert stack.run("./scripts/rollback.sh", "no-such-release", check=False).returncode == 1
 
 
 def another_deploy_runs(stack: Stack) -> None:
-    """A deploy that is under way in another terminal."""
+    """A deploy that runs in another terminal."""
     stack.vary()
     process = subprocess.Popen(
         ["./scripts/deploy.sh"],
@@ -62,12 +62,12 @@ def another_deploy_runs(stack: Stack) -> None:
     for line in process.stdout:
         if line.startswith("==> preflight"):
             break
-    # Read on: otherwise a full pipe would stop the deploy.
+    # Keep reading: a full pipe would stop the deploy.
     threading.Thread(target=process.stdout.read, daemon=True).start()
 
 
 def spoiled_nginx(stack: Stack) -> None:
-    """A typing error in nginx's configuration."""
+    """A typo in nginx's configuration."""
     _replace(stack, "nginx/nginx.conf", "server_tokens off;", "server_tokens maybe;")
     assert stack.deploy(check=False).returncode == 1
 
@@ -92,7 +92,7 @@ EARLIER_TOKEN = "secrets/token_of_the_earlier_key"
 
 
 def token_key_replaced(stack: Stack) -> None:
-    """Another token key, in one step. Of the one before there is a copy."""
+    """Replace the token key in one step; the old key is kept in `token_key.before`."""
     (stack.root / EARLIER_TOKEN).write_text(stack.token(), encoding="utf-8")
     file = stack.root / "secrets/token_key"
     file.rename(file.with_name("token_key.before"))
@@ -110,7 +110,7 @@ def accepts_the_earlier_token(stack: Stack) -> bool:
 
 
 def lost_link(stack: Stack) -> None:
-    """The live link is gone."""
+    """Remove the live link."""
     stack.compose("exec", "--no-TTY", "nginx", "rm", "/run/slots/live.sock")
 
 

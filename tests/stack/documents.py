@@ -27,12 +27,12 @@ def sections(text: str, level: int) -> dict[str, str]:
 
 
 def anchor(heading: str) -> str:
-    """Return the anchor that a heading gets."""
+    """Return the anchor of a heading."""
     return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
 
 
 def incidents(path: Path = RUNBOOK) -> dict[str, dict[str, str]]:
-    """Return the runbook's entries by anchor: those with a Mitigation, as the text of each part."""
+    """Return the runbook entries that have a Mitigation, by anchor: the text of each part."""
     entries = {
         anchor(name): sections(text, 3)
         for name, text in sections(path.read_text(encoding="utf-8"), 2).items()

@@ -1,4 +1,4 @@
-"""Injects the runbook's incidents of a database, a cache, a limit and a clock."""
+"""Injects the runbook's incidents of Postgres, Redis, a quota and a clock."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.stack.harness import Stack, wait_until
 
 
 def hang(stack: Stack, service: str) -> None:
-    """Freeze a container's processes: it accepts connections and answers nothing."""
+    """Freeze a container's processes: connections are accepted, requests are never answered."""
     first = stack.host_pid(service)
     children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
     for pid in (first, *map(int, children)):
@@ -23,25 +23,25 @@ def hang(stack: Stack, service: str) -> None:
 
 
 def hanging_postgres(stack: Stack) -> None:
-    """A Postgres that accepts and never answers."""
+    """A Postgres that accepts connections and never answers."""
     hang(stack, "postgres")
 
 
 def hanging_redis(stack: Stack) -> None:
-    """A Redis that accepts and never answers."""
+    """A Redis that accepts connections and never answers."""
     hang(stack, "redis")
 
 
 def a_program_that_takes_all_connections(stack: Stack) -> None:
-    """Some program holds all connections that Postgres has for the application."""
+    """A program that opens every connection that Postgres allows the application."""
     taker = take_all_connections(stack)
     stack.run("docker", "kill", "--signal", "USR1", taker)
-    wait_until(lambda: "held" in stack.run("docker", "logs", taker).stdout, 30, "it takes no more")
-    wait_until(lambda: status(stack, "/readyz")[0] == 503, 30, "the API has none")
+    wait_until(lambda: "held" in stack.run("docker", "logs", taker).stdout, 30, "all are taken")
+    wait_until(lambda: status(stack, "/readyz")[0] == 503, 30, "the API has no connection")
 
 
 def full_redis(stack: Stack) -> None:
-    """Redis takes no write, and then no connection either."""
+    """A Redis that refuses writes first, and new connections later."""
     stack.redis("config", "set", "maxmemory-policy", "noeviction", "maxmemory", "1")
     assert "OOM" in stack.redis("set", "a", "b")
     stack.compose("stop", "redis")
@@ -56,9 +56,9 @@ def change_redis_file(stack: Stack, script: str) -> None:
 
 
 def corrupted_redis(stack: Stack) -> None:
-    """A block in the middle of Redis' file is damaged; Redis does not start."""
-    # 200 keys make 10 kB, so that the damaged block, 512 bytes 5 kB before the end, is in the
-    # middle of whole commands.
+    """Damage a block in the middle of Redis' file, so that Redis does not start."""
+    # 200 keys make 10 kB: the damaged block (512 bytes, 5 kB before the end) lies between
+    # complete commands.
     keys = "for i = 1, 200 do redis.call('set', 'drill:' .. i, i, 'ex', 600) end"
     stack.redis("eval", keys, "0")
     place = "seek=$(($(stat --format=%s $file) - 5000))"
@@ -77,7 +77,7 @@ def asked_for_items(stack: Stack) -> int:
 
 
 def used_up_quota(stack: Stack) -> None:
-    """A user whose quota is used up."""
+    """A user who has used up a quota."""
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         user = client.get("/v1/users/me").json()["id"]
     far_ahead = str(10**17)  # microseconds
@@ -86,21 +86,21 @@ def used_up_quota(stack: Stack) -> None:
 
 
 def clock_set_back(stack: Stack) -> None:
-    """The last deploy was written down by a clock that was an hour ahead."""
+    """A ledger whose last deploy was recorded while the clock was an hour ahead."""
     ledger = stack.root / "state/ledger.jsonl"
     entry = stack.ledger()[-1] | {
         "at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")
     }
     with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
-    # An hour, less what writing it down and asking took.
+    # An hour, less the seconds between writing the entry and running status.sh.
     assert re.search(
         r" (3600|35\d\d) s ahead", stack.run("./scripts/status.sh", check=False).stdout
     )
 
 
 def failing_disk(stack: Stack) -> None:
-    """The disk fails to keep a piece of Postgres' log, once."""
+    """Make one fdatasync of Postgres' log fail."""
     assert "(INJECTED)" in fail_one_fsync(stack, 15)
 
 

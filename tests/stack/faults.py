@@ -18,11 +18,11 @@ from tests.stack.processes import children
 API_SESSIONS = "from pg_stat_activity where application_name = 'slipway.api.blue'"
 TAKEN = "from pg_stat_activity where usename = 'slipway' and application_name = ''"
 DATABASE_AWAY = re.compile(r'(GET|POST) 503 {"error": "database_unavailable"')
-ROOM_SECONDS = 0.7  # above a promise: two cores, shared with the load and with whoever else runs
+ROOM_SECONDS = 0.7  # allowed above a promise: the load and other programs share the two cores
 
 
 def probing_load(stack: Stack, rate: int = 15) -> Load:
-    """Return a load whose client never waits for a connection: each time is the server's."""
+    """Return a load whose client never waits for a connection: it measures only the server."""
     return Load(stack, rate=rate, connections=MOST_AT_ONCE, reads_rows=True)
 
 
@@ -34,7 +34,7 @@ def in_network_of(stack: Stack, service: str, *argv: str) -> str:
 
 @contextmanager
 def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
-    """Keep rules of iptables in the API's network, and see that each met a packet."""
+    """Apply iptables rules in the API's network; check that each rule matched a packet."""
     for rule in rules:
         in_network_of(stack, "api-blue", "iptables", "--wait", "--append", *rule.split())
     try:
@@ -46,7 +46,7 @@ def packet_rules(stack: Stack, *rules: str) -> Iterator[None]:
             if line.split()[:1] and line.split()[0].isdigit()
         ]
         assert len(counts) == len(rules)
-        assert all(counts), f"a rule met nothing:\n{listing}"
+        assert all(counts), f"a rule matched no packet:\n{listing}"
     finally:
         in_network_of(stack, "api-blue", "iptables", "--wait", "--flush")
 
@@ -69,7 +69,7 @@ def narrow_network(stack: Stack) -> Iterator[None]:
 
 
 def end_sessions(stack: Stack) -> None:
-    """Have Postgres and Redis end the API's connections, so that it needs new ones."""
+    """Make Postgres and Redis close the API's connections, so that the API opens new ones."""
     stack.sql(f"select pg_terminate_backend(pid) {API_SESSIONS}")
     stack.redis("client", "kill", "type", "normal", "skipme", "yes")
 
@@ -79,7 +79,7 @@ import signal, time, psycopg
 password = open("/run/secrets/database_password").read().strip()
 held, told = [], []
 signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
-# Until it is told to stop: what others give back is taken too.
+# Until SIGUSR1 arrives, also take the connections that others release.
 while not told:
     try:
         options = {"host": "postgres", "dbname": "slipway", "user": "slipway"}
@@ -92,7 +92,7 @@ time.sleep(120)
 
 
 def take_all_connections(stack: Stack) -> str:
-    """Start a container that takes connections until SIGUSR1, then keeps them; return its id."""
+    """Start a container that opens connections until SIGUSR1 and keeps them; return its id."""
     argv = ["run", "--detach", "--rm", "--no-deps", "migrate", "python", "-c", TAKER]
     taker = stack.run("docker", "compose", *argv, MIGRATE_TAG="blue").stdout.strip()
 
@@ -103,7 +103,7 @@ def take_all_connections(stack: Stack) -> str:
             and stack.sql(f"select count(*) {API_SESSIONS}") == "0"
         )
 
-    wait_until(is_taken, 60, "every connection is taken, the API's own too", every=0.3)
+    wait_until(is_taken, 60, "every connection is taken, those of the API included", every=0.3)
     return taker
 
 
@@ -118,9 +118,9 @@ def all_connections_taken(stack: Stack) -> Iterator[None]:
 
 
 def fail_one_fsync(stack: Stack, seconds: float) -> str:
-    """End the next fdatasync of each process of Postgres with EIO; return the trace of the first.
+    """Fail the next fdatasync of each process of Postgres with EIO; return the first one's trace.
 
-    Processes that start later are left alone, as after a fault that has passed.
+    Processes that start later are not affected: the fault is over for them.
     """
     postmaster = stack.host_pid("postgres")
     sessions = children(postmaster)
@@ -156,21 +156,21 @@ def heal(stack: Stack, load: Load, seconds: float) -> float:
 
     wait_until(stack.is_serving, seconds, "the front door is ready again", every=0.05)
     wait_until(
-        lambda: time.monotonic() - load._started > last() + 1, seconds, "nothing fails for a second"
+        lambda: time.monotonic() - load._started > last() + 1, seconds, "a second without failures"
     )
     good, known = len(load.report.latencies), len(failures)
     wait_until(lambda: len(load.report.latencies) > good + 20, 30, "requests succeed again")
-    assert len(failures) == known, f"not whole yet: {failures[known:]}"
+    assert len(failures) == known, f"requests still fail: {failures[known:]}"
     return last() - ended
 
 
 def unexpected(report: Report) -> list[str]:
-    """Return the failures that are not the answer to a database that is away."""
+    """Return the failures other than the 503 of an unavailable database."""
     return [what for _, what in report.failures if not DATABASE_AWAY.match(what)]
 
 
 def status(stack: Stack, path: str) -> tuple[int, float]:
-    """Ask on a new connection; return the status and the seconds until it came."""
+    """Send a request on a new connection; return the status and the seconds it took."""
     with stack.client(timeout=30) as client:
         answer = client.get(path)
         return answer.status_code, answer.elapsed.total_seconds()
@@ -182,11 +182,11 @@ def kinds(report: Report) -> dict[str, int]:
 
 
 def assert_nothing_is_leaked(stack: Stack) -> None:
-    """Check that no place of the pools and no session of Postgres is leaked."""
+    """Check that no connection of a pool and no session of Postgres is leaked."""
     wait_until(
         lambda: stack.metrics()["slipway_database_pool_in_use"] == 0,
         30,
-        "every place is given back",
+        "every connection is back in its pool",
     )
     left = f"select count(*), count(*) filter (where state <> 'idle') {API_SESSIONS}"
     size = int(stack.metrics()["slipway_database_pool_size"])
@@ -194,7 +194,7 @@ def assert_nothing_is_leaked(stack: Stack) -> None:
         wait_until(
             lambda: sessions_fit(stack.sql(left), size),
             60,
-            "Postgres has let go of what was broken off",
+            "Postgres has ended the interrupted statements",
         )
     except AssertionError:
         print(

@@ -1,7 +1,7 @@
-"""Many clients, each with an address of its own, in the network that it is run in.
+"""Simulates many clients, each with its own address, in the network where the script runs.
 
 usage: python flood.py PORT HOST TOKEN SECONDS CA_FILE. Prints the number of answers of each status
-and the slowest of them.
+and the time of the slowest.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import time
 
 import httpx2
 
-CLIENTS, CONNECTIONS = 8, 50  # below nginx's limit of 64 connections of one address
+CLIENTS, CONNECTIONS = 8, 50  # below nginx's limit of 64 connections per address
 Seen = dict[str, list[float]]
 
 
@@ -28,7 +28,7 @@ async def ask(client: httpx2.AsyncClient, until: float, seen: Seen) -> None:
         except httpx2.HTTPError as error:
             what = type(error).__name__
         seen[what].append(time.monotonic() - begun)
-        await asyncio.sleep(pause)  # what Retry-After asks for
+        await asyncio.sleep(pause)  # the value of Retry-After
 
 
 async def flood(port: str, host: str, token: str, seconds: float, ca_file: str) -> None:

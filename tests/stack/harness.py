@@ -1,4 +1,4 @@
-"""A stack for the tests: a copy of the checkout under a project name of its own, on free ports."""
+"""A stack for the tests: a copy of the checkout with its own project name, on free ports."""
 
 import fcntl
 import json
@@ -20,21 +20,21 @@ from typing import Any
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-# Each worker process of pytest-xdist has a number, and a stack under a project name of its own.
+# Each worker process of pytest-xdist has a number, and a stack with its own project name.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 IS_KEPT = "SLIPWAY_TEST_KEEP_STACK" in os.environ
-# SLIPWAY_TEST_PROJECT gives another name, for a run beside this one.
+# SLIPWAY_TEST_PROJECT sets another name, for a second run at the same time.
 PROJECT = os.environ.get("SLIPWAY_TEST_PROJECT", "slipway-test")
 PROJECT += f"-{WORKER}" if WORKER else "-kept" if IS_KEPT else ""
 IMAGE = f"{PROJECT}/app"
 BUILDING = Path(tempfile.gettempdir()) / "slipway-test-building"
-# Below the ports that the kernel gives to outgoing connections: such a connection may take the port
-# of a container that is being replaced.
+# Below the ports of outgoing connections: such a connection could take the port of a container that
+# is being replaced.
 FIRST_PORT, PORTS_OF_A_WORKER = 12_000, 1_500
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different loopback ports that nothing listens on, and that no other worker takes."""
+    """Return different loopback ports on which nothing listens and which no other worker uses."""
     first = FIRST_PORT + PORTS_OF_A_WORKER * (1 + int(WORKER.removeprefix("gw") or -1))
     ports: list[int] = []
     with ExitStack() as stack:
@@ -65,9 +65,9 @@ def reserved_project() -> Iterator[None]:
 def wait_until(
     condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1
 ) -> float:
-    """Wait until the condition holds and return how many seconds that took.
+    """Wait until the condition is true; return the seconds that this took.
 
-    Fail only after an attempt that began past the deadline: an attempt may take half a second.
+    Fail only after an attempt that started after the deadline: an attempt may take half a second.
     """
     started = attempted = time.monotonic()
     while not condition():
@@ -101,9 +101,9 @@ class Stack:
             "HTTP_PORT": str(free[0]),
             "HTTPS_PORT": str(https_port or free[1]),
             "SINK_PORT": str(free[2]),
-            "RATE_LIMIT_PER_SECOND": "2000",  # all clients of the tests share one address
-            # Out of the way of every test but those of the limits (test_limits.py), which start
-            # an API of their own.
+            "RATE_LIMIT_PER_SECOND": "2000",  # because all clients of the tests share one address
+            # High enough for every test but those of the limits (test_limits.py), which start
+            # their own API.
             "USER_LIMIT_PER_SECOND": "5000",
             "LOGIN_LIMIT_PER_MINUTE": "5000",
             "REGISTRATION_LIMIT_PER_HOUR": "50000",
@@ -116,9 +116,9 @@ class Stack:
         self.plain_url = f"http://{self.host}:{self.environment['HTTP_PORT']}"
 
     def prepare(self) -> None:
-        """Provide the engine, the base images and the images of the checkout; start nothing.
+        """Install the engine and build all images; start no container.
 
-        Base images belong to the machine, not to a stack: two stacks must not build them at once.
+        All stacks of a machine share the base images: two stacks must not build them at once.
         """
         with BUILDING.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -162,7 +162,7 @@ class Stack:
 
     @contextmanager
     def holding(self, statement: str, name: str = "drill") -> Iterator[str]:
-        """Keep the locks of a statement in an idle transaction; yield the session's process id."""
+        """Hold the locks of a statement in an idle transaction; yield the session's process id."""
         psql = ["psql", "-qtAX", "--username=postgres", "--host=/tmp"]
         psql.append(f"--dbname=dbname=slipway application_name={name}")
         argv, pipe = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql], subprocess.PIPE
@@ -177,7 +177,7 @@ class Stack:
             assert "held\n" in session.stdout, f"not held: {statement}"
             yield pid
         finally:
-            session.stdin.close()  # psql ends, and its transaction with it
+            session.stdin.close()  # ends psql and its transaction
             session.wait(30)
 
     def redis(self, *command: str) -> str:
@@ -185,7 +185,7 @@ class Stack:
         return self.compose("exec", "--no-TTY", "redis", "/etc/slipway/cli.sh", *command).strip()
 
     def metrics(self, port: int = 8083) -> dict[str, float]:
-        """Return a slot's metrics, from `name{label="value"}` to value, through nginx's server."""
+        """Return a slot's metrics through nginx, as `name{label="value"}` mapped to the value."""
         ask = ["exec", "--no-TTY", "nginx", "curl", "-sf", f"http://127.0.0.1:{port}/metrics"]
         lines = self.compose(*ask).splitlines()
         return {
@@ -194,7 +194,7 @@ class Stack:
         }
 
     def metrics_of(self, service: str, port: int) -> dict[str, float]:
-        """Return the metrics that a container of the stack serves, by name and labels."""
+        """Return the metrics of a container of the stack, by name and labels."""
         url = f"http://127.0.0.1:{port}/metrics"
         ask = (
             f"import urllib.request; print(urllib.request.urlopen('{url}', "
@@ -219,7 +219,7 @@ class Stack:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """A context that trusts the stack's certificate, and no other."""
+        """A TLS context that trusts only the stack's certificate."""
         context = ssl.create_default_context(cafile=str(self.root / "secrets/tls/fullchain.pem"))
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return context
@@ -249,7 +249,7 @@ class Stack:
             return str(client.post("/v1/users/login", json=user).json()["access_token"])
 
     def is_serving(self) -> bool:
-        """Whether the front door answers that everything is ready, Redis included."""
+        """Whether the front door reports everything as ready, Redis included."""
         try:
             with self.client(timeout=2) as client:
                 answer = client.get("/readyz")
@@ -258,7 +258,7 @@ class Stack:
         return answer.status_code == 200 and answer.json()["status"] == "ready"
 
     def switch(self, slot: str) -> None:
-        """Make a slot live: one rename of the link, in the volume, by nginx's own user."""
+        """Make a slot live: nginx's user renames the link in the volume."""
         move = (
             f"ln -sfn {slot}.sock /run/slots/next.sock && mv -T /run/slots/next.sock "
             "/run/slots/live.sock"
@@ -268,11 +268,11 @@ class Stack:
     def deploy(
         self, *options: str, check: bool = True, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run deploy.sh, which watches the new release for a second only."""
+        """Run deploy.sh with a watch time of one second."""
         return self.run("./scripts/deploy.sh", *options, check=check, timeout=600, **env)
 
     def vary(self) -> None:
-        """Change the sources, so that the next deploy has a release of its own."""
+        """Change the sources, so that the next deploy makes a new release."""
         (self.root / "api/variant.py").write_text(
             f'"""Variant {time.time_ns()}."""\n', encoding="utf-8"
         )
@@ -290,7 +290,7 @@ class Stack:
             file.write_text(text, encoding="utf-8")
 
     def back_to_blue(self) -> None:
-        """Undo what a test changed in the checkout and make blue live, as other tests expect."""
+        """Undo a test's changes to the checkout and make blue live, as other tests expect."""
         self.run("git", "checkout", "--quiet", "--", ".")
         (self.root / "api/variant.py").unlink(missing_ok=True)
         if self.live()[1] != "blue":
@@ -299,18 +299,18 @@ class Stack:
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
 
     def forget_revisions(self, undo: str, image: str) -> None:
-        """Undo migrations that a test added, and place an image without them in blue."""
+        """Undo the migrations that a test added, and start an image without them in blue."""
         for file in (self.root / "api/migrations/versions").glob("2099_*.py"):
             file.unlink()
         self.sql(undo)
         self.run("docker", "tag", image, f"{self.image}:blue")
         self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
         self.switch("blue")
-        # The releases that it names as good know the migrations that were undone.
+        # The ledger's good releases contain the migrations that were undone.
         (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
 
     def live(self) -> tuple[str, str]:
-        """Return the live release and slot: the slot that the link names, once it answers.
+        """Return the live release and slot; wait until the slot that the link names answers.
 
         For about a second after a switch nginx may still use a connection to the other slot.
         """
@@ -331,7 +331,7 @@ class Stack:
         return headers["x-slipway-release"], slot
 
     def ledger(self) -> list[dict[str, Any]]:
-        """Return the whole entries of the ledger."""
+        """Return the complete entries of the ledger."""
         lines = (self.root / "state/ledger.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
@@ -357,7 +357,7 @@ class Stack:
 
 
 def listed_files() -> list[str]:
-    """Return the files of the checkout: tracked ones and new ones, none that is ignored."""
+    """Return the tracked and the new files of the checkout, without the ignored ones."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -369,7 +369,7 @@ def listed_files() -> list[str]:
 
 
 def copy_checkout(target: Path) -> None:
-    """Make a clone of the checkout in its present state."""
+    """Make a clone of the checkout in its current state."""
     for name in listed_files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)

@@ -1,4 +1,4 @@
-"""A stream of exports through the front door, and a ledger of them that Postgres itself keeps."""
+"""Requests exports through the front door; a trigger in Postgres records each finished export."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ import httpx2
 
 from tests.stack.harness import Stack, wait_until
 
-# The ledger is written in the transaction that finishes an export: an effect that came twice has
-# two rows in it. A piece of a slow owner's export takes four seconds, below the statement limit,
-# and the file as long as its pieces.
+# The transaction that finishes an export writes the ledger: an export that finished twice has two
+# rows. Each chunk of a slow owner's export takes four seconds, which is below the statement limit;
+# the file takes the sum of its chunks.
 TRIGGERS = """
     create table finished_log (export_id uuid not null);
     create function note_finished() returns trigger language plpgsql security definer as
@@ -40,7 +40,7 @@ EXPORT_JOBS = "procrastinate_jobs where task_name = 'exports.write' and args->>'
 
 @contextmanager
 def ledger_kept(stack: Stack) -> Iterator[None]:
-    """Let Postgres note each finished export while the block runs."""
+    """Make Postgres record each finished export while the block runs."""
     stack.sql(NO_TRIGGERS + TRIGGERS)
     try:
         yield
@@ -49,7 +49,7 @@ def ledger_kept(stack: Stack) -> Iterator[None]:
 
 
 def redeliveries(stack: Stack, owner: str) -> list[float]:
-    """Return the seconds between two starts of a job, for each redelivery of a user's jobs."""
+    """Return the seconds between two starts, for each redelivered job of a user."""
     gaps = (
         "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from "
         "procrastinate_events e"
@@ -74,7 +74,7 @@ class Exports:
             self.token = client.post("/v1/users/login", json=user).json()["access_token"]
 
     def give_items(self, count: int, description_bytes: int) -> None:
-        """Create items of the user, so that each file has several pieces."""
+        """Create items of the user, so that each file has several chunks."""
         made = (
             f"select gen_random_uuid(), '{self.owner}', 'item ' || n, repeat('x', "
             f"{description_bytes})"
@@ -85,7 +85,7 @@ class Exports:
         )
 
     def ask(self, client: httpx2.Client) -> str:
-        """Ask for an export; return its id, or an empty text after noting the answer."""
+        """Request an export; return its id, or "" after recording the failure."""
         try:
             answer = client.post("/v1/exports", headers={"Authorization": f"Bearer {self.token}"})
         except httpx2.HTTPError as error:
@@ -99,7 +99,7 @@ class Exports:
 
     @contextmanager
     def streaming(self, rate: float) -> Iterator[None]:
-        """Ask for `rate` exports a second while the block runs."""
+        """Request `rate` exports a second while the block runs."""
         stopping = threading.Event()
 
         def stream() -> None:
@@ -120,7 +120,7 @@ class Exports:
         assert not thread.is_alive(), "the stream did not end"
 
     def events(self, export: str, kind: str) -> int:
-        """Return how many events of a kind the job of one export has."""
+        """Return the number of events of a kind that the job of an export has."""
         of_job = f"job_id in (select id from {EXPORT_JOBS} = '{export}')"
         return int(
             self.stack.sql(
@@ -129,7 +129,7 @@ class Exports:
         )
 
     def wait_until_done(self, seconds: float) -> float:
-        """Wait until no export and no job waits any more; return the seconds that took."""
+        """Wait until no export and no job is pending; return the seconds that this took."""
         exports = (
             f"select count(*) from exports where owner_id = '{self.owner}' and status = 'pending'"
         )
@@ -141,10 +141,10 @@ class Exports:
         )
 
     def lost_and_doubled(self) -> tuple[list[str], list[str]]:
-        """Return the exports whose effect is missing, and those that have it twice.
+        """Return the exports that never finished, and those that finished twice.
 
-        An export counts whether it was acknowledged or only committed. A file that does not have
-        the size that its row states counts as doubled.
+        Committed exports count even if no client got the answer. A file whose size differs from
+        its row counts as doubled.
         """
         listing = self.stack.sql(
             "select e.id, e.status, (select count(*) from finished_log f where f.export_id = e.id),"

@@ -1,6 +1,6 @@
-"""Keeps a stack between two runs of a test, and renews only what the changed sources concern.
+"""Keeps a stack between two test runs, and rebuilds only the parts whose sources changed.
 
-`python -m tests.stack.kept` removes it; `./scripts/test.sh --drop-stack` does so.
+`python -m tests.stack.kept` removes the stack; `./scripts/test.sh --drop-stack` runs it.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from tests.stack.harness import ROOT, Stack, copy_checkout, free_ports, listed_f
 FOLDER = ROOT / ".kept-stack"
 CHECKOUT = FOLDER / "checkout"
 FACTS = FOLDER / "stack.json"
-# The running stack reads none of these: tests run from the checkout itself.
+# The running stack reads none of these files: tests run from the checkout itself.
 NOT_OF_THE_STACK = ("tests/", "docs/", ".ci/", ".git", ".editor", ".pre-commit", ".yamllint")
 RUN_FROM_THE_CHECKOUT = ("scripts/", "pyproject.toml", "requirements-dev.lock")
 
@@ -29,14 +29,14 @@ def sources() -> dict[str, str]:
 
 
 def bring_up() -> Stack:
-    """Return the kept stack with the sources of this checkout, made anew only where it must be."""
+    """Return the kept stack with this checkout's sources; rebuild it only where necessary."""
     wanted = sources()
     facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.exists() else {}
     ports = facts.get("ports") or free_ports(3)
     stack = Stack(CHECKOUT, ports=ports)
     running: dict[str, str] = facts.get("sources", {})
     changed = {name for name in {*wanted, *running} if wanted.get(name) != running.get(name)}
-    FACTS.unlink(missing_ok=True)  # what is cut off from here on begins anew
+    FACTS.unlink(missing_ok=True)  # a run that is interrupted after this line starts over
     if not running or not is_whole(stack) or needs_new_stack(changed):
         begin(stack)
     else:
@@ -55,7 +55,7 @@ def is_of_the_image(name: str) -> bool:
 
 
 def needs_new_stack(changed: set[str]) -> bool:
-    """Whether a file changed that neither the application's image nor the scripts alone read."""
+    """Whether a changed file affects more than the application's image and the scripts."""
     return any(
         not is_of_the_image(name) and not name.startswith(RUN_FROM_THE_CHECKOUT) for name in changed
     )
@@ -63,7 +63,7 @@ def needs_new_stack(changed: set[str]) -> bool:
 
 def begin(stack: Stack) -> None:
     """Remove the kept stack and bring up a new one."""
-    print("==> kept stack: brought up anew")
+    print("==> kept stack: rebuilt")
     remove(stack)
     CHECKOUT.mkdir(parents=True)
     copy_checkout(CHECKOUT)
@@ -72,7 +72,7 @@ def begin(stack: Stack) -> None:
 
 
 def renew(stack: Stack, changed: set[str]) -> None:
-    """Copy the files that changed, and place a new release in the slot where the image has some."""
+    """Copy the changed files; start a new release in the slot if some of them are in the image."""
     for name in sorted(changed):
         file = CHECKOUT / name
         file.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def renew(stack: Stack, changed: set[str]) -> None:
 
 def remove(stack: Stack) -> None:
     """Remove the stack and its checkout."""
-    CHECKOUT.mkdir(parents=True, exist_ok=True)  # the commands that remove it run in it
+    CHECKOUT.mkdir(parents=True, exist_ok=True)  # the removal runs in the checkout
     stack.remove()
     shutil.rmtree(FOLDER)
 

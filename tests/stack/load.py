@@ -1,4 +1,4 @@
-"""A constant load and its ledger: its requests, its failures and the acknowledged rows."""
+"""Sends a constant load, and records its requests, failures and acknowledged rows."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.stack.harness import Stack, wait_until
 
 CONNECTIONS = 16
 REQUEST_SECONDS = 30.0
-# Below nginx's limit of connections per client (64), where each stream of HTTP/2 counts as one.
+# Below nginx's limit of 64 connections per client; each HTTP/2 stream counts as a connection.
 MOST_AT_ONCE = 40
 H2_TURN = 8000
 TICK_SECONDS = 0.01
@@ -26,28 +26,28 @@ NOBODYS_ITEM = uuid.UUID(int=0)
 
 @dataclass
 class Report:
-    """The results of a load; `failures` holds seconds since its start, and the answer or error."""
+    """The results of a load; `failures` has the seconds since its start and the answer or error."""
 
     sent: int = 0
     failures: list[tuple[float, str]] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    slowest: float = 0.0  # seconds until an answer, good or bad, or until the connection broke
-    slowest_request: str = ""  # its method and path
-    slowest_failure: float = 0.0  # seconds until the slowest of the requests that failed
-    last_failure: float = 0.0  # when it ended, in seconds since the start
+    slowest: float = 0.0  # seconds until any answer, or until the connection broke
+    slowest_request: str = ""  # method and path of the slowest request
+    slowest_failure: float = 0.0  # seconds that the slowest failed request took
+    last_failure: float = 0.0  # end of the last failed request, in seconds since the start
     slots: set[str] = field(default_factory=set)
     longest_gap: float = 0.0
-    # The longest time for which the load itself could not run, because of its own work or of a busy
-    # machine; no answer is to blame for it.
+    # The longest time for which the load itself could not run, because of its own work or a busy
+    # machine; not caused by the stack.
     stall: float = 0.0
 
     def p99_ms(self, start: int = 0, end: int | None = None) -> float:
-        """Return the 99th percentile of the successful requests, or of a part, in milliseconds."""
+        """Return the 99th percentile in ms of the successful requests, or of a slice of them."""
         return statistics.quantiles(self.latencies[start:end], n=100)[98] * 1000
 
     def wait_for_answers(self, count: int, seconds: float = 60) -> None:
-        """Wait until so many more requests have succeeded."""
+        """Wait until `count` more requests have succeeded."""
         known = len(self.latencies)
         wait_until(
             lambda: len(self.latencies) > known + count, seconds, f"{count} requests succeed"
@@ -56,7 +56,7 @@ class Report:
 
 @dataclass
 class Load:
-    """Requests at a constant rate over keep-alive TLS connections; each third a POST with a key.
+    """Requests at a constant rate over keep-alive TLS connections; every third is a keyed POST.
 
     A mixed load adds HTTP/2, new connections, uploads of 1 MB and connections that idle for up to
     15 s. Where `slow_path` names a slow route, some requests are in flight for seconds.
@@ -67,7 +67,7 @@ class Load:
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS
-    # every sixth request asks for an item by its key, which has a way of its own to Postgres
+    # every sixth request reads an item by id: that query has its own code path (`fetch_one`)
     reads_rows: bool = False
     report: Report = field(default_factory=Report)
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
@@ -119,8 +119,8 @@ class Load:
             number = self.report.sent
             self.report.sent += 1
             if self.is_mixed and count % H2_TURN == 0:
-                # nginx ends an HTTP/2 connection after 10,000 requests, and this client takes that
-                # for a failure.
+                # nginx closes an HTTP/2 connection after 10,000 requests; this client reports that
+                # as a failure.
                 http2 = await later.enter_async_context(self._client(token, http2=True))
             if self.is_mixed and number % 20 == 7:
                 task = asyncio.create_task(self._send_once(token, number))
@@ -137,7 +137,7 @@ class Load:
             await self._send(client, number)
 
     async def _idle(self, token: str, pause: float) -> None:
-        """Send on one connection with pauses: an idle connection must outlive a switch."""
+        """Send requests with pauses on one connection: an idle connection must survive a switch."""
         async with self._client(token) as client:
             while not self._stop.is_set():
                 number = self.report.sent
@@ -146,7 +146,7 @@ class Load:
                 await asyncio.to_thread(self._stop.wait, pause)
 
     def _request(self, number: int) -> tuple[str, str, dict[str, Any], int, str]:
-        """Return method, path, body, expected status and the key of a request."""
+        """Return the method, path, body, expected status and key of a request."""
         key = f"{self.key}-{number}"
         if self.is_mixed and self.slow_path and number % 60 == 10:
             return "GET", self.slow_path, {}, 200, ""
@@ -200,7 +200,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[Report]:
-        """Keep the load on while the block runs; the report is complete when it ends."""
+        """Run the load during the block; the report is complete after it."""
         problems: list[BaseException] = []
 
         def target() -> None:
@@ -217,10 +217,10 @@ class Load:
             self._stop.set()
             thread.join(REQUEST_SECONDS + 10)
         assert not thread.is_alive(), "the load did not end"
-        assert not problems, f"the load broke: {problems}"
+        assert not problems, f"the load itself failed: {problems}"
 
     def lost_and_doubled(self) -> tuple[int, int]:
-        """Return how many acknowledged rows are missing, and how many keys have several rows."""
+        """Return the number of missing acknowledged rows, and of keys with several rows."""
         listing = self.stack.sql(
             f"select name, count(*) from items where name like '{self.key}-%' group by name"
         )

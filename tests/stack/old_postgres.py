@@ -1,4 +1,4 @@
-"""A base image with the major version of Postgres of the Debian release before."""
+"""A base image with the major version of Postgres from the previous Debian release."""
 
 import tempfile
 from pathlib import Path
@@ -14,7 +14,7 @@ IMAGE = f"slipway-base/postgres:debian-{RELEASE}"
 
 
 def ensure_image() -> str:
-    """Return the name of the image; build it where it is missing, as scripts/up.sh does."""
+    """Return the name of the image; build a missing image in the same way as scripts/up.sh."""
     runner = RealRunner()
     if runner.read(engine.inspect_image(IMAGE)).code == 0:
         return IMAGE

@@ -13,14 +13,14 @@ from schemathesis.core.transport import Response
 from api.items.etags import CONDITION
 
 RIGHT = {
-    "idempotency_key_reused",  # it sends one key with several bodies
-    "item_changed",  # it makes ETags up
-    "webhook_url_refused",  # it makes hosts up, which no name server knows
+    "idempotency_key_reused",  # schemathesis sends one key with several bodies
+    "item_changed",  # schemathesis invents ETags
+    "webhook_url_refused",  # schemathesis invents hosts that no name server knows
 }
 
 
 def is_deliverable(address: str) -> bool:
-    """Whether the API accepts an address: reserved domains such as `test` are refused."""
+    """Whether the API accepts an address; it refuses reserved domains such as `test`."""
     try:
         validate_email(address, check_deliverability=False)
     except EmailNotValidError:
@@ -38,11 +38,11 @@ def filter_failure(
     case: schemathesis.Case[Any],
     response: Response,
 ) -> bool:
-    """Drop what the check that expects success holds against a refusal that is right."""
+    """Drop the failure of the check that expects success, where the refusal is correct."""
     if type(failure).__name__ != "RejectedPositiveData":
         return True
     if json.loads(response.content)["error"] in RIGHT:
         return False
-    # It takes "0" for JSON and sends 0, which does not fit the description any more.
+    # schemathesis reads "0" as JSON and sends 0, which does not match the description.
     headers: dict[str, str] = dict(case.headers or {})
     return re.fullmatch(CONDITION, headers.get("If-Match", "*")) is not None

@@ -1,4 +1,4 @@
-"""A place off the host: a server in a container of its own, which knows nothing of the stack."""
+"""The off-host store: a server in its own container, independent of the stack."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from stack.runner import RealRunner
 
 
 class Place:
-    """A server that containers of every network reach, at the address of the engine's bridge.
+    """A server at the address of the engine's bridge, which containers of every network reach.
 
-    Its image is made from a base image of the stack, which is Debian. `RECIPE` makes the image,
-    and `START` is the script that it runs.
+    `RECIPE` builds its image from a Debian base image of the stack; `START` is the script that the
+    container runs.
     """
 
     RECIPE, START, PORT = "", "", 0
@@ -54,7 +54,7 @@ class Place:
 
     @contextmanager
     def running(self, *options: str) -> Iterator[None]:
-        """Keep it running, with options of `docker run`; its files are gone afterwards."""
+        """Run the server with options of `docker run` during the block; then remove its files."""
         given = [
             word
             for name, value in self.variables().items()
@@ -79,17 +79,17 @@ class Place:
             self._docker("rmi", "--force", f"{self.name}:test")
 
     def port(self) -> str:
-        """Return the port of this machine under which it is reached."""
+        """Return the port of the server on this machine."""
         return (
             self._docker("port", self.name, f"{self.PORT}/tcp").splitlines()[0].rpartition(":")[2]
         )
 
     def pause(self) -> None:
-        """Answer nothing from now on, with the connections open."""
+        """Stop answering, but keep the connections open."""
         self._docker("pause", self.name)
 
     def resume(self) -> None:
-        """Answer again."""
+        """Start answering again."""
         self._docker("unpause", self.name)
 
     def sh(self, script: str) -> str:

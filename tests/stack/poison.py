@@ -1,4 +1,4 @@
-"""Harmful jobs: a worker whose exports can be poisoned, and the runbook's incidents of jobs."""
+"""A worker whose exports can be made harmful, and the runbook's incidents of jobs."""
 
 import base64
 import subprocess
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.stack.harness import Stack, wait_until
 
-# A table names the fault of an export by its id. The time limit of an export becomes two seconds,
+# A table maps the id of an export to its fault. Here the time limit of an export is two seconds,
 # and `jobs.prune` runs every two seconds.
 CODE = """
 import asyncio, os, time
@@ -52,7 +52,7 @@ TABLE = """
 
 
 def build(stack: Stack) -> None:
-    """Place that worker in the idle slot."""
+    """Build the image of this worker for the idle slot."""
     recipe = RECIPE.format(image=stack.image, code=base64.b64encode(CODE.encode()).decode())
     argv = ["docker", "build", "--quiet", "--tag", f"{stack.image}:green", "-"]
     subprocess.run(argv, input=recipe, text=True, check=True, capture_output=True, timeout=120)
@@ -60,7 +60,7 @@ def build(stack: Stack) -> None:
 
 @contextmanager
 def poisonable(stack: Stack) -> Iterator[None]:
-    """Let only that worker run, once the test starts it; afterwards the live slot's again."""
+    """Stop the live slot's worker during the block; the test starts this worker with `start`."""
     build(stack)
     stack.sql(TABLE)
     stack.compose("stop", "worker-blue")
@@ -73,7 +73,7 @@ def poisonable(stack: Stack) -> Iterator[None]:
 
 
 def poison(stack: Stack, export: str, kind: str, *, attempts_left: int = 5) -> None:
-    """Poison an export that no worker has fetched yet."""
+    """Give a fault to an export that no worker has fetched yet."""
     left = (
         f"update procrastinate_jobs set attempts = {5 - attempts_left} where "
         f"args->>'export_id' = '{export}'"
@@ -82,7 +82,7 @@ def poison(stack: Stack, export: str, kind: str, *, attempts_left: int = 5) -> N
 
 
 def start(stack: Stack, setting: str = "") -> None:
-    """Start the worker with a setting of `.env` as KEY=VALUE; it may end before it is healthy."""
+    """Start the worker with a setting (KEY=VALUE); it may exit before it is healthy."""
     key, _, value = setting.partition("=")
     environment = {key: value} if key else {}
     argv = ["docker", "compose", "up", "--detach", "--no-deps", "worker-green"]
@@ -90,7 +90,7 @@ def start(stack: Stack, setting: str = "") -> None:
 
 
 def worker_gone(stack: Stack) -> None:
-    """No worker runs, and exports are asked for."""
+    """Stop every worker, and request exports."""
     stack.compose("stop", "worker-blue")
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         assert client.post("/v1/exports").status_code == 202
@@ -98,7 +98,7 @@ def worker_gone(stack: Stack) -> None:
 
 
 def poison_job(stack: Stack) -> None:
-    """A job that can never succeed, and has failed twice."""
+    """A job that can never succeed and has failed twice."""
     values = "'exports.write', 'exports.write', '{\"export_id\": \"no export has this id\"}'"
     job = stack.sql(
         f"insert into procrastinate_jobs (queue_name, task_name, args) values ({values}) "

@@ -1,4 +1,4 @@
-"""Looks at a service's processes from the host."""
+"""Lists a service's processes from the host."""
 
 from pathlib import Path
 
@@ -14,5 +14,5 @@ def children(pid: int) -> set[int]:
 
 
 def api_processes(stack: Stack) -> set[int]:
-    """Return the process ids of the API's workers, which change when one is replaced."""
+    """Return the process ids of the API's workers; a replaced worker has a new id."""
     return children(stack.host_pid("api-blue"))

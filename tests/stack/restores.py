@@ -17,8 +17,8 @@ import httpx2
 from tests.stack.backup_incidents import REPOSITORY, pgbackrest
 from tests.stack.harness import Stack
 
-# In the container: changes one bit of a file, at the share of its length; run twice it is as
-# before.
+# Runs in the container: changes one bit of a file at a fraction of its length. A second run undoes
+# the change.
 FLIP = """
 import sys
 path, share, bit = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
@@ -31,12 +31,12 @@ PSQL = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp
 
 
 def now() -> str:
-    """Return the time in the form that --to takes."""
+    """Return the time in the format of --to."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def in_repository(stack: Stack, script: str, *words: str) -> str:
-    """Run a shell script in the folder of the repository."""
+    """Run a shell script in the repository's folder."""
     command = [
         "exec",
         "--no-TTY",
@@ -60,13 +60,13 @@ class Flip:
     bit: int
 
     def apply(self, stack: Stack) -> None:
-        """Change the bit, or change it back."""
+        """Change the bit; a second call undoes the change."""
         python = ["exec", "--no-TTY", "backup", "python3", "-c", FLIP]
         stack.compose(*python, f"{REPOSITORY}/{self.path}", str(self.share), str(self.bit))
 
     @contextmanager
     def made(self, stack: Stack) -> Iterator[None]:
-        """Keep the bit changed while the block runs."""
+        """Change the bit during the block; undo the change after it."""
         self.apply(stack)
         try:
             yield
@@ -75,7 +75,7 @@ class Flip:
 
 
 def fresh_backup(stack: Stack) -> str:
-    """Take a full backup, archive some segments of WAL after it, and return its label."""
+    """Take a full backup, archive some WAL segments after it, and return its label."""
     stack.run("./scripts/backup.sh", "--full")
     for _ in range(4):
         stack.sql("select pg_logical_emit_message(true, 'test', 'a record')")
@@ -84,12 +84,12 @@ def fresh_backup(stack: Stack) -> str:
 
 
 def backups(stack: Stack) -> list[dict[str, Any]]:
-    """Return pgBackRest's list of its backups, the oldest first."""
+    """Return pgBackRest's list of backups, the oldest first."""
     return list(json.loads(pgbackrest(stack, "info", "--output=json"))[0]["backup"])
 
 
 def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
-    """Return the paths, by kind, that a restore from a backup to the newest time reads."""
+    """Return the paths that a restore from a backup to the newest time reads, by kind."""
     [first] = [one["archive"]["start"] for one in backups(stack) if one["label"] == label]
     folder = f"backup/main/{label}"
     segments = [
@@ -107,7 +107,7 @@ def wanted(stack: Stack, label: str) -> dict[str, list[str]]:
 
 
 def flips(stack: Stack, label: str, count: int, seed: int) -> list[Flip]:
-    """Return flips, of each kind in turn, in the files that a restore from a backup reads."""
+    """Return bit flips in the files that a restore from a backup reads, each kind in turn."""
     chosen, files = random.Random(seed), wanted(stack, label)  # noqa: S311  not for secrets
     kinds = [list(files)[number % len(files)] for number in range(count)]
     return [
@@ -118,7 +118,7 @@ def flips(stack: Stack, label: str, count: int, seed: int) -> list[Flip]:
 
 @contextmanager
 def removed(stack: Stack, path: str) -> Iterator[None]:
-    """Have a file of the repository missing while the block runs."""
+    """Move a file out of the repository during the block."""
     in_repository(stack, 'mv "$1" "/var/lib/pgbackrest/away"', path)
     try:
         yield
@@ -132,12 +132,12 @@ def restore(stack: Stack, *words: str, check: bool = True) -> subprocess.Complet
 
 
 def beside(stack: Stack, query: str) -> str:
-    """Ask the copy beside the database."""
+    """Query the restored copy beside the database."""
     return stack.compose("exec", "--no-TTY", "postgres-beside", *PSQL, query).strip()
 
 
 def directories(stack: Stack) -> list[str]:
-    """Return the names of the directories beside the database's, its own included."""
+    """Return the names of the database's directory and of the directories beside it."""
     listing = ["exec", "--no-TTY", "postgres", "ls", "/var/lib/postgresql/data"]
     return stack.compose(*listing).split()
 
@@ -150,7 +150,7 @@ def write_rows(stack: Stack, table: str, count: int) -> None:
 
 
 def committed(stack: Stack, table: str) -> dict[int, datetime]:
-    """Return when each row was committed, by Postgres' own record."""
+    """Return the commit time of each row, as Postgres recorded it."""
     query = f"select id, pg_xact_commit_timestamp(xmin) at time zone 'UTC' from {table}"
     rows = [line.split("|") for line in stack.sql(query).splitlines()]
     return {int(row): datetime.fromisoformat(at).replace(tzinfo=UTC) for row, at in rows}
@@ -158,7 +158,7 @@ def committed(stack: Stack, table: str) -> dict[int, datetime]:
 
 @dataclass
 class Customer:
-    """Writes rows until the host is gone and keeps the time of each acknowledgement."""
+    """Writes rows until the host is gone; records the time of each acknowledgement."""
 
     host: Stack
     acknowledged: dict[str, float] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class Customer:
 
 
 def wrong_delete(stack: Stack) -> None:
-    """Items that a statement without its condition deleted; one that came later must stay."""
+    """Delete all items, as a `delete` without `where` does; then add an item that must stay."""
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         for name in ("first", "second", "third"):
             assert client.post("/v1/items", json={"name": name}).status_code == 201
@@ -190,13 +190,13 @@ def wrong_delete(stack: Stack) -> None:
 
 
 def rows_are_back(stack: Stack) -> bool:
-    """Whether the deleted items are back, and the later item is still there."""
+    """Whether the deleted items exist again and the later item still exists."""
     del stack.environment["TO"]
     return int(stack.sql("select count(*) from items")) == int(stack.environment.pop("ITEMS")) + 1
 
 
 def lost_volume(stack: Stack) -> None:
-    """The volume of Postgres is gone, a moment after a row was archived."""
+    """Remove the volume of Postgres right after a row was archived."""
     stack.sql(
         "create table if not exists witness (id int); insert into witness values (1); "
         "select pg_switch_wal()"

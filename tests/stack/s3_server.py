@@ -1,7 +1,7 @@
-"""A real S3 server as the place off the host: OpenStack Swift with its S3 API, on one disk.
+"""A real S3 server as the off-host store: OpenStack Swift with its S3 API, on one disk.
 
-It checks signatures and the region, takes uploads in parts, and speaks TLS with a certificate of a
-CA of its own.
+The server checks signatures and the region, accepts multipart uploads, and uses TLS with a
+certificate from its own CA.
 """
 
 import secrets
@@ -10,10 +10,10 @@ from tests.stack.harness import wait_until
 from tests.stack.place import Place
 
 REGION, BUCKET, ACCOUNT, USER = "test-1", "copies", "backups", "stack"
-REQUESTS = "/srv/requests"  # one line for each request and its answer
-# Swift is three stores and a proxy before them, which adds to its pipeline what else the S3 API
-# needs. However busy the machine is, no store is given up: an object that came and is not listed
-# yet would look lost.
+REQUESTS = "/srv/requests"  # a line per request, with its answer
+# Swift consists of three stores behind a proxy, which provides the S3 API. The long timeouts keep
+# the proxy from marking a store as failed on a busy machine: a stored object that is not listed yet
+# would look lost.
 RECIPE = f"""
 FROM %s
 USER root
@@ -92,7 +92,7 @@ RUN port=6200; for kind in object container account; do \\
 VOLUME /srv/node
 ENTRYPOINT ["/bin/sh", "-ec"]
 """
-# pgBackRest compares OFFSITE_HOST with the names of the certificate, an address too.
+# pgBackRest compares OFFSITE_HOST with the certificate's names, even if OFFSITE_HOST is an address.
 START = f"""
 new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
 $new -x509 -keyout ca.key -out ca.pem -subj "/CN=CA of the test" 2>/dev/null
@@ -120,11 +120,11 @@ class S3Server(Place):
         super().__init__(project, base)
 
     def variables(self) -> dict[str, str]:
-        """Return the key, and the name for the certificate."""
+        """Return the secret key and the name in the certificate."""
         return {"SECRET": self.secret, "ADDRESS": self.address}
 
     def authority(self) -> str:
-        """Return the certificate of its CA, as soon as the server answers."""
+        """Wait until the server answers, and return the certificate of its CA."""
         connect = "import socket; socket.create_connection(('127.0.0.1', 443))"
         wait_until(
             lambda: self.sh(f'python3 -c "{connect}" 2>&1 || true') == "",
@@ -147,6 +147,6 @@ class S3Server(Place):
         }
 
     def requests(self, method: str, query: str) -> int:
-        """Return how many requests with a word in their query it answered well."""
+        """Return the number of successful requests whose query contains a word."""
         pattern = f" {method} /{BUCKET}/[^ ]*{query}[^ ]* HTTP/[0-9.]* 20[0-9] "
         return int(self.sh(f"grep -cE '{pattern}' {REQUESTS} || true"))

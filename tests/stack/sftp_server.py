@@ -1,4 +1,4 @@
-"""A real SFTP server in a container of its own, as the place off the host."""
+"""A real SFTP server in its own container, as the off-host store."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.stack.place import Place
 
 USER, FOLDER = "backups", "/srv/backups"
-# An ECDSA key alone, so that there is one fingerprint.
+# Only an ECDSA key, so that the server has one fingerprint.
 RECIPE = f"""
 FROM %s
 USER root
@@ -19,7 +19,7 @@ RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99host \\
  && rm -f /etc/ssh/ssh_host_*
 ENTRYPOINT ["/bin/sh", "-ec"]
 """
-# The server's configuration: the start brings the keys, and a login may only access files.
+# Writes the keys at the start; a login may only access files.
 START = f"""
 printf '%s\\n' "$HOST_KEY" >/etc/ssh/host_key && chmod 0600 /etc/ssh/host_key
 printf '%s\\n' "$CLIENT" >/home/{USER}/.ssh/authorized_keys
@@ -30,7 +30,7 @@ exec /usr/sbin/sshd -D -e -o HostKey=/etc/ssh/host_key -o PasswordAuthentication
 
 
 class SftpServer(Place):
-    """The server, with a key of its own and one for its user."""
+    """The server, with a host key and a key for its user."""
 
     RECIPE, START, PORT = RECIPE, START, 22
 
@@ -48,7 +48,7 @@ class SftpServer(Place):
         return file
 
     def variables(self) -> dict[str, str]:
-        """Return the keys."""
+        """Return the keys as environment variables."""
         public = Path(f"{self.key}.pub").read_text(encoding="utf-8")
         return {
             "HOST_KEY": self.host_key.read_text(encoding="utf-8").rstrip(),

@@ -1,4 +1,4 @@
-"""Answers the questions of a program at a terminal, as a person does."""
+"""Answers a program's questions at a terminal, as a person does."""
 
 import os
 import pty
@@ -24,7 +24,7 @@ def at_terminal(
                 continue
             try:
                 shown += os.read(terminal, 65536).decode(errors="replace")
-            except OSError:  # how a terminal ends on Linux
+            except OSError:  # a closed terminal on Linux
                 return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
             asked = next(
                 (question for question in waiting if shown.rstrip("\r\n").endswith(question)), None

@@ -1,4 +1,4 @@
-"""Backups run on schedule, WAL reaches the archive in time, and failures show and are bounded."""
+"""Backups run on schedule, WAL is archived in time, and failures are shown and bounded."""
 
 import re
 import time
@@ -25,7 +25,7 @@ def labels(stack: Stack) -> list[str]:
 
 def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> None:
     wait_until(
-        lambda: "F" in "".join(labels(stack)), 60, "the first backup is there without a command"
+        lambda: "F" in "".join(labels(stack)), 60, "the first backup exists without a command"
     )
     before = labels(stack)
     done = stack.run("./scripts/backup.sh")
@@ -39,7 +39,7 @@ def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> 
 
 
 def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
-    """The server ends a segment by itself, which bounds the loss of a lost volume."""
+    """The server ends a segment by itself: this limits what is lost with the volume."""
     written = stack.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
     question = f"select last_archived_wal >= '{written}' from pg_stat_archiver"
     waited = wait_until(
@@ -79,11 +79,11 @@ def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
 
 @pytest.mark.nightly  # archiving is watched in every change
 def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack) -> None:
-    """This may happen by chance at a start; here the timeout is off until a reload."""
+    """A start may cause this by chance; the test turns the timeout off until a reload."""
     newest = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
     stack.sql("alter system set archive_timeout = 0")
     stack.sql("select pg_reload_conf()")
-    wait_until(lambda: stack.sql("show archive_timeout") == "0", 10, "it has no timeout")
+    wait_until(lambda: stack.sql("show archive_timeout") == "0", 10, "the timeout is off")
     stack.sql("alter system reset archive_timeout")
     ended, begun = stack.sql("select pg_walfile_name(pg_switch_wal())"), time.monotonic()
     wait_until(lambda: stack.sql(newest) > ended, 120, "the next segment is archived")
@@ -111,7 +111,7 @@ def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups
 
 @pytest.fixture
 def small_queue(stack: Stack) -> Iterator[None]:
-    """Postgres with a queue of 64 MB instead of 1 GiB; afterwards as it was."""
+    """Run Postgres with an archive queue of 64 MB instead of 1 GiB; restore it afterwards."""
     file: Path = stack.root / DROP_FILE
     file.write_text(
         f"services: {{postgres: {{environment: {{PGBACKREST_ARCHIVE_PUSH_QUEUE_MAX: "
@@ -146,14 +146,18 @@ def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: 
         stack.sql("select pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()")
         peak = max(peak, wal_bytes(stack))
     wait_until(
-        lambda: wal_bytes(stack) <= QUEUE_BYTES + 256 * 1024**2, 60, "what is too much is dropped"
+        lambda: wal_bytes(stack) <= QUEUE_BYTES + 256 * 1024**2,
+        60,
+        "WAL beyond the limit is dropped",
     )
     dropped = stack.compose("logs", "--no-color", "--since", "3m", "postgres")
     assert re.search(r"dropped WAL file .* because archive queue exceeded", dropped)
     newest = labels(stack)[-1]
     stack.compose("exec", "--no-TTY", "backup", "chmod", "-R", "u+w", f"{REPOSITORY}/archive")
-    wait_until(lambda: labels(stack)[-1] != newest, 120, "a backup is taken by itself", every=1)
-    wait_until(lambda: backup_row(stack, "archive")[0], 60, "status.sh is well again", every=1)
+    wait_until(
+        lambda: labels(stack)[-1] != newest, 120, "a backup is taken without a command", every=1
+    )
+    wait_until(lambda: backup_row(stack, "archive")[0], 60, "the line archive is ok", every=1)
     print(
         f"measured: archiving broken: shown after {alerted:.0f} s, pg_wal {peak / 1e6:.0f} "
         "MB at most, gap ended"

@@ -1,4 +1,4 @@
-"""A short run of `scripts/bench.sh` measures every layer; no speed is required of it."""
+"""A short run of `scripts/bench.sh` measures every layer; the test requires no speed."""
 
 import json
 import subprocess

@@ -26,8 +26,8 @@ PSQL = (
     *("--dbname=slipway", "--host=/tmp", "--command"),
 )
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
-# Until somebody waits for this transaction, and then for longer than log_min_duration_statement
-# (0.5 s) and shorter than the API's lock timeout (2 s).
+# Sleeps until another session waits for this transaction, and then 0.8 s: longer than
+# log_min_duration_statement (0.5 s), shorter than the API's lock timeout (2 s).
 WAIT_FOR_THE_OTHER = """do $$ begin
     for look in 1..3000 loop
         exit when exists (select from pg_locks
@@ -42,7 +42,7 @@ DSN = "https://canarydsn7913586@sentry.invalid/1"
 
 @pytest.fixture(scope="module")
 def canaries(stack: Stack) -> Iterator[dict[str, str]]:
-    """Return the secrets of the stack and the secrets that its clients send."""
+    """Return the secrets of the stack and of its clients."""
     folder = stack.root / "secrets"
     dsn = folder / "sentry_dsn"
     dsn.chmod(0o644)
@@ -80,7 +80,7 @@ def canaries(stack: Stack) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def answers(stack: Stack, canaries: dict[str, str]) -> str:
-    """Return the answers, most of them errors, to requests that carry canaries."""
+    """Return the answers to requests that contain canaries; most answers are errors."""
     told = []
     query = f"?token={canaries['query']}"
     headers = {"X-Api-Key": canaries["header"], "Cookie": f"session={canaries['cookie']}"}
@@ -133,7 +133,7 @@ def slow_insert_of_a_user(stack: Stack, canaries: dict[str, str]) -> None:
         env=stack.environment,
         stdout=subprocess.DEVNULL,
     )
-    wait_until(lambda: stack.sql(SLEEPING) != "0", 30, "the other one has inserted its row")
+    wait_until(lambda: stack.sql(SLEEPING) != "0", 30, "the other session has inserted its row")
     user = {"email": "slow@example.com", "password": canaries["password"]}
     with stack.client() as client:
         assert client.post("/v1/users", json=user).status_code == 201
@@ -155,7 +155,7 @@ def test_no_secret_is_in_any_log_or_answer(
     for service in SERVICES:
         assert f"{service}-1" in logs
     assert leaks(logs, canaries) == []
-    # A token is what a login answers with; none of these answers may hold it again.
+    # A login returns a token; none of these answers may contain it again.
     assert leaks(answers, canaries) == []
 
 
@@ -170,7 +170,7 @@ def test_no_secret_is_in_a_container_or_its_processes(
                 if container in (process / "cgroup").read_text():
                     seen += (process / "cmdline").read_text() + (process / "environ").read_text()
             except OSError:
-                continue  # it ended meanwhile
+                continue  # the process has exited
         assert seen
         assert leaks(seen, canaries) == [], service
 
@@ -178,7 +178,7 @@ def test_no_secret_is_in_a_container_or_its_processes(
 def test_no_secret_is_in_an_image(stack: Stack, canaries: dict[str, str]) -> None:
     own = {
         name: value.encode() for name, value in canaries.items() if name != "hash"
-    }  # the library's own prefix
+    }  # a prefix that the hash library contains too
     for image in (f"{stack.image}:blue", f"{stack.image}-nginx:current"):
         history = stack.run("docker", "history", "--no-trunc", image).stdout
         assert (
@@ -192,9 +192,9 @@ def test_no_secret_is_in_an_image(stack: Stack, canaries: dict[str, str]) -> Non
         while chunk := save.stdout.read(CHUNK_BYTES):
             size, window = size + len(chunk), tail + chunk
             assert [name for name, value in own.items() if value in window] == [], image
-            tail = chunk[-200:]  # longer than any canary, which may lie across two chunks
+            tail = chunk[-200:]  # longer than any canary, because a canary may span two chunks
         assert save.wait() == 0
-        assert size > 50 * 1024**2, "the layers were not looked into"
+        assert size > 50 * 1024**2, "the layers were not read"
 
 
 def test_no_secret_is_told_or_kept_by_the_scripts(

@@ -1,4 +1,4 @@
-"""The running stack's configuration is judged by its release and counted by Postgres."""
+"""A release checks the stack's configuration; Postgres counts the connections."""
 
 import threading
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ SESSIONS = (
     "select application_name, count(*) from pg_stat_activity"
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
-# The number of connections of its share that a service may leave unused here. The worker uses one
-# of its connections only while Prometheus asks, and all three for its queue only for moments.
+# The connections of its share that a service may leave unused here. The worker uses one of its
+# connections only during a scrape, and all three of its queue only for moments.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
 OWN_OF_THE_SERVER = {  # health check, scripts and a backup that is due, as superuser
     "slipway.postgres.none",
@@ -31,7 +31,7 @@ OWN_OF_THE_SERVER = {  # health check, scripts and a backup that is due, as supe
 
 @contextmanager
 def secret(stack: Stack, name: str, value: str) -> Iterator[None]:
-    """Give a secret file another content while the block runs."""
+    """Replace the content of a secret file during the block."""
     file = stack.root / "secrets" / name
     before = file.read_text(encoding="utf-8")
     file.chmod(0o644)
@@ -100,7 +100,7 @@ def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(
     ):
         assert part in done.stderr
     assert [entry["result"] for entry in stack.ledger()[begun:]] == ["failed"], (
-        "and none that says begun"
+        "no entry is `begun`"
     )
     assert image_names(stack) == images
     assert "==> image" not in done.stdout
@@ -113,7 +113,7 @@ def sessions(stack: Stack) -> dict[str, int]:
 
 @contextmanager
 def load(stack: Stack, clients: int) -> Iterator[None]:
-    """Read items and ask for exports from many clients at once while the block runs."""
+    """Read items and request exports from many clients at once during the block."""
     token, stop = stack.token(), threading.Event()
 
     def ask() -> None:
@@ -149,15 +149,15 @@ def test_under_load_every_connection_has_a_name_and_none_has_more_than_its_share
         return all(most.get(name, 0) >= budget[name] - unused for name, unused in UNUSED.items())
 
     lock = f"select pg_advisory_lock({ADVISORY_KEY})"
-    # While somebody else holds its lock, migrate waits and can be seen.
+    # While another session holds its lock, migrate waits, and its connection can be counted.
     with load(stack, clients=24), ThreadPoolExecutor() as others, stack.holding(lock, "operator"):
         others.submit(stack.run, *MIGRATE, MIGRATE_TAG="blue", MIGRATE_CONFIRM="yes")
-        with suppress(AssertionError):  # told below, with what was seen
+        with suppress(AssertionError):  # the assertion below fails with the counts
             wait_until(look, 45, "all pools of the live slot are full")
     figure(f"connections under load {most}, of {budget}")
     assert is_full(), f"{most}, computed {budget}"
     assert "slipway.migrate.none" in most
-    assert set(most) - OWN_OF_THE_SERVER <= set(budget), "a connection that does not say who it is"
+    assert set(most) - OWN_OF_THE_SERVER <= set(budget), "a connection without an application_name"
     assert {name: count for name, count in most.items() if count > budget.get(name, 3)} == {}
 
 

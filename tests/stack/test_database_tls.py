@@ -1,4 +1,4 @@
-"""TLS to the database where it is configured, against a Postgres with a certificate."""
+"""Configured TLS to the database, against a Postgres with a certificate."""
 
 import subprocess
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(stack: Stack, folder: Path) -> Iterator[int]:
-    """A Postgres of its own with a certificate for localhost."""
+    """A separate Postgres with a certificate for localhost."""
     lines = (stack.root / ".env").read_text(encoding="utf-8").splitlines()
     image = next(line.partition("=")[2] for line in lines if line.startswith("POSTGRES_IMAGE="))
     start = [

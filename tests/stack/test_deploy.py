@@ -23,7 +23,7 @@ def _blue_again(stack: Stack) -> Iterator[None]:
 
 
 def assert_clean(load: Load, report: Report) -> None:
-    """No request failed, and every acknowledged row is there once."""
+    """Check that no request failed and that every acknowledged row exists once."""
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
 
@@ -131,7 +131,7 @@ def test_a_bad_release_is_stopped_before_the_switch(
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         with stack.edited(path, old, new):
-            # A release that never gets healthy needs a shorter wait than a good release.
+            # A release that never becomes healthy needs no long wait.
             ready_seconds = "8" if observed == "did not become healthy" else "60"
             done = stack.deploy(check=False, READY_SECONDS=ready_seconds)
     assert done.returncode == 1
@@ -142,7 +142,7 @@ def test_a_bad_release_is_stopped_before_the_switch(
     assert done.stderr.splitlines()[-1].startswith(f"live: release {before[0]} in slot {before[1]}")
     assert stack.live() == before
     assert_clean(load, report)
-    # Nothing is left behind but the ledger's entries and the evidence that the error names.
+    # Only the ledger's entries and the evidence that the error names are left.
     assert stack.container(f"api-{other(before[1])}") == ""
     assert stack.container(f"worker-{other(before[1])}") == ""
     assert [entry["result"] for entry in stack.ledger()[ledger:]] == ["begun", "failed"]
@@ -156,7 +156,7 @@ def test_a_release_that_fails_only_under_traffic_is_rolled_back(
     stack: Stack, figure: Figure
 ) -> None:
     before = stack.live()
-    # The smoke test asks for a page without a limit; the load asks with one.
+    # The smoke test sends no `limit`; the load sends 5, which fails here.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'
     load = Load(stack, rate=60)
     with load.running() as report:
@@ -239,8 +239,8 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
     with stack.client() as client:
         assert client.post("/v1/items", content=b"x" * 4096).status_code != 413
     assert load.lost_and_doubled() == (0, 0)
-    # nginx before 1.27.4 closes idle connections of clients when it reloads; a request on its way
-    # may meet that.
+    # nginx before 1.27.4 closes idle client connections at a reload; a request sent at that moment
+    # may fail.
     closed = ("RemoteProtocolError Server disconnected", "ReadError", "WriteError", "ConnectError")
     assert [what for _, what in report.failures if not what.startswith(closed)] == []
     assert len(report.failures) <= 2
@@ -316,7 +316,7 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
     stack.deploy()
     (stack.root / "state/ledger.jsonl").write_text('{"cut of', encoding="utf-8")
     (stack.root / "state/lock").write_text("not json", encoding="utf-8")
-    stack.run("docker", "rmi", f"{stack.image}:{first}")  # its slot still has it
+    stack.run("docker", "rmi", f"{stack.image}:{first}")  # the slot's tag keeps the image
     load = Load(stack, rate=50)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.drill
 
 @pytest.fixture(autouse=True)
 def _blue_again(stack: Stack) -> Iterator[None]:
-    kept = f"{stack.image}-kept:first"  # retention removes the release itself
+    kept = f"{stack.image}-kept:first"  # because retention removes the release
     stack.run("docker", "tag", f"{stack.image}:{stack.live()[1]}", kept)
     yield
     stack.forget_revisions(UNDO, kept)
@@ -25,7 +25,7 @@ def _blue_again(stack: Stack) -> Iterator[None]:
 
 
 def kill_at(stack: Stack, command: list[str], number: int) -> str:
-    """Start a command and kill it at its Nth effect; return the line of that effect, or ""."""
+    """Start a command and kill it at its Nth effect; return the effect's line, or ""."""
     process = subprocess.Popen(
         command,
         cwd=stack.root,
@@ -75,15 +75,15 @@ def test_killed_at_any_command_the_next_one_succeeds(
     command = [f"./scripts/{name}.sh"]
     load = Load(stack, rate=30)
     table = []
-    # Two: a kill before the switch has the release deployed into both slots, and there must be one
-    # to go back to then.
+    # Two deploys: after a kill before the switch both slots may have the new release; a rollback
+    # still needs an earlier one.
     for _ in range(2):
         stack.vary()
         stack.deploy(WATCH_SECONDS="0")
     with load.running() as report:
         head = HEAD
         for number in numbers:
-            if name == "deploy":  # each one has a migration to do
+            if name == "deploy":  # each deploy has a migration
                 revision = f"2099_01_01_00{number:02}"
                 body = (
                     f'op.create_table("drill_{number}", sa.Column("id", sa.Integer(), '

@@ -1,4 +1,4 @@
-"""The stack of a developer: a saved change is served, and production refuses each part of it."""
+"""The developer's stack serves a saved change; production refuses each part of that stack."""
 
 import uuid
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ smtplib.SMTP("sink", timeout=5).sendmail("api@example.org", ["anna@example.org"]
 
 @pytest.fixture(scope="module")
 def developer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A developer's stack, beside the one that the other tests share."""
+    """A developer's stack, separate from the stack that the other tests share."""
     root: Path = tmp_path_factory.mktemp("developer")
     copy_checkout(root)
     made = Stack(root, f"{PROJECT}-developer")
@@ -51,7 +51,7 @@ def received(sink: httpx2.Client, kind: str) -> list[dict[str, Any]]:
 
 
 def text_of(developer: Stack, path: str) -> str:
-    """Return the front door's answer; an empty answer while the API restarts."""
+    """Return the front door's answer, or "" while the API restarts."""
     try:
         with developer.client(timeout=2) as client:
             return client.get(path).text
@@ -62,9 +62,9 @@ def text_of(developer: Stack, path: str) -> str:
 def test_a_saved_change_of_the_api_is_answered(developer: Stack, figure: Figure) -> None:
     with developer.edited("api/health/schemas.py", '"alive"', '"changed"'):
         seconds = wait_until(
-            lambda: "changed" in text_of(developer, "/livez"), 60, "the change is there"
+            lambda: "changed" in text_of(developer, "/livez"), 60, "the change is served"
         )
-    wait_until(lambda: "alive" in text_of(developer, "/livez"), 60, "the change is taken back")
+    wait_until(lambda: "alive" in text_of(developer, "/livez"), 60, "the change is undone")
     figure(f"development: a saved change is answered after {seconds:.1f} s")
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_start_waits_for_the_next_save(developer: Stack) -> None:
     with developer.edited("api/main.py", "create_app(settings)", "nobody_knows_this(settings)"):
         said = ("logs", "--no-color", "--since", "60s", "api-blue")
         wait_until(lambda: "NameError" in developer.compose(*said), 60, "it cannot start")
-    wait_until(lambda: "alive" in text_of(developer, "/livez"), 60, "the next save mends it")
+    wait_until(lambda: "alive" in text_of(developer, "/livez"), 60, "the next save repairs the API")
 
 
 def test_a_saved_change_of_the_worker_restarts_it(developer: Stack) -> None:
@@ -81,13 +81,12 @@ def test_a_saved_change_of_the_worker_restarts_it(developer: Stack) -> None:
 
     before = starts()
     with developer.edited("worker/stalled.py", "LOOK_SECONDS", "LOOK_SECONDS"):
-        wait_until(lambda: starts() > before, 60, "the worker started anew")
+        wait_until(lambda: starts() > before, 60, "the worker restarted")
 
 
 def test_the_documentation_is_open_to_the_developer(developer: Stack) -> None:
-    # The test before saved a file of the worker: what watches the sources may be starting the API
-    # anew.
-    wait_until(lambda: "swagger" in text_of(developer, "/docs"), 60, "the documentation is there")
+    # The previous test saved a file of the worker, so that the reloader may be restarting the API.
+    wait_until(lambda: "swagger" in text_of(developer, "/docs"), 60, "the documentation is served")
     assert '"/v1/items"' in text_of(developer, "/openapi.json")
 
 
@@ -125,7 +124,7 @@ def test_a_webhook_arrives_signed_and_mail_arrives_and_both_are_forgotten_when_a
 
 
 def test_production_refuses_each_part(developer: Stack) -> None:
-    """Production refuses the image for development and each of its settings."""
+    """Production refuses the development image and each development setting."""
     wide = "WEBHOOK_ALLOWED_NETWORKS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
     for service, command in (
         ("api-blue", "api.check_config"),
@@ -153,7 +152,7 @@ def test_production_refuses_each_part(developer: Stack) -> None:
             "sink",
         ),
         check=False,
-        timeout=60,  # a module that did start would run for ever
+        timeout=60,  # a module that starts never exits
     )
     assert alone.returncode == 78
     for script in ("deploy", "rollback"):
@@ -163,7 +162,7 @@ def test_production_refuses_each_part(developer: Stack) -> None:
 
 
 def start(developer: Stack, service: str, module: str, *given: str) -> Any:
-    """Start a module in production's service with the image for development."""
+    """Start a module in a production service with the development image."""
     options = [word for one in given for word in ("--env", one)]
     argv = [
         "docker",

@@ -1,4 +1,4 @@
-"""The pages, executed unchanged: every command that they name is run here."""
+"""Runs every command of the pages, unchanged."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ from tests.stack.poison import JOB_INCIDENTS
 from tests.stack.restores import RESTORE_INCIDENTS, rows_are_back
 
 pytestmark = pytest.mark.drill
-# Compose's options with a value, as the runbook uses them.
+# The options of Compose in the runbook that take a value.
 OPTIONS_WITH_A_VALUE = {
     "--entrypoint",
     "--filter",
@@ -45,14 +45,14 @@ ADVISORY_KEY = 0x736C6970776179  # api/migrate.py
 
 
 def execute(stack: Stack, block: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a block in one shell, as a person would; with check, each command must succeed."""
+    """Run a block in one shell, as a person does; with `check`, each command must succeed."""
     return stack.run(
         "bash", "-euo" if check else "-uo", "pipefail", "-c", block, check=check, URL=stack.url
     )
 
 
 def test_the_walk_through_the_pages_works_as_it_stands(stack: Stack) -> None:
-    """The tour as a user, then what an operator does, in one shell."""
+    """Runs the tour of a user and then the operator's page, in one shell."""
     pages = (TOUR, OPERATING)
     walk = "\n".join(block for page in pages for block in blocks(page.read_text(encoding="utf-8")))
     done = execute(stack, walk)
@@ -79,7 +79,7 @@ def test_the_start_of_the_readme_leads_to_an_answer(stack: Stack) -> None:
 
 
 def test_a_public_host_is_set_up_by_the_page(stack: Stack, tmp_path: Path) -> None:
-    """In a clone that publishes on loopback: the certificate, the start, the reload."""
+    """Get the certificate, start and reload, in a clone that publishes on loopback."""
     page = OPERATING.read_text(encoding="utf-8")
     section = page.partition("\n## On a public host\n")[2].partition("\n## ")[0]
     install, start, reload = re.findall(
@@ -135,7 +135,7 @@ def break_redis(stack: Stack) -> None:
 
 
 def kill_everything(stack: Stack) -> None:
-    """All processes end at once, as in a power cut."""
+    """Kill all processes at once, as a power cut does."""
     for pid in [
         stack.host_pid(name) for name in ("postgres", "redis", "api-blue", "worker-blue", "nginx")
     ]:
@@ -143,7 +143,7 @@ def kill_everything(stack: Stack) -> None:
 
 
 def leave_an_old_image(stack: Stack) -> None:
-    """A release's image without a name."""
+    """Leave an image of a release without a tag."""
     for number in (1, 2):
         recipe = f"FROM {IMAGE}:blue\nLABEL number={number}\n"
         argv = ["docker", "build", "--quiet", "--tag", f"{IMAGE}:dangling", "-"]
@@ -153,7 +153,7 @@ def leave_an_old_image(stack: Stack) -> None:
 
 
 def spoil_environment(stack: Stack) -> None:
-    """A duplicate key, a key that nothing reads, and Windows line ends."""
+    """Add a duplicate key, an unknown key and Windows line endings."""
     file = stack.root / ".env"
     text = file.read_text(encoding="utf-8") + "LOG_LEVEL=DEBUG\nNO_SUCH_KEY=1\n"
     file.write_text(text.replace("\n", "\r\n"), encoding="utf-8")
@@ -161,7 +161,7 @@ def spoil_environment(stack: Stack) -> None:
 
 
 def hold_the_migration_lock(stack: Stack) -> None:
-    """A session that forgot its transaction, with the lock that migrate needs."""
+    """Leave a transaction open that holds the lock that migrate needs."""
     psql = ["psql", "-qAtX", "--host=/tmp", "--username=postgres", "--dbname=slipway"]
     argv = ["docker", "compose", "exec", "--no-TTY", "postgres", *psql]
     session = subprocess.Popen(
@@ -194,7 +194,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
 }
 
 
-# Entries whose commands are followed by a drill of their own, under load.
+# Entries whose commands another test runs, under load.
 DRILLED = {
     "postgres-volume-full": "tests/stack/test_postgres_volume.py",
     "postgres-major-upgrade": "tests/stack/test_upgrade.py",
@@ -212,7 +212,7 @@ def test_every_incident_of_the_runbook_is_injected() -> None:
 
 
 def dangling(stack: Stack) -> list[str]:
-    """Return the images of this product that have no name."""
+    """Return the untagged images of this product."""
     labels = [
         "--filter",
         "dangling=true",
@@ -223,7 +223,7 @@ def dangling(stack: Stack) -> list[str]:
 
 
 def services_named(line: str) -> set[str]:
-    """Return the arguments of a line's Compose commands that must be services."""
+    """Return the arguments of a line's Compose commands that must be service names."""
     named: set[str] = set()
     for command in re.findall(r"""docker compose ((?:'[^']*'|"[^"]*"|[^|;&)'"])*)""", line):
         words = ["", *shlex.split(command)]
@@ -239,7 +239,7 @@ def services_named(line: str) -> set[str]:
 
 
 def is_misused(stack: Stack, line: str) -> bool:
-    """Run a line and tell whether it is wrong, where an incident may only make it fail.
+    """Run a line of an incident; return whether the line is wrong, not merely failing.
 
     Compose's `logs` of an unknown service prints nothing and succeeds; its `exec` prints that the
     service is not running.
@@ -288,7 +288,7 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
     for block in blocks(parts["Verification"]):
         execute(stack, block)
     if name == "a-job-fails-again-and-again":
-        stack.run("./scripts/jobs.sh", "discard", "--all")  # what the entry leaves to a person
+        stack.run("./scripts/jobs.sh", "discard", "--all")  # the entry leaves this step to a person
     if name == "a-burst-of-429":
         assert asked_for_items(stack) == 200
     if name == "restore-rows":

@@ -1,4 +1,4 @@
-"""The drill passes on a sound archive, and each kind of loss makes it fail."""
+"""The drill passes on an intact archive and fails on each kind of loss."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.stack.harness import Stack, wait_until
 
 pytestmark = pytest.mark.drill
 
-# Waits for a minute at most, until a drill has chosen its time and restores.
+# Waits up to a minute until a drill has chosen its time and restores.
 AWAIT_RESTORE = """
 left=3000
 until ls -d /var/lib/postgresql/scratch/drill-* >/dev/null 2>&1; do
@@ -25,7 +25,7 @@ DELETE = """
 psql -qX --host=/run/postgresql --username=postgres --dbname=postgres \
     --command "delete from slipway_ledger where id = {}"
 """
-# Keeps the drill from comparing until its copy is changed.
+# Blocks the drill's comparison until the copy has been changed.
 CHANGE = """
 export CHANGE="$1"
 psql -qX --host=/run/postgresql --username=postgres --dbname=postgres --set=ON_ERROR_STOP=1 <<'END'
@@ -36,7 +36,7 @@ lock table slipway_ledger;
 commit;
 END
 """
-# An index in an order that its operator class no longer has, as after an upgrade of the system's
+# An index whose operator class has changed its order, as after an upgrade of the system's
 # collations.
 UNSORTED = """
 create function compared(a int, b int) returns int language sql immutable strict
@@ -77,7 +77,7 @@ def ledger(stack: Stack, query: str) -> str:
 
 @pytest.fixture
 def backed_up(stack: Stack) -> Iterator[None]:
-    """A backup with rows of the ledger after it; a new full backup ends what a test broke."""
+    """Take a backup, with later rows in the ledger; take a new one after the test's damage."""
     stack.run("./scripts/backup.sh", "--full")
     wait_until(
         lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "",
@@ -89,7 +89,7 @@ def backed_up(stack: Stack) -> Iterator[None]:
         ledger(stack, "insert into slipway_ledger default values")
     yield
     stack.run("./scripts/backup.sh", "--full")
-    assert drill(stack)["is_well"], "what was broken is behind the new backup"
+    assert drill(stack)["is_well"], "the new backup starts after the damage"
 
 
 @pytest.mark.usefixtures("backed_up")
@@ -99,7 +99,7 @@ def test_a_drill_restores_a_random_time_and_finds_exactly_what_was_committed(sta
     assert record["facts"]["ledger"] >= 1
     assert record["facts"]["tables"] >= 10
     assert record["facts"]["rows"] >= 1
-    assert sh(stack, "ls /var/lib/postgresql/scratch") == "", "nothing of the copy is left"
+    assert sh(stack, "ls /var/lib/postgresql/scratch") == "", "the copy is removed"
     assert backup_row(stack, "drill")[0]
     print(f"measured: drill: {record['text']}")
 
@@ -118,12 +118,12 @@ def test_a_drill_right_after_a_backup_finds_a_time_to_restore(stack: Stack) -> N
 
 @pytest.mark.usefixtures("backed_up")
 def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
-    """The ledger in use is changed by hand, so that it differs from the archive's.
+    """The test changes the ledger in use, so that it differs from the archive's.
 
-    The change comes while the drill restores, because the drill has chosen its time by then: to a
-    time after the deletion it would rightly restore no such row.
+    It changes the ledger while the drill restores, because the drill has then chosen its time: a
+    restore to a time after the deletion would correctly contain no such row.
     """
-    # Of the rows whose commit time is known; what is older than the first of them is not compared.
+    # A row with a known commit time: the drill does not compare rows older than the first of these.
     known = "from slipway_ledger where pg_xact_commit_timestamp(xmin) is not null"
     one = ledger(stack, f"select id {known} order by id offset 1 limit 1")
     with ThreadPoolExecutor() as threads:

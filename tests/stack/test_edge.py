@@ -1,4 +1,4 @@
-"""nginx's own answers over the wire have the one form, and no client can break nginx."""
+"""nginx's own answers have the API's error format, and no client can break nginx."""
 
 import contextlib
 import http.client
@@ -26,7 +26,7 @@ STALL_SECONDS = 10  # client_header_timeout and client_body_timeout in nginx/con
 def connected(
     stack: Stack, port: str = "HTTPS_PORT", *, tls: bool = True
 ) -> Iterator[socket.socket]:
-    """Yield a connection to the front door that sends exactly what it is given."""
+    """Yield a raw connection to the front door, for exact bytes."""
     with socket.create_connection(
         ("127.0.0.1", int(stack.environment[port])), STALL_SECONDS + 10
     ) as plain:
@@ -44,14 +44,14 @@ class Answer(NamedTuple):
 
 
 def answer(connection: socket.socket) -> Answer:
-    """Read one answer."""
+    """Read an answer."""
     response = http.client.HTTPResponse(connection)
     response.begin()
     return Answer(response.status, response.headers, response.read())
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Read until the end; a reset is one, too."""
+    """Read until the connection is closed or reset."""
     seen = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := connection.recv(65536):
@@ -103,7 +103,7 @@ REFUSED = {
     "a method in lower case": (b"get / HTTP/1.1\r\n" + HOST, 400, "bad_request"),
     "a version to come": (b"GET / HTTP/3.0\r\n" + HOST, 505, "version_not_supported"),
     "an address of nginx's own": (b"GET /errors/400 HTTP/1.1\r\n" + HOST, 404, "not_found"),
-    # Requests that a proxy and a server could read differently: one request or two.
+    # Requests that a proxy and a server could parse differently, as one request or two.
     "a length and chunks": (
         POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         400,
@@ -183,7 +183,7 @@ def test_the_log_names_what_was_asked_for_and_no_query(
 
 
 def test_lines_that_end_without_a_carriage_return_are_one_request(stack: Stack) -> None:
-    """RFC 9112 allows it, and nginx rewrites the lines, so that the API reads them in one way."""
+    """RFC 9112 allows these lines; nginx rewrites them, so that the API cannot misread them."""
     before = api_processes(stack)
     with connected(stack) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\nHost: localhost\nConnection: close\n\n")
@@ -253,7 +253,7 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
     head = POST + b"Content-Length: %d\r\n\r\n" % BODY_BYTES
     started = time.monotonic()
     with contextlib.ExitStack() as held:
-        # The last bytes never come: each body is held, as long as it may stall.
+        # The last bytes are never sent: nginx keeps each body until its timeout.
         stalled = [held.enter_context(connected(stack)) for _ in range(most)]
         for connection in stalled:
             connection.sendall(head + b"x" * (BODY_BYTES - KEPT_BACK_BYTES))
@@ -261,8 +261,8 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
 
         def are_held() -> bool:
             for connection in stalled:
-                connection.sendall(b"x")  # however long all this takes, none has stalled for long
-            # In kilobytes; the last piece of each body is in its buffer (client_body_buffer_size).
+                connection.sendall(b"x")  # keeps each body from its timeout
+            # In kB. The end of each body is in a buffer (client_body_buffer_size), not in /tmp.
             return int(stack.compose(*used).split()[1]) >= most * (1024 - 64)
 
         wait_until(are_held, 30, "nginx holds all bodies")
@@ -271,8 +271,8 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
         got = answer(over)
         check_form(got, 429, "too_many_requests")
         assert got.headers["retry-after"] == "1"
-        # Another address: nginx's own. The body is above client_body_buffer_size, so that it needs
-        # the tmpfs.
+        # Sent from nginx's own address, which has its own limit. The body exceeds
+        # client_body_buffer_size, so that it needs the tmpfs.
         ask = (
             "head -c 500000 /dev/zero | curl -sk -o /dev/null -w '%{http_code}' --max-time 5 "
             "--data-binary @-"

@@ -1,4 +1,4 @@
-"""An API short of memory or CPU loses only requests in flight and refuses what it cannot do."""
+"""An API short of memory or CPU loses only requests in flight and refuses excess requests."""
 
 import json
 import subprocess
@@ -15,14 +15,13 @@ from tests.stack.faults import heal, kinds, probing_load, status
 from tests.stack.harness import Stack, wait_until
 from tests.stack.processes import api_processes
 
-# Alone: it measures seconds, and a flood of 400 clients takes both cores.
+# Runs alone: the test measures seconds, and a flood of 400 clients uses both cores.
 pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 BACK_SECONDS = 2
 FLOOD_SECONDS = 8
-# Grows until it is killed; its pages are really allocated. The kernel kills it after the process
-# that is told to be preferred, and before all others (500 in compose.yaml), which may be larger at
-# that moment.
+# Allocates memory until it is killed. With this score the kernel kills it after the chosen victim
+# (1000) and before all others (500 in compose.yaml), which may be larger at that moment.
 HOG = """
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write("700")
@@ -42,8 +41,8 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
         api_processes(stack),
     )
     victim = min(before)
-    # The kernel takes who has most, which would be the program that fills the container; it is told
-    # to prefer this one.
+    # The kernel kills the largest process, which would be the program that fills the container.
+    # This score makes it choose the victim.
     Path(f"/proc/{victim}/oom_score_adj").write_text("1000", encoding="ascii")
     load = probing_load(stack, rate=30)
     with load.running() as report:
@@ -70,7 +69,7 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
         f"last failure {healed:.1f} s after, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
-    # In flight, or given within moments to the connections of the process that was killed.
+    # Requests in flight, or sent within moments on connections of the killed process.
     at = killed - load._started
     assert [(when - at, what) for when, what in report.failures if not -2 < when - at < 0.5] == []
     assert victim not in api_processes(stack)
@@ -79,7 +78,7 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
 
 
 def is_whole(stack: Stack, before: set[int], victim: int) -> bool:
-    """Whether as many processes serve as before, without the victim."""
+    """Whether the number of processes is as before, with a new one in place of the victim."""
     serving = len(api_processes(stack) - {victim}) == len(before)
     return serving and stack.metrics()["slipway_processes"] == len(before)
 
@@ -140,4 +139,4 @@ def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(
     }
     assert max(slowest for _, slowest in seen.values()) < REQUEST_SECONDS
     assert {answer for answer, _ in probes} == {200}
-    assert api_processes(stack) == before, "a process was taken for dead"
+    assert api_processes(stack) == before, "a process was restarted as hung"

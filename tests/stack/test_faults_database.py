@@ -1,4 +1,4 @@
-"""Postgres killed, frozen, full or late: errors are quick, nothing hangs, and all heals."""
+"""Postgres killed, frozen, full or late: errors are quick, nothing hangs, all recovers."""
 
 import os
 import re
@@ -23,11 +23,11 @@ from tests.stack.faults import (
 )
 from tests.stack.harness import Stack, wait_until
 
-# Alone: errors and recovery have bounds of a few seconds.
+# Runs alone: errors and recovery have limits of a few seconds.
 pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 FSYNC_SECONDS = 15
-LATE_SECONDS = 15  # how long the API waits for Postgres in the test of a slow start
+LATE_SECONDS = 15  # seconds that Postgres starts after the API and the worker
 
 
 @pytest.mark.counts_losses
@@ -99,7 +99,7 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
 def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowledged(
     stack: Stack, figure: Figure
 ) -> None:
-    """Postgres must not repeat a failed fdatasync of WAL: the kernel may have dropped the pages."""
+    """Postgres must not retry a failed fdatasync of WAL: the kernel may have dropped the pages."""
     load = probing_load(stack, rate=30)
     before = stack.host_pid("postgres")
     with load.running() as report:
@@ -120,7 +120,7 @@ def test_a_disk_that_fails_to_keep_the_log_costs_a_recovery_and_nothing_acknowle
     logs = stack.compose("logs", "--no-color", "--since", "1m", "postgres")
     assert re.search(r'PANIC: +could not fdatasync file "0000', logs)
     assert "database system was not properly shut down; automatic recovery in progress" in logs
-    assert stack.host_pid("postgres") == before, "no start of the container was needed"
+    assert stack.host_pid("postgres") == before, "the container did not restart"
     assert (lost, doubled) == (0, 0)
     assert unexpected(report) == []
     assert back < FSYNC_SECONDS
@@ -139,7 +139,7 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
             wait_until(
                 lambda: any(caught in what for _, what in report.failures),
                 30,
-                "who was caught has ended",
+                "a request in flight has failed",
             )
             livez = [status(stack, "/livez") for _ in range(3)]
         finally:
@@ -165,7 +165,7 @@ def test_a_frozen_postgres_holds_no_request_for_ever(stack: Stack, figure: Figur
     assert {answer for answer, _ in livez} == {200}
     assert min(seconds for _, seconds in livez) < 1
     assert_nothing_is_leaked(stack)
-    wait_until(lambda: health(stack) == "healthy", 60, "the engine has noticed, for status.sh")
+    wait_until(lambda: health(stack) == "healthy", 60, "Postgres is healthy for status.sh")
 
 
 @pytest.mark.nightly  # fault 39
@@ -195,7 +195,7 @@ def test_a_postgres_that_comes_late_finds_everybody_waiting(stack: Stack, figure
         f"Postgres {LATE_SECONDS} s late: ready {seconds:.1f} s after it, the first job "
         f"done {worked:.1f} s later"
     )
-    assert [stack.host_pid(service) for service in ours] == pids, "nobody had to start again"
+    assert [stack.host_pid(service) for service in ours] == pids, "no container restarted"
 
 
 def health(stack: Stack) -> str:

@@ -1,4 +1,4 @@
-"""The API's network to its data cut, reset, lossy or slow: errors are short, nothing leaks."""
+"""The network of API, Postgres and Redis is cut or slow: errors are quick, nothing leaks."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,20 +22,18 @@ from tests.stack.faults import (
 )
 from tests.stack.harness import Stack, wait_until
 
-# Alone: each bound is two seconds, and a busy machine takes as much.
+# Runs alone: each limit is two seconds, and a busy machine alone may take as long.
 pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 HEAL_SECONDS = 10
-# A cut network fails the first exchange with Postgres. On a slow one each exchange may take up to
-# PEER_SECONDS and still succeed, and a POST has three of them: BEGIN, INSERT, COMMIT.
+# On a cut network the first exchange with Postgres fails. On a slow network each exchange may take
+# up to PEER_SECONDS and still succeed; a POST has three exchanges: BEGIN, INSERT, COMMIT.
 EXCHANGES_OF_A_POST = 3
-# Answers are dropped, not questions: a statement may have been carried out, and nobody knows.
+# Drops answers, not statements: Postgres may run a statement whose result the API never gets.
 DROP = "INPUT -p tcp --sport {} -j DROP"
 RESET = "OUTPUT -p tcp --dport {} -j REJECT --reject-with tcp-reset"
 LOSE = "INPUT -p tcp --sport {} -m statistic --mode random --probability 0.1 -j DROP"
-NO_NAMES = (
-    "INPUT -p udp -s 127.0.0.11 -j DROP"  # the engine's name server, which then says nothing at all
-)
+NO_NAMES = "INPUT -p udp -s 127.0.0.11 -j DROP"  # silences the engine's name server
 
 
 @contextmanager
@@ -45,7 +43,7 @@ def without_names(stack: Stack) -> Iterator[None]:
         yield
 
 
-# The fault, and whether it cuts Postgres off: None where it only slows the network down.
+# The fault, and whether it cuts off Postgres (None: it only slows the network).
 FAULTS: dict[str, tuple[Callable[[Stack], AbstractContextManager[None]], bool | None]] = {
     "answers of both dropped": (
         lambda stack: packet_rules(stack, DROP.format(5432), DROP.format(6379)),
@@ -97,7 +95,7 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
     assert unexpected(report) == []
     exchanges = EXCHANGES_OF_A_POST if is_cut is None else 1
     assert report.slowest - report.stall < POOL_SECONDS + exchanges * PEER_SECONDS + ROOM_SECONDS
-    # The promise is about errors, and holds on a slow network, too.
+    # The promise is about errors, and applies to a slow network too.
     assert report.slowest_failure - report.stall < POOL_SECONDS + PEER_SECONDS + ROOM_SECONDS
     assert healed < HEAL_SECONDS
     if is_cut is not None:
@@ -106,6 +104,6 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
 
 
 def test_the_resolver_gives_up_after_a_second(stack: Stack) -> None:
-    """Otherwise a silent name server keeps each thread that asks it for ten seconds."""
+    """With the default a silent name server would block each asking thread for ten seconds."""
     options = stack.compose("exec", "--no-TTY", "api-blue", "cat", "/etc/resolv.conf")
     assert re.search(r"^options .*timeout:1\b.*attempts:1\b", options, re.MULTILINE), options

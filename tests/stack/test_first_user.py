@@ -1,4 +1,4 @@
-"""The command of the example that makes the first user, and `up.sh` with a draft."""
+"""Tests the example's command that registers the first user, and `up.sh` with a draft."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def test_up_finishes_with_the_draft_of_a_run_that_was_killed(stack: Stack) -> No
     file = stack.root / "secrets/first_user.json"
     draft = file.with_name("first_user.draft.json")
     kept = file.read_text(encoding="utf-8")
-    file.rename(draft)  # as after the registration and before the rename
+    file.rename(draft)  # the state between the registration and the rename
     done = stack.run("./scripts/up.sh")
     assert file.read_text(encoding="utf-8") == kept
     assert not draft.exists()

@@ -1,4 +1,4 @@
-"""The engine's facts about the running containers and images, whatever the files intend."""
+"""Checks the running containers and images as the engine reports them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_container_is_confined(stack: Stack, service: str) -> None:
-    # A test before may have started it a moment ago: its first check may still be to come.
+    # A previous test may have just started the service: wait for its first health check.
     wait_until(
         lambda: stack.inspect(service)["State"]["Health"]["Status"] == "healthy",
         60,
@@ -42,12 +42,12 @@ def test_no_process_is_root_or_holds_a_capability(stack: Stack, service: str) ->
         try:
             if container not in (process / "cgroup").read_text():
                 continue
-            # In this order: it becomes the health check's process at any moment.
+            # `comm` first: runc may become the health check's process at any moment.
             if (process / "comm").read_text().startswith("runc"):
-                continue  # the engine's own, about to become a health check's process
+                continue  # the engine's runc, before it becomes a health check's process
             lines = (process / "status").read_text().splitlines()
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process has exited
         found += 1
         status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         assert "0" not in status["Uid"].split()
@@ -230,7 +230,7 @@ def test_the_standard_library_has_byte_code_even_where_the_base_image_has_none(
 
 
 def test_a_second_build_reuses_every_layer(stack: Stack) -> None:
-    """Only what differs between two builds, the labels, is made anew."""
+    """Only the labels differ between two builds, and only they are made again."""
     base = (
         (stack.root / ".env").read_text(encoding="utf-8").partition("PYTHON_IMAGE=")[2].split()[0]
     )
@@ -257,12 +257,12 @@ def test_a_second_build_reuses_every_layer(stack: Stack) -> None:
     assert numbers <= cached
 
 
-LOG_CAP_BYTES = 3 * 10 * 1024**2  # max-size times max-file in compose.yaml
-LINES = 900_000  # in the engine's own form above twice the cap
+LOG_CAP_BYTES = 3 * 10 * 1024**2  # max-size times max-file, from compose.yaml
+LINES = 900_000  # more than twice the cap in the engine's log format
 
 
 def test_a_flood_of_log_lines_stays_under_its_cap(stack: Stack) -> None:
-    """The engine rotates the files while it writes them, without a task of the host."""
+    """The engine rotates the files as it writes them; no cron job is needed."""
     flood = f"yes 'a line that somebody logs again and again' | head -n {LINES}"
     argv = [
         "docker",
@@ -294,7 +294,7 @@ def test_a_flood_of_log_lines_stays_under_its_cap(stack: Stack) -> None:
         assert stack.is_serving()
         assert (
             max(sizes) <= LOG_CAP_BYTES * 1.01
-        )  # a file is turned after the line that reaches its size
+        )  # a file is rotated after the line that reaches its size
         assert max(sizes) > LOG_CAP_BYTES / 3, "less than one file was written, which shows nothing"
     finally:
         stack.run("docker", "rm", "--force", "--volumes", container)

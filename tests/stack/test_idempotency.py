@@ -1,4 +1,4 @@
-"""A request that is repeated with its key is carried out once, whatever happens in between."""
+"""A request that is repeated with its key is executed once, whatever happens in between."""
 
 import os
 import signal
@@ -128,7 +128,7 @@ def test_a_key_that_is_at_work_for_long_is_409_and_says_when_to_come_again(
     assert (answer.status_code, answer.json()["error"]) == (409, "idempotency_key_in_use")
     assert answer.headers["retry-after"] == "1"
     assert LOCK_SECONDS * 0.9 < answer.elapsed.total_seconds() < STATEMENT_SECONDS, (
-        "it waits for the lock timeout"
+        "the request waits for the lock timeout"
     )
     assert client.post("/v1/items", json={"name": "held"}, headers=key).content == made.content
 
@@ -162,7 +162,7 @@ def test_a_key_is_over_after_a_day_and_then_deleted(
 def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
     stack: Stack, figure: Figure
 ) -> None:
-    """Each client repeats a request under the same key until it is answered."""
+    """Each client repeats a request with the same key until it gets an answer."""
     run = uuid.uuid4().hex[:8]
     token = stack.token()
     repeated: list[str] = []
@@ -180,7 +180,7 @@ def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
         working = [threads.submit(work, number) for number in range(10)]
         try:
             for _ in range(3):
-                time.sleep(0.5)  # the load between two kills, not a wait for anything
+                time.sleep(0.5)  # requests between two kills; not a wait for a condition
                 kill_the_api(stack)
                 wait_until(stack.is_serving, 20, "it serves")
         finally:
@@ -197,14 +197,14 @@ def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
 
 
 def kill_the_api(stack: Stack) -> None:
-    """Kill the API's master, and wait until it runs again."""
+    """Kill the API's master process, and wait until it runs again."""
     pid = stack.host_pid("api-blue")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: stack.host_pid("api-blue") not in {0, pid}, 20, "the API runs again")
 
 
 def ask_until_answered(client: httpx2.Client, name: str, repeated: list[str]) -> str:
-    """Return the id of the item that was made."""
+    """Return the id of the new item."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:

@@ -65,7 +65,7 @@ def test_a_change_is_made_only_in_a_state_that_if_match_names(client: httpx2.Cli
     lines = [("If-Match", '"other"'), ("If-Match", second.headers["etag"])]
     twice = client.put(path, json={"name": "lost"}, headers=lines)
     assert (twice.status_code, twice.json()["error"]) == (400, "bad_request"), (
-        "the API reads one line"
+        "the API accepts a single If-Match line"
     )
     third = client.put(path, json={"name": "chain"}, headers={"If-Match": second.headers["etag"]})
     assert third.status_code == 200
@@ -84,7 +84,7 @@ def test_a_change_is_made_only_in_a_state_that_if_match_names(client: httpx2.Cli
 
 @pytest.mark.alone  # each waits at most 2 s for the lock
 def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: Figure) -> None:
-    """Each adds one to what it has read, and reads again where somebody was faster."""
+    """Each client increments the value it has read, and reads again after a 412."""
     path, _ = make_item(client, "0")
 
     def add_one(_: int) -> int:
@@ -109,7 +109,7 @@ def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: F
 def test_what_the_release_before_writes_changes_the_etag(
     stack: Stack, client: httpx2.Client
 ) -> None:
-    """The former release knows no ETags, and runs this statement."""
+    """The previous release has no ETags; it runs the statement below."""
     path, tag = make_item(client)
     item = path.rpartition("/")[2]
     stack.sql(
@@ -145,13 +145,13 @@ def test_pages_hold_still_while_items_come_and_go(client: httpx2.Client) -> None
         make_item(client, f"between {turn}")
         if turn == 1:
             assert client.delete(f"/v1/items/{made[9]}").status_code == 204, (
-                "the last of the first page: its cursor"
+                "the last item of the first page, its cursor"
             )
             assert client.delete(f"/v1/items/{made[3]}").status_code == 204
-    assert len(seen) == len(set(seen)), "an item came twice"
+    assert len(seen) == len(set(seen)), "a page repeats an item"
     stayed = [item for item in reversed(made) if item not in gone]
     assert [item for item in seen if item in stayed] == stayed, (
-        "an item that was there all the time is missing"
+        "an item that was not deleted is missing"
     )
 
 
@@ -187,4 +187,4 @@ def test_a_read_that_was_cancelled_or_cut_off_leaves_nothing_to_the_next_on_its_
 ) -> None:
     said = stack.compose("exec", "--no-TTY", "api-blue", "python", "-c", READS).splitlines()
     assert said[:3] == ["TimeoutError own", "AdminShutdown own", "SyntaxError own"]
-    assert said[3] == "True", "after a transaction each read stands for itself again"
+    assert said[3] == "True", "after a transaction each read is a transaction of its own"

@@ -1,4 +1,4 @@
-"""Services are killed at random while jobs are requested and run: faults 12, 13 and 36."""
+"""Kills services at random while jobs are requested and run: faults 12, 13 and 36."""
 
 import os
 import random
@@ -17,11 +17,11 @@ from tests.stack.job_ledger import Exports, ledger_kept, redeliveries
 from tests.stack.load import Load
 
 SERVICES = ("worker-blue", "redis", "api-blue", "postgres")
-# The engine waits before it starts a container again that ran for less than 10 s, twice as long
+# The engine delays the restart of a container that ran for less than 10 s, and doubles the delay
 # each time.
 LEAST_LIFE_SECONDS = 10.5
-# What a client may see of a killed API or Postgres; each such request has no export, or one that is
-# done like others.
+# The failures that a killed API or Postgres may cause. The export of such a request was either not
+# committed, or is finished like the others.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|50[23] ")
 ENQUEUE = """
 import asyncio, sys
@@ -61,7 +61,7 @@ def asked_for(exports: Exports) -> int:
 
 
 class Killer:
-    """Kills services in random order, each once it has lived long enough to restart at once."""
+    """Kills services in random order, each after it has run long enough to restart at once."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.stack = stack
@@ -83,7 +83,7 @@ class Killer:
         pid = self.stack.host_pid(service)
         with suppress(
             ProcessLookupError
-        ):  # it has just ended by itself, as a worker does without Postgres
+        ):  # the process has just exited, as a worker does without Postgres
             os.kill(pid, signal.SIGKILL)
         self.count += 1
         wait_until(
@@ -93,7 +93,7 @@ class Killer:
 
 
 def chaos(stack: Stack, jobs: int, kills: int, figure: Figure) -> None:
-    """Ask for `jobs` exports, most of them in bulk, under `kills` kills."""
+    """Request `jobs` exports, most of them in bulk, during `kills` kills."""
     exports, killer, started = Exports(stack), Killer(stack, seed=kills), time.monotonic()
     exports.give_items(20, 100)
     batches = max(2, kills // 10)
@@ -124,8 +124,8 @@ def chaos(stack: Stack, jobs: int, kills: int, figure: Figure) -> None:
     assert (lost, doubled) == ([], [])
     assert killer.count >= kills * 0.9
     assert [seen for seen in exports.failures if not OUTAGE.match(seen)] == []
-    # The promise of a killed worker, and the 10 s in which a Postgres that is killed meanwhile is
-    # back.
+    # The promise for a killed worker (30 s), and 10 s for Postgres to recover if it is killed in
+    # that time.
     assert max(gaps, default=0) < 30 + 10
 
 
@@ -149,7 +149,7 @@ def test_a_hundred_kills_lose_none_of_ten_thousand_jobs(stack: Stack, figure: Fi
 @pytest.mark.counts_losses
 @pytest.mark.nightly
 def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure: Figure) -> None:
-    """It kills its worker in all five attempts, each time while other jobs run."""
+    """The job kills its worker in all five attempts, each time while other jobs run."""
     with poison.poisonable(stack), ledger_kept(stack):
         harmful, healthy = Exports(stack), Exports(stack)
         with stack.client(timeout=30) as client:
@@ -178,7 +178,7 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(stack: Stack, figure
 
 
 def memory_mb(stack: Stack, service: str) -> float:
-    """Return the memory of a container, as the engine counts it, in MB."""
+    """Return a container's memory in MB, as the engine counts it."""
     text = stack.run(
         "docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", stack.container(service)
     ).stdout
@@ -187,7 +187,7 @@ def memory_mb(stack: Stack, service: str) -> float:
 
 
 def execution_p95_ms(exports: Exports) -> float:
-    """Return the 95th percentile of the seconds a job runs, in ms, over the last thousand jobs."""
+    """Return the 95th percentile of the run time of the last thousand jobs, in ms."""
     took = (
         "select extract(epoch from max(e.at) filter (where e.type = 'succeeded')"
         " - max(e.at) filter (where e.type = 'started')) * 1000 as ms from procrastinate_events e"
@@ -232,7 +232,7 @@ def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: F
         before, memory = execution_p95_ms(few), [memory_mb(stack, name) for name in services]
         flood(many, 100_000)
         with loaded.running() as report:
-            time.sleep(60)  # the span that is measured
+            time.sleep(60)  # the measured period
             held = stack.sql("select count(*) from procrastinate_jobs where status = 'todo'")
         after, grown = execution_p95_ms(many), [memory_mb(stack, name) for name in services]
         figure(

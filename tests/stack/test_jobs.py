@@ -1,4 +1,4 @@
-"""Jobs that fail, block, grow or take too long, the commands for them, and their metrics."""
+"""Tests jobs that fail, block, use too much memory or time, and their commands and metrics."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def _poisonable(stack: Stack) -> Iterator[None]:
 
 
 def ask(exports: Exports, count: int) -> list[str]:
-    """Ask for exports."""
+    """Request exports."""
     with exports.stack.client(timeout=30) as client:
         return [exports.ask(client) for _ in range(count)]
 
@@ -39,7 +39,7 @@ def job(stack: Stack, export: str) -> dict[str, str]:
 
 
 def is_over(stack: Stack, *exports: str) -> bool:
-    """Whether these exports' jobs have ended, well or not."""
+    """Whether the jobs of these exports have ended, with success or not."""
     return {job(stack, export)["status"] for export in exports} <= {"succeeded", "failed"}
 
 
@@ -50,7 +50,7 @@ def actions(stack: Stack, service: str) -> list[dict[str, object]]:
         with suppress(ValueError):
             found.append(
                 json.loads(line[line.find("{") :])
-            )  # Compose moves the cursor before some lines
+            )  # Compose prints cursor codes before some lines
     return found
 
 
@@ -82,15 +82,15 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
         f"select count(*) from exports where status = 'failed' and id in ('{raises}', "
         f"'{takes_long}')"
     )
-    assert stack.sql(failed) == "2", "their user is told"
+    assert stack.sql(failed) == "2", "both exports are shown as failed"
 
     def is_replaced() -> bool:
         return int(stack.inspect("worker-green")["RestartCount"]) >= 1
 
     wait_until(is_replaced, 90, "the process that took too much memory is replaced")
     seen = actions(stack, "worker-green")
-    # Of the others one may have been too slow for its two seconds, on a busy machine; it was tried
-    # again.
+    # On a busy machine another job may have exceeded its two seconds, too; the worker has retried
+    # it.
     took_long = job(stack, takes_long)["id"]
     (late,) = [
         line
@@ -117,7 +117,7 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
             poison.poison(stack, export, "slow")  # in hand while the loop is blocked
         poison.start(stack)
         seconds = wait_until(
-            lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 90, "the worker ends itself"
+            lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 90, "the worker exits"
         )
         ask(healthy, 20)
         wait_until(lambda: is_over(stack, blocks), 120, "the job is set aside")
@@ -126,9 +126,7 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
     assert job(stack, blocks)["status"] == "failed"
     logs = stack.compose("logs", "--no-color", "worker-green")
     assert "Timeout (0:00:15)!" in logs
-    assert re.search(r'exports/service.py", line \d+ in write_export', logs), (
-        "the place where it stood"
-    )
+    assert re.search(r'exports/service.py", line \d+ in write_export', logs), "the blocked line"
     assert [
         line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"
     ]
@@ -139,7 +137,7 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
 
 
 def test_a_suspect_that_this_release_does_not_know_holds_up_no_other(stack: Stack) -> None:
-    """As after a rollback past the release whose job killed its workers."""
+    """The state after a rollback, if a job of the newer release killed its workers."""
     unknown = (
         "insert into procrastinate_jobs (queue_name, task_name, lock) values ('no.such', "
         "'no.such', 'suspect')"
@@ -194,7 +192,7 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(
         assert len(children) == 2
         os.kill(int(min(children)), signal.SIGKILL)
         now = int(stack.sql(ticks))
-        wait_until(lambda: int(stack.sql(ticks)) >= now + 2, 90, "the ticks go on")
+        wait_until(lambda: int(stack.sql(ticks)) >= now + 2, 90, "the ticks continue")
 
         def is_replaced() -> bool:
             left = set(
@@ -202,10 +200,10 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(
             )
             return len(left) == 2 and left != children
 
-        wait_until(is_replaced, 90, "another process takes its place")
+        wait_until(is_replaced, 90, "a new process replaces it")
     finally:
         stack.run("docker", "rm", "--force", other)
-    assert stack.metrics_of("worker-green", 9101), "each process tells of its own jobs"
+    assert stack.metrics_of("worker-green", 9101), "each process serves the metrics of its own jobs"
     by_tick = (
         f"select count(*) from procrastinate_jobs where task_name = 'jobs.prune' and id > {before}"
     )
@@ -246,7 +244,7 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     )
     done = stack.run("./scripts/jobs.sh", "retry", ids[one])
     assert f"1 given back to the worker: {ids[one]}" in done.stdout
-    wait_until(lambda: job(stack, one)["status"] == "succeeded", 60, "the worker has done it")
+    wait_until(lambda: job(stack, one)["status"] == "succeeded", 60, "the job has succeeded")
     done = stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "exports.write")
     assert f"1 discarded: {ids[two]}" in done.stdout
     assert stack.run("./scripts/jobs.sh", "list").stdout.splitlines() == ["no job has failed"]
@@ -265,7 +263,7 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
     before = told()
     ask(exports, 5)
     exports.wait_until_done(120)
-    # Of a queue that nobody takes: one waits, and one has failed.
+    # In a queue without a worker: one job waits, another has failed.
     one_of_each = "('no.such', 'waits', 'todo'), ('no.such', 'fails', 'failed')"
     stack.sql(
         f"insert into procrastinate_jobs (queue_name, task_name, status) values {one_of_each}"
@@ -284,7 +282,7 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
 
 @pytest.mark.counts_losses
 def test_jobs_need_no_redis(stack: Stack) -> None:
-    """Not even its volume: fault 13, for jobs."""
+    """Jobs run even without the volume of Redis (fault 13)."""
     stack.compose("rm", "--stop", "--force", "redis")
     stack.run("docker", "volume", "rm", f"{stack.project}_redis")
     try:

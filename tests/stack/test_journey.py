@@ -1,4 +1,4 @@
-"""The real path, end to end, as a new user takes it."""
+"""Follows a new user's requests end to end."""
 
 import csv
 import io
@@ -72,7 +72,7 @@ def test_twenty_logins_at_once_fit_the_memory(
         f"took {slowest_ms:.0f} ms"
     )
     assert [answer.status_code for answer in given] == [200] * 20
-    # The engine counts a killed container, and not a killed process that Gunicorn replaces.
+    # The engine counts restarts of a container, not of a process that Gunicorn replaces.
     assert (api_processes(stack), stack.inspect("api-blue")["RestartCount"]) == before
     assert not stack.inspect("api-blue")["State"]["OOMKilled"]
 
@@ -92,7 +92,7 @@ def test_another_users_item_is_not_there(stack: Stack) -> None:
 
 
 def test_a_job_exists_exactly_when_its_export_was_committed(stack: Stack) -> None:
-    """One transaction writes the row and the job: with the workers stopped, both are there."""
+    """One transaction writes the row and the job: both exist while no worker runs."""
     token = stack.token()
     stack.compose("stop", "worker-blue")
     try:
@@ -103,7 +103,7 @@ def test_a_job_exists_exactly_when_its_export_was_committed(stack: Stack) -> Non
         writer = "select xmin::text from exports where id = '{0}'"
         job = "select xmin::text from procrastinate_jobs where args->>'export_id' = '{0}'"
         rows = stack.sql(writer.format(made)), stack.sql(job.format(made))
-        assert rows[0], "the export is not there"
+        assert rows[0], "the export does not exist"
         assert rows[0] == rows[1], "another transaction wrote the job"
     finally:
         stack.compose("start", "worker-blue")
@@ -121,7 +121,7 @@ def test_one_request_is_found_in_the_logs_of_nginx_the_api_and_the_job(stack: St
     entries: list[dict[str, str]] = []
 
     def is_told_to_the_end() -> bool:
-        """Whether the engine has the worker's last line."""
+        """Whether the engine has logged the worker's last line."""
         lines = stack.run(
             "./scripts/logs.sh", "--request", request, check=False
         ).stdout.splitlines()
@@ -137,8 +137,8 @@ def test_one_request_is_found_in_the_logs_of_nginx_the_api_and_the_job(stack: St
     }
     assert len(times["nginx"]) == 1
     assert [entry["ts"] for entry in entries] == sorted(entry["ts"] for entry in entries)
-    # The API's first line is written before the commit: before its answer, which nginx's line
-    # follows, and the job.
+    # The API logs its first line before the commit: before the worker gets the job, and before
+    # nginx logs the answer.
     assert times["api"][0] == entries[0]["ts"]
     assert times["api"][0] <= times["nginx"][0]
     assert times["api"][0] <= times["worker"][0] < times["worker"][-1]
@@ -198,8 +198,8 @@ def test_forged_forwarding_headers_change_nothing(stack: Stack) -> None:
     }
     with stack.client() as client:
         answer = client.get("/v1/items", headers={**forged, "X-Request-ID": "forged-by-the-client"})
-        # A request that says it is old would be refused with 503, and one that says it is young
-        # never.
+        # With a forged X-Request-Start an old request would get 503, or would avoid the 503 for
+        # ever.
         assert client.get("/v1/items", headers={"X-Request-Start": "1.0"}).status_code == 401
     request = answer.headers["x-request-id"]
     assert request != "forged-by-the-client"

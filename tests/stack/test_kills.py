@@ -1,4 +1,4 @@
-"""SIGKILL of each process in turn under load: the time until it is back, and no row is lost."""
+"""Kills each process under load: measures the time until it is back; no row may be lost."""
 
 import os
 import re
@@ -18,8 +18,8 @@ from tests.stack.processes import api_processes
 pytestmark = pytest.mark.drill
 
 TRIES = 3  # what one noisy second of the machine spoils is measured again
-# service, what is killed, seconds within which the front door must be ready again, Redis included.
-# The promises are 2 s for nginx and the API; a second more is room for two shared cores.
+# The killed service, and the seconds within which the front door must be ready again, Redis
+# included. The promise for nginx and the API is 2 s; the third second allows for two shared cores.
 KILLS = [
     ("nginx", 3),
     ("api-blue", 3),
@@ -27,12 +27,12 @@ KILLS = [
     ("redis", 5),
 ]
 
-# The failures that a client may get: connection refused, connection broken, or one of two answers.
+# The failures that a client may get: connection refused, connection broken, 502 or 503.
 # No timeout, no 500.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
 REDELIVERY_SECONDS = 30
 CUT_SECONDS = 60
-# several pieces, each of which takes four seconds while its owner is slow (job_ledger.TRIGGERS)
+# several chunks of four seconds each while the owner is slow (job_ledger.TRIGGERS)
 ROWS = 20_000
 
 
@@ -50,8 +50,8 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
         wait_until(lambda: len(report.acknowledged) > 20, 30, "the load is under way")
         while back >= seconds and len(outages) < TRIES:
             killed, back = kill(stack, service)
-            # Requests in flight at the kill may be lost, and those until the service is back; none
-            # after that.
+            # Requests may fail from the kill until the service is back, and those in flight at the
+            # kill; none after that.
             outages.append((killed - load._started - 2, time.monotonic() - load._started))
             report.wait_for_answers(50)
     lost, doubled = load.lost_and_doubled()
@@ -69,7 +69,7 @@ def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
         what for when, what in report.failures if not any(a < when < b for a, b in outages)
     ] == []
     if service in {"worker-blue", "redis"}:
-        assert report.failures == [], "the API does not need it"
+        assert report.failures == [], "the API does not need this service"
 
 
 def kill(stack: Stack, service: str) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def kill(stack: Stack, service: str) -> tuple[float, float]:
 
 @contextmanager
 def green_alone(stack: Stack) -> Iterator[None]:
-    """Make green live and stop blue while the block runs, as after the end of a window."""
+    """Make green live and stop blue during the block, as after a rollback window."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     try:
@@ -108,7 +108,7 @@ def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
 def test_after_a_power_cut_the_live_slot_serves_again_unattended(
     stack: Stack, figure: Figure
 ) -> None:
-    """Every process ends at once; the engine restarts them in any order, as at a boot."""
+    """Kill every process at once; the engine restarts them in any order, as at a boot."""
     services = ("nginx", "api-green", "worker-green", "postgres", "redis")
     with green_alone(stack):
         load = Load(stack, rate=50)
@@ -135,7 +135,7 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(
             f"lost {lost}, doubled {doubled}"
         )
         assert stack.live()[1] == "green"
-        assert stack.host_pid("api-blue") == 0, "what was stopped by a command stays so"
+        assert stack.host_pid("api-blue") == 0, "a container that a command stopped stays stopped"
         assert (lost, doubled) == (0, 0)
         assert [what for _, what in report.failures if not OUTAGE.match(what)] == []
         assert back < CUT_SECONDS
@@ -204,7 +204,7 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
         f"the slowest brought back after {max(gaps):.1f} s, of which it was in hand for up "
         f"to {held:.1f} s"
     )
-    assert len(gaps) >= 3, "no kill met a job"
+    assert len(gaps) >= 3, "no kill hit a running job"
     assert max(gaps) - held < REDELIVERY_SECONDS
     assert (exports.failures, lost, doubled) == ([], [], [])
     assert counted(stack, exports.acknowledged, "succeeded") == [1] * 30
@@ -221,12 +221,12 @@ def test_a_worker_killed_in_a_job_loses_no_job_and_does_none_twice(
 
 
 def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
-    """As after a crash between the job's commit and the queue's own note of it."""
+    """The state after a crash between the job's commit and the queue's record of it."""
     with stack.client(headers={"Authorization": f"Bearer {stack.token()}"}) as client:
         export = client.post("/v1/exports").json()["id"]
     over = f"select count(*) from procrastinate_jobs where status = 'succeeded' and {of([export])}"
     wait_until(lambda: stack.sql(over) == "1", 60, "the export is done")
-    # xmin is the transaction that wrote the row: the same again means that nothing was written.
+    # xmin is the transaction that wrote the row: an unchanged xmin means that nothing was written.
     written = f"select xmin, finished_at from exports where id = '{export}'"
     chunks = f"select xmin, seq from export_chunks where export_id = '{export}' order by seq"
     before = stack.sql(written), stack.sql(chunks)
@@ -238,7 +238,7 @@ def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
 
 
 def kill_in_a_job(exports: Exports) -> float:
-    """Kill the worker while it writes exports; return the seconds for which it had an export."""
+    """Kill the worker while it writes exports; return the seconds that it had run an export."""
     stack = exports.stack
     stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     pid = stack.host_pid("worker-blue")
@@ -250,7 +250,7 @@ def kill_in_a_job(exports: Exports) -> float:
         "select count(*) from procrastinate_jobs where status = 'doing' and "
         f"{of(exports.acknowledged)}"
     )
-    wait_until(lambda: stack.sql(working) != "0", 60, "the worker has a job in hand")
+    wait_until(lambda: stack.sql(working) != "0", 60, "the worker runs a job")
     os.kill(pid, signal.SIGKILL)
     held = time.monotonic() - asked
     stack.sql(f"delete from slow_owners where id = '{exports.owner}'")
@@ -259,12 +259,12 @@ def kill_in_a_job(exports: Exports) -> float:
 
 
 def of(exports: list[str]) -> str:
-    """Return the condition that a job is one of these exports'."""
+    """Return the SQL condition for the jobs of these exports."""
     return "args->>'export_id' in ({})".format(",".join(f"'{export}'" for export in exports))
 
 
 def counted(stack: Stack, exports: list[str], kind: str) -> list[int]:
-    """Return how many events of a kind each job has."""
+    """Return the number of events of a kind for each job."""
     events = f"count(e.id) filter (where e.type = '{kind}')"
     joined = "procrastinate_jobs j left join procrastinate_events e on e.job_id = j.id"
     return [

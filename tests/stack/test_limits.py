@@ -14,7 +14,7 @@ from tests.stack.harness import Stack
 
 pytestmark = pytest.mark.stack
 
-LOGINS = 20  # a minute: one comes back in 3 s
+LOGINS = 20  # per minute: one login is allowed every 3 s
 STRICT = {
     "LOGIN_LIMIT_PER_MINUTE": str(LOGINS),
     "USER_LIMIT_PER_SECOND": "5",
@@ -27,7 +27,7 @@ PASSWORD = "a long enough password"
 
 @pytest.fixture(scope="module")
 def user(stack: Stack) -> dict[str, str]:
-    """A user, registered while the limits are wide."""
+    """A user, registered before the limits are lowered."""
     made = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
     with stack.client() as client:
         assert client.post("/v1/users", json=made).status_code == 201
@@ -36,7 +36,7 @@ def user(stack: Stack) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def strict(stack: Stack, user: dict[str, str]) -> Iterator[Stack]:
-    """The live API with low limits; afterwards with the wide ones again, and nothing counted."""
+    """Run the live API with low limits; restore the high limits and reset the counts after it."""
     up = ("docker", "compose", "up", "--detach", "--no-deps", "--wait", "api-blue")
     stack.run("env", *(f"{name}={value}" for name, value in STRICT.items()), *up)
     yield stack
@@ -59,12 +59,12 @@ def signed_in(stack: Stack, user: dict[str, str]) -> Iterator[httpx2.Client]:
 
 
 def until_refused(ask: Callable[[], httpx2.Response]) -> httpx2.Response:
-    """Ask until a request is refused: quota returns while a test uses it up."""
+    """Send requests until one is refused: the quota refills during a test."""
     return next(answer for answer in (ask() for _ in range(10)) if answer.status_code == 429)
 
 
 def check_refusal(answer: httpx2.Response, most_seconds: int) -> int:
-    """Check the form of a 429 and return its Retry-After."""
+    """Check the format of a 429 and return its Retry-After."""
     assert answer.status_code == 429, answer.text
     body = answer.json()
     assert set(body) == {"error", "message", "details", "request_id"}
@@ -97,8 +97,8 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         refused = until_refused(lambda: client.post("/v1/users/login", json=user))
         told = time.monotonic()
         seconds = check_refusal(refused, 3)
-        # An unknown account and an existing account get the same answers, and guesses for one
-        # account lock no other account out.
+        # Unknown and existing accounts get the same answers; guesses for one account do not lock
+        # out another.
         unknown = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
         statuses = [
             client.post("/v1/users/login", json=unknown).status_code for _ in range(LOGINS * 2)
@@ -107,7 +107,7 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         assert 429 in statuses[LOGINS:]
         time.sleep(
             max(0.0, told + seconds - time.monotonic())
-        )  # what the header promises, and no longer
+        )  # exactly as long as the header states
         assert client.post("/v1/users/login", json=user).status_code == 200
         check_refusal(until_refused(lambda: client.post("/v1/users/login", json=user)), 3)
 
@@ -121,7 +121,7 @@ def test_one_address_is_limited_whatever_accounts_it_tries(fresh: Stack) -> None
 
         started = time.monotonic()
         statuses = list(threads.map(attempt, range(5 * LOGINS)))
-        came_back = time.monotonic() - started  # one a second
+        came_back = time.monotonic() - started  # one per second
     assert 3 * LOGINS <= statuses.count(401) <= 3 * LOGINS + came_back
     assert set(statuses) == {401, 429}
 
@@ -142,9 +142,7 @@ def test_refreshes_from_one_address_are_limited_and_a_refused_one_uses_no_token_
         refused = until_refused(lambda: refresh(mine))
         seconds = check_refusal(refused, 1)
         time.sleep(max(0.0, told + seconds - time.monotonic()))
-        assert refresh(mine).status_code == 200, (
-            "the token was not used up by the exchange that was refused"
-        )
+        assert refresh(mine).status_code == 200, "the refused exchange did not use up the token"
 
 
 def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> None:
@@ -240,7 +238,7 @@ def test_without_redis_each_rule_keeps_its_policy(
     assert LOGINS <= len(passed) <= PROCESSES * (LOGINS + came_back)
     assert set(passed) == {200}
     check_refusal(next(answer for answer in logins if answer.status_code == 429), 3)
-    assert writes == [201] * 40, "the user's rule is open"
+    assert writes == [201] * 40, "the user's rule allows requests"
     assert 2 <= exports.count(202) <= 2 * PROCESSES
     counted = fresh.metrics()
     assert counted['slipway_rate_limit_decisions_total{outcome="open",rule="user"}'] >= 40

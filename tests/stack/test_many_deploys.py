@@ -12,7 +12,7 @@ pytestmark = pytest.mark.nightly
 ROUNDS = 20
 STEADY_SECONDS = 20
 FEWEST_REQUESTS = 50_000
-# For the requests that take three seconds; every release of this test has it.
+# Every release of this test has this route, for requests that take three seconds.
 SLOW = '''@router.get("/slow")
 async def slow() -> dict[str, str]:
     """Take three seconds."""
@@ -50,7 +50,7 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figur
     load = Load(stack, rate=150, is_mixed=True, slow_path="/v1/items/slow")
     try:
         with load.running() as report:
-            time.sleep(STEADY_SECONDS)  # the span that the deploys are compared with
+            time.sleep(STEADY_SECONDS)  # the baseline for the deploys
             steady = len(report.latencies)
             for _ in range(ROUNDS):
                 stack.vary()

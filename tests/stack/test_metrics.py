@@ -1,4 +1,4 @@
-"""Metrics of the running slot: hidden from clients, summed over processes, never lost."""
+"""Metrics of the running slot are hidden from clients, summed over processes, never lost."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def test_no_client_gets_metrics(stack: Stack, path: str) -> None:
 def test_the_slot_s_own_server_shows_the_sum_of_all_processes(stack: Stack) -> None:
     before = stack.metrics().get(ITEMS, 0.0)
     for _ in range(10):
-        with stack.client() as client:  # a connection each, so that more than one process answers
+        with stack.client() as client:  # a new connection each: several processes answer
             assert client.get("/v1/items").status_code == 401
     found = stack.metrics()
     assert found[ITEMS] == before + 10
@@ -54,7 +54,7 @@ def test_a_killed_process_takes_no_count_with_it_and_leaves_no_file(stack: Stack
     wait_until(
         lambda: stack.metrics()["slipway_processes"] == before["slipway_processes"],
         60,
-        "the gauge is whole",
+        "the gauge counts every process",
     )
     after = stack.metrics()
     assert after[ITEMS] >= before[ITEMS]

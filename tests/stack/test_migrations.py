@@ -1,4 +1,4 @@
-"""Migrations on the running stack: blocked, failing, killed, and ten at once, under load."""
+"""Runs migrations under load: blocked, failing, killed, and ten at once."""
 
 import statistics
 import subprocess
@@ -64,7 +64,7 @@ def variant(
     *bodies: str,
     phases: tuple[str, ...] = ("pre", "pre", "pre"),
 ) -> str:
-    """Build the live release with more revisions, each a body of `upgrade`; return its tag."""
+    """Build the live release with added revisions, each a body of `upgrade`; return its tag."""
     context = folder / name
     context.mkdir()
     parent = HEAD
@@ -93,7 +93,7 @@ def migrate(
 
 
 def closing(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last line of a migration, whose exit code must be 0."""
+    """Return the last line of a migration; check that it exited with 0."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -108,7 +108,7 @@ def killed_when(stack: Stack, tag: str, condition: str) -> Iterator[None]:
         argv(name=name), cwd=stack.root, env=environment, stdout=quiet, stderr=quiet
     )
     try:
-        wait_until(lambda: stack.sql(condition), 60, "the migration is at work")
+        wait_until(lambda: stack.sql(condition), 60, "the migration runs")
         yield
     finally:
         stack.run("docker", "kill", "--signal", "KILL", name, check=False)
@@ -244,7 +244,7 @@ def test_a_migration_killed_while_it_builds_an_index_leaves_no_invalid_one(
             pass
         stack.sql(SLOW % 0)
         assert stack.sql(INVALID) == "1"
-        assert stack.sql(building), "the session of the killed migration works on"
+        assert stack.sql(building), "the session of the killed migration still runs"
         started = time.monotonic()
         done = migrate(stack, tag)
         seconds = time.monotonic() - started
@@ -301,7 +301,7 @@ def test_the_release_before_works_on_the_new_schema(
         assert closing(migrate(stack, tag)) == f"migrated: {HEAD} -> {TWO}"
         ended = len(report.latencies)
         wait_until(
-            lambda: len(report.latencies) > ended + 500, 30, "the load goes on upon the new schema"
+            lambda: len(report.latencies) > ended + 500, 30, "the load continues on the new schema"
         )
         journey.test_a_new_user_reaches_a_csv_file_of_their_items(stack)
         journey.test_a_job_exists_exactly_when_its_export_was_committed(stack)

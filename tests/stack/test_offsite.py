@@ -1,4 +1,4 @@
-"""The place off the host: its contents, its failures, and the way back to a new host."""
+"""Tests the off-host repository: its contents, its failures, a restore on a new host."""
 
 import json
 import random
@@ -34,11 +34,11 @@ OFFSITE = ["--config-include-path=/tmp/pgbackrest.offsite.d"]
 
 @dataclass
 class Pair:
-    """A host, and the server that holds its second repository."""
+    """A host, and the server with its second repository."""
 
     host: Stack
     place: SftpServer
-    told_seconds: float = 60  # until status.sh says that the place does not answer
+    told_seconds: float = 60  # until status.sh shows that the server does not answer
 
 
 def edit_settings(root: Path, values: dict[str, str]) -> None:
@@ -48,18 +48,18 @@ def edit_settings(root: Path, values: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """A stack whose first start knows the place off the host."""
+    """A stack whose off-host repository is configured before the first start."""
     root = tmp_path_factory.mktemp("first")
     copy_checkout(root)
     host = Stack(root, project=f"{PROJECT}-first")
     host.remove()
     try:
         host.run("./scripts/up.sh", "--prepare", timeout=1500)
-        assert host.compose("ps", "--all", "--quiet") == "", "prepared is not started"
+        assert host.compose("ps", "--all", "--quiet") == "", "--prepare starts no container"
         bases = environment.parse((root / ".env").read_text(encoding="utf-8"))
         base = next(line.value for line in bases if line.key == "PYTHON_IMAGE")
         place = SftpServer(tmp_path_factory.mktemp("place"), f"{PROJECT}-first", base)
-        # In memory, and so small that it can be filled up.
+        # In memory, and small enough to fill up.
         with place.running("--tmpfs", "/srv/backups:size=256m"):
             edit_settings(root, place.settings())
             (root / "secrets/offsite_secret").chmod(0o644)
@@ -73,7 +73,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 def segments(host: Stack, *options: str) -> list[str]:
-    """Return the names of the files of the archive, checksums included, in order."""
+    """Return the sorted names of the archive's files, checksums included."""
     listing = json.loads(
         pgbackrest(host, *options, "repo-ls", "--recurse", "--output=json", "archive/main")
     )
@@ -82,7 +82,7 @@ def segments(host: Stack, *options: str) -> list[str]:
 
 
 def shipped(host: Stack) -> str:
-    """Return the newest segment that was shipped."""
+    """Return the newest shipped segment."""
     text = host.compose(
         "exec", "--no-TTY", "backup", "cat", "/var/lib/pgbackrest/shipping.json", check=False
     )
@@ -100,19 +100,17 @@ def await_shipped(host: Stack, name: str, seconds: float) -> float:
 
 
 def await_well(host: Stack, seconds: float = 90) -> str:
-    wait_until(
-        lambda: backup_row(host, "off-host")[0], seconds, "the line off-host is well", every=1
-    )
+    wait_until(lambda: backup_row(host, "off-host")[0], seconds, "the line off-host is ok", every=1)
     return backup_row(host, "off-host")[1]
 
 
 def is_failing(host: Stack) -> bool:
-    """Whether the line off-host says that nothing can be shipped."""
+    """Whether the line off-host shows that shipping fails."""
     return "shipping fails" in backup_row(host, "off-host")[1]
 
 
 def assert_same_segments(host: Stack) -> None:
-    """Check that the segments off the host equal the local ones, without a gap."""
+    """Check that the off-host segments equal the local segments, without a gap."""
     there = segments(host, *OFFSITE)
     here = segments(host)
     assert there
@@ -120,7 +118,7 @@ def assert_same_segments(host: Stack) -> None:
 
 
 def follow(host: Stack, name: str) -> None:
-    """Run the commands of an entry of the runbook."""
+    """Run the commands of a runbook entry."""
     entry = incidents()[name]
     for line in "\n".join(blocks(entry["Diagnosis"])).splitlines():
         assert not is_misused(host, line), line
@@ -153,7 +151,7 @@ def test_what_is_off_the_host_tells_nothing_without_the_key(pair: Pair) -> None:
     ).stdout
     assert key not in shown + pair.host.compose("logs", "backup", "postgres")
     assert "offsite_secret" not in json.dumps(pair.host.inspect("postgres")["Mounts"]), (
-        "it has no way there"
+        "postgres has no access to the secret"
     )
 
 
@@ -164,11 +162,11 @@ def test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with(pai
     try:
         names = [new_segment(pair.host) for _ in range(3)]
         question = f"select last_archived_wal >= '{names[-1]}' from pg_stat_archiver"
-        wait_until(lambda: pair.host.sql(question) == "t", 20, "the local archive goes on")
+        wait_until(lambda: pair.host.sql(question) == "t", 20, "the local archive continues")
         waited = wait_until(
             lambda: is_failing(pair.host), pair.told_seconds, "the failure is shown", every=1
         )
-        print(f"measured: a place that hangs was told after {waited:.0f} s")
+        print(f"measured: a server that hangs was reported after {waited:.0f} s")
         assert backup_row(pair.host, "archive")[0]
         pair.host.run("./scripts/backup.sh")
     finally:
@@ -219,17 +217,17 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert record["facts"]["ledger"] >= 1
     label = record["text"].partition(" ")[0]
     assert label in pgbackrest(pair.host, *OFFSITE, "info")
-    assert label not in pgbackrest(pair.host, "info"), "it is of the other repository"
+    assert label not in pgbackrest(pair.host, "info"), "the label belongs to the other repository"
 
 
 @pytest.mark.nightly  # shipping is watched in every change
 @pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
-    """Shipping is killed again and again: the segments that arrive are whole and in order."""
+    """Shipping is killed repeatedly: the shipped segments are complete and in order."""
     names = []
     for _ in range(3):
         names = [new_segment(pair.host) for _ in range(4)]
-        wait_until(lambda: shipped(pair.host) >= names[0], 30, "shipping is under way")  # noqa: B023  used at once
+        wait_until(lambda: shipped(pair.host) >= names[0], 30, "shipping has started")  # noqa: B023  used at once
         pair.host.compose("kill", "--signal", "KILL", "backup")
         pair.host.compose("up", "--detach", "--no-deps", "--wait", "backup")
     await_shipped(pair.host, names[-1], 60)
@@ -245,14 +243,14 @@ def test_a_server_with_another_key_gets_nothing(pair: Pair) -> None:
 
 
 def lose(host: Stack) -> tuple[Customer, float]:
-    """Write rows, then end everything and remove every volume; return the rows and the time."""
+    """Write rows, then kill everything and remove every volume; return the rows and the time."""
     await_well(host)
     customer = Customer(host)
     writer = threading.Thread(target=customer.run)
     writer.start()
     wait_until(lambda: customer.acknowledged, 30, "rows are written")
     await_shipped(host, host.sql("select pg_walfile_name(pg_current_wal_lsn())"), LOST_SECONDS)
-    time.sleep(random.uniform(0, 15))  # noqa: S311  any moment is as good: what is measured is bounded at each
+    time.sleep(random.uniform(0, 15))  # noqa: S311  the loss must be bounded at every moment
     host.run("docker", "kill", *host.compose("ps", "--quiet").split())
     lost_at = time.time()
     customer.ending.set()
@@ -262,7 +260,7 @@ def lose(host: Stack) -> tuple[Customer, float]:
 
 
 def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float) -> None:
-    """Each row that was acknowledged is there once, but for those of the last seconds."""
+    """Check that each acknowledged row exists once, except those of the last seconds."""
     rows = host.sql("select name, count(*) from items group by name").splitlines()
     counts = {name: int(count) for name, count in (row.split("|") for row in rows)}
     missing = [at for name, at in customer.acknowledged.items() if name not in counts]
@@ -278,12 +276,12 @@ def assert_only_the_end_is_lost(host: Stack, customer: Customer, lost_at: float)
         name not in counts
         for name in sorted(customer.acknowledged, key=customer.acknowledged.__getitem__)
     ]
-    assert lost == sorted(lost), "no row is missing that was acknowledged before one that is there"
+    assert lost == sorted(lost), "a row is missing, but a row acknowledged later exists"
 
 
 @pytest.mark.counts_losses
 def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: Path) -> None:
-    """Fault 31: a clone, the bundle of secrets and the place off the host are all that is left."""
+    """Fault 31: only a clone, the bundle of secrets and the off-host repository are left."""
     bundle, repository, folder = (
         tmp_path / "bundle.asc",
         tmp_path / "repository",
@@ -326,7 +324,7 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
 def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(
     pair: Pair,
 ) -> None:
-    """The same if the repository does not answer."""
+    """up.sh refuses, also if the repository does not answer."""
     pair.host.remove()
     done = pair.host.run("./scripts/up.sh", check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The place off the host as a bucket of an S3 server that checks signatures."""
+"""Tests the off-host repository in a bucket of an S3 server that checks signatures."""
 
 import json
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ from tests.stack.test_offsite import (
 
 __all__ = [
     "test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"
-]  # run with the bucket, too
+]  # also run with the bucket
 
 pytestmark = pytest.mark.nightly
 
-# 20 MB that no compression makes smaller, and so more than one part: pgBackRest's are of 5 MiB.
+# 20 MB of incompressible content, which pgBackRest uploads in several parts of 5 MiB.
 ROWS = """create table large as
  select number / 64 as id, decode(string_agg(md5(random()::text), ''), 'hex') as content
  from generate_series(0, 20 * 1024 * 64 - 1) as number group by 1"""
@@ -40,23 +40,23 @@ PARTS = 4
 
 @dataclass
 class Pair:
-    """A host, and the bucket that holds its backups."""
+    """A host, and the bucket with its backups."""
 
     host: Stack
     place: S3Server
     told_seconds: float = (
-        150  # a silent server is given up after 90 s (S3_IO_SECONDS in backup/offsite.py)
+        150  # a silent server is a failure after 90 s (S3_IO_SECONDS in backup/offsite.py)
     )
 
     def put(self, name: str, text: str) -> None:
-        """Write a file of `secrets/` as its containers, which are there already, see it."""
+        """Write a file of `secrets/` in place, so that existing containers see the change."""
         file = self.host.root / "secrets" / name
         file.chmod(0o644)
         file.write_text(text, encoding="utf-8")
 
     @contextmanager
     def wrong(self, name: str, text: str, right: str) -> Iterator[None]:
-        """Keep a file of `secrets/` wrong while the block runs; the service restarts to read it."""
+        """Put a wrong text into a file of `secrets/` during the block; restart the service."""
         self.put(name, text)
         self.host.compose("restart", "backup")
         try:
@@ -68,7 +68,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """A stack whose first start knows the bucket."""
+    """A stack whose bucket is configured before the first start."""
     root = tmp_path_factory.mktemp("bucket")
     copy_checkout(root)
     host = Stack(root, project=f"{PROJECT}-s3")
@@ -131,7 +131,7 @@ def test_what_is_too_old_is_deleted_from_the_bucket(pair: Pair) -> None:
         pair.host.compose("exec", "--no-TTY", "backup", "python3", "-m", "backup", "offsite-full")
     *older, newest = labels(pair.host)
     before = pair.place.requests("POST", "delete")
-    # By number here, because nothing is two weeks old; what is deleted is deleted in the same way.
+    # Expire by number, because no backup is two weeks old; the deletion works in the same way.
     pgbackrest(
         pair.host,
         *OFFSITE,
@@ -160,7 +160,7 @@ def test_a_wrong_key_is_named_and_in_no_log(pair: Pair) -> None:
             is_well, text = backup_row(pair.host, "off-host")
             return not is_well and "SignatureDoesNotMatch: " in text
 
-        wait_until(is_red, 180, "the line off-host is red and says why", every=2)
+        wait_until(is_red, 180, "the line off-host is red and shows the reason", every=2)
         assert backup_row(pair.host, "archive")[0]
         listed = restore(pair.host, "--list", "--repo", "offsite", check=False)
         assert listed.returncode == 1

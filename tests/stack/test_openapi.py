@@ -21,12 +21,12 @@ pytestmark = pytest.mark.stack
 
 # Per operation: requests that fit the description, and as many that do not.
 EXAMPLES = [25, pytest.param(100, marks=pytest.mark.nightly)]
-SEED = 1  # the same requests in every run: what fails here, fails again
+SEED = 1  # the same requests in every run, so that a failure can be repeated
 
 
 @pytest.fixture
 def token(stack: Stack) -> str:
-    """An access token of a new user, whose items and exports no other test uses."""
+    """An access token of a new user; no other test uses the user's items and exports."""
     user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "a long enough password"}
     with stack.client() as client:
         assert client.post("/v1/users", json=user).status_code == 201
@@ -35,7 +35,7 @@ def token(stack: Stack) -> str:
 
 @pytest.fixture
 def session(stack: Stack) -> str:
-    """The cookie of an operator's session, which must outlive the run: no CSRF token is used."""
+    """The cookie of an operator's session. Without a CSRF token no request can end the session."""
     password = (stack.root / "secrets/ops_password").read_text(encoding="utf-8").strip()
     with stack.client() as client:
         answer = client.post("/ops/session", json={"user": "operator", "password": password})
@@ -51,7 +51,7 @@ def run_schemathesis(
         json.dumps(create_app(settings).openapi()), encoding="utf-8"
     )
     hooks = Path(__file__).with_name("openapi_hooks.py")
-    # Not as a header, which would be there in the requests too that are meant to lack it.
+    # Not as a header, which would also be in the requests that must not have the cookie.
     configuration = f'hooks = "{hooks}"\n[auth.openapi.APIKeyCookie]\napi_key = "{session}"\n'
     (folder / "schemathesis.toml").write_text(configuration, encoding="utf-8")
     certificate = str(stack.root / "secrets/tls/fullchain.pem")
@@ -83,7 +83,7 @@ def run_schemathesis(
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "NO_PROXY": stack.host,
-    }  # for the hooks; never by a proxy
+    }  # PYTHONPATH for the hooks; NO_PROXY for the front door
     return subprocess.run(
         argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
@@ -99,7 +99,7 @@ def test_every_operation_does_what_its_description_says(
     failed = [line for line in logged if '"request_failed"' in line]
     print(
         done.stdout, done.stderr, *failed, sep="\n"
-    )  # each failure comes with a command that repeats it
+    )  # prints each failure with a command that repeats the request
     assert done.returncode in {0, 1}, "schemathesis itself failed"
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     cases, operations = report["test_cases"], report["operations"]
@@ -112,5 +112,5 @@ def test_every_operation_does_what_its_description_says(
     assert operations["tested"] == operations["total"], report["operations"]
     found = {failure["title"]: failure["operations"] for failure in report["failures"]}
     assert (found, report["errors"], done.returncode) == ({}, [], 0), (
-        "see schemathesis' own words above"
+        "see the output of schemathesis above"
     )

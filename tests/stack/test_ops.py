@@ -1,4 +1,4 @@
-"""Sessions of the operations console: opened, limited, lost with Redis, kept over a deploy."""
+"""Tests sessions of the operations console: login, limits, loss of Redis, deploy."""
 
 import json
 import time
@@ -18,7 +18,7 @@ COOKIE = "__Host-slipway_ops"
 
 @contextmanager
 def operator(stack: Stack) -> Iterator[httpx2.Client]:
-    """Yield a browser that is logged in to the console, with the CSRF token in its headers."""
+    """Yield a client that is logged in to the console and sends the CSRF token."""
     with stack.client(timeout=10) as browser:
         answer = browser.post("/ops/session", json=credentials(stack))
         assert answer.status_code == 201, answer.text
@@ -36,7 +36,7 @@ def session_status(browser: httpx2.Client) -> int:
 
 
 def refresh_token(stack: Stack, client: httpx2.Client) -> str:
-    """Log the first user in, who has nothing to do with the console."""
+    """Log in the first user, an account without access to the console."""
     user = json.loads((stack.root / "secrets/first_user.json").read_text(encoding="utf-8"))
     return str(client.post("/v1/users/login", json=user).json()["refresh_token"])
 
@@ -105,7 +105,7 @@ def test_a_session_ends_when_it_idles_and_when_its_time_is_over(stack: Stack) ->
         assert 1700 <= int(stack.redis("TTL", key)) <= 1800
         stack.redis("EXPIRE", key, "60")
         assert session_status(browser) == 200
-        assert 1700 <= int(stack.redis("TTL", key)) <= 1800, "a request begins the idle time anew"
+        assert 1700 <= int(stack.redis("TTL", key)) <= 1800, "a request restarts the idle time"
         stored = json.loads(stack.redis("GET", key))
         assert 7100 <= stored["ends_at"] - time.time() <= 7200
         stack.redis("SET", key, json.dumps({**stored, "ends_at": int(time.time()) - 1}), "KEEPTTL")
@@ -124,15 +124,15 @@ def test_without_redis_the_console_alone_is_closed(stack: Stack, away: str, back
             assert refresh_status(browser, refresh_token(stack, browser)) == 200
         finally:
             stack.compose(back, "redis")
-        # A process that has just failed leaves Redis alone for so long, whatever the other one
-        # finds.
+        # A process that has just failed does not ask Redis for AWAY_SECONDS, even if another
+        # process reaches Redis.
         every_process_asks = time.monotonic() + AWAY_SECONDS
         for answer in answers:
             assert (answer.status_code, answer.json()["error"]) == (503, "console_unavailable")
             assert answer.headers["retry-after"] == "1"
             assert answer.elapsed.total_seconds() < 2
-        wait_until(lambda: time.monotonic() > every_process_asks, 60, "every process asks again")
-        wait_until(lambda: session_status(browser) == 200, 60, "the session is there again")
+        wait_until(lambda: time.monotonic() > every_process_asks, 60, "every process asks Redis")
+        wait_until(lambda: session_status(browser) == 200, 60, "the session is valid again")
 
 
 def test_a_flush_logs_operators_out_and_nobody_else(stack: Stack) -> None:
@@ -163,7 +163,7 @@ def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
 
 
 def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stack) -> None:
-    """A job of an unknown task stands for a failed one: no worker can take it meanwhile."""
+    """The test uses a failed job of an unknown task, which no worker can fetch meanwhile."""
     made = (
         "insert into procrastinate_jobs (queue_name, task_name, args, status, attempts) values"
         ' (\'drill\', \'drill.fail\', \'{"request_id": "r1", "export_id": "e1"}\', '
@@ -198,8 +198,8 @@ def test_failed_jobs_are_listed_retried_and_discarded_in_the_console(stack: Stac
         stack.sql("delete from procrastinate_jobs where task_name = 'drill.fail'")
 
 
-# 200,000 cached answers of 250 bytes, four times what Redis may hold; they live far longer than a
-# real one, so that the test may take its time, and shorter than a session.
+# 200,000 cached answers of 250 bytes, four times the memory of Redis. They expire much later than
+# real cached answers, so that a slow test still works, and earlier than a session.
 FILL = """
 keys="for i = 1, 1000 do
     redis.call('set', 'cache:drill:' .. ARGV[1] .. ':' .. i, string.rep('x', 250), 'ex', 600)
@@ -229,5 +229,5 @@ def test_a_redis_that_is_full_drops_caches_and_keeps_sessions_and_used_up_quotas
     )
     assert count > 50_000
     assert kept == (200, "1")
-    assert after["run_id"] == before["run_id"], "it was not killed for its memory"
+    assert after["run_id"] == before["run_id"], "Redis was not killed for its memory"
     assert "!!  redis data" in seen

@@ -1,4 +1,4 @@
-"""A location of the operator answers after a deploy, and a mistake in one changes nothing."""
+"""An operator's location answers after a deploy; a mistake in a location changes nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ ANSWER = 'location = /mine {\n    return 200 "mine\\n";\n}\n'
 
 @pytest.fixture
 def own(stack: Stack) -> Iterator[Path]:
-    """A file of the operator; removed afterwards."""
+    """A location file of the operator; removed afterwards."""
     file = stack.root / "nginx/own/mine.conf"
     yield file
     file.unlink(missing_ok=True)

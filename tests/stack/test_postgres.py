@@ -48,7 +48,7 @@ def test_postgres_divides_up_the_memory_it_is_given(stack: Stack, limit: str) ->
 
 
 def psql(stack: Stack, statement: str, database: str = "slipway") -> str:
-    """Give psql a statement on standard input, where it knows commands such as \\bind."""
+    """Run a statement through psql's standard input, where commands such as \\bind work."""
     shell = 'printf "%s\\n" "$1" | psql -qAtX --host=/tmp --username=postgres --dbname="$2"'
     return stack.compose(
         "exec", "--no-TTY", "postgres", "sh", "-ec", shell, "sh", statement, database
@@ -60,7 +60,9 @@ def test_a_slow_statement_is_logged_without_what_it_carries(stack: Stack) -> Non
     psql(stack, f"select pg_sleep(0.6), length($1) as {mark} \\bind {secret} \\g")
     slow = re.compile(rf"duration: \d+\.\d+ ms .*{mark}")
     wait_until(
-        lambda: slow.search(stack.compose("logs", "--no-color", "postgres")), 10, "it is in the log"
+        lambda: slow.search(stack.compose("logs", "--no-color", "postgres")),
+        10,
+        "the statement is in the log",
     )
     assert secret not in stack.compose("logs", "--no-color", "postgres")
 
@@ -76,14 +78,15 @@ def test_the_command_of_the_page_shows_which_statements_take_the_time(stack: Sta
     table = stack.run("bash", "-euo", "pipefail", "-c", shown).stdout
     row = next(line for line in table.splitlines() if mark in line)
     calls, total = (int(cell) for cell in row.split("|")[:2])
-    assert calls == 3, "the same statement, whatever its values"
+    assert calls == 3, "one statement for all values"
     assert total >= 900
 
 
 def test_a_password_that_was_typed_is_not_kept_among_the_statements(stack: Stack) -> None:
     secret = uuid.uuid4().hex
-    # This statement is kept: the query below would return the other one, too. Postgres keeps
-    # the text of the first statement of each form, so the form is unusual and nothing is kept yet.
+    # Postgres keeps this select, which proves that the query below would find the password.
+    # Postgres keeps the text of the first statement of each form: hence the reset and the
+    # unusual form.
     psql(stack, "select pg_stat_statements_reset()", "postgres")
     psql(stack, f"begin; create role passing login password '{secret}'; rollback;")
     psql(stack, f"select 1 as seen_{secret}, 'a', 2.5, true")

@@ -1,4 +1,4 @@
-"""A full volume of Postgres: an alert before it, no row lost, writable again by the runbook."""
+"""Fills Postgres' volume: an alert comes first, no row is lost, the runbook repairs it."""
 
 import re
 import time
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.drill
 ENTRY = "postgres-volume-full"
 WRITABLE_SECONDS = 120
 BALLAST_BYTES = 256 * 1024**2
-# Keeps the log from here on, as a forgotten replication slot does.
+# A forgotten replication slot, which keeps all WAL from here on.
 SLOT = "select pg_create_physical_replication_slot('forgotten', true)"
 SEGMENT = "select pg_logical_emit_message(true, 'fill', 'x'); select pg_switch_wal();"
-SEGMENTS_AT_ONCE = 4  # of 16 MB: well below the 15 % of the alert, which the test must not skip
+SEGMENTS_AT_ONCE = 4  # of 16 MB each: too few to skip the alert at 15 %
 
 
 def free_percent(stack: Stack) -> float:
-    """Return the free share of Postgres' volume, asked for also where Postgres does not run."""
+    """Return the free percentage of Postgres' volume, even if Postgres does not run."""
     argv = (
         "run",
         "--rm",
@@ -42,7 +42,7 @@ def free_percent(stack: Stack) -> float:
 
 
 def write_segments(stack: Stack) -> bool:
-    """Have Postgres write some segments of its log, and tell whether it could."""
+    """Make Postgres write some WAL segments; return whether it could."""
     script = (
         'printf "%s\\n" "$1" | psql -v ON_ERROR_STOP=1 -qtAX --username=postgres '
         "--dbname=slipway --host=/tmp"
@@ -77,11 +77,11 @@ def is_writable(stack: Stack) -> bool:
 
 
 def fill(stack: Stack, ballast: Path) -> None:
-    """Fill the volume with Postgres' log, past the alert, until Postgres cannot run any more."""
+    """Fill the volume with WAL, beyond the alert, until Postgres cannot run any more."""
     stack.sql(SLOT)
     assert disk_row(stack).startswith("ok")
     wait_until(
-        lambda: write_segments(stack) and free_percent(stack) < 15, 60, "less than 15 % are free"
+        lambda: write_segments(stack) and free_percent(stack) < 15, 60, "less than 15 % is free"
     )
     assert stack.is_serving()
     assert disk_row(stack).startswith("!!")
@@ -90,7 +90,7 @@ def fill(stack: Stack, ballast: Path) -> None:
     wait_until(
         lambda: stack.inspect("postgres")["RestartCount"] > 1, 60, "Postgres starts again and again"
     )
-    assert ballast.stat().st_size == BALLAST_BYTES, "what was made for this case is there"
+    assert ballast.stat().st_size == BALLAST_BYTES, "the ballast exists"
 
 
 @pytest.mark.counts_losses
@@ -113,7 +113,7 @@ def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(
             execute(stack, make_room)
             wait_until(lambda: is_writable(stack), WRITABLE_SECONDS, "writable again")
             writable = time.monotonic() - begun
-            assert not ballast.exists(), "made again at once, it would have filled the volume again"
+            assert not ballast.exists(), "a new ballast would have filled the volume again"
             execute(stack, mend)
             healed = heal(stack, load, 20)
         for block in blocks(parts["Verification"]):

@@ -36,13 +36,13 @@ def secret(stack: Stack, name: str) -> str:
 
 
 def run(stack: Stack, test: Callable[[Clients], Awaitable[None]]) -> None:
-    """Run a test that makes clients of the stack's Redis, as the API's processes do."""
+    """Run a test with a factory of clients of the stack's Redis, as in the API's processes."""
     password = SecretStr(secret(stack, "redis_password"))
     settings = make_settings(redis_host=address(stack), redis_port=6379, redis_password=password)
 
     async def main() -> None:
-        # A call that this busy machine holds up for 0.2 s is no matter here: test_redis_faults.py
-        # takes Redis away.
+        # A slow call on a busy machine must not fail here; test_redis_faults.py covers the loss
+        # of Redis.
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("api.storing.redis_client.REDIS_SECONDS", 30.0)
             await ask()
@@ -93,7 +93,7 @@ def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(
         client = connect()
         limits = Limits(
             GuardedRedis(client), {RuleName.LOGIN: Rule(4, 240, Away.LOCAL)}
-        )  # one in a minute
+        )  # one per minute
         someone = asked()
         scope: dict[str, list[tuple[bytes, bytes]]] = {}
         for _ in range(4):
@@ -104,11 +104,12 @@ def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(
         fields = dict(scope[HEADERS_KEY])
         assert fields[b"ratelimit-policy"] == b'"login";q=4;w=240'
         assert re.fullmatch(rb'"login";r=0;t=2[1-4]\d', fields[b"ratelimit"])
-        # The key expires when its content has no more effect.
+        # The key expires when it has no effect any more.
         assert 210_000 < int(stack.redis("pttl", someone.key)) <= 240_000
         whole_at = int(stack.redis("get", someone.key))
         assert 210 < whole_at / 1_000_000 - int(stack.redis("time").split()[0]) <= 241
-        stack.redis("set", someone.key, str(whole_at - 60_000_000), "keepttl")  # as a minute later
+        # a minute later
+        stack.redis("set", someone.key, str(whole_at - 60_000_000), "keepttl")
         await limits.check(scope, someone)
         with pytest.raises(ApiError):
             await limits.check(scope, someone)
@@ -181,7 +182,7 @@ def test_a_value_that_was_read_before_a_change_is_not_kept(stack: Stack) -> None
         reading = asyncio.create_task(slow.get(key, make_slowly))
         await has_read.wait()
         await writer.forget(key)
-        # The reader's own process does not join what began before the change either.
+        # Even in the reader's process a new reader does not join a read from before the change.
         after = asyncio.create_task(slow.get(key, make))
         assert await after == b"after the change"
         may_go_on.set()
@@ -227,8 +228,8 @@ def test_a_summary_is_never_older_than_ones_own_write(stack: Stack, figure: Figu
     )
 
 
-# What api/ uses (redis/users.conf says where), and what a connection may say before it has logged
-# in.
+# The commands that api/ uses (redis/users.conf lists where), and those that a connection may send
+# before its login.
 USED = {
     "client|setinfo",
     "client|setname",

@@ -1,4 +1,4 @@
-"""The API through every fault of Redis: it keeps its stated policy and is whole again soon."""
+"""The API follows its stated policy in every fault of Redis, and recovers soon after it."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ from tests.stack.load import Load
 
 pytestmark = pytest.mark.drill
 
-BACK_SECONDS = 5  # the promise: so soon after the fault's end everything is as before
-RUNBOOK_SECONDS = 120  # the promise where a person has to follow the runbook
+BACK_SECONDS = 5  # the promise: the longest recovery after the end of a fault
+RUNBOOK_SECONDS = 120  # the promise if a person has to follow the runbook
 PASSWORD = "a long enough password"
 
 
@@ -55,7 +55,7 @@ def flushed(stack: Stack) -> Iterator[None]:
 
 @contextlib.contextmanager
 def out_of_memory(stack: Stack) -> Iterator[None]:
-    """Redis can evict no key and accept no write, as if keys had no expiry."""
+    """Redis can neither evict a key nor accept a write, as if no key had an expiry."""
     stack.redis("config", "set", "maxmemory-policy", "noeviction", "maxmemory", "1")
     assert "OOM" in stack.redis("set", "a", "b")
     try:
@@ -76,7 +76,7 @@ def without_its_volume(stack: Stack) -> Iterator[None]:
 
 @contextlib.contextmanager
 def its_file_cut_off(stack: Stack) -> Iterator[None]:
-    """The end of the file, with one command, is missing; the commands before it are there."""
+    """Cut off the last command of the file; the earlier commands remain."""
     assert stack.redis("set", "drill:kept", "1", "ex", "600") == "OK"
     change_redis_file(stack, "truncate --size=-3 $file")
     try:
@@ -87,7 +87,7 @@ def its_file_cut_off(stack: Stack) -> Iterator[None]:
     wait_until(
         lambda: stack.compose(*is_kept, check=False).strip() == "1",
         BACK_SECONDS,
-        "what was whole is there",
+        "the complete commands are loaded",
     )
     assert "aof-load-truncated is enabled" in stack.compose(
         "logs", "--no-color", "--tail", "50", "redis"
@@ -96,7 +96,7 @@ def its_file_cut_off(stack: Stack) -> Iterator[None]:
 
 @contextlib.contextmanager
 def its_file_corrupted(stack: Stack) -> Iterator[None]:
-    """A damage in the middle, which ends by the commands of the runbook's entry."""
+    """Damage the file in the middle; the commands of the runbook entry repair it."""
     corrupted_redis(stack)
     yield
     begun = time.monotonic()
@@ -115,7 +115,7 @@ FAULTS = {
     "its file cut off": (its_file_cut_off, "degraded"),
     "its file corrupted": (its_file_corrupted, "degraded"),
 }
-# The runbook's entry of a corrupted file is followed on every change (test_documents.py).
+# test_documents.py follows the runbook entry for a corrupted file on every change.
 NIGHTLY = {"its file cut off", "its file corrupted"}
 
 
@@ -164,13 +164,13 @@ def readyz(stack: Stack) -> str:
 
 
 def has_count(stack: Stack, token: str) -> bool:
-    """Whether the general rule is counted, which is open without Redis, by every process."""
+    """Whether requests are counted by the general rule, which allows all requests without Redis."""
     with stack.client(headers={"Authorization": f"Bearer {token}"}) as client:
         return "ratelimit" in client.get("/v1/items").headers
 
 
 def ask_everything(stack: Stack, token: str) -> dict[str, str]:
-    """Ask each kind of route once; each must answer as if nothing had happened."""
+    """Send a request to each kind of route; each must answer as without a fault."""
     user = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
     found: dict[str, str] = {}
     with stack.client(headers={"Authorization": f"Bearer {token}"}) as client:

@@ -1,4 +1,4 @@
-"""The programs of a release's image run on its own Python, and the target `migrate` works."""
+"""The programs of a release's image run on its Python, and the target `migrate` works."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.stack.harness import IMAGE, Stack
 
 pytestmark = pytest.mark.stack
 MIGRATE_IMAGE = f"{IMAGE}:migrate-target"
-# Alembic's files are no package: Alembic runs them itself.
+# Alembic loads the migrations itself: they are not a package.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import api, worker
@@ -23,7 +23,7 @@ print(*sys.version_info[:2], sep=".")
 
 
 def modules(package: str) -> set[str]:
-    """Return the names of the modules and packages below a package of this checkout."""
+    """Return the names of the modules and packages in a package of this checkout."""
     paths = (path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py"))
     names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}
     return {name for name in names if "migrations" not in name} - {package}
@@ -40,7 +40,7 @@ def test_every_module_of_the_api_and_the_worker_can_be_imported_on_python_3_13(
 
 @pytest.fixture(scope="module")
 def migrate_image(stack: Stack) -> Iterator[str]:
-    """Build the target `migrate`, as a person would by hand."""
+    """Build the target `migrate`, as a person does by hand."""
     environment = (stack.root / ".env").read_text(encoding="utf-8")
     base = environment.partition("PYTHON_IMAGE=")[2].split()[0]
     build = ["docker", "build", "--quiet", "--build-arg", f"PYTHON_IMAGE={base}"]

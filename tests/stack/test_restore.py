@@ -1,4 +1,4 @@
-"""Every time can be restored; damage shows before a row is touched; a failed restore is undone."""
+"""Any time can be restored; damage is detected before a change; a failed restore is undone."""
 
 import random
 import re
@@ -69,7 +69,7 @@ def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
 
 
 def untouched(stack: Stack) -> tuple[str, list[str]]:
-    """The facts that must not change: the running server, and the directories beside its own."""
+    """Return facts that must not change: the server's start time, and its directories."""
     return stack.sql("select pg_postmaster_start_time()"), directories(stack)
 
 
@@ -82,13 +82,13 @@ def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: 
         "--yes",
         "--set",
         label,
-    ]  # the schedule may take a newer one meanwhile
+    ]  # the schedule may take a newer backup meanwhile
     before, missed = untouched(stack), []
     for flip in flips(stack, label, count, SEED):
         with flip.made(stack):
             if (
                 flip.kind == "metadata"
-            ):  # there are two copies: it is told, and the other one is used
+            ):  # metadata has two copies: the damage is reported, and the other copy is used
                 told = stack.compose("run", "--rm", "--no-deps", "--no-TTY", *CHECK, "--set", label)
                 is_found = "is damaged; the other one is used" in told
             else:
@@ -106,13 +106,13 @@ def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: 
 @pytest.mark.parametrize("count", [1, pytest.param(20, marks=NIGHTLY)])
 def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
-    # Named: the schedule sees a gap, too, and ends it with another backup, from which a restore
-    # would succeed.
+    # Name the backup: the schedule detects the gap too and takes a new backup, from which a
+    # restore would succeed.
     words = ["--latest", "--replace", "--yes", "--set", label]
     before = untouched(stack)
     chosen = random.Random(SEED)  # noqa: S311  no secret
-    # Without the newest: where that is missing, the archive ends earlier, and the newest time is an
-    # earlier one.
+    # Without the newest segment: if it is missing, the archive only ends earlier, at an earlier
+    # newest time.
     for path in chosen.choices(wanted(stack, label)["wal"][:-1], k=count):
         with removed(stack, path):
             done = restore(stack, *words, check=False)
@@ -122,7 +122,7 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
 
 
 def test_a_segment_that_cannot_be_read_is_no_end_of_the_archive(stack: Stack) -> None:
-    """Postgres would take it for the end of the archive and start without the rest."""
+    """Postgres would treat the segment as the end of the archive and start without the rest."""
     label = fresh_backup(stack)
     before, path = untouched(stack), wanted(stack, label)["wal"][-2]
     in_repository(stack, 'chmod 000 "$1"', path)
@@ -180,14 +180,14 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
         stack.sql("insert into kept values (2)")
         done = restore(stack, "--to", moment, "--replace", "--yes", check=False)
     assert done.returncode == 4, done.stderr
-    assert "the database from before serves again" in done.stderr
+    assert "the previous database serves again" in done.stderr
     assert stack.sql("select count(*) from kept") == "2"
     assert stack.ledger()[-1]["result"] == "failed"
     restore(stack, "--to", moment, "--replace", "--yes")
     assert stack.sql("select count(*) from kept") == "1"
     restore(
         stack, "--to", now(), "--replace", "--yes"
-    )  # on the new timeline; and a failed timeline is behind it
+    )  # on the new timeline, after a failed timeline
     assert stack.sql("select count(*) from kept") == "1"
     assert len([name for name in directories(stack) if name.startswith("17.before-")]) == 2
     restore(stack, "--discard-old", "--yes")
@@ -197,7 +197,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
 
 
 def kill_at(stack: Stack, text: str, *words: str) -> None:
-    """Run restore.sh and kill it when it prints a given line."""
+    """Run restore.sh and kill it when it prints a line with this text."""
     argv = ["./scripts/restore.sh", *words]
     process = subprocess.Popen(
         argv, cwd=stack.root, env=stack.environment, stdout=subprocess.PIPE, text=True
@@ -210,11 +210,11 @@ def kill_at(stack: Stack, text: str, *words: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-# After the first the server serves as before; after the second nothing runs that could write.
+# Killed at the first line, the server still serves; at the second, no program that writes runs.
 @pytest.mark.parametrize("text", [pytest.param("recover to", marks=NIGHTLY), "==> exchange"])
 def test_a_restore_that_was_killed_leaves_nothing_to_clean_by_hand(stack: Stack, text: str) -> None:
     kill_at(stack, text, "--latest", "--replace", "--yes")
     restore(stack, "--latest", "--replace", "--yes")
-    wait_until(stack.is_serving, 60, "it serves after the second one")
+    wait_until(stack.is_serving, 60, "the stack serves after the second restore")
     assert not [name for name in directories(stack) if name.startswith(("17.restor", "17.failed"))]
     restore(stack, "--discard-old", "--yes")

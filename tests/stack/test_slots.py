@@ -1,4 +1,4 @@
-"""The slot mechanism: the switch is one rename, and nginx needs no slot to run."""
+"""Tests the slots: a switch is one rename, and nginx runs without a slot."""
 
 import statistics
 import time
@@ -11,16 +11,16 @@ from tests.conftest import Figure
 from tests.stack.harness import IMAGE, Stack, wait_until
 from tests.stack.load import Load
 
-# Alone: it measures gaps of less than a second and the time of a start.
+# Runs alone: the module measures gaps of less than a second and the time of a start.
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 SWITCHES = 10
 TRIES = 3  # what one noisy second of the machine spoils is measured again
-BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 where nothing has byte code
+BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 without byte code
 
 
 @pytest.fixture
 def green(stack: Stack) -> Iterator[None]:
-    """The second slot runs the same release; afterwards blue is live and green is gone."""
+    """Run the same release in green; afterwards make blue live and remove green."""
     stack.run("docker", "tag", f"{IMAGE}:blue", f"{IMAGE}:green")
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     try:
@@ -42,9 +42,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
         steady = len(report.latencies)
         for number in range(SWITCHES):
             stack.switch("green" if number % 2 == 0 else "blue")
-            time.sleep(
-                1.5
-            )  # the interval of the promise: what flows between two switches is what is tested
+            time.sleep(1.5)  # the interval of the promise, with requests between two switches
     lost, doubled = load.lost_and_doubled()
     figure(
         f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost "
@@ -53,9 +51,9 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
         f"{p99_ms(report.latencies[steady:]):.0f} ms during, "
         f"longest gap {report.longest_gap * 1000:.0f} ms"
     )
-    assert len(report.latencies) - steady > 1000, "too few requests met a switch"
-    # Measured: 0.04 to 0.3 s without an answer, by how busy the machine is; requests that wait for
-    # a slot show.
+    assert len(report.latencies) - steady > 1000, "too few requests during the switches"
+    # Measured: 0.04 to 0.3 s without an answer, depending on how busy the machine is. Requests
+    # that wait for a slot would exceed this limit.
     assert report.longest_gap - report.stall < max(
         1.0, 3 * p99_ms(report.latencies[:steady]) / 1000
     )
@@ -68,7 +66,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
 @pytest.mark.counts_losses
 @pytest.mark.usefixtures("green")
 def test_a_stopped_slot_answers_what_it_was_given(stack: Stack, figure: Figure) -> None:
-    """The old slot stops right after the switch, while nginx has connections to it."""
+    """Stop the old slot right after the switch, while nginx has connections to it."""
     load = Load(stack, rate=100)
     with load.running() as report:
         wait_until(lambda: report.sent > 100, 30, "the load is under way")
@@ -97,7 +95,7 @@ def test_nginx_without_a_slot_answers_503_and_recovers_within_a_second(stack: St
         assert "strict-transport-security" in answer.headers
     finally:
         stack.compose("start", "api-blue")
-    # From the moment the slot's own check succeeds, nginx may take a second at most.
+    # After the slot's own check succeeds, nginx may take up to a second.
     probe = ["exec", "--no-TTY", "api-blue", "python", "-I", "-S", "/app/api/health/probe.py"]
     wait_until(
         lambda: stack.run("docker", "compose", *probe, check=False).returncode == 0,
@@ -109,7 +107,7 @@ def test_nginx_without_a_slot_answers_503_and_recovers_within_a_second(stack: St
 
 
 def status(client: httpx2.Client) -> int:
-    """Return the status of /readyz, 0 where nothing answers."""
+    """Return the status of /readyz, or 0 without an answer."""
     try:
         return client.get("/readyz").status_code
     except httpx2.HTTPError:
@@ -138,7 +136,7 @@ def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figur
 
 
 def idle_container(stack: Stack) -> None:
-    """Start the same image for nothing: the least time that the engine and Python take now."""
+    """Run an empty program in the same image: the shortest time of the engine and Python now."""
     stack.run("docker", "run", "--rm", "--network", "none", f"{IMAGE}:blue", "python", "-c", "pass")
 
 

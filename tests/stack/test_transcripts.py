@@ -1,4 +1,4 @@
-"""The two deploys that README.md shows are real ones: each block is what deploy.sh prints today.
+"""The two deploys in README.md are real: each block equals the output of today's deploy.sh.
 
 `UPDATE_README=1 ./scripts/test.sh tests/stack/test_transcripts.py` writes both blocks anew.
 """
@@ -51,7 +51,7 @@ def test_the_readme_shows_a_deploy_as_it_is(stack: Stack) -> None:
 
 
 def test_the_readme_shows_a_deploy_that_takes_itself_back(stack: Stack) -> None:
-    # The smoke test asks for a page without a limit, the load asks with one.
+    # The smoke test sends no `limit`; the load sends 5, which fails here.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'
     with Load(stack, rate=RATE).running() as report:
         wait_until(lambda: report.sent > REQUESTS_FIRST, 30, "the load is under way")

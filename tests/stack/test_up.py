@@ -1,4 +1,4 @@
-"""`up.sh`, `status.sh` and a plain `docker compose up` on a stack that is up already."""
+"""Tests `up.sh`, `status.sh` and a plain `docker compose up` on a running stack."""
 
 import json
 import time
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.stack
 
 
 def containers(stack: Stack) -> dict[str, str]:
-    """Return each container's id and start time: both stay the same where nothing was changed."""
+    """Return each container's id and start time, which stay the same without a change."""
     listing = stack.run(
         "docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"
     ).stdout
@@ -22,7 +22,7 @@ def containers(stack: Stack) -> dict[str, str]:
 
 
 def files(stack: Stack) -> dict[str, bytes]:
-    """Return the files that up.sh wrote: `.env`, secrets, ledger; each attempt has its own log."""
+    """Return the files that up.sh wrote (`.env`, secrets, ledger), without the attempts' logs."""
     paths = [
         stack.root / ".env",
         *(stack.root / "secrets").rglob("*"),
@@ -36,7 +36,7 @@ def files(stack: Stack) -> dict[str, bytes]:
 
 
 def test_up_again_is_quick_and_changes_nothing(stack: Stack, figure: Figure) -> None:
-    stack.run("./scripts/up.sh")  # it writes down a release that another test left live
+    stack.run("./scripts/up.sh")  # records the release that another test left live
     before = containers(stack), files(stack)
     started = time.monotonic()
     done = stack.run("./scripts/up.sh")
@@ -44,8 +44,7 @@ def test_up_again_is_quick_and_changes_nothing(stack: Stack, figure: Figure) -> 
     assert (containers(stack), files(stack)) == before
     assert done.stdout.rstrip().splitlines()[-1].startswith("live: release ")
     figure(f"up.sh again: {seconds:.1f} s")
-    # Twelve times what was measured (3 s): not a race against the clock, but no second build
-    # either.
+    # Twelve times the measured 3 s: enough for a busy machine, too short for a second build.
     assert seconds < 40
 
 
@@ -108,7 +107,7 @@ def test_status_says_what_is_wrong_and_exits_with_1(stack: Stack) -> None:
 
 
 def test_the_tests_stack_stands_beside_another_one(stack: Stack) -> None:
-    """Nothing of this stack carries the default project's name, so that both can be up at once."""
+    """Nothing of this stack has the default project's name, so that both can run at once."""
     for service in ("nginx", "api-blue", "postgres"):
         facts = stack.inspect(service)
         assert facts["Name"].startswith(f"/{PROJECT}-")

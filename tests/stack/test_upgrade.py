@@ -1,4 +1,4 @@
-"""The database moves to the next major version by the runbook; a failure changes nothing."""
+"""The runbook upgrades the database to the next major version; a failure changes nothing."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ DATA = "/var/lib/postgresql/data"
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own whose Postgres is of the Debian release before."""
+    """A separate stack with the Postgres of the previous Debian release."""
     root = tmp_path_factory.mktemp("old")
     copy_checkout(root)
     stack = Stack(root, project=f"{PROJECT}-upgrade")
@@ -47,14 +47,14 @@ def in_volume(stack: Stack, *command: str) -> str:
 
 
 def in_backup(stack: Stack, program: str) -> str:
-    """Run Python in the backup service, and return its output."""
+    """Run Python code in the backup service, and return its output."""
     return stack.compose("exec", "--no-TTY", "backup", "python3", "-c", program).strip()
 
 
-# Between the copy and the look at both: a row of the copy goes.
+# Deletes a row of the copy before the script compares both databases.
 LOOK = "\tafter=$(contents"
 LOSE = """\tpsql "${to[@]}" --quiet --dbname="$1" --command "delete from alembic_version" || :\n"""
-# There the old server ends a segment of WAL, and could recycle it with those before.
+# Here the old server ends a WAL segment and could recycle it with earlier segments.
 LOG = [
     "select pg_create_restore_point('drill')",
     "select pg_switch_wal()",
@@ -79,7 +79,7 @@ ROWS = "select (select count(*) from users), (select version_num from alembic_ve
 
 
 def refused(stack: Stack, tag: str) -> str:
-    """Start Postgres where it must refuse to start, and return its error."""
+    """Start Postgres, which must refuse; return its error."""
     run = ("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "postgres")
     done = stack.run(*run, check=False, timeout=60, POSTGRES_TAG=tag)
     assert done.returncode == 1, done.stdout
@@ -98,7 +98,7 @@ def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: St
     assert old.sql(VERSION) == str(old_postgres.MAJOR)
     assert not {name for name in in_volume(old, "ls", DATA).split() if name.startswith("17")}
     execute(old, "./scripts/status.sh")
-    assert in_backup(old, GAP) == "", "the archive has no hole"
+    assert in_backup(old, GAP) == "", "the archive has no gap"
     assert old.sql(COMMITTED) == "t"
     told = refused(old, "next")
     assert (
@@ -119,7 +119,7 @@ def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(
             wait_until(
                 lambda: "sleep infinity" in old.run(*top, check=False).stdout,
                 180,
-                "the copy is under way",
+                "the copy has started",
             )
         finally:
             upgrade.kill()
@@ -145,7 +145,7 @@ def test_after_a_kill_in_the_copy_no_second_server_starts_and_up_ends_the_first(
 
 
 def keep_archive(stack: Stack, source: str, target: str) -> None:
-    """Copy the files that identify the database of the archive and the backups."""
+    """Copy the files that identify the database of the archive and of the backups."""
     files = ("archive/main/archive.info", "backup/main/backup.info")
     lines = [
         f"mkdir -p {target}/{file.rpartition('/')[0]}; cp {source}/{file}* "
@@ -195,7 +195,7 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(
 
 
 def test_the_directory_of_an_upgrade_keeps_what_is_written_the_next_time_too(old: Stack) -> None:
-    """Writes are as safe with the directory's own file, and in the next upgrade."""
+    """The directory's own settings keep writes safe, also during the next upgrade."""
     names = "fsync full_page_writes wal_level track_commit_timestamp archive_mode"
     closed = " ".join(f"-c {setting}" for setting in CLOSED)
     ask = f'for name in {names}; do postgres -D {DATA}/17 {closed} -C "$name"; done'
@@ -213,7 +213,7 @@ def test_an_archive_that_was_not_told_of_the_upgrade_is_told_at_the_next_start(o
     wait_until(
         lambda: in_backup(old, NEWEST) == "full 2",
         120,
-        "there is a full backup of the new database",
+        "the new database has a full backup",
         1,
     )
     execute(old, "docker compose exec --no-TTY backup pgbackrest check\n./scripts/status.sh")

@@ -1,4 +1,4 @@
-"""Refresh tokens of a login: exchanged, repeated, stolen, revoked."""
+"""Tests the refresh tokens of a login: exchanged, repeated, stolen, revoked."""
 
 import hashlib
 import json
@@ -69,7 +69,7 @@ def row_of(token: str) -> str:
 
 
 def logged(stack: Stack, service: str, action: str, since: str) -> list[dict[str, Any]]:
-    """Return a service's lines of one action, from a moment of the engine's clock on."""
+    """Return a service's log lines of an action since a time of the engine's clock."""
     lines = stack.run(
         "docker", "logs", "--since", since, stack.container(service)
     ).stdout.splitlines()
@@ -80,7 +80,7 @@ def logged(stack: Stack, service: str, action: str, since: str) -> list[dict[str
 def logged_until(
     stack: Stack, last: httpx2.Response, action: str, since: str
 ) -> list[dict[str, Any]]:
-    """Return the API's log lines of an action, once the line of this answer has arrived."""
+    """Return the API's log lines of an action, after the line of this answer has arrived."""
     request_id = last.headers["x-request-id"]
 
     def is_kept() -> bool:
@@ -139,12 +139,12 @@ def test_a_second_use_ends_the_login_and_no_other(
         )
         last = second
     else:
-        assert following(client, first) == second, "a lost answer may be asked for again"
+        assert following(client, first) == second, "an exchange can be repeated"
         last = following(client, second)
     refused = exchange(client, first)
     assert (refused.status_code, refused.json()["error"]) == (401, "refresh_failed")
     assert exchange(client, last).status_code == 401, (
-        "the thief's token, or the owner's, is still good"
+        "a token of the thief or the owner is still valid"
     )
     kept = exchange(client, other)
     assert kept.status_code == 200
@@ -156,7 +156,7 @@ def test_a_second_use_ends_the_login_and_no_other(
 def test_a_token_that_was_being_added_is_revoked_with_its_family(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
-    """Another request began before the revocation, and commits its token after the revocation."""
+    """A request that began before the revocation commits its token after the revocation."""
     first = log_in(client, user)
     assert client.post("/v1/users/logout", json={"refresh_token": first}).status_code == 204
     late = f"late-{uuid.uuid4().hex}"
@@ -242,7 +242,7 @@ def test_a_failed_login_is_logged_and_takes_as_long_for_an_unknown_user(
 def test_who_is_gone_is_told_to_log_in_again(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
-    """As after a restore to a time before the registration: the token is still valid."""
+    """The state after a restore to a time before the registration: the token is still valid."""
     token = client.post("/v1/users/login", json=user).json()["access_token"]
     stack.sql(f"delete from users where email = '{user['email']}'")
     for path, body in (("/v1/items", {"name": "a"}), ("/v1/exports", None)):

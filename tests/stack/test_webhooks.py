@@ -1,4 +1,4 @@
-"""Webhooks over the real path: signed, in order, at least once, and nowhere they may not go."""
+"""Webhooks, end to end: signed, in order, at least once, only to allowed addresses."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ALL = ["item.created", "item.updated", "item.deleted"]
 
 @pytest.fixture(scope="module")
 def receiver(stack: Stack) -> Iterator[Receiver]:
-    """A receiver beside the stack, whose API and worker are configured to allow its address."""
+    """A receiver whose address the stack's API and worker are configured to allow."""
     network = json.loads(
         stack.run("docker", "network", "inspect", f"{stack.project}_egress").stdout
     )[0]
@@ -30,7 +30,7 @@ def receiver(stack: Stack) -> Iterator[Receiver]:
     made = Receiver(gateway)
     before = dict(stack.environment)
     stack.environment |= {
-        "ENVIRONMENT": "development",  # http
+        "ENVIRONMENT": "development",  # allows http
         "WEBHOOK_ALLOWED_NETWORKS": f"{gateway}/32",
         "WEBHOOK_ALLOWED_PORTS": f"443,{made.port}",
     }
@@ -114,7 +114,7 @@ def test_the_changes_of_an_item_arrive_signed_and_in_order(
     assert [one.event["timestamp"] for one in got] == sorted(one.event["timestamp"] for one in got)
     assert all(one.is_signed_by(user.secret) for one in got)
     assert not any(one.is_signed_by("whsec_" + "A" * 43 + "=") for one in got)
-    wait_until(lambda: len(user.deliveries("delivered")) == 3, 60, "the log says so")
+    wait_until(lambda: len(user.deliveries("delivered")) == 3, 60, "the log shows it")
     log = user.deliveries()
     assert [one["id"] for one in log] == [one.id for one in got]
     assert {(one["attempts"], one["last_status_code"], one["next_attempt_at"]) for one in log} == {
@@ -179,7 +179,7 @@ def test_order_holds_under_errors_and_a_killed_worker(
             return 500
         if number == 1 and not free.is_set():
             held.set()
-            free.wait(60)  # in hand while its worker is killed
+            free.wait(60)  # the request is open while its worker is killed
         return 200
 
     receiver.answer = answer
@@ -203,9 +203,9 @@ def test_order_holds_under_errors_and_a_killed_worker(
         names = [int(one.event["data"]["name"]) for one in receiver.received if one.item == item]
         assert names == sorted(names), "a later event went before an earlier one was delivered"
         assert set(names) == {0, 1, 2, 3, 4}
-        assert names.count(2) >= 2, "it was refused once"
+        assert names.count(2) >= 2, "the event was refused once"
     repeated = sum(one.item in items for one in receiver.received) - 15 - len(refused)
-    assert repeated > 0, "the kill met no attempt"
+    assert repeated > 0, "the kill interrupted no attempt"
 
 
 def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(
@@ -223,13 +223,13 @@ def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(
         user.client.post(f"{user.path}/deliveries/{user.deliveries()[0]['id']}/replay").status_code
         == 409
     )
-    assert receiver.delivered(user.id) == [], "the second waits for the first"
+    assert receiver.delivered(user.id) == [], "the second event waits for the first"
     stack.sql(
         f"update webhook_deliveries set attempts = 12 where item_id = '{item}' and "
         "last_status_code = 503"
     )
     wait_until(lambda: user.deliveries("failed"), 60, "it is set aside after its last attempt")
-    wait_until(lambda: receiver.delivered(user.id), 60, "the next one passes")
+    wait_until(lambda: receiver.delivered(user.id), 60, "the next event is delivered")
     (failed,) = user.deliveries("failed")
     assert (failed["attempts"], failed["last_error"], failed["next_attempt_at"]) == (
         13,
@@ -243,16 +243,16 @@ def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(
     replayed = user.client.post(f"{user.path}/replay", json={"since": failed["created_at"]})
     assert (replayed.status_code, replayed.json()) == (202, {"replayed": 1})
     wait_until(lambda: len(receiver.delivered(user.id)) == 2, 60, "it arrives")
-    wait_until(lambda: len(user.deliveries("delivered")) == 2, 60, "the log says so")
+    wait_until(lambda: len(user.deliveries("delivered")) == 2, 60, "the log shows it")
     again = user.client.post(f"{user.path}/deliveries/{failed['id']}/replay")
     assert (again.status_code, again.json()["status"]) == (202, "pending")
     wait_until(
         lambda: len(receiver.delivered(user.id)) == 3,
         60,
-        "one that was delivered is sent again too",
+        "a delivered event is also sent again",
     )
     assert [one.id for one in receiver.delivered(user.id)][1:] == [failed["id"]] * 2, (
-        "under its old id"
+        "the event keeps its id"
     )
 
 
@@ -266,7 +266,7 @@ def test_410_disables_and_a_redirect_is_not_followed(user: User, receiver: Recei
         lambda: not user.client.get(user.path).json()["is_enabled"], 60, "the webhook is disabled"
     )
     assert [one["status"] for one in user.deliveries()] == ["failed", "failed"], (
-        "nothing is left waiting"
+        "no event is pending"
     )
     assert not [one for one in receiver.received if one.headers[":path"] == "/redirected"]
     refused = user.client.post(f"{user.path}/replay", json={"since": "2020-01-01T00:00:00Z"})
@@ -274,7 +274,7 @@ def test_410_disables_and_a_redirect_is_not_followed(user: User, receiver: Recei
 
 
 def test_a_dead_host_opens_its_circuit(stack: Stack, user: User, receiver: Receiver) -> None:
-    dead = user.url.replace(str(receiver.port), "443")  # allowed, and nobody listens
+    dead = user.url.replace(str(receiver.port), "443")  # an allowed port on which nothing listens
     assert user.client.put(user.path, json={"url": dead, "event_types": ALL}).status_code == 200
     for _ in range(6):
         user.create("rope")
@@ -301,7 +301,7 @@ def test_an_address_inside_is_refused_when_subscribing(user: User, url: str) -> 
 
 
 def test_a_name_that_came_to_lead_inside_is_refused_when_sending(stack: Stack, user: User) -> None:
-    """The owner of a name changes its address after the subscription."""
+    """The name's owner changes its address after the subscription."""
     inside = user.url.partition(":")[0] + "s://redis/"
     stack.sql(f"update webhook_subscriptions set url = '{inside}' where owner_id = '{user.id}'")
     user.create("rope")

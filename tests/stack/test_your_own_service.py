@@ -1,4 +1,4 @@
-"""Follows docs/your-own-service.md, in a clone, with a stack of its own."""
+"""Follows docs/your-own-service.md in a clone with its own stack."""
 
 import os
 import re
@@ -20,8 +20,8 @@ def test_the_page_makes_a_service_of_books_that_passes_its_tests(tmp_path: Path)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / ".git/info/exclude").write_text(
         ".venv\n", encoding="utf-8"
-    )  # ignored as a folder only
-    # Of this run the other suite must know nothing: neither its worker process nor its report.
+    )  # .gitignore ignores only a folder of this name
+    # Hide this run from the other suite: neither its worker process nor its report is inherited.
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -50,5 +50,5 @@ def test_the_page_makes_a_service_of_books_that_passes_its_tests(tmp_path: Path)
         check=False,
     )
     assert left.stdout.splitlines() in ([], ["api/books/service.py"]), (
-        "only `.items()` of a dictionary may be left"
+        "only `.items()` of a dictionary may remain"
     )

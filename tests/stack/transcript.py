@@ -1,7 +1,7 @@
-"""Turns what deploy.sh printed into the block that README.md shows, and compares two such blocks.
+"""Turns the output of deploy.sh into the block of README.md, and compares two such blocks.
 
-A pipe gets more than a reader wants: each command as it ran, the build's output, the evidence of a
-failure. The block keeps each step with its result and seconds, the closing lines and the exit code.
+A pipe gets more than a reader needs: each command, the build's output, the evidence of a failure.
+The block keeps each step with its result and seconds, the closing lines and the exit code.
 """
 
 import re
@@ -10,13 +10,13 @@ from pathlib import Path
 STEP = re.compile(r"^==> (?P<name>.+) \[[\d.]+ s\]$")
 RESULT = re.compile(r"^ {4}(?P<text>.+) \((?P<seconds>[\d.]+ s)\)$")
 CLOSING = ("deployed in ", "live: ", "error: ", "HINT: ", "RUNBOOK: ")
-# A file or folder of one attempt, in the state directory of the tests.
+# A file or folder of a deploy attempt, in the state directory of the tests.
 OF_ONE_ATTEMPT = re.compile(r"\S+/(evidence|attempts)/\S+")
 STARTS_AT = "<!-- transcript: {} -->\n```text\n"
 
 
 def block(stdout: str, stderr: str, url: str) -> str:
-    """Return the block for one run of deploy.sh, with the address that a first start has."""
+    """Return the block for a run of deploy.sh, with the address of a first start."""
     lines = ["$ ./scripts/deploy.sh"]
     for line in [*stdout.splitlines(), *stderr.splitlines()]:
         step, result = STEP.match(line), RESULT.match(line)
@@ -45,7 +45,7 @@ def from_step(shown: str, name: str) -> str:
 
 
 def without_variables(shown: str) -> str:
-    """Return a block with the parts that differ from run to run replaced by their names."""
+    """Return a block in which names replace the parts that differ between runs."""
     releases: list[str] = []
 
     def name(match: re.Match[str]) -> str:
@@ -57,7 +57,7 @@ def without_variables(shown: str) -> str:
     shown = re.sub(r": (?:nothing to remove|removed [^\n]+) \(", ": RETENTION (", shown)
     shown = re.sub(r"(?<=the database is at )\w+", "HEAD", shown)
     shown = re.sub(r"\d+%(?= of)", "N%", shown)
-    # The tests before this one may have injected faults: their errors count for the old release.
+    # Earlier tests may have injected faults, whose errors count for the old release.
     shown = re.sub(r"(before the switch: \d+ requests, )[\d.]+%", r"\1N%", shown)
     return re.sub(r"\d+(?:[.,]\d+)*(?= (?:s\b|requests|ms))", "N", shown)
 

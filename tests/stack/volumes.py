@@ -1,4 +1,4 @@
-"""Puts Postgres on a small file system of its own, which a test can fill."""
+"""Puts Postgres on a small separate file system that a test can fill."""
 
 import os
 from collections.abc import Iterator
@@ -7,15 +7,13 @@ from pathlib import Path
 
 from tests.stack.harness import Stack
 
-MEGABYTES = (
-    900  # 256 of ballast, some 100 of Postgres, 256 that its log may take: about 300 stay free
-)
+MEGABYTES = 900  # 256 of ballast, about 100 of Postgres, up to 256 of WAL: about 300 stay free
 USERS = ("postgres", "backup")  # the services that mount the volume
 
 
 @contextmanager
 def small_volume(stack: Stack) -> Iterator[Path]:
-    """Mount an ext4 of MEGABYTES over Postgres' volume while the block runs, with its files."""
+    """Mount an ext4 of MEGABYTES with a copy of the files over Postgres' volume in the block."""
     inspect = (
         "docker",
         "volume",
@@ -35,13 +33,13 @@ def small_volume(stack: Stack) -> Iterator[Path]:
     try:
         os.chown(
             mountpoint, owner.st_uid, owner.st_gid
-        )  # mkfs takes over what is in the directory, and not its owner
+        )  # mkfs copies the directory's content, but not its owner
         start(stack)
         yield mountpoint
     finally:
         stack.compose("stop", *USERS)
-        # Its log is archived: the state from before would go on with the same names, and other
-        # contents.
+        # Keep the new state, because its WAL is archived: the old state would write segments
+        # with the same names and other contents.
         aside.mkdir()
         stack.run("umount", str(mountpoint))
         stack.run("mount", "-o", "loop", str(image), str(aside))

@@ -1,4 +1,4 @@
-"""The runner of the suite, on its own small suite: parts, a second try, and the end of a run."""
+"""Tests the suite's runner on a small suite: parts, a second try, the end of a run."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests import run
 from tests.contracts.tree import ROOT
 
 MARKS = ("docker", "stack", "drill", "nightly", "alone", "counts_losses")
-# Fails in its first run only.
+# Fails only in its first run.
 FLAKY = """
     file = Path(__file__).with_name("{0}")
     was_there = file.exists()
@@ -65,7 +65,7 @@ def start(suite: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def table(output: str) -> dict[str, tuple[int, int]]:
-    """Return the tests and the failed ones of each part that the closing table names."""
+    """Return the number of tests and of failed tests of each part in the closing table."""
     rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +\d+ min \d\d s +\d+%$", output, re.MULTILINE)
     return {name: (int(tests), int(failed)) for name, tests, failed in rows}
 

@@ -1,4 +1,4 @@
-"""An attempt at a job: its limit, the end of its attempts, and the notice of a failure."""
+"""Tests an attempt at a job: its time limit, the last attempt, and the failure report."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ LIMIT_SECONDS = 0.05
 
 @pytest.fixture
 def given_up_ids(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """Return the ids of the jobs that were given up."""
+    """Return the ids of the jobs without further attempts."""
     given_up: list[int | None] = []
 
     async def give_up(context: JobContext) -> None:

@@ -1,4 +1,4 @@
-"""A task is taken by the worker because it is registered, and for no other reason."""
+"""The worker runs a task only if the task is registered."""
 
 import os
 import subprocess
@@ -17,12 +17,12 @@ from worker.loop import OWN_QUEUES
 from worker.registry import RULES, job, own_queues
 
 ROOT = Path(api.__file__).parents[1]
-BUILT_IN = ("builtin:", "procrastinate.")  # procrastinate's own task, under both of its names
+BUILT_IN = ("builtin:", "procrastinate.")  # both names of procrastinate's own task
 
 
 @pytest.fixture
 def probe_task() -> Iterator[str]:
-    """Register a task that is on no list; return its name."""
+    """Register a task that no list contains; return its name."""
     name = "tests.probe"
 
     @job(name, limit_seconds=1)
@@ -64,7 +64,7 @@ def test_the_tasks_of_a_new_domain_are_taken(tmp_path: Path) -> None:
         "async def send(context): ...\n",
         encoding="utf-8",
     )
-    # In a process of its own, as a task cannot be taken back from procrastinate's schedule.
+    # In a separate process, because a task cannot be removed from procrastinate's schedule.
     code = (
         f"import worker; worker.__path__.append({str(tmp_path)!r})\n"
         "from worker.loop import OWN_QUEUES\n"

@@ -1,4 +1,4 @@
-"""One attempt against real servers: signature, TLS, redirects, bodies, time limits, circuits."""
+"""Sends an attempt to real servers: signature, TLS, redirects, bodies, limits, circuits."""
 
 import asyncio
 import socket
@@ -68,7 +68,7 @@ def send(webhook_sender: Sender, url: str, *secrets: str) -> Outcome:
 
 
 def test_the_signature_is_that_of_the_specification() -> None:
-    """The example of the scheme's own libraries."""
+    """The example from the libraries of Standard Webhooks."""
     secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}'
     key = "msg_p5jXN8AQM9LWM0D4loKWxJek"
     expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -106,7 +106,7 @@ def test_a_certificate_of_nobody_s_is_refused_before_anything_is_sent(receiver: 
 def test_a_certificate_for_another_name_is_refused(
     receiver: Receiver, certificate: tuple[Path, Path]
 ) -> None:
-    """A connection to an address must not mean trust in any server at that address."""
+    """A connection to an address must not make every server at that address trusted."""
     outcome = send(sender(receiver.port, certificate), f"https://127.0.0.1:{receiver.port}/")
     assert outcome.error is not None
     assert "certificate is not valid" in outcome.error
@@ -207,9 +207,9 @@ def test_a_dead_host_is_left_alone_and_closes_its_circuit_when_it_answers(
     assert REGISTRY.get_sample_value("slipway_webhook_circuits_open") == 1
     assert "no attempts" in (send(webhook_sender, url).error or "")
     clock.now += OPEN_SECONDS
-    assert (send(webhook_sender, dead).error or "").startswith("no answer"), "one is let through"
+    assert (send(webhook_sender, dead).error or "").startswith("no answer"), "one attempt passes"
     assert "no attempts" in (send(webhook_sender, url).error or ""), (
-        "and its failure opens the circuit again"
+        "its failure opens the circuit again"
     )
     clock.now += OPEN_SECONDS
     assert send(webhook_sender, url).is_delivered
@@ -228,4 +228,4 @@ def test_of_an_open_circuit_one_alone_is_let_through() -> None:
     assert known.lets_through("b:443")
     clock.now += circuits.FORGET_SECONDS + 2 * OPEN_SECONDS
     known.gave_no_answer("b:443")
-    assert list(known._failing) == ["b:443"], "hosts that nobody asks for do not pile up"
+    assert list(known._failing) == ["b:443"], "unused hosts do not accumulate"

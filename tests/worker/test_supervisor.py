@@ -1,4 +1,4 @@
-"""Several worker processes under one first process, as real processes that do nothing."""
+"""Tests several real, idle worker processes under one supervisor."""
 
 import itertools
 import os
@@ -55,7 +55,7 @@ def until(condition: object) -> None:
 
 
 def pids(folder: Path) -> dict[int, set[int]]:
-    """Return the process ids that each number has had."""
+    """Return the process ids of each worker number."""
     pids_by_number: dict[int, set[int]] = {}
     for path in folder.glob("[0-9].*"):
         pids_by_number.setdefault(int(path.stem), set()).add(int(path.suffix[1:]))
@@ -85,7 +85,7 @@ def test_a_signal_reaches_every_process_once_and_the_first_waits_for_the_last(
         "drained.1",
         "drained.2",
     }
-    assert {len(started) for started in pids(tmp_path).values()} == {1}, "none was started again"
+    assert {len(started) for started in pids(tmp_path).values()} == {1}, "no process was restarted"
 
 
 def test_a_stop_does_not_wait_for_the_end_of_a_pause(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The schedule of attempts, and that a run sends many at once and misses no call."""
+"""Tests the schedule of attempts: a run sends many at once and misses no call."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_a_lease_outlives_an_attempt_and_a_drain_the_attempts_under_way() -> Non
 
 
 class Rehearsal(Deliveries):
-    """Claims from a list instead of the table."""
+    """Claims deliveries from a list instead of the table."""
 
     def __init__(self, stopping: asyncio.Event) -> None:
         super().__init__(cast(Database, None), cast(Sender, None), stopping)
@@ -119,7 +119,7 @@ def test_what_comes_while_a_slow_attempt_is_under_way_does_not_wait_for_it() -> 
         first = asyncio.create_task(rehearsal.run())
         await until(lambda: rehearsal.at_once == 1)
         rehearsal.waiting = [quick]
-        # A second run would last as long as the attempt under way.
+        # A second run would last as long as the current attempt.
         await asyncio.wait_for(rehearsal.run(), 30)
         await until(lambda: rehearsal.sent == [quick])
         rehearsal.blocked_until[slow].set()

@@ -1,4 +1,4 @@
-"""The worker's decisions without a database: cells, retries, names, heartbeat."""
+"""Tests the worker's decisions without a database: cells, retries, names, heartbeat."""
 
 import asyncio
 import csv
@@ -57,7 +57,7 @@ def job(attempts: int) -> Job:
 
 
 def pause_seconds(attempts: int) -> tuple[float, float]:
-    """Return the lower and upper bound of the pause: the clock goes on meanwhile."""
+    """Return bounds of the pause, because the clock advances during the call."""
     before = datetime.now(UTC)
     decision = Backoff().get_retry_decision(exception=RuntimeError(), job=job(attempts))
     assert decision is not None
@@ -73,7 +73,7 @@ def test_pauses_double_and_differ() -> None:
         assert middle * 0.5 <= min(most for _, most in pauses)
         assert max(least for least, _ in pauses) <= middle * 1.5
         assert max(least for least, _ in pauses) > min(most for _, most in pauses), (
-            "all are the same"
+            "all pauses are the same"
         )
 
 

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 15
 POLL_SECONDS = 2.0  # between two reads of the index of due deliveries; a retry is late by as much
 RUN_SECONDS = 60.0  # of one job, so that no job runs for ever; the next job takes the rest
-AT_ONCE = 16  # attempts under way per process: slow receivers occupy these, and no place of a job
-# Also the number of attempts under way from which a user's deliveries wait for those of others.
+AT_ONCE = 16  # open attempts per process: slow receivers occupy these, not the places of jobs
+# Also the number of a user's open attempts from which other users' deliveries go first.
 CLAIM_AT_ONCE = 4
 KEEP_DAYS = 30
 
@@ -106,7 +106,7 @@ class Claimed:
 
     @classmethod
     def of(cls, row: RowMapping) -> "Claimed":
-        """Make one of a row that CLAIM returns."""
+        """Make a delivery of a row that CLAIM returns."""
         return cls(**row)
 
 

@@ -21,7 +21,7 @@ CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a receiver that takes longer i
 # Name lookup, connecting, sending and reading. Below LEASE_SECONDS (worker/webhooks/deliveries.py).
 TOTAL_SECONDS = 10.0
 RESPONSE_BYTES = 4096  # of a refusal's body that is read and kept: enough for an error message
-ADDRESSES_TRIED = 2  # of a host with several addresses: one may be down
+ADDRESSES_TRIED = 2  # addresses of a host to try: one may be down
 CIRCUIT_OPEN = "the host did not answer earlier attempts; no attempts for a minute"
 
 
@@ -152,7 +152,7 @@ async def beginning(answer: httpx2.Response) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return our own words for a failure: a library's text may hold anything."""
+    """Return a fixed text for a failure: a library's text may contain anything."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""A command as data: its words and what it runs with. The runner runs it, and nothing here does."""
+"""A command as data: its words, environment and limits. Only the runner runs it."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: variables that the program gets besides the environment of the scripts.
-        timeout_seconds: the time limit; None means the runner's limit for a question or a change.
+        timeout_seconds: the time limit; None means the runner's limit for a query or a change.
         stdin: the text on standard input.
-        may_fail: whether a failure is an answer, not an error; a question may always fail.
+        may_fail: whether a failure is a result, not an error; a query may always fail.
     """
 
     argv: Sequence[str]
@@ -25,7 +25,7 @@ class Command:
     may_fail: bool = False
 
     def __str__(self) -> str:
-        """Return the command as a person types it, the variables first."""
+        """Return the command as a person types it, with the variables first."""
         variables = [f"{key}={shlex.quote(value)}" for key, value in self.env.items()]
         return " ".join([*variables, shlex.join(self.argv)])
 

@@ -1,4 +1,4 @@
-"""Commands for the engine and for Compose; builds them and runs nothing."""
+"""Builds commands for the engine and for Compose; runs nothing."""
 
 from pathlib import Path
 from typing import Unpack
@@ -15,17 +15,17 @@ SERVICE_LABEL = "com.docker.compose.service"
 
 
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
-    """Ask for one fact about an image; fails if there is no such image."""
+    """Read a fact about an image; the command fails if the image does not exist."""
     return Command(["docker", "image", "inspect", "--format", form, image])
 
 
 def image_label(image: str, label: str) -> Command:
-    """Ask for a label of an image."""
+    """Read a label of an image."""
     return inspect_image(image, f'{{{{index .Config.Labels "{label}"}}}}')
 
 
 def image_tags(repository: str) -> Command:
-    """Ask for the tags of a repository's images, the newest first."""
+    """List the tags of a repository's images, the newest first."""
     return Command(["docker", "images", "--format", "{{.Tag}}", repository])
 
 
@@ -40,23 +40,23 @@ def tag_image(image: str, tag: str) -> Command:
 
 
 def import_image(archive: Path, image: str) -> Command:
-    """Make an image of one root file system."""
+    """Make an image from a root file system."""
     return Command(["docker", "import", str(archive), image])
 
 
 def remove_image(image: str) -> Command:
-    """Remove a name of an image. The engine refuses for one that a stopped container still uses."""
+    """Remove a name of an image. The engine refuses while a stopped container uses the image."""
     return Command(["docker", "rmi", image], may_fail=True)
 
 
 def prune_images(label: str) -> Command:
-    """Remove the images without a name that carry a label."""
+    """Remove the untagged images that have a label."""
     argv = ["docker", "image", "prune", "--force", "--filter", f"label={label}"]
     return Command(argv, may_fail=True)
 
 
 def prune_build_cache(hours: int) -> Command:
-    """Remove the build cache that nothing has used for so many hours."""
+    """Remove the build cache that was not used for `hours`."""
     argv = ["docker", "builder", "prune", "--force", "--filter", f"until={hours}h"]
     return Command(argv, may_fail=True)
 
@@ -95,7 +95,7 @@ def build_image(
 def throwaway(
     image: str, command: list[str], *, mounts: list[str], user: str, environment: dict[str, str]
 ) -> Command:
-    """Run one command in a container without a network that is removed afterwards."""
+    """Run a command in a container without a network; remove the container afterwards."""
     argv = ["docker", "run", "--rm", "--network", "none", "--user", user]
     argv += ["--entrypoint", command[0]]
     for mount in mounts:
@@ -106,33 +106,33 @@ def throwaway(
 
 
 def list_containers(filters: list[str]) -> Command:
-    """Ask for the ids of the containers that all filters of `docker ps` match, running or not."""
+    """List the ids of the containers, running or not, that match all filters of `docker ps`."""
     words = [word for text in filters for word in ("--filter", text)]
     return Command(["docker", "ps", "--all", "--quiet", *words])
 
 
 def inspect_container(container: str, form: str) -> Command:
-    """Ask for one fact about a container."""
+    """Read a fact about a container."""
     return Command(["docker", "inspect", "--format", form, container])
 
 
 def exec_in_container(container: str, *words: str) -> Command:
-    """Run a command in a container that Compose does not know."""
+    """Run a command in a container that is not part of the Compose project."""
     return Command(["docker", "exec", container, *words])
 
 
 def stop_container(container: str, seconds: int) -> Command:
-    """Stop a container, and kill it after so many seconds."""
+    """Stop a container, and kill it after `seconds`."""
     return Command(["docker", "stop", "--time", str(seconds), container])
 
 
 def remove_containers(containers: list[str]) -> Command:
-    """End and remove containers. The engine refuses for one whose removal is in progress."""
+    """Kill and remove containers. The engine refuses if a removal is already in progress."""
     return Command(["docker", "rm", "--force", *containers], may_fail=True)
 
 
 def inspect_volume(volume: str) -> Command:
-    """Ask for a volume; fails if there is no such volume."""
+    """Inspect a volume; the command fails if the volume does not exist."""
     return Command(["docker", "volume", "inspect", volume])
 
 
@@ -160,15 +160,15 @@ def one_shot(*words: str, **options: Unpack[Options]) -> Command:
 
 
 def migrate(tag: str, *, is_pre_only: bool = False, may_fail: bool = False) -> Command:
-    """Run the migrations of the release with this tag: all, or those before the first `post`."""
+    """Run all migrations of the release with this tag, or only those before the first `post`."""
     pre = ["python", "-m", "api.migrate", "--phase", "pre"] if is_pre_only else []
     env = {"MIGRATE_TAG": tag, "MIGRATE_CONFIRM": "yes"}
     return one_shot("migrate", *pre, env=env, may_fail=may_fail)
 
 
 def psql(statement: str, database: str = "slipway") -> Command:
-    """Ask Postgres as its superuser, inside its container; columns are separated by |."""
-    # connect_timeout, in seconds: a server that hangs must not hold up a person who looks for the
+    """Query Postgres as its superuser, inside its container; | separates the columns."""
+    # connect_timeout, in seconds: a server that hangs must not delay a person who looks for the
     # reason.
     target = f"dbname={database} application_name=slipway.scripts.none connect_timeout=5"
     options = ["--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres"]

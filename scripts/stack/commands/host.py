@@ -1,4 +1,4 @@
-"""Commands and file contents for the host itself; builds them and runs nothing."""
+"""Builds commands and file contents for the host itself; runs nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"])
 GPG_VERSION = Command(["gpg", "--version"])
 ENABLE_ENGINE = Command(["systemctl", "enable", "--now", "docker"])
 ENGINE = Command(["dockerd"])
-# The slowest derivation of a key that OpenPGP knows: 0.15 s here for each guess of a passphrase.
+# The slowest key derivation of OpenPGP: each guess of a passphrase takes 0.15 s on this machine.
 GPG_ENCRYPT = [
     "--symmetric",
     "--armor",
@@ -44,14 +44,14 @@ GPG_SECONDS = 30  # 0.5 s measured
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Where the host takes Debian's packages from: the archive and its security suite."""
+    """The host's sources of Debian packages: the archive and its security suite."""
 
     archive: str
     security: str
 
 
 def mirrors(listing: str) -> Mirrors | None:
-    """Return the mirrors in the output of APT_SOURCES; None where the host has no Debian source."""
+    """Return the mirrors in the output of APT_SOURCES; None if the host has no Debian source."""
     addresses: dict[str, str] = {}
     for line in listing.splitlines():
         if line.count("|") != 3:
@@ -75,14 +75,14 @@ def install_packages(packages: list[str]) -> Command:
 
 
 def engine_source(archive: str) -> str:
-    """Return an apt source for the release that has Compose v2, for a host that is older."""
+    """Return an apt source of the Debian release that has Compose v2, for an older host."""
     return (
         f"Types: deb\nURIs: {archive}\nSuites: {RELEASE}\nComponents: main\nSigned-By: {KEYRING}\n"
     )
 
 
 def engine_pin() -> str:
-    """Return the apt preferences that take the engine, and nothing else, from that release."""
+    """Return apt preferences that take only the engine from that release."""
     packages = " ".join(package for package in DEBIAN_ENGINE if package.startswith("docker"))
     return (
         f"Package: *\nPin: release n={RELEASE}\nPin-Priority: -10\n\n"
@@ -119,7 +119,7 @@ def git(root: Path, *arguments: str) -> Command:
 
 
 def remove_tree(path: Path) -> Command:
-    """Remove a folder, or a file, with everything in it."""
+    """Remove a file, or a folder with everything in it."""
     return Command(["rm", "-rf", str(path)])
 
 
@@ -129,17 +129,17 @@ def copy_tree(source: Path, target: Path) -> Command:
 
 
 def move(source: Path, target: Path) -> Command:
-    """Rename a file or a folder, over one that has the name."""
+    """Rename a file or a folder; replace an existing one."""
     return Command(["mv", "--no-target-directory", str(source), str(target)])
 
 
 def link(target: str, path: Path) -> Command:
-    """Make a symbolic link, in the place of one that has the name."""
+    """Make a symbolic link; replace an existing one."""
     return Command(["ln", "--symbolic", "--force", "--no-dereference", target, str(path)])
 
 
 def apt_settings(dump: str) -> str:
-    """Return apt's proxy and date settings of the host, for the builds, and no other ones."""
+    """Return only the host's proxy and date settings of apt, for the builds."""
     keys = (
         "Acquire::http::Proxy",
         "Acquire::https::Proxy",

@@ -1,4 +1,4 @@
-"""Judges the values of `.env` before the first effect; a fault names the key, never the value."""
+"""Checks the values of `.env` before the first effect; a fault names the key, not the value."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Every setting that the scripts read, with its default; an empty text if it has no default.
+"""Every setting that the scripts read, with its default; "" means that it has no default.
 
 The compose files have their own defaults for the containers, and `.env.example` explains both to
 the operator. tests/contracts/test_variables.py compares the three.
@@ -16,7 +16,7 @@ DEFAULTS: Mapping[str, str] = {
     "HTTP_PORT": "8080",
     "HTTPS_PORT": "8443",
     "RATE_LIMIT_PER_SECOND": "200",
-    # One process per core, as many as API_MEMORY holds (rules/connections.py).
+    # One process per core, but no more than fit into API_MEMORY (rules/connections.py).
     "API_PROCESSES": "",
     "API_CPUS": "2",
     "API_MEMORY": "256m",
@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, str] = {
     "POSTGRES_BALLAST_MB": "256",
     "OFFSITE_TYPE": "",
     "SMOKE_PATHS": "",
-    # An API that is not ready after this long never will be; measured: 1 s on an idle machine.
+    # Chosen: far above the measured second on an idle machine.
     "READY_SECONDS": "60",
     "WATCH_SECONDS": "10",
     # A rollback inside the window is one rename. The old slot's API keeps its memory meanwhile.

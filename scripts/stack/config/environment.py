@@ -58,13 +58,13 @@ def _unquoted(value: str) -> str:
 
 
 def known_keys(example: Path) -> set[str]:
-    """Return every key that `.env.example` names, commented out or not."""
+    """Return every key of `.env.example`, commented out or not."""
     text = example.read_text(encoding="utf-8")
     return set(re.findall(r"^#?\s?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
 
 
 def check_keys(lines: list[Line], known: set[str]) -> None:
-    """Refuse keys that nothing reads: a misspelt key would be ignored in silence."""
+    """Refuse keys that nothing reads: a misspelt key would be ignored silently."""
     unknown = [line for line in lines if line.key not in known]
     if unknown:
         named = ", ".join(f"{line.key} (line {line.number})" for line in unknown)
@@ -76,7 +76,7 @@ def check_keys(lines: list[Line], known: set[str]) -> None:
 
 
 def check_missing(lines: list[Line], example: Path) -> None:
-    """Refuse a file that lacks keys of `.env.example`: it was cut off, or is older."""
+    """Refuse a file without some keys of `.env.example`: the file was cut off, or is older."""
     shown = {line.key for line in parse(example.read_text(encoding="utf-8"))}
     missing = sorted(shown - {line.key for line in lines})
     if missing:
@@ -93,7 +93,7 @@ def check_missing(lines: list[Line], example: Path) -> None:
 def with_values(text: str, values: dict[str, str]) -> str:
     """Return the text of `.env` with these keys set.
 
-    A value goes where its key stands, or else where a comment shows the key, or else to the end.
+    A value replaces the line of its key, else the comment that shows the key, else it is appended.
     """
     lines = text.splitlines()
     for key, value in values.items():

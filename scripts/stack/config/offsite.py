@@ -1,4 +1,4 @@
-"""Judges the settings of the repository off the host, and refuses an incomplete configuration."""
+"""Checks the settings of the repository off the host; refuses an incomplete configuration."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FORMS = {
         "of the form SHA256:..., as ssh-keygen -l prints it",
     ),
 }
-# A key of ssh-keygen without a passphrase begins so: the format's name and "none" twice, in base64.
+# The beginning of a key of ssh-keygen without a passphrase: the format and "none" twice, in base64.
 OPEN = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"
 
 
@@ -58,7 +58,7 @@ def _is_of_another_type(key: str, kind: str) -> bool:
 
 
 def _secret_fault(kind: str, file: Path) -> list[str]:
-    """Judge the private or secret key; up.sh makes a missing file, empty."""
+    """Check the private or secret key; for a missing file up.sh creates an empty one."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if not text.strip():
         return [
@@ -74,7 +74,7 @@ def _secret_fault(kind: str, file: Path) -> list[str]:
 
 
 def _authority_fault(kind: str, file: Path) -> list[str]:
-    """Judge the certificate of a server's own CA; an empty or missing file means the public CAs."""
+    """Check the certificate of a private CA; an empty or missing file means the public CAs."""
     text = file.read_text(encoding="utf-8") if kind == "s3" and file.is_file() else ""
     if text.strip() and "-----BEGIN CERTIFICATE-----" not in text:
         return [f"{file} is not a certificate in PEM"]

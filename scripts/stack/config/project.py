@@ -18,9 +18,9 @@ SECRETS = (
     "ops_password",
     "backup_key",
 )
-# Made empty. Compose starts no service whose secret file is missing.
+# Created empty, because Compose starts no service whose secret file is missing.
 OPTIONAL_SECRETS = ("sentry_dsn", "token_key_previous", "offsite_secret", "offsite_ca")
-# May be emptied: without a password the console is off.
+# May be empty: without a password the console is off.
 CLEARABLE_SECRETS = ("ops_password",)
 
 
@@ -37,7 +37,7 @@ class Project:
     values: Mapping[str, str]
 
     def setting(self, key: str) -> str:
-        """Return a setting as it is written, or its default if it is empty or missing."""
+        """Return the text of a setting, or its default if it is empty or missing."""
         default = DEFAULTS[key]
         if self.is_public and key in PUBLIC_DEFAULTS:
             default = PUBLIC_DEFAULTS[key]
@@ -59,12 +59,12 @@ class Project:
 
     @property
     def nginx_image(self) -> str:
-        """The image that nginx runs from; `nginx/Dockerfile`."""
+        """The image of nginx; `nginx/Dockerfile`."""
         return f"{self.image}-nginx:current"
 
     @property
     def postgres_image(self) -> str:
-        """The image that Postgres and the backup service run from; `postgres/Dockerfile`."""
+        """The image of Postgres and of the backup service; `postgres/Dockerfile`."""
         return f"{self.image}-postgres:current"
 
     def base(self, service: str) -> str:
@@ -73,7 +73,7 @@ class Project:
 
     @property
     def host(self) -> str:
-        """The host name that clients ask for."""
+        """The host name that clients use."""
         return self.setting("SLIPWAY_HOST")
 
     @property
@@ -208,7 +208,7 @@ def load(root: Path) -> Project:
             hints=["./scripts/up.sh creates it"],
             runbook=environment.RUNBOOK,
         )
-    # As bytes: reading as text would hide Windows line ends, which Compose passes on.
+    # As bytes: reading as text would hide Windows line endings, which Compose passes on.
     lines = environment.parse(file.read_bytes().decode("utf-8", "replace"))
     known = environment.known_keys(root / ".env.example")
     environment.check_keys(lines, known)

@@ -1,7 +1,7 @@
-"""Reads `service.toml`, which describes to the scripts the service that they run.
+"""Reads `service.toml`, which describes the service that the scripts run.
 
-Nothing else under scripts/ knows a route, a command or a user of the service. The file is in the
-image, too: docs/decisions/0010-the-service-is-described-by-a-file.md says which copy is read when.
+Nothing else under scripts/ knows a route, a command or a user of the service. The image contains
+the file too; docs/decisions/0010-the-service-is-described-by-a-file.md explains the two copies.
 """
 
 import json
@@ -16,27 +16,27 @@ from stack.config.environment import RUNBOOK
 from stack.failure import Failure
 
 FILE = "service.toml"
-# Stands for the contents of secrets/first_user.json.
+# The placeholder for the contents of secrets/first_user.json.
 FIRST_USER = "first_user"
-# In the credentials of the first user: replaced by a random password on the first start.
+# In the credentials of the first user; the first start replaces it by a random password.
 RANDOM = "{random}"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _PATH = re.compile(r"/[!-~]*")
-# These stand in a regular expression of nginx.
+# These paths become part of a regular expression of nginx.
 _PREFIX = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request of the smoke test; path, headers and body may hold `{placeholders}`.
+    """A request of the smoke test; path, headers and body may contain `{placeholders}`.
 
     Attributes:
-        status: the status that is expected.
+        status: the expected status.
         take: names of placeholders, each with the key of the JSON answer that fills it; a dotted
             key leads into an object of the answer.
-        skip_on: statuses at which the request, and those that need what it takes, are left out.
+        skip_on: statuses that skip this request and the requests that need its values.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Request:
 
     @property
     def placeholders(self) -> set[str]:
-        """The names that have to be filled in before the request can be sent."""
+        """The placeholders that need a value before the request can be sent."""
         texts = [self.path, self.body, *self.headers.values()]
         return {name for text in texts for name in _PLACEHOLDER.findall(text)}
 
@@ -94,9 +94,9 @@ class FirstStart:
 
     Attributes:
         command: runs in a container of the API, with the credentials as JSON on standard input.
-            It ends with 0 if the user exists with these credentials, and with EXISTS if the user
+            It exits with 0 if the user exists with these credentials, and with EXISTS if the user
             exists with others.
-        credentials: what the command gets, and what is kept in secrets/first_user.json.
+        credentials: the command's input, kept in secrets/first_user.json.
     """
 
     EXISTS = 3
@@ -107,7 +107,7 @@ class FirstStart:
 
 @dataclass(frozen=True)
 class Service:
-    """The service, as its file describes it; without a file the platform's own check is left."""
+    """The service as its file describes it; without a file only the platform's check remains."""
 
     smoke: tuple[Request, ...] = (Request("/readyz"),)
     login_paths: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def load(root: Path) -> Service:
 
 
 def parse(text: str, name: str = FILE) -> Service:
-    """Return the service that the text describes; errors call the file `name`.
+    """Return the service that the text describes; errors name the file `name`.
 
     Raises:
         Failure: naming every wrong key at once.
@@ -162,7 +162,7 @@ def _failure(name: str, faults: list[str]) -> Failure:
 
 
 class _Reader:
-    """Turns tables into objects and collects every fault by its key."""
+    """Converts tables to objects and collects every fault by its key."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []

@@ -1,6 +1,6 @@
-"""The backup service and the restore container: their commands, and the reader of their answers.
+"""Runs commands of the backup service and the restore container, and parses their answers.
 
-A command of theirs prints progress and then its answer, one line of JSON.
+Such a command prints progress and then its answer, one line of JSON.
 Partner: backup/answers.py, which writes it.
 """
 
@@ -14,16 +14,16 @@ from stack.failure import Failure
 from stack.parts import observation
 from stack.runner import Result, Runner
 
-ASK_SECONDS = 180  # pgBackRest gives up a silent repository after 20 s, and tries several times
+ASK_SECONDS = 180  # pgBackRest waits 20 s for a silent repository, and tries several times
 SERVICE = ("python3", "-m", "backup")
 ANSWERS = {"result": dict, "error": dict, "rows": list}
-# After `git pull`, the scripts may be newer than the service, until up.sh has replaced it.
+# After `git pull` the scripts may be newer than the service, until up.sh replaces the service.
 UPDATE = "./scripts/up.sh starts the backup service in this checkout's version"
 Row = tuple[bool, str, str]
 
 
 def perform(runner: Runner, task: str, seconds: float, kept: str, runbook: str) -> None:
-    """Run a task of the schedule now and print its progress; `kept` is a hint on intact data.
+    """Run a task of the schedule now and print its progress; `kept` is a hint about intact data.
 
     Raises:
         Failure: with the service's observation.
@@ -51,7 +51,7 @@ def read_result(result: Result, *, hints: Sequence[str], runbook: str) -> dict[s
 
 
 def read_rows(runner: Runner) -> list[Row]:
-    """Return the lines of `status.sh` on backups: whether each is well, its name, its text."""
+    """Return the backup lines of `status.sh`: whether the line is ok, its name, its text."""
     result = runner.read(engine.exec_in("backup", *SERVICE, "status"))
     answer = _find_answer(result.out)
     try:
@@ -78,10 +78,10 @@ def list_progress(result: Result) -> list[str]:
 
 
 def refuse_new_database(runner: Runner, project: Project) -> None:
-    """Refuse to begin an empty database if the repository off the host may hold backups of one.
+    """Refuse to create an empty database if the repository off the host may have backups.
 
     Raises:
-        Failure: when it holds some, or does not answer, with the service's hints.
+        Failure: if the repository has backups or does not answer, with the service's hints.
     """
     if runner.is_dry or not project.has_offsite_repository:
         return
@@ -98,7 +98,7 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
 
 
 def _find_answer(output: str) -> dict[str, Any]:
-    """Return the last line that is an answer; empty if there is none."""
+    """Return the last line that is an answer, or an empty text."""
     for line in reversed(output.splitlines()):
         try:
             answer = json.loads(line)
@@ -112,7 +112,7 @@ def _find_answer(output: str) -> dict[str, Any]:
 
 
 def _explain(result: Result, answer: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return why there is no result, and hints."""
+    """Return the reason why there is no result, and hints."""
     error = answer.get("error", {})
     if "observation" in error:
         return str(error["observation"]), [str(hint) for hint in error.get("hints") or []]

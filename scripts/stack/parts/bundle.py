@@ -1,9 +1,9 @@
-"""The bundle: secrets/ and `.env` as one encrypted file that a new host starts from.
+"""The bundle: secrets/ and `.env` in one encrypted file, from which a new host starts.
 
-The file is an OpenPGP message of a tar archive in base64. A person opens it without Slipway:
-`gpg --decrypt FILE | base64 --decode | tar --extract`. gpg, because Debian and Ubuntu have it, it
-takes the passphrase from a pipe, and it notices a change of a single bit; `openssl enc` does not,
-and `age` asks at the terminal alone.
+The file is an OpenPGP message with a tar archive in base64. A person can open it without Slipway:
+`gpg --decrypt FILE | base64 --decode | tar --extract`. Debian and Ubuntu have gpg, which reads the
+passphrase from a pipe and detects a changed bit. `openssl enc` detects none, and `age` reads a
+passphrase only from a terminal.
 """
 
 import base64
@@ -22,7 +22,7 @@ from stack.runner import Result, Runner
 
 RUNBOOK = "restore-to-a-new-host"
 ENVIRONMENT, FOLDER = ".env", "secrets"
-# Folders below it are mounted into containers, whose users are others.
+# The containers, which run as other users, mount folders below it.
 MODE_OF_FOLDER = {FOLDER: 0o700}
 Files = dict[str, tuple[int, bytes]]
 
@@ -47,7 +47,7 @@ def collect(project: Project) -> Files:
         )
     paths = {ENVIRONMENT: project.root / ENVIRONMENT}
     for path in sorted(project.secrets.rglob("*")):
-        # A write that was cut off leaves a file whose name begins with a dot.
+        # An interrupted write leaves a file whose name begins with a dot.
         if path.is_file() and not path.name.startswith("."):
             paths[f"{FOLDER}/{path.relative_to(project.secrets)}"] = path
     files = {name: (path.stat().st_mode & 0o777, path.read_bytes()) for name, path in paths.items()}
@@ -99,7 +99,7 @@ def decrypt(runner: Runner, source: Path, passphrase: str) -> Files:
             hints=["name the file that export-secrets.sh wrote"],
             runbook=RUNBOOK,
         )
-    # Before gpg, which calls the passphrase wrong for a file that was cut off.
+    # Check this before gpg runs: for a truncated file gpg reports a wrong passphrase.
     if not source.read_bytes().rstrip().endswith(b"-----END PGP MESSAGE-----"):
         raise Failure(
             f"{source} is damaged or no bundle: its last line is not that of an OpenPGP message",
@@ -140,7 +140,7 @@ def _unpack(content: bytes) -> Files:
 
 
 def place_of(root: Path, files: Files, name: str) -> Path:
-    """Return the place of a file; the `.env` of the bundle names the folder of secrets."""
+    """Return the path of a file; the bundle's `.env` names the folder of the secrets."""
     if name == ENVIRONMENT:
         return root / ENVIRONMENT
     values = {line.key: line.value for line in environment.parse(files[ENVIRONMENT][1].decode())}
@@ -153,7 +153,7 @@ def _overriding() -> dict[str, str]:
 
 
 def _gpg(runner: Runner, passphrase: str, *arguments: str, text: str = "") -> Result:
-    """Run gpg with a temporary home: neither keys nor settings of this user play a part."""
+    """Run gpg with a temporary home: keys and settings of this user have no effect."""
     if runner.read(host.GPG_VERSION).code != 0:
         raise Failure("gpg is not installed", hints=["apt-get install --yes gpg"], runbook=RUNBOOK)
     with tempfile.TemporaryDirectory(prefix="slipway-gpg-") as home:

@@ -1,4 +1,4 @@
-"""Makes `.env`, the secrets and a first certificate if they are missing; overwrites none."""
+"""Creates `.env`, the secrets and a first certificate if they are missing; overwrites none."""
 
 import os
 import secrets
@@ -23,7 +23,7 @@ SECRET_BYTES = 32
 MOUNTED = ("nginx", "postgres", "backup", "redis")
 MOUNTED_IN_DEVELOPMENT = ("api", "worker", "sink")
 CERTIFICATE_DAYS = 365
-# Taken from the environment on the first start: a second stack needs no edit of .env before it.
+# The first start copies these from the environment, so that a second stack needs no edit of .env.
 FIRST_KEYS = (
     "COMPOSE_PROJECT_NAME",
     "COMPOSE_FILE",
@@ -38,7 +38,7 @@ FIRST_KEYS = (
 
 
 def check_mounted_folders(project: Project) -> None:
-    """Refuse mounted files that the containers' users cannot read, such as those of umask 077."""
+    """Refuse mounted files that the containers' users cannot read, for example after umask 077."""
     names = (*MOUNTED, *(MOUNTED_IN_DEVELOPMENT if project.is_development else ()))
     for folder in filter(
         Path.is_dir, [*(project.root / name for name in names), project.certificate.parent]
@@ -54,7 +54,7 @@ def check_mounted_folders(project: Project) -> None:
 
 
 def planned_project(root: Path) -> Project:
-    """Return the project of `.env`, or that of the `.env` that `ensure_environment` will make."""
+    """Return the project of `.env`, or of the `.env` that `ensure_environment` will create."""
     if (root / ".env").exists():
         return load(root)
     return Project(root, {line.key: line.value for line in environment.parse(_first_text(root))})
@@ -82,7 +82,7 @@ def ensure_environment(runner: Runner, root: Path) -> Project:
 
 
 def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Project:
-    """Write values that a script found, such as the base images, into `.env`."""
+    """Write values that a script determined, such as the base images, into `.env`."""
     file = project.root / ".env"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     runner.write(file, environment.with_values(text, values), 0o600)
@@ -92,7 +92,7 @@ def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Proj
 def ensure_secrets(runner: Runner, project: Project) -> list[str]:
     """Create the missing secret files with strong random values, and return their names."""
     # Compose mounts the files with their modes. The containers' users must be able to read them, so
-    # the directory alone guards them.
+    # only the mode of the directory protects them.
     runner.make_directory(project.secrets, 0o700)
     created = []
     for name in SECRETS:
@@ -116,7 +116,7 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
 
 
 def ensure_certificate(runner: Runner, project: Project) -> bool:
-    """Create a self-signed certificate if there is none; return whether it did."""
+    """Create a self-signed certificate if there is none; return whether one was created."""
     directory = project.certificate.parent
     key = directory / "privkey.pem"
     if project.certificate.exists() and key.exists():

@@ -1,4 +1,4 @@
-"""Postgres itself: its version, its migration head, and what an older database may lack."""
+"""Postgres: its version, its migration head, and objects that an older database may lack."""
 
 import re
 
@@ -19,12 +19,12 @@ def migration_head(runner: Runner) -> str:
 
 
 def is_empty(runner: Runner) -> bool:
-    """Whether the database is a new one: it answers that it has no table of migrations."""
+    """Whether the database is new: Postgres answers that there is no table of migrations."""
     return '"alembic_version" does not exist' in observation.sql(runner, HEAD).err
 
 
 def image_version(runner: Runner, image: str) -> int:
-    """Return the major version of Postgres in an image, 0 where the image does not answer."""
+    """Return the major version of Postgres in an image, or 0 if the image does not answer."""
     command = engine.throwaway(
         image, ["postgres", "--version"], mounts=[], user="postgres", environment={}
     )
@@ -33,12 +33,12 @@ def image_version(runner: Runner, image: str) -> int:
 
 
 def check_version(runner: Runner, project: Project) -> None:
-    """Refuse a base image of another major version than that of the running server.
+    """Refuse a base image whose major version differs from the running server's.
 
-    Where no server runs, the entry point of the image refuses.
+    If no server runs, the entry point of the image refuses.
 
     Raises:
-        Failure: before the running one is replaced.
+        Failure: before the running server is replaced.
     """
     answer = observation.sql(runner, VERSION)
     if answer.code != 0:
@@ -57,7 +57,7 @@ def check_version(runner: Runner, project: Project) -> None:
 
 
 def complete(runner: Runner) -> str:
-    """Add what an older or a repaired database lacks; return what is still missing, or `done`."""
+    """Add objects that an older or repaired database lacks; return what is missing, or `done`."""
     extension = "create extension if not exists pg_stat_statements"
     runner.run(engine.psql(extension, database="postgres"))
     ballast = runner.run(engine.exec_in("postgres", "/etc/slipway/ballast.sh", may_fail=True))

@@ -21,13 +21,13 @@ location ~ ^(%s)(/|$) {
     proxy_pass http://live;
 }
 """
-KEPT = 5  # former configurations, to compare with or to put back by hand
+KEPT = 5  # former configurations, for a comparison or a return by hand
 
 
 def fingerprint(folder: Path) -> str:
     """Return a name for a configuration: the same files have the same name."""
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    if (folder.parent / service.FILE).is_file():  # a checkout; an installed one has the file
+    if (folder.parent / service.FILE).is_file():  # a checkout; installed, SERVICE is a file
         files[SERVICE] = service_locations(folder.parent).encode()
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
@@ -37,7 +37,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def service_locations(root: Path) -> str:
-    """Return the locations that `service.toml` describes, as nginx reads them."""
+    """Return the locations of `service.toml` in nginx's syntax."""
     prefixes = "|".join(service.load(root).login_paths)
     return LOGIN_LOCATION % prefixes if prefixes else "# service.toml names no login_paths.\n"
 
@@ -54,10 +54,10 @@ def installed_name(project: Project) -> str:
 
 
 def check(runner: Runner, project: Project, folder: Path) -> None:
-    """Try a configuration, with the certificate, in a throw-away container.
+    """Test a configuration with the certificate in a throw-away container.
 
     Raises:
-        Failure: with nginx's own words.
+        Failure: with nginx's output.
     """
     values = {
         "SLIPWAY_HOST": project.host,
@@ -99,7 +99,7 @@ def install(runner: Runner, project: Project) -> bool:
         runner.run(host.copy_tree(project.root / "nginx", partial))
         runner.write(partial / SERVICE, service_locations(project.root), 0o644)
         if not runner.is_dry:
-            check(runner, project, partial)  # the locations of service.toml stand in it now
+            check(runner, project, partial)  # now with the locations of service.toml
         runner.run(host.move(partial, target))
     make_current(runner, project, name)
     for old in _superfluous(folder / "releases", name):
@@ -126,5 +126,5 @@ def _superfluous(releases: Path, current: str) -> list[Path]:
 
 
 def reload(runner: Runner) -> None:
-    """Have nginx read its configuration and certificates again; connections stay open."""
+    """Reload nginx's configuration and certificates; connections stay open."""
     runner.run(engine.exec_in("nginx", ENTRYPOINT, "reload"))

@@ -1,4 +1,4 @@
-"""Exchanges the database for a restored database; all writers stop meanwhile."""
+"""Replaces the database with a restored database; all writers are stopped meanwhile."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ from stack.waiting import wait_until
 STOP_SECONDS = 180
 START_SECONDS = 120
 ARCHIVED_SECONDS = 60
-# The first file of the new timeline: until the archive has it, another restore would begin the same
+# Until the first file of the new timeline is archived, another restore would start the same
 # timeline again.
 ARCHIVED = "select archived_count > 0 from pg_stat_archiver"
 UNDO_ORDER = ("database", "record", "notification")
 
 
 class Exchange:
-    """One exchange: its steps, and the undo that puts the old database back."""
+    """One exchange: its steps, and the undo that restores the old database."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Exchange:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The facts that the ledger and the notification get."""
+        """The facts for the ledger and the notification."""
         return {
             "from": self.release,
             "to": self.release,
@@ -57,10 +57,10 @@ class Exchange:
         }
 
     def run(self) -> None:
-        """Exchange the databases, start everything and ask the front door.
+        """Exchange the databases, start everything and check the front door.
 
         Raises:
-            Failure: with code 4 where the old database serves again, 5 where a person is needed.
+            Failure: with code 4 if the old database serves again, 5 if a person is needed.
         """
         runner, project, facts = self.runner, self.project, self.facts
         # The result "begun" would end a rollback window. After a failure, "rolled back" would mark
@@ -93,7 +93,7 @@ class Exchange:
             self._stop()
 
     def _stop(self) -> None:
-        """Stop the writers, then Postgres, which hands the rest of its WAL to the archive."""
+        """Stop the writers, then Postgres, which archives the rest of its WAL first."""
         kinds = ("api-", "worker-", "backup")
         names = [service.name for service in observation.services(self.runner, self.project)]
         writers = [name for name in names if name.startswith(kinds)]
@@ -109,7 +109,7 @@ class Exchange:
             report(kept if self.has_old else "there was none before")
 
     def start(self) -> None:
-        """Start Postgres, bring its schema to the live release's, then start the rest."""
+        """Start Postgres, migrate it to the live release's schema, then start the rest."""
         with self.steps.step("start Postgres"):
             self._start("postgres")
         with self.steps.step("migrate") as report:
@@ -131,8 +131,8 @@ class Exchange:
     def put_database_back(self, failure: Failure) -> None:
         """Start the old database again; if there was none, leave the new database for a person.
 
-        The directories show whether the two were exchanged. A container whose answer was lost may
-        have exchanged them, or may still be about to, until `tidy` has ended it.
+        The directories show whether the databases were exchanged. If the container's answer was
+        lost, it may still exchange them until `tidy` has stopped it.
         """
         present = read_facts(restorer.tidy(self.runner, self.project, RUNBOOK))
         if not self.has_old and present["has_database"]:

@@ -1,4 +1,4 @@
-"""Waits until the front door answers as it must."""
+"""Waits until the front door is ready."""
 
 from stack.config.project import Project
 from stack.https import Answer
@@ -16,10 +16,10 @@ def wait_for_answer(
     slot: str = "",
     pause_seconds: float = 0.2,
 ) -> tuple[bool, Answer]:
-    """Wait until the front door is ready, and by this release from this slot if they are named.
+    """Wait until the front door is ready, from this release and this slot if they are given.
 
     Returns:
-        Whether it is, and the last answer.
+        Whether it is ready, and the last answer.
     """
     answer = Answer(0, error="not asked")
 
@@ -34,7 +34,7 @@ def wait_for_answer(
 
 
 def describe(answer: Answer) -> str:
-    """Return the status and the sender of an answer, or the error, for a message."""
+    """Describe an answer for a message: its status and sender, or its error."""
     if not answer.status:
         return answer.error
     release, slot = observation.answered_by(answer)

@@ -8,14 +8,14 @@ from stack.config.project import Project
 from stack.failure import Failure
 from stack.runner import Runner
 
-# A failed hook of these names stops the deploy. The others come too late for that, and only warn.
+# A failure of these hooks stops the deploy. The other hooks run too late for that and only warn.
 STOPPING = ("pre-build", "pre-migrate", "pre-switch")
 HOOK_SECONDS = 300
 NOTIFY_SECONDS = 30
 
 
 def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
-    """Run `hooks/NAME` if it is an executable; it gets the facts as SLIPWAY_... variables."""
+    """Run `hooks/NAME` if it is executable, with the facts as SLIPWAY_... variables."""
     file = project.root / "hooks" / name
     if not os.access(file, os.X_OK) or file.is_dir():
         return

@@ -1,4 +1,4 @@
-"""Images: pulls or builds the bases, builds nginx, Postgres and a release, and names releases."""
+"""Pulls or builds base images; builds the images of nginx, Postgres and a release."""
 
 import configparser
 import hashlib
@@ -18,8 +18,8 @@ from stack.parts.configuration import set_values
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Used where a registry answers. up.sh writes the digest into .env, so that the next pull gets the
-# same bytes.
+# Used if a registry answers. up.sh writes the digest into .env, so that the next pull gets the
+# same image.
 OFFICIAL = {
     "python": "python:3.13-slim-trixie",
     "nginx": "nginx:1.30-trixie",
@@ -30,7 +30,7 @@ ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
 RUNBOOK = "site-down"
 PULL_SECONDS = 300
 BUILD_SECONDS = 1200
-# The sources of the image; the same list as .dockerignore.
+# The sources of the image; the same list as in .dockerignore.
 SOURCES = (
     "Dockerfile",
     ".dockerignore",
@@ -46,7 +46,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 def debian_name(service: str) -> str:
-    """Return the name of a base image that was built from Debian packages."""
+    """Return the name of a base image built from Debian packages."""
     return f"slipway-base/{service}:debian-{host.RELEASE}"
 
 
@@ -67,8 +67,8 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
         if is_refresh and not image.startswith("slipway-base/"):
             image = image.partition("@")[0]
         is_own = image.startswith("slipway-base/")
-        # One registry for all: if it does not give one image, the others are only pulled where
-        # .env names them.
+        # All images come from one registry: after a failed pull, only images named in .env are
+        # pulled.
         pulled = (
             _pull(runner, image) if not is_own and (has_registry or project.base(service)) else ""
         )
@@ -162,7 +162,7 @@ def _debian_mirrors(runner: Runner) -> host.Mirrors:
     listing = runner.read(host.APT_SOURCES)
     mirrors = host.mirrors(listing.out)
     if mirrors is None:
-        # The origin of a source is known only once its index was fetched.
+        # apt knows the origin of a source only after fetching its index.
         runner.run(host.APT_UPDATE)
         mirrors = host.mirrors(runner.read(host.APT_SOURCES).out)
     if mirrors is None:
@@ -197,7 +197,7 @@ def build_secrets(apt_conf: str = "") -> Iterator[dict[str, Path]]:
 
 
 def pip_settings() -> str:
-    """Return the host's settings of pip for the builds, without indexes in local files."""
+    """Return the host's pip settings for the builds, without indexes in local files."""
     parser = configparser.ConfigParser(interpolation=None)
     home = Path.home()
     parser.read(
@@ -219,7 +219,7 @@ def pip_settings() -> str:
 
 
 def source_hash(root: Path) -> str:
-    """Return a hash of everything the image is made of: the same sources are the same release."""
+    """Return a hash of all sources of the image: equal sources are the same release."""
     digest = hashlib.sha256()
     for name in SOURCES:
         path = root / name
@@ -234,8 +234,8 @@ def source_hash(root: Path) -> str:
 def release_name(runner: Runner, root: Path) -> tuple[str, str]:
     """Return the name of the checkout's release and its git revision.
 
-    The name is the commit, and the hash of the sources behind it if they differ from the commit.
-    Without git it is that hash alone.
+    The name is the commit, followed by the hash of the sources if they differ from the commit.
+    Without git it is only that hash.
     """
     revision = runner.read(host.git(root, "rev-parse", "HEAD"))
     content = source_hash(root)[:8]
@@ -247,13 +247,13 @@ def release_name(runner: Runner, root: Path) -> tuple[str, str]:
 
 
 def build_release(runner: Runner, project: Project) -> str:
-    """Build the checkout as a release, unless its image is here already, and return its name."""
+    """Build the checkout as a release, unless its image exists already; return its name."""
     release, revision = release_name(runner, project.root)
     image = f"{project.image}:{release}"
     if has_image(runner, image):
         runner.say(f"    {image} is here already")
         return release
-    load_service(project.root)  # refuses a broken one, which the smoke test would find too late
+    load_service(project.root)  # refuses a broken file, which the smoke test would find too late
     known = migrations.revisions(project.root)
     arguments = {
         "PYTHON_IMAGE": project.base("python"),
@@ -269,7 +269,7 @@ def build_release(runner: Runner, project: Project) -> str:
 
 def build_development(runner: Runner, project: Project) -> str:
     """Build the image of compose.dev.yaml and return its tag; quick if no lock file changed."""
-    load_service(project.root)  # refuses a broken one
+    load_service(project.root)  # refuses a broken file
     _build(
         runner,
         f"{project.image}:{DEVELOPMENT}",
@@ -325,17 +325,17 @@ def build_postgres(
 
 
 def postgres_image(project: Project, tag: str) -> str:
-    """Return the name that the image of Postgres has under another tag."""
+    """Return the name of the image of Postgres with another tag."""
     return f"{project.postgres_image.rpartition(':')[0]}:{tag}"
 
 
 def replace_base(project: Project, image: str) -> Project:
-    """Return the project with another base image of Postgres; `.env` stays as it is."""
+    """Return the project with another base image of Postgres; `.env` does not change."""
     return Project(project.root, {**project.values, "POSTGRES_IMAGE": image})
 
 
 def choose_postgres(runner: Runner, project: Project, image: str) -> str:
-    """Ensure a base image of Postgres, the named image or that of up.sh; return its name."""
+    """Ensure a base image of Postgres: the named image, or the one of up.sh; return its name."""
     if image and has_image(runner, image):
         return image
     own = debian_name("postgres")

@@ -1,6 +1,6 @@
-"""A release checks its settings with the code that it starts with; changes nothing.
+"""Lets a release check its settings with the code of its start; changes nothing.
 
-The release judges in a throw-away container, with the mounts and the environment of its service.
+The check runs in a throw-away container with the mounts and the environment of the service.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,18 @@ MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)
 
 
 def list_findings(runner: Runner, project: Project, slot: str) -> list[str]:
-    """Return the findings of the compose files, the secret files and the settings, one a line."""
-    # No container starts without the files, so that there the release is not asked.
+    """Return the findings on compose files, secret files and settings, one per line."""
+    # Without these files no container starts, so the release cannot check anything.
     return _check_files(runner, project) or _judge(slot, runner.read, JUDGE_SECONDS)
 
 
 def accept_settings(runner: Runner, project: Project, slot: str) -> str:
-    """Have the release in a slot judge its settings before its start; return a line with warnings.
+    """Check the settings with the release in a slot before its start; return the warnings.
 
     Raises:
         Failure: with the keys that it refuses, and no value.
     """
-    # In a dry run of the first start there are no secrets yet.
+    # In a dry run of the first start there are no secrets.
     findings = [] if runner.is_dry else _check_files(runner, project)
     findings = findings or _judge(slot, runner.run)
     critical = [line for line in findings if line.startswith(CRITICAL)]
@@ -77,7 +77,7 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
 def _judge(
     slot: str, ask: Callable[[Command], Result], timeout_seconds: float | None = None
 ) -> list[str]:
-    """Ask in the API's container, which judges for the worker too.
+    """Run the check in the API's container, for the worker too.
 
     A second container would double the time.
     """

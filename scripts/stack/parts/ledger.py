@@ -1,4 +1,4 @@
-"""The ledger, which only grows, one JSON object a line; and the evidence of failures."""
+"""The append-only ledger, one JSON object per line; and the evidence of failures."""
 
 import getpass
 import json
@@ -24,19 +24,19 @@ def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
         "action": action,
         **facts,
     }
-    # A full disk or a power cut may have left half a line: the new entry must not continue it.
+    # A full disk or a power cut may have left a partial line: the new entry must not continue it.
     is_cut = project.ledger.exists() and project.ledger.read_bytes()[-1:] not in {b"", b"\n"}
     runner.append(project.ledger, "\n" * is_cut + json.dumps(entry))
 
 
 def outcome_of(failure: Failure) -> dict[str, str]:
-    """Return how a deploy or rollback failed, for the ledger and the notification."""
+    """Return the kind of a failed deploy or rollback, for the ledger and the notification."""
     result = "rolled back" if failure.code == ROLLED_BACK else "failed"
     return {"result": result, "reason": failure.observation}
 
 
 def entries(project: Project) -> list[dict[str, Any]]:
-    """Return every readable entry, oldest first; skip a line that a power cut left half written."""
+    """Return every readable entry, oldest first; skip a line that a power cut left incomplete."""
     if not project.ledger.exists():
         return []
     readable = []
@@ -57,12 +57,12 @@ def last(project: Project) -> dict[str, Any] | None:
 
 
 def has_begun_since(project: Project, entry: int) -> bool:
-    """Whether a deploy or rollback has begun after so many entries; a refused one has not begun."""
+    """Whether a deploy or rollback has begun after the first `entry` entries, unless refused."""
     return any(newer.get("result") == "begun" for newer in entries(project)[entry:])
 
 
 def good_releases(project: Project) -> list[str]:
-    """Return the releases that were live and were not rolled back from, the newest first."""
+    """Return the releases that were live and never rolled back, the newest first."""
     good: list[str] = []
     for entry in entries(project):
         release = str(entry.get("to") or "")
@@ -79,12 +79,12 @@ def good_releases(project: Project) -> list[str]:
 
 
 def settings_of(project: Project, release: str) -> Path:
-    """Return the file that keeps the settings with which a release was live."""
+    """Return the file with the settings of a release while it was live."""
     return project.state / "configuration" / f"{release}.env"
 
 
 def keep_settings(runner: Runner, project: Project, release: str) -> None:
-    """Keep the present `.env`, which holds no secret, for a rollback to this release."""
+    """Keep the current `.env`, which contains no secret, for a rollback to this release."""
     snapshot = settings_of(project, release)
     runner.make_directory(snapshot.parent, 0o750)
     if not runner.is_dry:

@@ -1,4 +1,4 @@
-"""The lock: one command at a time. The kernel releases it when the holder's process ends."""
+"""The lock for one command at a time. The kernel releases it when the holder's process ends."""
 
 import fcntl
 import getpass
@@ -17,7 +17,7 @@ from stack.parts import database, services
 from stack.runner import RUN_MARK, Runner
 from stack.waiting import wait_until
 
-# Compose gives way to the first signal within a second or two.
+# Compose exits within a second or two after the first signal.
 ORPHAN_SECONDS = 10
 UPGRADE_POSTGRES = "upgrade-postgres"
 
@@ -73,7 +73,7 @@ def upgrade_containers(project: Project) -> list[str]:
 
 
 def end_upgrade(runner: Runner, project: Project) -> None:
-    """End the containers of an upgrade that still exist."""
+    """Remove the containers of an upgrade that still exist."""
     services.end(
         runner,
         *(f"name=^/?{name}$" for name in upgrade_containers(project)),
@@ -82,17 +82,17 @@ def end_upgrade(runner: Runner, project: Project) -> None:
 
 
 def _end_orphans(runner: Runner, project: Project, descriptor: int) -> None:
-    """End the processes that a killed holder left: two commands must not use one container."""
+    """End the processes of a killed holder: two commands must not use one container."""
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
         mark, command = f"{RUN_MARK}={int(facts['pid'])}".encode(), facts["command"]
     except (ValueError, KeyError, TypeError):
-        return  # the last holder ended by itself and left no entry
+        return  # the last holder exited normally and left no entry
     for number in (signal.SIGTERM, signal.SIGKILL):
         if wait_until(runner, partial(_have_ended, mark, number), ORPHAN_SECONDS):
             break
     if command == UPGRADE_POSTGRES:
-        # The engine runs these containers, so that no signal reaches them.
+        # The engine runs these containers: the signals do not reach them.
         end_upgrade(runner, project)
 
 
@@ -100,7 +100,7 @@ def _have_ended(mark: bytes, number: int) -> bool:
     """Send the signal to the processes with the mark; return whether there was no such process."""
     pids = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # the process ended meanwhile, or is another user's
+        with suppress(OSError):  # the process has exited, or belongs to another user
             if mark in (folder / "environ").read_bytes().split(b"\0"):
                 pids.append(int(folder.name))
     for pid in pids:
@@ -110,7 +110,7 @@ def _have_ended(mark: bytes, number: int) -> bool:
 
 
 def _take(descriptor: int) -> bool:
-    """Take the lock if nobody holds it; return whether this process now does."""
+    """Take the lock if it is free; return whether this process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

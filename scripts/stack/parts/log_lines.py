@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-# The prefix that Compose writes, and the time with which `--timestamps` begins the text.
+# The prefix that Compose writes, and the time that `--timestamps` puts before the text.
 _PREFIX = re.compile(r"(?P<service>\S+?)(?:-\d+)?\s+\| (?P<text>.*)", re.DOTALL)
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)Z ")
 # Partner: log_line_prefix in postgres/postgresql.conf.
@@ -97,7 +97,7 @@ def _level(word: str) -> str:
 
 
 def _message(entry: dict[str, Any]) -> str:
-    """Return the request or the message, then the fields that are particular to this line."""
+    """Return the request or the message, followed by the line's own fields."""
     if all(key in entry for key in _REQUEST):
         words, shown = [str(entry[key]) for key in _REQUEST], {*_REQUEST, "action"}
     else:

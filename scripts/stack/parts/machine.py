@@ -1,4 +1,4 @@
-"""The machine: installs and starts the engine and Compose v2; touches no project."""
+"""Installs and starts the engine and Compose v2 on the machine; changes no project."""
 
 import os
 import re
@@ -20,7 +20,7 @@ RUNBOOK = "site-down"
 
 
 def booted_at() -> datetime:
-    """Return when the machine was started."""
+    """Return the boot time of the machine."""
     lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
     return datetime.fromtimestamp(
         next(int(line.split()[1]) for line in lines if line.startswith("btime")), UTC
@@ -100,7 +100,7 @@ def _install(runner: Runner) -> None:
 
 
 def _add_engine_source(runner: Runner) -> None:
-    """Debian 12 has no Compose v2: take the engine from Debian 13, pinned to those packages."""
+    """Install the engine from Debian 13, with pinned packages: Debian 12 has no Compose v2."""
     mirrors = host.mirrors(runner.read(host.APT_SOURCES).out)
     if mirrors is None:
         raise Failure(

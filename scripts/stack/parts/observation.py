@@ -1,4 +1,4 @@
-"""Asks the running system what is live, and in which state; changes and keeps nothing."""
+"""Reads from the running system what is live and in which state; changes and keeps nothing."""
 
 import json
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class Service:
 
     @property
     def is_well(self) -> bool:
-        """Whether the container runs, and its health check, if it has such a check, succeeds."""
+        """Whether the container runs, and its health check, if there is one, succeeds."""
         return self.state == "running" and self.health in {"", "healthy"}
 
 
 def live_link(runner: Runner, project: Project) -> str:
     """Return the slot that the live link names, or an empty text if there is no link.
 
-    The link is asked through nginx, or, where nginx does not run, through the volume itself.
+    The link is read in nginx's container, or in the volume if nginx does not run.
 
     Raises:
         Failure: if the link cannot be read: a guess could place a release into the wrong slot.
@@ -58,12 +58,12 @@ def live_link(runner: Runner, project: Project) -> str:
 
 
 def live_slot(runner: Runner, project: Project) -> str:
-    """Return the live slot; without a link, the slot that runs, or else blue."""
+    """Return the live slot; without a link, the running slot; without both, blue."""
     slot = live_link(runner, project)
     if slot:
         return slot
     running = {service.name for service in services(runner, project) if service.state == "running"}
-    # The worker first: within the rollback window both APIs run, and only the live slot's worker.
+    # The worker first: in the rollback window both APIs run, but only the live slot's worker.
     for kind in ("worker", "api"):
         for slot in SLOTS:
             if f"{kind}-{slot}" in running:
@@ -95,7 +95,7 @@ def slot_release(runner: Runner, project: Project, slot: str) -> str:
 def ask(
     runner: Runner, project: Project, path: str, *, body: dict[str, Any] | None = None
 ) -> Answer:
-    """Ask the front door as a client would; with a body it is a POST."""
+    """Send a request to the front door as a client does; a request with a body is a POST."""
     return runner.ask(
         Question(
             host=project.host,

@@ -86,7 +86,7 @@ def available_memory_bytes(meminfo: str) -> int:
 
 
 def _check_connections(runner: Runner, project: Project) -> list[str]:
-    """Compare the budget with the running server: postgresql.conf may differ until its restart."""
+    """Compare the budget with the running server, which may not have read postgresql.conf yet."""
     answer = observation.sql(runner, LIMITS)
     if answer.code != 0:
         return [f"Postgres does not answer: {answer.err.strip()}"]

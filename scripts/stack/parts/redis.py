@@ -1,16 +1,16 @@
-"""Redis' row in `status.sh`: whether it has room, and whether writes reach its file."""
+"""Redis' row in `status.sh`: whether Redis has free memory and writes its file."""
 
 from stack.commands import engine
 from stack.runner import Runner
 
-MB = 1024**2  # as redis.conf counts
-# Chosen: soon Redis evicts keys; entries of the cache first, and if there are none, sessions.
+MB = 1024**2  # the unit of redis.conf
+# Chosen: above this Redis soon evicts keys, first cache entries, then sessions.
 PERCENT_HIGH = 90
 
 
 def row(runner: Runner) -> tuple[bool, str, str]:
-    """Return whether Redis is well, the row's name, and its memory against its own limit."""
-    # 5 s: a Redis that hangs must not hold up a person who looks for the reason.
+    """Return whether Redis is ok, the row's name, and the used memory with its limit."""
+    # 5 s: a Redis that hangs must not delay a person who looks for the reason.
     info = runner.read(engine.exec_in("redis", "timeout", "5", "/etc/slipway/cli.sh", "info"))
     facts = dict(line.split(":", 1) for line in info.out.splitlines() if ":" in line)
     if "used_memory" not in facts:

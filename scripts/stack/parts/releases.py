@@ -1,4 +1,4 @@
-"""The releases on this host: their images, their migrations, and which may be live again."""
+"""The releases on this host: their images, their migrations, and the rollback targets."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -31,7 +31,7 @@ def _label(runner: Runner, project: Project, tag: str, label: str) -> str:
 
 
 def migrations_of(runner: Runner, project: Project, tag: str) -> list[Revision]:
-    """Return the migrations that a release, or the release of a slot, was built with.
+    """Return the migrations in the image of a release or of a slot.
 
     An image without the label, from an older version of these scripts, has none.
     """
@@ -39,7 +39,7 @@ def migrations_of(runner: Runner, project: Project, tag: str) -> list[Revision]:
 
 
 def migration_head_of(runner: Runner, project: Project, tag: str) -> str:
-    """Return the migration that a release was written for, or an empty text."""
+    """Return the migration head of a release, or an empty text."""
     return _label(runner, project, tag, "slipway.migration_head")
 
 
@@ -67,8 +67,8 @@ def rollback_target(runner: Runner, project: Project, slots: Slots) -> str:
 def prune(runner: Runner, project: Project) -> list[str]:
     """Remove old releases and old build cache; return the releases.
 
-    The commands may fail: a prune never fails the deploy before it, and an image that a stopped
-    container still uses goes the next time.
+    The commands may fail: a failed prune must not fail the deploy, and a later run removes an image
+    that a stopped container still uses.
     """
     placed = [observation.slot_release(runner, project, slot) for slot in observation.SLOTS]
     keep = project.keep_releases

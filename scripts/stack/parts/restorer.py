@@ -1,4 +1,4 @@
-"""The restore container: it restores a database into a directory of its own (backup/restore/)."""
+"""The restore container, which restores a database into a separate directory (backup/restore/)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from stack.parts import backup_service, services
 from stack.runner import Result, Runner
 
 RUNBOOK = "restore-all"
-# 100 GB at 15 MB/s on a slow disk, three times: check, copy, check.
+# Three passes (check, copy, check) over 100 GB at 15 MB/s, on a slow disk.
 MAKE_SECONDS = 6 * 3600
 SHORT_SECONDS = 600
 BESIDE = "/var/lib/postgresql/beside"
@@ -19,11 +19,11 @@ BESIDE = "/var/lib/postgresql/beside"
 
 @dataclass(frozen=True)
 class Request:
-    """The time to restore, the backup to begin with, and the destination.
+    """The time to restore, the backup to start from, and the destination.
 
     Attributes:
         to: an ISO time in UTC, or empty for the end of the archive.
-        label: the backup to begin with, or empty for the newest that fits.
+        label: the backup to start from, or empty for the newest that fits.
         repository: the number of the repository in pgBackRest.
         root: the folder to restore into, or empty for the database's own.
         stamp: a name for this restore, by its time.
@@ -52,12 +52,12 @@ def read_facts(result: Result) -> dict[str, Any]:
 
 
 def list_backups(runner: Runner, repository: int) -> Result:
-    """Ask for the backups and for the times that can be restored."""
+    """List the backups and the times that can be restored."""
     return runner.read(_command("list", f"--repo={repository}"))
 
 
 def tidy(runner: Runner, project: Project, runbook: str, root: str = "") -> Result:
-    """End the processes and remove the files of a killed restore; ask which databases exist."""
+    """End the processes and remove the files of a killed restore; list the databases."""
     labels = [
         f"label={engine.PROJECT_LABEL}={project.name}",
         f"label={engine.SERVICE_LABEL}=restore",
@@ -67,7 +67,7 @@ def tidy(runner: Runner, project: Project, runbook: str, root: str = "") -> Resu
 
 
 def make(runner: Runner, request: Request, form: Callable[[str], str]) -> Result:
-    """Restore into a directory of its own, checked and ready; nothing that serves is touched."""
+    """Restore and check a database in a separate directory; no running service is changed."""
     words = [f"--repo={request.repository}", f"--stamp={request.stamp}", *_root_words(request.root)]
     words += [f"--to={request.to}"] if request.to else []
     words += [f"--set={request.label}"] if request.label else []
@@ -75,12 +75,12 @@ def make(runner: Runner, request: Request, form: Callable[[str], str]) -> Result
 
 
 def swap(runner: Runner, stamp: str, root: str = "") -> Result:
-    """Replace the present database by the restored database, and keep the present database."""
+    """Replace the current database with the restored one, and keep the current one."""
     return runner.run(_command("swap", *_root_words(root), f"--stamp={stamp}"))
 
 
 def swap_back(runner: Runner, stamp: str) -> Result:
-    """Put the former database back into its place."""
+    """Put the former database back."""
     return runner.run(_command("swap-back", f"--stamp={stamp}"))
 
 

@@ -1,4 +1,4 @@
-"""Starts services until the engine calls each healthy, and ends containers until none is left."""
+"""Starts services and waits until each is healthy; removes containers until none is left."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -18,7 +18,7 @@ def start(
     """Start services, and replace those whose configuration changed; `anew` replaces each.
 
     Raises:
-        Failure: naming those that are not healthy after so many seconds, with their last log lines.
+        Failure: naming the services that are not healthy after `seconds`, with their last lines.
     """
     options = ["--detach", "--no-deps", *(["--force-recreate"] if anew else [])]
     options += ["--wait", "--wait-timeout", str(seconds)]
@@ -47,7 +47,7 @@ def _failure_of(
     seconds: int,
     runbook: str,
 ) -> Failure:
-    """Return the failure that names the services at fault; those that still start may be good."""
+    """Return the failure that names the services at fault, not those that are still starting."""
     failed = [service for service in unhealthy if service.health != "starting"] or unhealthy
     listing = ", ".join(service.name for service in failed) or ", ".join(names)
     states = ", ".join(f"{service.state} {service.health}".rstrip() for service in failed)
@@ -67,10 +67,10 @@ def _failure_of(
 
 
 def end(runner: Runner, *filters: str, runbook: str) -> None:
-    """End and remove the containers that filters of `docker ps` match, until there is none.
+    """Remove the containers that match filters of `docker ps`, until none is left.
 
     Raises:
-        Failure: with the engine's words, if a container is still there after a minute.
+        Failure: with the engine's error, if a container still exists after a minute.
     """
     left: list[str] = []
     error = ""
@@ -79,7 +79,7 @@ def end(runner: Runner, *filters: str, runbook: str) -> None:
         nonlocal left, error
         left = runner.read(engine.list_containers(list(filters))).out.split()
         if left:
-            # The engine refuses for a container that ends by itself meanwhile; it is gone soon.
+            # The engine refuses if the container is ending by itself; it is then gone soon.
             error = runner.run(engine.remove_containers(left)).err
         return not left
 

@@ -9,13 +9,13 @@ from stack.parts import front_door, observation, services
 from stack.runner import Runner
 
 FRONT_DOOR_SECONDS = 5
-# Above each stop_grace_period of a slot's services, one after the other.
+# Above the sum of the stop_grace_period of a slot's services.
 STOP_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Both slots as the system shows them at one moment."""
+    """The state of both slots at one moment."""
 
     live: str
     idle: str
@@ -24,7 +24,7 @@ class Slots:
 
 
 def look(runner: Runner, project: Project) -> Slots:
-    """Ask what is live and which release is placed where."""
+    """Read what is live and which release each slot has."""
     live = observation.live_slot(runner, project)
     idle = next(slot for slot in observation.SLOTS if slot != live)
     releases = {slot: observation.slot_release(runner, project, slot) for slot in observation.SLOTS}
@@ -37,10 +37,10 @@ def place(runner: Runner, project: Project, release: str, slot: str) -> None:
 
 
 def start(runner: Runner, project: Project, service: str, *, anew: bool = False) -> None:
-    """Start one service of a slot and wait until the engine calls it healthy.
+    """Start a service of a slot and wait until it is healthy.
 
-    `anew` replaces one that runs already: a process reads its secrets once, and Compose does not
-    see a change in them.
+    `anew` replaces a running container: a process reads its secrets once, and Compose does not
+    detect a changed secret.
 
     Raises:
         Failure: with the service's last log lines.
@@ -60,10 +60,10 @@ def make_live(runner: Runner, slot: str) -> None:
 
 
 def wait_for_front_door(runner: Runner, project: Project, release: str, slot: str) -> None:
-    """Wait until a request through the front door is answered by this release from this slot.
+    """Wait until this release in this slot answers a request through the front door.
 
     Raises:
-        Failure: if it is not within FRONT_DOOR_SECONDS.
+        Failure: if it does not answer within FRONT_DOOR_SECONDS.
     """
     is_answered, answer = front_door.wait_for_answer(
         runner, project, FRONT_DOOR_SECONDS, release=release, slot=slot, pause_seconds=0.05
@@ -78,7 +78,7 @@ def wait_for_front_door(runner: Runner, project: Project, release: str, slot: st
 
 
 def drain_worker(runner: Runner, slot: str) -> None:
-    """Send the worker its first signal: it takes no new job and finishes its running jobs."""
+    """Send the worker its first signal: it fetches no new job and finishes its running jobs."""
     # The signal may fail: a worker that has ended already drains nothing.
     words = ["kill", "--signal", "SIGTERM", f"worker-{slot}"]
     runner.run(engine.compose(*words, may_fail=True))
@@ -90,6 +90,6 @@ def stop(runner: Runner, services: list[str]) -> None:
 
 
 def remove(runner: Runner, services: list[str]) -> None:
-    """Remove the containers of services that never served."""
+    """Remove the containers of services that were never live."""
     command = engine.compose("rm", "--stop", "--force", *services, timeout_seconds=STOP_SECONDS)
     runner.run(command)

@@ -16,13 +16,13 @@ PROBE_PORTS = {"blue": 8083, "green": 8084}
 def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answer:
     """Send a request to one slot through nginx, whether or not the slot is live.
 
-    The slot gets the request as it gets a client's request from the front door.
+    The slot gets the request in the same form as a client's request.
     """
     headers = {"Host": project.host, **request.headers}
     if request.body:
         headers.setdefault("Content-Type", "application/json")
     words = [word for name, text in headers.items() for word in ("--header", f"{name}: {text}")]
-    # The body goes through standard input: other users of the host see a program's arguments.
+    # The body is passed on standard input: other users of the host can see a program's arguments.
     words += ["--data-binary", "@-"] if request.body else []
     words += ["--head"] if request.method == "HEAD" else ["--request", request.method]
     url = f"http://127.0.0.1:{PROBE_PORTS[slot]}{request.path}"
@@ -37,7 +37,7 @@ def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answ
 
 
 def read_service(runner: Runner, slot: str) -> Service:
-    """Return the service that the service.toml of a slot's release describes; its API must run.
+    """Return the service from service.toml of the release in a slot, whose API must run.
 
     The defaults describe an older release without that file.
 
@@ -59,7 +59,7 @@ def check(runner: Runner, project: Project, slot: str, release: str) -> str:
     """Send the slot the requests of its release's service.toml and of SMOKE_PATHS.
 
     Raises:
-        Failure: naming the first answer that was not the expected one.
+        Failure: naming the first unexpected answer.
     """
     user = project.first_user
     values = {service.FIRST_USER: user.read_text(encoding="utf-8")} if user.exists() else {}
@@ -95,7 +95,7 @@ def _expect(answer: Answer, request: Request, release: str) -> None:
 
 
 def _smoke_failure(request: Request, release: str, fault: str, answer: Answer) -> Failure:
-    # The answer to a request that takes something may hold a token.
+    # The answer to a request with `take` may contain a token.
     is_secret = bool(request.take) and answer.status < 400
     body = "" if is_secret else answer.body[:200]
     return Failure(

@@ -1,4 +1,4 @@
-"""The steps of a story: prints each, keeps its seconds, and turns a stop into a failure."""
+"""Prints the steps of a story, keeps their seconds, and turns an interruption into a failure."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Display a step while the block runs; yield a function that takes the result to print."""
+        """Display a step during the block; yield a function that prints the result."""
         display, begun = self.runner.display, self.runner.clock()
         display.begin_step(name, begun - self.started)
         results: list[str] = []
@@ -44,7 +44,7 @@ STOPPED = (Failure, OSError, KeyboardInterrupt)
 
 
 def as_failure(stopped: BaseException, runbook: str) -> Failure:
-    """Return the exception as a failure; `runbook` is the entry if the exception names none."""
+    """Return the exception as a failure; `runbook` is the entry for exceptions without one."""
     if isinstance(stopped, Failure):
         if stopped.runbook in {"", ANY_ENTRY}:
             stopped.runbook = runbook

@@ -1,4 +1,4 @@
-"""Undoes a story that fails: each step pushes its undo, and what serves is undone first."""
+"""Undoes a failed story: each step pushes its undo, and traffic is undone first."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ class Undo:
     """The undo steps of one story.
 
     Attributes:
-        order: the names of the steps, in the order in which they are undone. Traffic comes first,
-            evidence before the containers that hold it, records and notifications last.
-        vital: the steps without whose undo nothing serves; if it fails, a person must act.
-        final: the steps whose undo still runs after that.
-        second: the exceptions that an undo may raise; a signal only if the story says so.
+        order: the names of the steps in undo order. Traffic comes first, evidence before the
+            containers from which it is read, records and notifications last.
+        vital: the steps whose failed undo leaves nothing that serves; a person must then act.
+        final: the steps whose undo still runs after such a failure.
+        second: the exceptions that an undo may raise; a signal only if the story lists it.
     """
 
     order: tuple[str, ...]
@@ -36,7 +36,7 @@ class Undo:
 
     @contextmanager
     def on_failure(self, runbook: str) -> Iterator[None]:
-        """Undo the steps where the block fails or is stopped, and raise the first failure.
+        """Undo the steps if the block fails or is interrupted, and raise the first failure.
 
         Args:
             runbook: the entry for a failure that names none.
@@ -49,7 +49,7 @@ class Undo:
             raise failure from None
 
     def run(self, failure: Failure) -> None:
-        """Undo every step; a second failure is a hint, and hides neither the first nor its code."""
+        """Undo every step; a second failure becomes a hint and never hides the first."""
         left = self.order
         for name in self.order:
             if name not in left or name not in self.actions:
@@ -67,7 +67,7 @@ class Undo:
 
 @contextmanager
 def beyond_undo(runbook: str, reword: Action) -> Iterator[None]:
-    """Raise the failure of a block that nothing may undo any more; a person is needed.
+    """Raise the failure of a block that must not be undone; a person is needed.
 
     Args:
         runbook: the entry for a failure that names none.

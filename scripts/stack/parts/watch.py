@@ -1,4 +1,4 @@
-"""Watches the live slot after a switch by nginx's access log; changes nothing."""
+"""Watches the live slot in nginx's access log after a switch; changes nothing."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ LOOK_SECONDS = 1.0
 
 
 def traffic_since(runner: Runner, start: datetime, slot: str) -> Traffic:
-    """Return a slot's traffic from a moment on."""
+    """Return a slot's traffic since a moment."""
     options = ["--no-color", "--no-log-prefix", "--since", start.isoformat()]
     return verdict.traffic_of(runner.read(engine.compose("logs", *options, "nginx")).out, slot)
 
@@ -27,15 +27,15 @@ def recent_traffic(runner: Runner, slot: str) -> Traffic:
 def watch_slot(
     runner: Runner, project: Project, slot: str, earlier: Traffic
 ) -> tuple[str, Traffic]:
-    """Watch the live slot; return the reason as soon as it is worse, else an empty text."""
+    """Watch the live slot; if it is worse, return the reason at once, else an empty text."""
     started = datetime.now(UTC)
     now = NO_TRAFFIC
 
     def is_failing() -> bool:
         nonlocal now
         now = traffic_since(runner, started, slot)
-        # Errors end the watch at once. Latency counts over the whole span: the first requests warm
-        # pools and caches.
+        # Errors end the watch at once. Latency is measured over the whole period, because the
+        # first requests fill pools and caches.
         return bool(verdict.judge(earlier, now, by_latency=False))
 
     is_worse = wait_until(runner, is_failing, project.watch_seconds, pause_seconds=LOOK_SECONDS)

@@ -12,7 +12,7 @@ from stack.runner import Runner
 
 
 def schedule_end(runner: Runner, project: Project, slot: str, release: str) -> None:
-    """Have a process that outlives this one retire the slot at the end of the window."""
+    """Start a process that outlives this one and retires the slot at the end of the window."""
     seconds = project.setting("ROLLBACK_WINDOW_SECONDS")
     entry = str(len(ledger.entries(project)))
     story = [sys.executable, "-m", "stack", "retire", slot, release]
@@ -24,7 +24,7 @@ def schedule_end(runner: Runner, project: Project, slot: str, release: str) -> N
 
 
 def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
-    """Begin the window again if a reboot ended it; return whether a reboot did."""
+    """Restart the window if a reboot ended it; return whether a reboot did."""
     past = [
         entry
         for entry in ledger.entries(project)

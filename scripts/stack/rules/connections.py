@@ -1,4 +1,4 @@
-"""The connection budget: how many connections each process may open at Postgres."""
+"""The connection budget: how many connections to Postgres each process may open."""
 
 import math
 import re
@@ -6,8 +6,8 @@ import re
 from stack.config.project import Project
 
 SLOTS = ("blue", "green")  # both run during a deploy and the rollback window
-# Each worker process has these besides one per job: three for its queue, one to listen, one for its
-# metrics.
+# Each worker process needs these in addition to one per job: three for its queue, one to listen,
+# one for its metrics.
 # Partner: QUEUE_CONNECTIONS in worker/loop.py
 # Partner: METRICS_CONNECTIONS in worker/loop.py
 WORKER_EXTRA = 3 + 1 + 1
@@ -22,7 +22,7 @@ UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 def api_processes(project: Project) -> int:
-    """Return the processes of a slot's API: API_PROCESSES, or one per core as API_MEMORY allows."""
+    """Return the number of API processes: API_PROCESSES, or one per core within API_MEMORY."""
     configured = project.api_processes
     if configured:
         return configured
@@ -46,7 +46,7 @@ def budget(project: Project) -> dict[str, int]:
 
 
 def fault(project: Project, most: int, reserved: int) -> str:
-    """Return the fault where the budget is above `most` less `reserved` connections; or nothing."""
+    """Return the fault if the budget exceeds `most` less `reserved` connections, or nothing."""
     shares = budget(project)
     needed, left = sum(shares.values()), most - reserved
     if needed <= left:

@@ -1,10 +1,10 @@
-"""A release's migrations: their order, their phases, which ones are pending, and a lint of them.
+"""A release's migrations: their order, their phases, the pending ones, and a lint.
 
-It reads the revision files without running them, so that it works on a host without packages; it
-never asks the database.
+The module reads the revision files without running them, so that it works on a host without
+packages; it never queries the database.
 
-`pre` runs before the switch, while the former release serves: it only adds. `post` runs when the
-old slot is retired: it may take away.
+`pre` runs before the switch, while the former release serves: it may only add. `post` runs when
+the old slot is retired: it may remove.
 """
 
 import ast
@@ -24,7 +24,7 @@ NOTHING = ("", "empty")  # the head of a database without migrations
 
 @dataclass(frozen=True)
 class Revision:
-    """One migration; its name is missing if it was read from an image's label."""
+    """A migration; one that was read from an image's label has no name."""
 
     identifier: str
     phase: str
@@ -58,7 +58,7 @@ def revisions(root: Path) -> list[Revision]:
 
 
 def head(root: Path) -> str:
-    """Return the newest revision of the checkout's migrations, on which no other builds."""
+    """Return the newest revision of the checkout's migrations, on which no other is based."""
     return revisions(root)[-1].identifier
 
 
@@ -67,7 +67,7 @@ def _paths(root: Path) -> list[Path]:
 
 
 def _links(path: Path) -> tuple[str, str | None]:
-    """Return the revision and the revision that it builds on."""
+    """Return the revision and its parent."""
     assigned: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
@@ -82,7 +82,7 @@ def _links(path: Path) -> tuple[str, str | None]:
 
 
 def _chain(parents: dict[str, str | None]) -> list[str]:
-    """Return the revisions from the first to the head; there is one line, or it is refused."""
+    """Return the revisions from the first to the head; refuse more than one line."""
     hints = ["give each migration but the first the one before it as down_revision"]
     heads = sorted(parents.keys() - set(parents.values()))
     if len(heads) != 1:
@@ -118,7 +118,7 @@ def label(known: Sequence[Revision]) -> str:
 
 
 def parse_label(value: str) -> list[Revision]:
-    """Read the label of an image; an older image without this label knows no migration."""
+    """Parse the label of an image; an older image without this label has no migrations."""
     entries = [entry for entry in value.strip().split(",") if entry]
     forms = [ENTRY.fullmatch(entry) for entry in entries]
     for entry, form in zip(entries, forms, strict=True):
@@ -132,7 +132,7 @@ def parse_label(value: str) -> list[Revision]:
 
 
 def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
-    """Return the migrations that a release would still apply to a database at this head."""
+    """Return the migrations of a release that are pending in a database at this head."""
     if database_head in NOTHING:
         return list(known)
     return list(
@@ -144,7 +144,7 @@ def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
 
 
 def order_fault(waiting: Sequence[Revision]) -> str:
-    """Return the fault of the order, a `pre` behind a `post`, which no switch can separate."""
+    """Return the fault of a `pre` after a `post`, which no switch can separate."""
     phases = [revision.phase for revision in waiting]
     if "post" not in phases or "pre" not in phases[phases.index("post") :]:
         return ""
@@ -179,7 +179,7 @@ def _place(known: Sequence[Revision], identifier: str, subject: str) -> int:
     return places[0]
 
 
-# The argument of each operation that names its table: its position and its keyword.
+# The argument of each operation that names the table: its position and its keyword.
 TABLE = {
     "drop_table": (0, "table_name"),
     "drop_column": (0, "table_name"),
@@ -205,12 +205,12 @@ NO_OPERATION = {"get_context", "get_bind", "f"}
 
 
 def lint(root: Path) -> list[str]:
-    """Return the breaches of the rules of the phases, a line each.
+    """Return the violations of the rules of the phases, one per line.
 
-    (!) It reads literals. It does not see SQL that is put together or read from a file, tables
-    whose names are not literals (they count as older ones), a default that rewrites the table, a
-    constraint or a unique index that refuses the writes of the former release, and long UPDATEs.
-    squawk and the N-1 test see some of these.
+    (!) The lint reads only literals. It does not detect computed SQL or SQL from a file, tables
+    with computed names (they count as existing tables), a default that rewrites the table, a
+    constraint or unique index that refuses the writes of the former release, or long UPDATEs.
+    squawk and the N-1 test detect some of these.
     """
     faults = []
     for path in _paths(root):
@@ -228,7 +228,7 @@ def lint(root: Path) -> list[str]:
 
 
 class _Rules(ast.NodeVisitor):
-    """Collects the faults of one file, each with its line."""
+    """Collects the faults of a file, each with its line."""
 
     def __init__(self, phase: str, tree: ast.Module) -> None:
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -241,7 +241,7 @@ class _Rules(ast.NodeVisitor):
         self._in_block = False
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        if node.name != "downgrade":  # never run: a release is rolled back, its migrations are not
+        if node.name != "downgrade":  # never run: a rollback undoes no migration
             self.generic_visit(node)
 
     def visit_With(self, node: ast.With) -> None:
@@ -346,7 +346,7 @@ def _is_constant(node: ast.expr | None, value: object) -> bool:
 
 
 def _needs_value(node: ast.Call) -> bool:
-    """Tell whether a call adds a column that must hold a value and brings none."""
+    """Whether a call adds a NOT NULL column without a default."""
     keywords = {
         k.arg: k.value
         for part in ast.walk(node)

@@ -1,12 +1,12 @@
-"""Decides which releases may be removed; asks nothing and removes nothing."""
+"""Decides which releases may be removed; runs no command."""
 
 from stack.rules.connections import SLOTS
 
 
 def removable(tags: list[str], good: list[str], placed: list[str], keep: int) -> list[str]:
-    """Return the tags that may go, given the tags and the good releases, newest first.
+    """Return the removable tags; the tags and the good releases are given newest first.
 
-    A placed release stays, and so do the newest ones and the last good ones.
+    Placed releases, the newest releases and the last good releases stay.
     """
     releases = [tag for tag in tags if tag not in SLOTS]
     needed = {*placed, *releases[:keep], *good[: max(keep, 2)]}

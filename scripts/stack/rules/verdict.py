@@ -1,10 +1,10 @@
-"""Judges a new release by what nginx logged of it and of the release before."""
+"""Compares a new release with the former release, by nginx's log of both."""
 
 import json
 from dataclasses import dataclass
 
-# Chosen: a share of fewer requests proves nothing, and a percentile only shows that the first
-# ones were slow.
+# Chosen: with fewer requests an error share proves nothing, and a percentile only shows that the
+# first requests were slow.
 FEWEST_REQUESTS = 20
 FEWEST_FOR_LATENCY = 100
 # Chosen: 5 percentage points more errors, or three times the latency and at least 0.5 s more.
@@ -15,7 +15,7 @@ SLOWER_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Traffic:
-    """The requests to one slot in a span: their number, the share of 5xx, and the latency."""
+    """The requests to a slot in a period: their number, the share of 5xx, and the latency."""
 
     requests: int
     error_share: float
@@ -30,7 +30,7 @@ NO_TRAFFIC = Traffic(0, 0.0, 0.0)
 
 
 def traffic_of(log: str, slot: str) -> Traffic:
-    """Return the traffic of a slot; an error without a slot came from nginx, and counts too."""
+    """Return the traffic of a slot; errors of nginx itself, without a slot, count too."""
     seconds, errors = [], 0
     for line in log.splitlines():
         try:
@@ -48,7 +48,7 @@ def traffic_of(log: str, slot: str) -> Traffic:
 
 
 def judge(before: Traffic, now: Traffic, *, by_latency: bool = True) -> str:
-    """Return why the new release is worse than the former release, or an empty text."""
+    """Return the reason why the new release is worse than the former, or an empty text."""
     if now.requests < FEWEST_REQUESTS:
         return ""
     if now.error_share > before.error_share + MORE_ERRORS:

@@ -8,7 +8,7 @@ from stack.parts import backup_service, last_line
 from stack.runner import Runner
 
 RUNBOOK = "backup-failed-or-too-old"
-BACKUP_SECONDS = 2 * 3600  # a full backup of 100 GB at 15 MB/s, on a slow disk
+BACKUP_SECONDS = 2 * 3600  # a full backup of 100 GB at 15 MB/s, a slow disk
 KEPT = "the older backups are kept"
 
 
@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `backup.sh`."""
-    load(root)  # refuses a broken .env
+    load(root)  # refuses an invalid .env
     run(runner, is_full=arguments.full)
     runner.say(last_line.text(runner, root))
     return 0

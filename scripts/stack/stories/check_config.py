@@ -16,7 +16,7 @@ def run(runner: Runner, project: Project) -> bool:
     """Print every finding, critical ones first, and return whether none is critical.
 
     Raises:
-        Failure: if no release is placed that could judge.
+        Failure: if no release is placed that could check the settings.
     """
     slot = observation.live_slot(runner, project)
     if not observation.slot_release(runner, project, slot):

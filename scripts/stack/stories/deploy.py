@@ -1,4 +1,4 @@
-"""The story of `deploy.sh`: a release becomes live, and a failure leaves the former one live."""
+"""The story of `deploy.sh`: makes a release live; after a failure the former release is live."""
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ UNDO_ORDER = (
     "hook",
     "notification",
 )
-# Where the switch back fails, the new slot may be what serves: nothing of it is removed.
+# If the switch back fails, the new slot may be serving: nothing of it is removed.
 FINAL = ("evidence", "record", "retention", "hook", "notification")
 
 
@@ -79,7 +79,7 @@ def _is_up(runner: Runner, project: Project) -> bool:
 
 
 class _Deploy:
-    """One attempt: each step, and beside it the undo that the step makes necessary."""
+    """One attempt: each step, next to the undo that the step makes necessary."""
 
     def __init__(self, runner: Runner, project: Project, options: Options) -> None:
         self.runner = runner
@@ -111,7 +111,7 @@ class _Deploy:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The facts that hooks and the notification get."""
+        """The facts for hooks and the notification."""
         return {
             "from": self.before.live_release,
             "to": self.release,
@@ -177,9 +177,9 @@ class _Deploy:
     def _migrate(self) -> str:
         head, waiting = self._pending_migrations()
         if migrations.order_fault(waiting):
-            # A `post` of the live release still waits for the end of a window, which this deploy
-            # ends. Perhaps nothing else applies it: a reboot ends the process that waits, and after
-            # a failed deploy that process leaves the slot alone.
+            # A `post` of the live release still waits for the end of its window, which this deploy
+            # ends. Perhaps no process would apply it: a reboot ends the waiting process, and after
+            # a failed deploy that process skips the slot.
             window.contract_schema(self.runner, self.project, self.before.live)
             head, waiting = self._pending_migrations()
         fault = migrations.order_fault(waiting)
@@ -204,7 +204,7 @@ class _Deploy:
     def _pending_migrations(self) -> tuple[str, list[Revision]]:
         head = database.migration_head(self.runner)
         known = releases.migrations_of(self.runner, self.project, self.release)
-        # An image of another version of these scripts carries no list.
+        # An image of another version of these scripts has no list.
         return head, migrations.pending(known or migrations.revisions(self.project.root), head)
 
     def start(self) -> None:
@@ -245,7 +245,7 @@ class _Deploy:
     def hand_over_jobs(self) -> None:
         with self.steps.step("workers"):
             slots.start(self.runner, self.project, f"worker-{self.slot}")
-            # `anew` replaces a worker that drains: it is healthy until it ends, and takes no jobs.
+            # `anew` replaces a draining worker: it is healthy until it exits, but fetches no jobs.
             self.undo.push("workers", lambda _: self._start_former_worker(anew=True))
             slots.drain_worker(self.runner, self.before.live)
         hooks.run(self.runner, self.project, "post-switch", **self.facts)
@@ -313,7 +313,7 @@ class _Deploy:
         slots.stop(self.runner, engine.slot_services(self.slot))
 
     def place_former_release(self, _: Failure) -> None:
-        """Give the idle slot its former release again: a rollback would go to that release."""
+        """Give the idle slot its former release again, the target of a rollback."""
         if self.before.idle_release:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
 

@@ -1,4 +1,4 @@
-"""The story of `drill.sh`: runs now the drill that the schedule runs every day."""
+"""The story of `drill.sh`: runs the daily drill of the schedule now."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -8,18 +8,18 @@ from stack.config.project import load
 from stack.parts import backup_service, last_line
 from stack.runner import Runner
 
-# 100 GB at 15 MB/s on a slow disk, three times: check, copy, check.
+# Three passes (check, copy, check) over 100 GB at 15 MB/s, on a slow disk.
 DRILL_SECONDS = 6 * 3600
 KEPT = "the live database was not touched; a restore refuses what a drill finds damaged"
 
 
 def run(runner: Runner, *, is_offsite: bool) -> None:
-    """Restore the newest backup to a random time in a scratch directory, and compare it.
+    """Restore the newest backup to a random time in a scratch directory, and compare the copy.
 
-    The backup is one of this host, or one off the host.
+    The backup is from this host or from the repository off the host.
 
     Raises:
-        Failure: with the difference, or because the two cannot be compared.
+        Failure: with the difference, or because the comparison failed.
     """
     if is_offsite:
         task, runbook = "offsite-drill", "drill-off-the-host-fails"
@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `drill.sh`."""
-    load(root)  # refuses a broken .env
+    load(root)  # refuses an invalid .env
     run(runner, is_offsite=arguments.repo == "offsite")
     runner.say(last_line.text(runner, root))
     return 0

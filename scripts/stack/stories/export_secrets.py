@@ -12,12 +12,12 @@ from stack.parts import bundle
 from stack.parts.bundle import RUNBOOK
 from stack.runner import Runner
 
-# The bundle is kept off the host, where nothing limits guesses: 16 characters, as for a password.
+# The bundle is kept off the host, where guesses are not limited: 16 characters, as for a password.
 PASSPHRASE_LEAST = 16
 
 
 def read_passphrase(file: Path | None, *, is_new: bool) -> str:
-    """Return the first line of the file, or ask at the terminal, twice for a new bundle.
+    """Return the file's first line, or ask at the terminal; for a new bundle ask twice.
 
     Raises:
         Failure: if there is neither a file nor a terminal, or the two answers differ.
@@ -49,7 +49,7 @@ def read_passphrase(file: Path | None, *, is_new: bool) -> str:
 def export_bundle(
     runner: Runner, project: Project, target: Path, passphrase: str, *, is_overwrite: bool
 ) -> None:
-    """Write the bundle, open it again as a new host would, and print the names of its files.
+    """Write the bundle, open it as a new host does, and print the names of its files.
 
     Raises:
         Failure: if a secret is missing, the passphrase is short, or the target exists; nothing
@@ -87,7 +87,7 @@ def export_bundle(
 def import_bundle(
     runner: Runner, root: Path, source: Path, passphrase: str, *, is_overwrite: bool
 ) -> None:
-    """Write the files of the bundle that are missing here; equal ones stay as they are.
+    """Write the bundle's files that are missing here; equal files stay as they are.
 
     Raises:
         Failure: for a file that cannot be opened, and for files that differ; nothing is written
@@ -153,7 +153,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `export-secrets.sh`; paths are relative to the caller's directory."""
-    # The script changes into the checkout, and leaves where it was called in a variable.
+    # The shell script changes into the checkout and passes the caller's directory in a variable.
     caller = Path(os.environ.get("CALLER_DIRECTORY", ""))
     file, secret = caller / arguments.file, arguments.passphrase_file
     passphrase = read_passphrase(secret and caller / secret, is_new=not arguments.is_import)

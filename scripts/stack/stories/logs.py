@@ -1,6 +1,6 @@
-"""The story of `logs.sh`: the logs of services, or every line of one request; it only reads.
+"""The story of `logs.sh`: prints the logs of services, or every line of a request; only reads.
 
-In a pipe the lines are as the services wrote them, mostly JSON; on a terminal they are columns.
+A pipe gets the lines as the services wrote them, mostly JSON; a terminal shows columns.
 """
 
 import json
@@ -20,7 +20,7 @@ from stack.parts.log_lines import LogLine
 from stack.runner import Result, Runner
 
 LOG_SECONDS = 60
-# Columns; the first characters of a request id are enough for --request.
+# In columns; --request accepts the beginning of a request id.
 SERVICE_WIDTH = len("worker-green")
 LEVEL_WIDTH = 5
 REQUEST_WIDTH = 8
@@ -65,9 +65,9 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
 
 
 def print_table(display: Display, entries: Iterable[LogLine]) -> None:
-    """Print one row a line in order of time, cut to the width, under the date of each day."""
+    """Print a row per line in order of time, cut to the width, below the date of the day."""
     date = ""
-    # Stable: lines of the same millisecond stay in the order in which they were written.
+    # A stable sort: lines of the same millisecond keep the order in which they were written.
     for entry in sorted(entries, key=lambda entry: entry.time):
         if entry.time[:10] != date:
             date = entry.time[:10]
@@ -76,7 +76,7 @@ def print_table(display: Display, entries: Iterable[LogLine]) -> None:
 
 
 def cells_of(entry: LogLine, width: int) -> list[tuple[str, str]]:
-    """Return the cells of a line, in `width` columns together, each with its colour."""
+    """Return the cells of a line, each with its colour; together they have `width` columns."""
     time_width = len("10:00:00.123" if width >= WIDE else "10:00:00")
     colour = COLOURS.get(entry.level, "")
     cells = [
@@ -121,7 +121,7 @@ def _logs(names: list[str], lines: int, *, has_times: bool) -> Command:
 
 
 def _of_request(output: str, request: str) -> list[str]:
-    """Return the lines of a request in order of time, whichever service wrote them."""
+    """Return the lines of a request from all services, in order of time."""
     lines = []
     for line in output.split("\n"):
         _, bar, text = line.partition("| ")
@@ -130,7 +130,7 @@ def _of_request(output: str, request: str) -> list[str]:
         try:
             entry = json.loads(text)
         except ValueError:
-            continue  # Postgres and Redis write lines of their own form
+            continue  # Postgres and Redis have their own line formats
         if isinstance(entry, dict) and str(entry.get("request_id")).startswith(request):
             lines.append((str(entry.get("ts", "")), line))
     return [line for _, line in sorted(lines)]

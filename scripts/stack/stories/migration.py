@@ -20,11 +20,11 @@ DATE = "%Y_%m_%d_%H%M"
 
 
 def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None = None) -> None:
-    """Write the file, whose path the runner prints, and print what to do next.
+    """Write the file and print the next steps; the runner prints the path.
 
     Raises:
-        Failure: if the name has another form, or the migrations of the checkout are broken;
-            nothing is written then.
+        Failure: if the name is invalid or the checkout's migrations are broken; nothing is
+            written then.
     """
     if not NAME.fullmatch(name):
         raise Failure(
@@ -51,7 +51,7 @@ def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None 
 def next_revision(parent: str, now: datetime) -> str:
     """Return the minute `now` as a revision, or the minute after the parent's if that is later.
 
-    The files are named in the order in which they run, so no two may have the same minute.
+    The file names define the order of the migrations, so no two may have the same minute.
     """
     after_parent = datetime.strptime(parent, DATE).replace(tzinfo=UTC) + timedelta(minutes=1)
     return max(now, after_parent).strftime(DATE)

@@ -1,6 +1,6 @@
-"""The story of `restore.sh`: restores to a time, beside the live database or in its place.
+"""The story of `restore.sh`: restores to a time, beside the live database or instead of it.
 
-The restore container touches no directory but its own until the exchange.
+Until the exchange the restore container changes only its own directory.
 """
 
 import sys
@@ -44,7 +44,7 @@ class Options:
 
     Attributes:
         to: an ISO time in UTC, or empty for the end of the archive.
-        label: the backup to begin with, or empty for the newest that fits.
+        label: the backup to start from, or empty for the newest that fits.
         repository: one of REPOSITORIES.
         is_confirmed: `--yes`.
     """
@@ -56,7 +56,7 @@ class Options:
 
 
 def moment(text: str) -> str:
-    """Return a time as ISO in UTC; a time without a zone is in UTC."""
+    """Return a time in ISO format in UTC; a time without a zone is in UTC."""
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
@@ -95,7 +95,7 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
 
 
 def remove_beside(runner: Runner, project: Project) -> None:
-    """Remove the copy beside the database, or the rest of a copy that a killed restore left."""
+    """Remove the copy beside the database, or the remains of a killed restore."""
     with exclusive(runner, project, "restore"):
         runner.run(
             engine.compose("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
@@ -106,7 +106,7 @@ def remove_beside(runner: Runner, project: Project) -> None:
 
 
 def replace(runner: Runner, project: Project, options: Options) -> None:
-    """Replace the present database by a restored database, and keep the present database."""
+    """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
@@ -149,7 +149,7 @@ def discard(runner: Runner, project: Project, options: Options) -> None:
 
 
 def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.readline) -> None:
-    """Have a person type the project's name, unless `--yes` was given.
+    """Make a person confirm with the project's name, unless `--yes` is given.
 
     Raises:
         Failure: if the answer is not the project's name, or there is no answer.
@@ -208,7 +208,7 @@ def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     project, options = load(root), _options(arguments)
     if arguments.replace:
         replace(runner, project, options)
-        return 0  # the story prints what is live as its last line
+        return 0  # the story's last line shows what is live
     if arguments.beside:
         beside(runner, project, options)
     elif arguments.list:

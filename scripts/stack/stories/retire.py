@@ -1,4 +1,4 @@
-"""The story of the process that ends the rollback window: stops the old slot, applies `post`."""
+"""The story of the end of the rollback window: stops the old slot and applies `post`."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -53,7 +53,7 @@ HELP = "end the rollback window; deploy and rollback start this themselves"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what the process that waits for the end of the window takes."""
+    """Add the arguments of the waiting process."""
     parser.add_argument("slot", choices=observation.SLOTS)
     parser.add_argument("release")
     parser.add_argument("--after", type=float, default=0, metavar="SECONDS")

@@ -1,4 +1,4 @@
-"""The story of `rollback.sh`: a release that was good is live again. It builds nothing."""
+"""The story of `rollback.sh`: makes a good earlier release live again; builds nothing."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -33,7 +33,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     """Make a release live again: the named release, or the newest good release that is not live.
 
     Raises:
-        Failure: if there is no such release, its image is gone, or the schema is past it.
+        Failure: if there is no such release, its image is missing, or the schema is too new for it.
     """
     project = load(root)
     refuse_development(project)
@@ -55,7 +55,7 @@ def _check(runner: Runner, project: Project, before: Slots, target: str) -> None
             hints=["./scripts/status.sh --history"],
             runbook=REFUSED,
         )
-    # Somebody may have removed the release's own name; the slot's name is of the same image.
+    # If somebody removed the release's tag, the slot's tag still names the same image.
     tag = before.idle if before.idle_release == target else target
     if not releases.has_image(runner, project, tag):
         tags = releases.list_tags(runner, project)
@@ -91,7 +91,7 @@ def _check(runner: Runner, project: Project, before: Slots, target: str) -> None
 
 
 class _Rollback:
-    """One attempt: from the present slots to the target release, and its undo."""
+    """One attempt: from the current slots to the target release, and its undo."""
 
     def __init__(self, runner: Runner, project: Project, before: Slots, target: str) -> None:
         self.runner = runner
@@ -103,13 +103,13 @@ class _Rollback:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The facts that the ledger and the notification get."""
+        """The facts for the ledger and the notification."""
         return {"from": self.before.live_release, "to": self.target, "slot": self.before.idle}
 
     def run(self) -> None:
         runner, project, facts = self.runner, self.project, self.facts
         if not runner.is_dry:
-            # An earlier rollback may have left this file: the undo must not restore the old copy.
+            # An earlier rollback may have left this file, which the undo must not restore.
             (project.root / ".env.before").unlink(missing_ok=True)
         ledger.record(runner, project, "rollback", **facts, result="begun")
         with self.undo.on_failure("roll-back"):
@@ -128,7 +128,7 @@ class _Rollback:
         runner.say(observation.what_serves(runner, project))
 
     def begin(self) -> None:
-        """Push the undo that every failure needs: the slot of before serves with its settings."""
+        """Push the undo that every failure needs: the former slot serves with its settings."""
         if self.runner.is_dry:
             return
         self.undo.push("switch", self.switch_back)
@@ -171,16 +171,16 @@ class _Rollback:
     def hand_over_jobs(self) -> None:
         with self.steps.step("workers"):
             self.restore_settings()
-            # Anew: after a deploy this worker may still drain. It is healthy until it ends, and
-            # then nobody would take jobs.
+            # Anew: after a deploy this worker may still drain. It is healthy until it exits, and
+            # then no worker would fetch jobs.
             slots.start(self.runner, self.project, f"worker-{self.before.idle}", anew=True)
             slots.drain_worker(self.runner, self.before.live)
 
     def restore_settings(self) -> None:
-        """Put back the values that the release was live with; the present ones are `.env.before`.
+        """Restore the settings of the release; `.env.before` keeps the current ones.
 
-        Keys that only one of both files has stay as they are: they belong to this version of the
-        scripts.
+        Keys that are in only one of the two files stay as they are: they belong to this version of
+        the scripts.
         """
         snapshot = ledger.settings_of(self.project, self.target)
         file = self.project.root / ".env"
@@ -215,7 +215,7 @@ class _Rollback:
             self.runner.write(self.project.root / ".env", text, 0o600)
 
     def start_former_worker(self, _: Failure) -> None:
-        # Anew: it may drain already, or run with the settings of the target.
+        # Anew: the worker may be draining, or running with the settings of the target.
         slots.start(self.runner, self.project, f"worker-{self.before.live}", anew=True)
 
     def remove_slot(self, _: Failure) -> None:

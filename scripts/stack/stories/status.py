@@ -1,4 +1,4 @@
-"""The story of `status.sh`: what is live and how it is, on one screen; it only reads."""
+"""The story of `status.sh`: shows what is live and its state, on one screen; only reads."""
 
 import ctypes
 import shutil
@@ -16,11 +16,11 @@ from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Chosen: a third of the life of a certificate of 90 days, and the share of a disk that still takes
+# Chosen: a third of the lifetime of a 90-day certificate, and the share of a disk that has room for
 # a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
-# Chosen: above the longest time limit of a task (worker/*/tasks.py): a job in front is no alarm.
+# Chosen: above the longest time limit of a task (worker/*/tasks.py): one running job is no alarm.
 OLDEST_JOB_SECONDS = 900
 # Free and all bytes of Postgres' volume, and those of its ballast (postgres/ballast.sh).
 POSTGRES_DISK = (
@@ -29,11 +29,11 @@ POSTGRES_DISK = (
 )
 HISTORY_LINES = 40
 CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/requests/tokens.py)
-# adjtimex(2) without a mode only reads, into a struct of at most so many bytes. It returns
-# TIME_ERROR where no service keeps the clock.
+# adjtimex(2) without a mode only reads, into a struct of at most this size. It returns TIME_ERROR
+# if no service synchronises the clock.
 TIMEX_BYTES, TIME_ERROR = 512, 5
-# One row: the migration head, the jobs by state, and the age in seconds of the oldest job that
-# could run now.
+# One row: the migration head, the number of jobs by state, and the age in seconds of the oldest
+# runnable job.
 DATABASE = (
     f"select ({HEAD}),"  # noqa: S608 - a constant
     " count(*) filter (where status = 'todo'), count(*) filter (where status = 'doing'),"
@@ -45,13 +45,13 @@ DATABASE = (
     " and (scheduled_at is null or scheduled_at <= now())"
 )
 
-# Most looks wait for a program in a container; one that hangs must not hold up the others.
+# Most checks wait for a program in a container; one that hangs must not delay the others.
 AT_ONCE = 4
 Row = tuple[bool, str, str]
 
 
 def run(runner: Runner, project: Project) -> bool:
-    """Print the screen and return whether everything is well."""
+    """Print the screen and return whether every row is ok."""
     live = observation.live_slot(runner, project)
     looks: list[Callable[[], list[Row]]] = [
         lambda: [_live(runner, project, live)],
@@ -115,14 +115,14 @@ def _service(service: observation.Service, wanted: set[str]) -> Row:
 
 
 def _database(runner: Runner, project: Project, live: str) -> list[Row]:
-    """Compare the migration heads, and read the queue: one question to Postgres for both."""
+    """Compare the migration heads and read the queue, with one query to Postgres."""
     result = observation.sql(runner, DATABASE)
     if result.code != 0:
         error = (result.err.strip().splitlines() or ["no answer"])[-1]
         return [(False, "migrations", error), (False, "queue", error)]
     head, todo, doing, failed, age = result.out.strip().split("|")
     known = releases.migrations_of(runner, project, live)
-    # A database that is ahead is fine: what a newer release adds runs before that release is live.
+    # A database that is ahead is fine: `pre` migrations of a newer release run before it is live.
     is_known = head in {revision.identifier for revision in known}
     waiting = migrations.pending(known, head) if is_known else []
     text = f"at {head or 'no migration'}" + (
@@ -158,7 +158,7 @@ def _disks(runner: Runner, project: Project) -> list[Row]:
 
 
 def postgres_disk(runner: Runner, project: Project) -> Row:
-    """Return the row of Postgres' volume, which may be a file system of its own.
+    """Return the row of Postgres' volume, which may be a separate file system.
 
     It needs no running Postgres.
     """
@@ -203,7 +203,7 @@ def _deploy(project: Project) -> Row:
 
 
 def _clock(project: Project) -> Row:
-    """Compare the clock with the last deploy, and ask who keeps it; nothing here knows the time."""
+    """Compare the clock with the last deploy, and check that a service synchronises it."""
     now = datetime.now(UTC)
     kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) != TIME_ERROR
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + (
@@ -225,7 +225,7 @@ def _clock(project: Project) -> Row:
 
 
 def history(runner: Runner, project: Project) -> None:
-    """Print the ledger's last entries, one a line, and what is live."""
+    """Print the ledger's last entries, one per line, and what is live."""
     for entry in ledger.entries(project)[-HISTORY_LINES:]:
         way = f"{entry.get('from') or '-'} -> {entry.get('to') or '-'}"
         took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""

@@ -36,12 +36,12 @@ from stack.parts.steps import Steps
 from stack.rules import migrations
 from stack.runner import Runner
 
-# Postgres makes its data directory on the first start: 5 s measured on two shared cores, more on a
-# slow disk.
+# The first start of Postgres creates its data directory: measured 5 s on two shared cores, more on
+# a slow disk.
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
-# 2 s measured on two idle cores; the command itself asks Postgres again for 30 s.
+# measured: 2 s on two idle cores; the command itself retries Postgres for 30 s
 FIRST_USER_SECONDS = 90
 PREPARED = (
     "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
@@ -59,7 +59,7 @@ PLAN = (
 
 
 def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: bool = False) -> None:
-    """Bring the stack up and print what to do next; `is_prepare` starts nothing."""
+    """Bring the stack up and print the next steps; `is_prepare` starts nothing."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as report:
@@ -98,7 +98,7 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
 def _provide(
     runner: Runner, steps: Steps, project: Project, *, is_refresh: bool
 ) -> tuple[Project, str, str]:
-    """Do the steps from the base images to the settings.
+    """Run the steps from the base images to the settings.
 
     Returns:
         The project, the live slot and its release.
@@ -126,14 +126,14 @@ def _provide(
 
 
 def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release: str) -> None:
-    """Do the steps that start something."""
+    """Run the steps that start services."""
     with steps.step("data") as report:
         backup_service.refuse_new_database(runner, project)
         _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
         report(database.complete(runner))
     with steps.step("migrate") as report:
-        # The end of the rollback window applies the `post` migrations; an empty database has none.
-        # Anything but a missing table is a database in use: its `post` migrations must not run now.
+        # An empty database gets all migrations at once. Unless Postgres reports a missing table,
+        # the database is in use: `post` migrations run only at the end of the rollback window.
         is_empty = database.is_empty(runner)
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
@@ -154,8 +154,8 @@ def _install_nginx(runner: Runner, project: Project) -> str:
     current = project.nginx_folder / "current"
     is_installed = current.exists()
     if not runner.is_dry:
-        # The installed configuration with the certificate: a key that does not match would stop
-        # nginx at its next start.
+        # Test the installed configuration with the certificate: nginx could not start again with a
+        # key that does not match.
         edge.check(runner, project, current if is_installed else project.root / "nginx")
     if is_installed:
         return "kept as it is"
@@ -164,7 +164,7 @@ def _install_nginx(runner: Runner, project: Project) -> str:
 
 
 def _check_ports(runner: Runner, project: Project) -> None:
-    """Refuse a port that something else listens on: Compose's own error is long and late."""
+    """Refuse a port on which another program listens: Compose's error is long and late."""
     if any(
         service.name == "nginx" and service.state == "running"
         for service in observation.services(runner, project)
@@ -177,7 +177,7 @@ def _check_ports(runner: Runner, project: Project) -> None:
             try:
                 listener.bind((bound, port))
             except PermissionError:
-                continue  # the engine may bind it even where this user may not
+                continue  # the engine may bind the port even if this user may not
             except OSError as error:
                 raise Failure(
                     f"nginx cannot have port {port} of {bound}: {error.strerror}",
@@ -190,7 +190,7 @@ def _check_ports(runner: Runner, project: Project) -> None:
 
 
 def _repair(runner: Runner, project: Project, slot: str) -> None:
-    """Make a lost live link again, and stop a worker that was left running in the idle slot."""
+    """Make a lost live link again, and stop a worker that still runs in the idle slot."""
     if runner.is_dry:
         return
     if not observation.live_link(runner, project):
@@ -206,7 +206,7 @@ def _repair(runner: Runner, project: Project, slot: str) -> None:
 
 
 def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
-    """Place a release in an empty slot; return its name, and how the checkout differs from it."""
+    """Place a release in an empty slot; return its name and how the checkout differs."""
     placed = observation.slot_release(runner, project, slot)
     if project.is_development:
         release = images.build_development(runner, project)
@@ -223,7 +223,7 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
 
 
 def _deploy_next(runner: Runner, project: Project) -> str:
-    """Return a line if the checkout is not live: the engine may hold a release of another clone."""
+    """Return a line if the checkout is not live: the release may come from another clone."""
     if project.is_development:
         return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
@@ -236,14 +236,14 @@ def _deploy_next(runner: Runner, project: Project) -> str:
 
 
 def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
-    """Start services, those between two tries of the engine too."""
+    """Start services, including those that the engine would restart later."""
     waiting = [
         s.name
         for s in observation.services(runner, project)
         if s.name in names and s.state == "restarting"
     ]
     if waiting:
-        # The engine waits up to a minute between two tries, and `up` leaves such a container alone.
+        # The engine waits up to a minute between restarts, and `up` skips such a container.
         runner.run(engine.compose("restart", *waiting))
     services.start(runner, project, *names, seconds=seconds, runbook="a-service-keeps-restarting")
 
@@ -279,21 +279,21 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
 
 
 def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
-    """Have the service make its first user on a new stack; return the credentials' file."""
+    """Make the service create its first user on a new stack; return the credentials' file."""
     file, draft = project.first_user, project.first_user.with_name("first_user.draft.json")
     if file.exists() or runner.is_dry:
         return file
     first_start = smoke.read_service(runner, slot).first_start
     if first_start is None:
         return file
-    # Written before it is used: a password that only the database knows would help nobody.
+    # Written before its use: a password that is only in the database would be lost.
     if not draft.exists():
         credentials = {
             name: secrets.token_urlsafe(18) if text == service.RANDOM else text
             for name, text in first_start.credentials.items()
         }
         runner.write(draft, json.dumps(credentials) + "\n", 0o600)
-    # A container of its own: a process inside the API's container would use the API's memory.
+    # A separate container: a process inside the API's container would use the API's memory.
     text = draft.read_text(encoding="utf-8")
     command = engine.one_shot(
         f"api-{slot}",
@@ -306,7 +306,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
     if made.code == 0:
         runner.run(host.move(draft, file))
     elif made.code == first_start.EXISTS:
-        # A database that came with its users; the password in the draft is not theirs.
+        # The database already has users, for example after a restore: the draft is useless.
         runner.run(host.remove_tree(draft))
         runner.say("    the first user exists with another password, which is not known here")
     else:
@@ -320,7 +320,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
 
 
 def _redacted(output: str, credentials: dict[str, str], first_start: FirstStart) -> str:
-    """Return the output of the service's command without the passwords that it was given."""
+    """Return the output of the service's command without the passwords of its input."""
     for name, text in first_start.credentials.items():
         # A draft of an older service.toml may lack the key.
         if text == service.RANDOM and (secret := credentials.get(name)):

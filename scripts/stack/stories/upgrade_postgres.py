@@ -1,4 +1,4 @@
-"""The story of `upgrade-postgres.sh`: the next major version; the old directory is kept."""
+"""The story of `upgrade-postgres.sh`: upgrades to a new major version; keeps the old directory."""
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, field
@@ -22,15 +22,15 @@ VERSION_AND_SIZE = (
     "select current_setting('server_version_num')::int / 10000, sum(pg_database_size(oid))"
     " from pg_database"
 )
-COPY_SECONDS = 4 * 3600  # 100 GB at 10 MB/s, and the indexes of it
+COPY_SECONDS = 4 * 3600  # 100 GB at 10 MB/s, and the build of the indexes
 START_SECONDS = 120
 FRONT_DOOR_SECONDS = 60
-# A copy has no dead rows; its WAL and the sorting of its indexes need some room besides.
+# A copy has no dead rows, but its WAL and the sorting of its indexes need some room.
 ROOM_FACTOR = 1.3
-# For two servers, each with 256 MB (max_wal_size), or twice that while a server writes fast.
+# For two servers, each with 256 MB (max_wal_size), or twice that during fast writes.
 WAL_BYTES = 1024**3
-# Only the new server's container reaches the old server, which writes neither rows nor into the
-# archive. The old server's WAL still waits for the archive, and survives a power cut.
+# Only the new server's container reaches the old server, which writes no rows and archives nothing.
+# The old server's WAL still waits for the archive, and survives a power cut.
 CLOSED = (
     "config_file=/etc/slipway/postgresql.conf",
     "listen_addresses=",
@@ -46,7 +46,7 @@ UNDO_ORDER = ("containers", "switch", "directories", "services", "advice")
 
 @dataclass
 class Upgrade:
-    """The facts known at the beginning, the services that were stopped, and the undo."""
+    """The facts known at the beginning, the stopped services, and the undo."""
 
     runner: Runner
     project: Project
@@ -54,7 +54,7 @@ class Upgrade:
     old: int
     new: int
     stopped: list[str] = field(default_factory=list)
-    # One step builds on the other: after a failure none of the rest is tried, and a signal is one.
+    # Each undo depends on the previous one: after a failure or a signal the rest is skipped.
     undo: Undo = field(
         default_factory=lambda: Undo(
             UNDO_ORDER,
@@ -66,7 +66,7 @@ class Upgrade:
 
     @property
     def directory(self) -> str:
-        """Where the new version has its data."""
+        """The data directory of the new version."""
         return f"{ROOT}/{self.new}"
 
 
@@ -74,7 +74,7 @@ def run(runner: Runner, root: Path, image: str) -> None:
     """Bring the database to the major version of a base image; default: the image of up.sh.
 
     Raises:
-        Failure: with everything as before, unless its code says that a person is needed.
+        Failure: with everything as before, unless its code means that a person is needed.
     """
     project = load(root)
     with exclusive(runner, project, UPGRADE_POSTGRES):
@@ -98,9 +98,9 @@ def run(runner: Runner, root: Path, image: str) -> None:
             with beyond_undo(database.UPGRADE, partial(_advise_forward, upgrade)):
                 _serve(upgrade, steps)
             with steps.step("full backup"):
-                # Only the old version can restore the backups from before. The first backup of the
-                # new version is a full one anyway; where the schedule was quicker, this adds the
-                # changes since then.
+                # Only the old version can restore the earlier backups. The first backup of the new
+                # version is always a full one; if the schedule has already taken it, this backup
+                # adds the changes since then.
                 backup.run(runner, is_full=False)
             seconds = f"{runner.clock() - steps.started:.0f} s"
             runner.say(f"\nPostgres {upgrade.new} after {seconds}; {ROOT}/{upgrade.old} is kept")
@@ -184,14 +184,14 @@ def _copy(upgrade: Upgrade, steps: Steps) -> None:
 
 
 def _switch(upgrade: Upgrade, steps: Steps) -> None:
-    """Name the new image, then the new directory: in between, no server would start at all."""
+    """Tag the new image, then rename the new directory: in between no server can start."""
     runner, project, undo = upgrade.runner, upgrade.project, upgrade.undo
     former, following = (images.postgres_image(project, tag) for tag in ("before", "next"))
     with steps.step("switch"):
         runner.run(engine.tag_image(project.postgres_image, former))
         _note_image(upgrade)
         undo.push("switch", lambda _: _name_former_image(upgrade, former))
-        # Nothing was written into the new directory but the copy.
+        # The new directory contains only the copy.
         both = (f"{upgrade.directory}.new", upgrade.directory)
         undo.push("directories", lambda _: _remove(upgrade, *both))
         set_values(runner, project, {"POSTGRES_IMAGE": upgrade.base})
@@ -201,7 +201,7 @@ def _switch(upgrade: Upgrade, steps: Steps) -> None:
 
 
 def _note_image(upgrade: Upgrade) -> None:
-    """Keep the name of the former image in `.env`: a run killed after this cannot put it back."""
+    """Keep the name of the former image in `.env`, because a killed run cannot restore it."""
     file = upgrade.project.root / ".env"
     lines = [
         line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith(NOTE)
@@ -229,7 +229,7 @@ def _serve_as_before(upgrade: Upgrade, failure: Failure) -> None:
 
 
 def _advise(upgrade: Upgrade, failure: Failure) -> None:
-    """Say where the rows are, where a step of the undo failed."""
+    """Add hints about the rows if a step of the undo failed."""
     if failure.code == NEEDS_A_PERSON:
         failure.hints += [
             f"POSTGRES_IMAGE in .env was {upgrade.project.base('postgres')}",
@@ -239,7 +239,7 @@ def _advise(upgrade: Upgrade, failure: Failure) -> None:
 
 def _serve(upgrade: Upgrade, steps: Steps) -> None:
     with steps.step("serve") as report:
-        # Until this, the archive is that of the old database.
+        # Until this step the archive belongs to the old database.
         upgrade.runner.run(engine.one_shot("backup", "pgbackrest", "stanza-upgrade"))
         _start(upgrade, "backup", *upgrade.stopped)
         _wait_for_front_door(upgrade)
@@ -258,7 +258,7 @@ def _start(upgrade: Upgrade, *names: str) -> None:
 
 
 def _wait_for_front_door(upgrade: Upgrade) -> None:
-    """Wait until the API is ready, if one was; a stack without one has nothing to wait for."""
+    """Wait until the API is ready, if an API ran before the upgrade."""
     if not upgrade.stopped:
         return
     is_ready, answer = front_door.wait_for_answer(

@@ -1,4 +1,4 @@
-"""A real Gunicorn with the draining worker, on a Unix socket, with clients that act like nginx."""
+"""Tests the draining worker in a real Gunicorn on a Unix socket, with clients like nginx."""
 
 import asyncio
 import os
@@ -73,7 +73,7 @@ class Server:
         self.wait_for("Started server process", WORKERS)
 
     def wait_for(self, text: str, count: int) -> None:
-        """Wait until the log holds a text so many times."""
+        """Wait until the log contains a text `count` times."""
         deadline = time.monotonic() + 30
         while self.log.read_text("utf-8", "replace").count(text) < count:
             assert time.monotonic() < deadline, self.log.read_text("utf-8", "replace")
@@ -83,7 +83,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that is stopped by its own id afterwards."""
+    """A server that is stopped by its process id afterwards."""
     made = Server(tmp_path)
     yield made
     if made.process.poll() is None:
@@ -102,7 +102,7 @@ async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path:
 
 
 async def keep_posting(server: Server, until: asyncio.Event, failures: list[str]) -> int:
-    """Use a connection while it lasts; as for nginx, a POST on a closed connection is a failure."""
+    """Reuse a connection while it is open. A POST on a closed one is a failure, as for nginx."""
     sent, stream = 0, None
     while not until.is_set():
         try:
@@ -155,12 +155,12 @@ def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_serve
         deadline = time.monotonic() + 20
         while is_kept := await post(
             *idle
-        ):  # as nginx would send its next requests, until the drain is under way
-            assert time.monotonic() < deadline, "it never says Connection: close"
+        ):  # as nginx sends its next requests, until the drain has begun
+            assert time.monotonic() < deadline, "no answer has Connection: close"
             await asyncio.sleep(0.02)
         return is_kept, await answer
 
-    assert asyncio.run(scenario()) == (False, False), "both must say Connection: close"
+    assert asyncio.run(scenario()) == (False, False), "both need Connection: close"
     assert server.process.wait(20) == 0
     assert "was sent SIGTERM" not in server.log.read_text("utf-8", "replace")
 
@@ -168,7 +168,7 @@ def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_serve
 def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The master kills a worker without a heartbeat after `timeout`, 4 s; an answer takes 7 s."""
+    """The master kills a worker without a heartbeat after 4 s (`timeout`); an answer takes 7 s."""
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 4")
     server = Server(tmp_path)
 
@@ -176,7 +176,7 @@ def test_a_busy_drain_is_not_killed_for_a_missing_heartbeat(
         stream = await asyncio.open_unix_connection(str(server.socket))
         answer = asyncio.create_task(post(*stream, path="/7"))
         await asyncio.sleep(0.3)
-        # As with max_requests: the worker ends while the master checks heartbeats.
+        # As after max_requests, the worker exits while the master checks heartbeats.
         for pid in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text("utf-8")):
             os.kill(int(pid), signal.SIGTERM)
         return await answer
@@ -209,4 +209,4 @@ def test_an_interrupt_ends_all_at_once_as_a_developer_expects(server: Server) ->
     server.process.send_signal(signal.SIGINT)
     assert (
         server.process.wait(20) == 0
-    )  # a fraction of a second measured, and 35 s where the workers do not notice
+    )  # measured: a fraction of a second; 35 s if the workers do not notice

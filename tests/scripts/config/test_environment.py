@@ -1,4 +1,4 @@
-"""`.env` is read as Compose reads it; a fault is named with its line, and never with its value."""
+"""`.env` is parsed as Compose parses it; an error names the line, and never the value."""
 
 import string
 from pathlib import Path

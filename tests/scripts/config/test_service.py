@@ -1,4 +1,4 @@
-"""`service.toml` is read whole or refused whole; every fault names its key and what to write."""
+"""`service.toml` is accepted or refused as a whole; each error names the key and the fix."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The reader of the backup service's answers reads what its writer writes, and nothing else."""
+"""The scripts parse the answers that the backup service writes, and no other text."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ ROWS = [
     {"name": "archive", "is_well": False, "text": "3 s ago"},
     {"name": "drill", "is_well": True, "text": "-"},
 ]
-# The answers of a service of another version.
+# Answers of another version of the service.
 FOREIGN = [
     json.dumps(ROWS),
     json.dumps({"error": "drill is running", "hints": []}),
@@ -66,7 +66,7 @@ def test_an_exit_code_outweighs_a_result() -> None:
 def test_an_answer_of_another_version_is_an_error_that_names_the_command(
     form: str, code: int
 ) -> None:
-    """After `git pull` the scripts may be newer than the service that runs."""
+    """After `git pull` the scripts may be newer than the running service."""
     for result in (Result(code, f"{LOG}\n{form}\n"), Result(code, f"{LOG}\n", f"{form}\n")):
         raised = refusal(result)
         assert "the answer of the backup service cannot be read: " in raised.observation
@@ -160,7 +160,7 @@ def test_a_new_database_is_refused_with_the_advice_of_the_service(
     assert raised.value.hints == ["bring them back"]
     assert raised.value.runbook == "restore-to-a-new-host"
     backup_service.refuse_new_database(runner, loaded)
-    assert len(runner.ran) == 1, "without a place nothing is asked"
+    assert len(runner.ran) == 1, "without a repository there is no query"
 
 
 def test_a_new_database_may_begin_where_the_service_allows_it(

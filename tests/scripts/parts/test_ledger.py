@@ -1,4 +1,4 @@
-"""The ledger names the good releases even if its file is damaged; and the evidence of a failure."""
+"""Tests the ledger, which names the good releases even if its file is damaged, and evidence."""
 
 import json
 from datetime import UTC, datetime

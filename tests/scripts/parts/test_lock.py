@@ -1,4 +1,4 @@
-"""The lock, with real processes: it has one named holder, and is released when the holder ends."""
+"""Tests the lock with real processes: one named holder, and a release when the holder ends."""
 
 import fcntl
 import json
@@ -44,7 +44,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 @contextmanager
 def holder(project: Project, then: str = "sys.stdin.read()") -> Iterator[subprocess.Popen[str]]:
-    """Start a process that takes the lock and goes on; end it with the block."""
+    """Start a process that takes the lock and keeps running; end it with the block."""
     argv = [sys.executable, "-c", HOLDER, str(project.root), str(project.state), then]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
     pipe = subprocess.PIPE
@@ -88,7 +88,7 @@ def test_a_second_one_is_refused_at_once_and_names_the_holder(
     with holder(loaded) as process:
         started = time.monotonic()
         with pytest.raises(Failure) as raised, exclusive(RealRunner(), loaded, "rollback"):
-            pytest.fail("two hold the lock")
+            pytest.fail("two processes hold the lock")
         assert time.monotonic() - started < 1
         facts = json.loads((loaded.state / "lock").read_text(encoding="utf-8"))
         named = f"deploy by ada, process {process.pid}, since {facts['since']}"
@@ -103,14 +103,14 @@ def test_it_is_free_after_the_block_and_after_a_failure_in_it(loaded: Project) -
     with exclusive(RealRunner(), loaded, "deploy"):
         assert not is_free(loaded)
     assert is_free(loaded)
-    assert (loaded.state / "lock").read_bytes() == b"", "who has ended is not named"
+    assert (loaded.state / "lock").read_bytes() == b"", "the lock names no ended process"
 
 
 def test_a_holder_that_is_killed_frees_it(loaded: Project) -> None:
     with holder(loaded) as process:
         process.kill()
         process.wait(10)
-        with exclusive(RealRunner(), loaded, "deploy"):  # else refused: it does not wait
+        with exclusive(RealRunner(), loaded, "deploy"):  # `exclusive` does not wait
             pass
 
 
@@ -147,7 +147,7 @@ def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
         pid = int(left.read_text(encoding="ascii"))
         try:
             with exclusive(RealRunner(), loaded, "deploy"):
-                assert is_running(pid), "what was started to outlive its command does"
+                assert is_running(pid), "a child that must outlive its command runs"
         finally:
             os.kill(pid, signal.SIGKILL)
 
@@ -245,7 +245,7 @@ def test_the_servers_of_an_upgrade_that_was_killed_are_removed_before_anything_e
     with exclusive(runner, loaded, "up"):
         assert runner.ran == removed
     with exclusive(runner, loaded, "up"):
-        assert runner.ran == removed, "it is done once"
+        assert runner.ran == removed, "the removal runs once"
 
 
 def test_the_servers_of_an_upgrade_stay_its_holders_while_the_engine_does_not_remove_them(
@@ -258,4 +258,4 @@ def test_the_servers_of_an_upgrade_stay_its_holders_while_the_engine_does_not_re
     (loaded.state / "lock").write_text(json.dumps(facts), encoding="utf-8")
     for _ in range(2):
         with pytest.raises(Failure, match="cannot be removed: 1a"), exclusive(runner, loaded, "up"):
-            pytest.fail("the block begins beside the old server")
+            pytest.fail("the block starts while the old server runs")

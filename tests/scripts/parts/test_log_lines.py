@@ -1,4 +1,4 @@
-"""The fields that are read from a line of the logs of each program."""
+"""Tests the fields that are parsed from log lines of each program."""
 
 import json
 

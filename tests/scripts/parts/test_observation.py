@@ -1,4 +1,4 @@
-"""The live slot is read from the link, and never guessed if the link cannot be read."""
+"""The live slot is read from the link; an unreadable link is never guessed."""
 
 import pytest
 from stack.config.project import Project
@@ -12,7 +12,7 @@ from tests.scripts.recording import RecordingRunner
 
 @pytest.fixture
 def without_nginx(runner: RecordingRunner) -> RecordingRunner:
-    """A stack whose nginx does not run, and whose other containers may."""
+    """A stack in which nginx does not run, but other containers may run."""
     runner.reply("docker compose exec", Result(1, err='service "nginx" is not running'))
     runner.reply("docker volume inspect", Result(0))
     runner.reply("docker run", Result(0, "green.sock\n"))

@@ -23,7 +23,7 @@ def host() -> Host:
 
 @pytest.fixture
 def project(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A host with room: the disk and the memory are the test machine's own."""
+    """A host with enough disk and memory, which are those of the test machine."""
     monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
     monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
     furnish(checkout)

@@ -98,7 +98,7 @@ def test_the_password_is_no_argument_of_a_program(project: Project) -> None:
 
 
 def test_the_release_in_the_slot_is_asked_for_its_own_list(project: Project) -> None:
-    """The checkout may be newer, as in a rollback."""
+    """The checkout may be newer than the release, as in a rollback."""
     slot = Slot(service="[[web.smoke]]\npath = '/mine'\n")
     assert smoke.check(slot, project, "green", "r1") == "1 answers as expected"
     assert slot.paths == ["/mine"]
@@ -185,7 +185,7 @@ def test_what_the_release_s_file_has_wrong_is_named_with_its_slot(
 
 
 def test_the_list_is_read_where_the_release_is(tmp_path: Path, runner: RecordingRunner) -> None:
-    """The question is a shell's: an image without the file answers with nothing, and with 0."""
+    """The query runs in a shell: for an image without the file it prints nothing and exits 0."""
     runner.reply("api-green", Result(0))
     smoke.read_service(runner, "green")
     question = runner.asked[0].partition("sh -c ")[2].strip("'")

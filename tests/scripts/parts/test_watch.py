@@ -1,4 +1,4 @@
-"""The watch after a switch: a slot's traffic in nginx' log, and when it is worse than before."""
+"""Tests the watch after a switch: a slot's traffic in nginx' log, and when it is worse."""
 
 import json
 from datetime import UTC, datetime, timedelta

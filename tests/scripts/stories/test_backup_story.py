@@ -17,7 +17,7 @@ def log(message: str, level: str = "INFO") -> str:
 
 
 def failed(task: str, reason: str) -> Result:
-    """A task that failed, as its log and its answer show it."""
+    """Return the log and the answer of a failed task."""
     text = f"{task}: {reason}"
     error = answers.format_error(service.Failure(text))
     return Result(1, f"{log(f'{task} begins')}\n{log(text, 'ERROR')}\n{error}\n")

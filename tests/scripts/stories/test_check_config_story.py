@@ -1,4 +1,4 @@
-"""Settings are judged by the placed release, and nothing is touched."""
+"""The placed release checks the settings, and nothing changes."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_files_that_no_container_starts_without_are_named_at_once(
         "docker compose config",
         Result(1, err="required variable POSTGRES_IMAGE is missing a value\n"),
     )
-    host.reply("api.check_config", Result(0, UNWISE))  # not asked: it could not start
+    host.reply("api.check_config", Result(0, UNWISE))  # never called: the container could not start
     assert not check_config.run(host, project)
     assert [line.split()[1] for line in host.said if line.startswith("critical")] == [
         "REDIS_PASSWORD:",

@@ -242,7 +242,7 @@ def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]
 
 
 def without_build_secrets(command: str) -> str:
-    """Return a command without the host's own files and without the time."""
+    """Return a command without the host's files and the time."""
     words = shlex.split(command)
     kept = [
         w for before, w in zip(["", *words], words, strict=False) if "--secret" not in (before, w)
@@ -251,7 +251,7 @@ def without_build_secrets(command: str) -> str:
 
 
 def by_hand(host: Host) -> list[tuple[str, str, str]]:
-    """Return the engine's commands that a story ran, as `transcript` does."""
+    """Return the engine commands of a story in the format of `transcript`."""
     pairs = zip(host.ran, host.environments, strict=True)
     kept = [
         (c, e)

@@ -1,4 +1,4 @@
-"""The bundle of `.env` and secrets/, with the real gpg: a new host gets all of it, or nothing."""
+"""Tests the bundle of `.env` and secrets/ with the real gpg: a host gets all of it or nothing."""
 
 import io
 import shutil
@@ -20,7 +20,7 @@ PASSPHRASE = "correct horse battery staple"
 
 @pytest.fixture
 def project(checkout: Path) -> Project:
-    """A checkout with its secrets, in the modes that they have."""
+    """A checkout with secrets that have the real file modes."""
     found = load(checkout)
     (found.secrets / "tls").mkdir(parents=True)
     for name in (*SECRETS, *OPTIONAL_SECRETS, "first_user.json", "tls/privkey.pem"):
@@ -181,7 +181,7 @@ def test_by_command_nothing_secret_is_printed_or_is_an_argument(
     shutil.copytree(
         ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__")
     )
-    # A gpg that keeps its arguments and becomes the real one.
+    # A gpg that records its arguments and then runs the real gpg.
     (root / "bin").mkdir()
     (root / "bin/gpg").write_text(
         f'#!/bin/sh\necho "$@" >>{tmp_path}/argv\nexec {shutil.which("gpg")} "$@"\n'

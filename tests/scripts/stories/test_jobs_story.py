@@ -1,4 +1,4 @@
-"""`jobs.sh` asks the live release, and names the reason of a failure."""
+"""`jobs.sh` runs the live release's program, and prints the reason of a failure."""
 
 import pytest
 from stack.config.project import Project

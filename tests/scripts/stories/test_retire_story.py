@@ -160,8 +160,6 @@ def test_a_window_that_a_reboot_cut_off_begins_again(
 ) -> None:
     ledger.record(host, project, last[0], to="old", result=last[1])
     before, after = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    assert not window.resume(host, project, booted_at=before), (
-        "the process that waits is still there"
-    )
+    assert not window.resume(host, project, booted_at=before), "the waiting process still runs"
     assert window.resume(host, project, booted_at=after) is is_due
     assert host.has_run("retire green older --after 600") is is_due

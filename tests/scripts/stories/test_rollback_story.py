@@ -1,4 +1,4 @@
-"""`rollback.sh` finds its target, starts nothing that is warm, and obeys the schema."""
+"""`rollback.sh` finds its target, restarts no warm slot, and respects the schema."""
 
 import errno
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each row of `status.sh` shows whether it is well, and one fault makes the exit code 1."""
+"""Each row of `status.sh` is ok or not; one fault makes the exit code 1."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -73,7 +73,7 @@ def door() -> Door:
 
 @pytest.fixture
 def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
-    """A stack in which everything is well."""
+    """A stack without a fault."""
     runner.reply("readlink", Result(0, "blue.sock\n"))
     runner.reply("image.version", Result(0, "r-1\n"))
     runner.reply("slipway.migrations", Result(0, LABEL + "\n"))

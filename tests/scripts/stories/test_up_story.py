@@ -1,4 +1,4 @@
-"""The order of `up.sh`; a second run repairs what is broken and leaves the rest alone."""
+"""Tests the order of `up.sh`; a second run repairs only what is broken."""
 
 import json
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_running_it_again_builds_places_and_records_nothing(
     times = len(runner.ran), len(ledger(checkout))
     (checkout / "nginx/conf.d/a.conf").write_text(
         "# newer\n", encoding="utf-8"
-    )  # deploy installs it
+    )  # deploy.sh installs this file
     up.run(runner, checkout)
     assert sum(command.startswith(PLACE) for command in runner.ran) == 1
     again = runner.ran[times[0] :]
@@ -168,7 +168,7 @@ def test_for_a_developer_the_image_for_development_is_placed_and_nothing_is_reco
     runner: RecordingRunner, machine: Machine, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
-    for _ in range(2):  # a changed lock file is built in, so it is built each time
+    for _ in range(2):  # the image is built each time, because a lock file may have changed
         up.run(runner, checkout)
     builds = [command for command in runner.ran if "--target development" in command]
     assert len(builds) == 2
@@ -194,7 +194,7 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(
 ) -> None:
     Machine(runner, placed="r-0")
     runner.reply("readlink", Result(0, "green.sock\n"))
-    with pytest.raises(Failure, match="front door"):  # the door of this machine opens for blue only
+    with pytest.raises(Failure, match="front door"):  # the front door answers only for blue
         up.run(runner, checkout)
     assert runner.ran[-1].endswith("api-green worker-green nginx")
     assert runner.environments[runner.position("--no-TTY migrate")]["MIGRATE_TAG"] == "green"

@@ -70,7 +70,7 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
     backups = [
         number for number, line in enumerate(host.ran) if "python3 -m backup incremental" in line
     ]
-    assert backups == [order[1] - 1, order[-1] + 1], "one of the old version, and one of the new"
+    assert backups == [order[1] - 1, order[-1] + 1], "one backup of each version"
     assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
     assert (
         (checkout / ".env")
@@ -143,7 +143,7 @@ def test_a_run_that_is_killed_on_its_way_has_noted_the_image_from_before(
     host: RecordingRunner, checkout: Path, step: str
 ) -> None:
     class Killed(BaseException):
-        """Nothing runs after it."""
+        """Ends the process: no undo runs after it."""
 
     def kill() -> Result:
         raise Killed
