@@ -38,5 +38,6 @@ def watch_slot(
         # first requests fill pools and caches.
         return bool(verdict.judge(earlier, now, by_latency=False))
 
-    is_worse = wait_until(runner, is_failing, project.watch_seconds, pause_seconds=LOOK_SECONDS)
-    return verdict.judge(earlier, now, by_latency=not is_worse), now
+    wait_until(runner, is_failing, project.watch_seconds, pause_seconds=LOOK_SECONDS)
+    is_long_enough = project.watch_seconds >= verdict.SHORTEST_SECONDS_FOR_LATENCY
+    return verdict.judge(earlier, now, by_latency=is_long_enough), now
