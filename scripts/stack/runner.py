@@ -109,6 +109,17 @@ def failure_of(command: Command, result: Result) -> Failure:
     )
 
 
+def _environment(command: Command, *, is_marked: bool = True) -> dict[str, str]:
+    """Return the variables of a command.
+
+    If this program is killed, a later program finds the processes that it left by the mark
+    (parts/lock.py).
+    """
+    kept = {key: value for key, value in os.environ.items() if key not in command.unset}
+    mark = {RUN_MARK: str(os.getpid())} if is_marked else {}
+    return {**kept, **mark, **command.env}
+
+
 @contextmanager
 def _signals_deferred(pending: list[int]) -> Iterator[None]:
     """Defer signals while a command starts: without its process id, nothing could end it."""
@@ -200,9 +211,7 @@ class RealRunner:
                     stderr=subprocess.PIPE,
                     text=True,
                     errors="replace",
-                    # If this program is killed, a later program finds the processes that it left
-                    # by this mark (parts/lock.py).
-                    env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
+                    env=_environment(command),
                     # A session of its own: Ctrl-C reaches this program alone.
                     start_new_session=True,
                 )
@@ -238,7 +247,7 @@ class RealRunner:
                 stderr=errors,
                 text=True,
                 errors="replace",
-                env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
+                env=_environment(command),
                 start_new_session=True,
             )
             limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
@@ -273,7 +282,7 @@ class RealRunner:
         with log.open("ab") as output:
             subprocess.Popen(
                 command.argv,
-                env={**os.environ, **command.env},
+                env=_environment(command, is_marked=False),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -46,6 +46,7 @@ class Host(RecordingRunner):
         default_factory=lambda: {"nginx", "postgres", "redis", "api-blue", "worker-blue"}
     )
     labels: dict[str, str] = field(default_factory=dict)
+    built_from: dict[str, str] = field(default_factory=dict)
     head: str = HEAD
     nginx_log: str = ""
     service: str = field(default_factory=lambda: (ROOT / "service.toml").read_text("utf-8"))
@@ -108,6 +109,8 @@ class Host(RecordingRunner):
         head = migrations.rpartition(",")[2].partition(":")[0]
         if "image.version" in form:
             return Result(0, release + "\n")
+        if "slipway.inputs" in form:
+            return Result(0, self.built_from.get(release, "").partition("=")[2] + "\n")
         if "migration_head" in form:
             return Result(0, f"{head}\n")
         return Result(0, f"{migrations if 'slipway.migrations' in form else 'sha256:1'}\n")
@@ -133,6 +136,7 @@ class Host(RecordingRunner):
             self.labels[tag] = next(
                 word for word in argv if word.startswith("MIGRATIONS=")
             ).partition("=")[2]
+            self.built_from[tag] = next(word for word in argv if word.startswith("slipway.inputs="))
         elif argv[:2] == ["docker", "tag"]:
             source, target = (name.rpartition(":")[2] for name in argv[2:4])
             self.tags[target] = self.tags[source]

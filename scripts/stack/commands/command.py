@@ -13,6 +13,7 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: variables that the program gets besides the environment of the scripts.
+        unset: variables of the environment of the scripts that the program does not get.
         timeout_seconds: the time limit; None means the runner's limit for a question or a change.
         stdin: the text on standard input.
         may_fail: whether a failure is an answer, not an error; a question may always fail.
@@ -23,6 +24,7 @@ class Command:
     timeout_seconds: float | None = None
     stdin: str = ""
     may_fail: bool = False
+    unset: Sequence[str] = ()
 
     def __str__(self) -> str:
         """Return the command as a person types it, the variables first."""

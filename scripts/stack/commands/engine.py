@@ -10,6 +10,8 @@ COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"])
 BUILDX_VERSION = Command(["docker", "buildx", "version"])
 ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
 RELEASE_LABEL = "org.opencontainers.image.version"
+# The hash of what a release was built from (parts/images.py).
+INPUTS_LABEL = "slipway.inputs"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 
@@ -67,6 +69,7 @@ def build_image(
     arguments: dict[str, str],
     secrets: dict[str, Path],
     *,
+    labels: dict[str, str] | None = None,
     target: str = "",
     pass_on: tuple[str, ...] = (),
     is_fresh: bool = False,
@@ -81,6 +84,8 @@ def build_image(
         argv += ["--tag", tag]
     for key, value in arguments.items():
         argv += ["--build-arg", f"{key}={value}"]
+    for key, value in (labels or {}).items():
+        argv += ["--label", f"{key}={value}"]
     for name in pass_on:
         argv += ["--build-arg", name]
     for identifier, path in secrets.items():

@@ -40,6 +40,26 @@ GPG_ENCRYPT = [
 ]
 GPG_DECRYPT = ["--decrypt"]
 GPG_SECONDS = 30  # 0.5 s measured
+# A hook of git, or a person's shell, may set them; git would then answer about another repository.
+GIT_VARIABLES = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+)
 
 
 @dataclass(frozen=True)
@@ -114,8 +134,13 @@ def gpg(home: str, *arguments: str, stdin: str) -> Command:
 
 
 def git(root: Path, *arguments: str) -> Command:
-    """Ask git about the checkout."""
-    return Command(["git", "-C", str(root), *arguments])
+    """Ask git about the checkout, whoever owns it, in English and whatever the shell has set.
+
+    The scripts that ask are files of the same checkout: to trust them is to trust its owner.
+    """
+    settings = ["-c", f"safe.directory={root.resolve()}", "-c", "core.fsmonitor=false"]
+    words = ["git", "-C", str(root), *settings, *arguments]
+    return Command(words, env={"LC_ALL": "C"}, unset=GIT_VARIABLES)
 
 
 def remove_tree(path: Path) -> Command:

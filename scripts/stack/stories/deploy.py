@@ -21,6 +21,7 @@ from stack.parts import (
     releases,
     slots,
     smoke,
+    sources,
     watch,
     window,
 )
@@ -143,7 +144,10 @@ class _Deploy:
             raise Failure(
                 "; ".join(faults), hints=["correct the migrations"], runbook="migration-failed"
             )
-        return images.build_release(self.runner, self.project)
+        with sources.copied(self.runner, self.project.root) as copy:
+            self.release = copy.release  # a build that fails is recorded with this name
+            images.build_release(self.runner, self.project, copy)
+        return copy.release
 
     def _pull_image(self) -> str:
         runner, image = self.runner, self.options.image
