@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stack.commands.command import Command
@@ -12,7 +12,7 @@ from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.https import Answer, Question
 from stack.parts import edge, ledger
-from stack.runner import Result
+from stack.runner import Result, accepted
 from stack.stories import deploy
 from stack.stories.deploy import Options
 
@@ -49,6 +49,7 @@ class Host(RecordingRunner):
     built_from: dict[str, str] = field(default_factory=dict)
     head: str = HEAD
     nginx_log: str = ""
+    own_log: list[str] = field(default_factory=list)
     service: str = field(default_factory=lambda: (ROOT / "service.toml").read_text("utf-8"))
     ill: set[str] = field(default_factory=set)
 
@@ -57,7 +58,13 @@ class Host(RecordingRunner):
 
     def answer(self, question: Question) -> Answer:
         """Answer at the front door as the live slot would."""
-        return self._from_slot(self.live)
+        answer = self._from_slot(self.live)
+        number = f"own-{len(self.own_log)}"
+        facts = {"status": answer.status, "seconds": 0, "slot": self.live}
+        line = json.dumps({**facts, "request_id": number}, separators=(",", ":"))
+        if question.path != "/readyz":  # nginx/conf.d/10-log.conf
+            self.own_log.append(line + "\n")
+        return replace(answer, headers={**answer.headers, "X-Request-ID": number})
 
     def _from_slot(self, slot: str, status: int = 200) -> Answer:
         release = self.tags.get(slot, "")
@@ -70,7 +77,7 @@ class Host(RecordingRunner):
         argv, text = list(command.argv), shlex.join(command.argv)
         found = self._find(text)
         if found is not None:
-            return found
+            return accepted(command, found)
         if argv[:2] == ["docker", "image"]:
             return self._inspect(argv[-1].rpartition(":")[2], argv[-2])
         if "curl" in argv:
@@ -89,7 +96,7 @@ class Host(RecordingRunner):
             ("readlink", f"{self.live or 'none'}.sock\n"),
             ("ps --all --format json", "\n".join(lines)),
             ("ps --all --quiet", ""),
-            ("--no-log-prefix", self.nginx_log),
+            ("--no-log-prefix", self.nginx_log + "".join(self.own_log)),
             ("docker compose logs", "the reason\n"),
             ("docker compose config", ""),
             ("docker info", "/\n"),

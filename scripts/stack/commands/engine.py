@@ -5,20 +5,26 @@ from typing import Unpack
 
 from stack.commands.command import Command, Options
 
-ENGINE_VERSION = Command(["docker", "version", "--format", "{{.Server.Version}}"])
-COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"])
-BUILDX_VERSION = Command(["docker", "buildx", "version"])
+# 1: no engine answers. 125: the client has no such plugin. 127: no client.
+NO_ENGINE = (0, 1, 125, 127)
+ENGINE_VERSION = Command(
+    ["docker", "version", "--format", "{{.Server.Version}}"], answers=NO_ENGINE
+)
+COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"], answers=NO_ENGINE)
+BUILDX_VERSION = Command(["docker", "buildx", "version"], answers=NO_ENGINE)
 ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
 RELEASE_LABEL = "org.opencontainers.image.version"
 # The hash of what a release was built from (parts/images.py).
 INPUTS_LABEL = "slipway.inputs"
+# The repository of the project whose image it is: another project on the host has another one.
+REPOSITORY_LABEL = "slipway.repository"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 
 
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
-    """Ask for one fact about an image; fails if there is no such image."""
-    return Command(["docker", "image", "inspect", "--format", form, image])
+    """Ask for one fact about an image; ends with 1 if there is no such image, or no engine."""
+    return Command(["docker", "image", "inspect", "--format", form, image], answers=(0, 1))
 
 
 def image_label(image: str, label: str) -> Command:
@@ -57,12 +63,6 @@ def prune_images(label: str) -> Command:
     return Command(argv, may_fail=True)
 
 
-def prune_build_cache(hours: int) -> Command:
-    """Remove the build cache that nothing has used for so many hours."""
-    argv = ["docker", "builder", "prune", "--force", "--filter", f"until={hours}h"]
-    return Command(argv, may_fail=True)
-
-
 def build_image(
     context: Path,
     tags: list[str],
@@ -98,7 +98,13 @@ def build_image(
 
 
 def throwaway(
-    image: str, command: list[str], *, mounts: list[str], user: str, environment: dict[str, str]
+    image: str,
+    command: list[str],
+    *,
+    mounts: list[str],
+    user: str,
+    environment: dict[str, str],
+    **options: Unpack[Options],
 ) -> Command:
     """Run one command in a container without a network that is removed afterwards."""
     argv = ["docker", "run", "--rm", "--network", "none", "--user", user]
@@ -107,7 +113,7 @@ def throwaway(
         argv += ["--volume", mount]
     for key, value in environment.items():
         argv += ["--env", f"{key}={value}"]
-    return Command([*argv, image, *command[1:]])
+    return Command([*argv, image, *command[1:]], **options)
 
 
 def list_containers(filters: list[str]) -> Command:
@@ -117,13 +123,13 @@ def list_containers(filters: list[str]) -> Command:
 
 
 def inspect_container(container: str, form: str) -> Command:
-    """Ask for one fact about a container."""
-    return Command(["docker", "inspect", "--format", form, container])
+    """Ask for one fact about a container; the caller judges every exit code."""
+    return Command(["docker", "inspect", "--format", form, container], may_fail=True)
 
 
 def exec_in_container(container: str, *words: str) -> Command:
-    """Run a command in a container that Compose does not know."""
-    return Command(["docker", "exec", container, *words])
+    """Run a command in a container that Compose does not know; the caller judges every code."""
+    return Command(["docker", "exec", container, *words], may_fail=True)
 
 
 def stop_container(container: str, seconds: int) -> Command:
@@ -137,8 +143,13 @@ def remove_containers(containers: list[str]) -> Command:
 
 
 def inspect_volume(volume: str) -> Command:
-    """Ask for a volume; fails if there is no such volume."""
-    return Command(["docker", "volume", "inspect", volume])
+    """Ask for a volume; ends with 1 if there is no such volume, or no engine."""
+    return Command(["docker", "volume", "inspect", volume], answers=(0, 1))
+
+
+def is_unreachable(words: str) -> bool:
+    """Whether the engine's client says that it reached no engine, so that 1 is no answer."""
+    return "connect to the docker" in words.lower()
 
 
 def remove_volume(volume: str) -> Command:
@@ -171,14 +182,14 @@ def migrate(tag: str, *, is_pre_only: bool = False, may_fail: bool = False) -> C
     return one_shot("migrate", *pre, env=env, may_fail=may_fail)
 
 
-def psql(statement: str, database: str = "slipway") -> Command:
+def psql(statement: str, database: str = "slipway", *, may_fail: bool = False) -> Command:
     """Ask Postgres as its superuser, inside its container; columns are separated by |."""
     # connect_timeout, in seconds: a server that hangs must not hold up a person who looks for the
     # reason.
     target = f"dbname={database} application_name=slipway.scripts.none connect_timeout=5"
     options = ["--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres"]
     words = ["psql", *options, f"--dbname={target}", "--host=/tmp", "--command", statement]
-    return exec_in("postgres", *words)
+    return exec_in("postgres", *words, may_fail=may_fail)
 
 
 def slot_services(slot: str) -> list[str]:

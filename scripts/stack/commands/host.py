@@ -23,11 +23,15 @@ DEBIAN_ENGINE = [
 UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
 APT_UPDATE = Command(["apt-get", "update", "--quiet=2"])
 # One line per index. The addresses are read from the host, never written here.
+# On another system than Debian there is no apt: 127.
+NO_PROGRAM = (0, 127)
 _INDEX = "$(ORIGIN)|$(LABEL)|$(CODENAME)|$(REPO_URI)"
-APT_SOURCES = Command(["apt-get", "indextargets", "--format", _INDEX, "Created-By: Packages"])
-APT_SETTINGS = Command(["apt-config", "dump", "Acquire"])
-MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"])
-GPG_VERSION = Command(["gpg", "--version"])
+APT_SOURCES = Command(
+    ["apt-get", "indextargets", "--format", _INDEX, "Created-By: Packages"], answers=NO_PROGRAM
+)
+APT_SETTINGS = Command(["apt-config", "dump", "Acquire"], answers=NO_PROGRAM)
+MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"], answers=NO_PROGRAM)
+GPG_VERSION = Command(["gpg", "--version"], answers=NO_PROGRAM)
 ENABLE_ENGINE = Command(["systemctl", "enable", "--now", "docker"])
 ENGINE = Command(["dockerd"])
 # The slowest derivation of a key that OpenPGP knows: 0.15 s here for each guess of a passphrase.
@@ -130,17 +134,19 @@ def gpg(home: str, *arguments: str, stdin: str) -> Command:
     """Run gpg unattended; the first line of standard input is the passphrase."""
     quiet = ["--batch", "--quiet", "--no-options", "--no-symkey-cache", "--pinentry-mode=loopback"]
     argv = ["gpg", f"--homedir={home}", *quiet, "--passphrase-fd=0", *arguments]
-    return Command(argv, stdin=stdin, timeout_seconds=GPG_SECONDS)
+    return Command(argv, stdin=stdin, timeout_seconds=GPG_SECONDS, may_fail=True)
 
 
 def git(root: Path, *arguments: str) -> Command:
     """Ask git about the checkout, whoever owns it, in English and whatever the shell has set.
 
+    The caller judges every exit code.
+
     The scripts that ask are files of the same checkout: to trust them is to trust its owner.
     """
     settings = ["-c", f"safe.directory={root.resolve()}", "-c", "core.fsmonitor=false"]
     words = ["git", "-C", str(root), *settings, *arguments]
-    return Command(words, env={"LC_ALL": "C"}, unset=GIT_VARIABLES)
+    return Command(words, env={"LC_ALL": "C"}, unset=GIT_VARIABLES, may_fail=True)
 
 
 def remove_tree(path: Path) -> Command:

@@ -14,6 +14,7 @@ from stack.config import environment
 from stack.config.project import BASES, Project
 from stack.config.service import load as load_service
 from stack.failure import Failure
+from stack.parts import observation
 from stack.parts.configuration import set_values
 from stack.parts.sources import Sources, say_left_out
 from stack.rules import migrations
@@ -86,7 +87,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
 
 def has_image(runner: Runner, image: str) -> bool:
     """Whether an image of this name is on this host."""
-    return bool(image) and runner.read(engine.inspect_image(image)).code == 0
+    return bool(image) and observation.exists(runner, engine.inspect_image(image))
 
 
 def _pull(runner: Runner, image: str) -> str:
@@ -99,8 +100,10 @@ def _pull(runner: Runner, image: str) -> str:
         reason = result.err.strip().splitlines() or [f"exit {result.code}"]
         runner.say(f"    not from the registry: {reason[-1]}")
         return ""
-    digests = runner.read(engine.inspect_image(image, "{{index .RepoDigests 0}}"))
-    return f"{image.partition('@')[0]}@{digests.out.strip().partition('@')[2]}"
+    digests = observation.ask_engine(
+        runner, engine.inspect_image(image, "{{index .RepoDigests 0}}")
+    )
+    return f"{image.partition('@')[0]}@{digests.partition('@')[2]}"
 
 
 def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
@@ -212,7 +215,7 @@ def pip_settings() -> str:
 def build_inputs(runner: Runner, project: Project, sources: Sources) -> str:
     """Return a hash of what a release is made of: its sources and its base image."""
     base = project.base("python")
-    identity = runner.read(engine.inspect_image(base)).out.strip()
+    identity = observation.ask_engine(runner, engine.inspect_image(base))
     return hashlib.sha256("\0".join((sources.digest, base, identity)).encode()).hexdigest()
 
 
@@ -221,7 +224,7 @@ def is_built(runner: Runner, project: Project, sources: Sources) -> bool:
     image = f"{project.image}:{sources.release}"
     if not has_image(runner, image):
         return False
-    label = runner.read(engine.image_label(image, engine.INPUTS_LABEL)).out.strip()
+    label = observation.ask_engine(runner, engine.image_label(image, engine.INPUTS_LABEL))
     return label == build_inputs(runner, project, sources)
 
 
@@ -244,7 +247,15 @@ def build_release(runner: Runner, project: Project, sources: Sources) -> None:
         "BUILD_TIME": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     labels = {engine.INPUTS_LABEL: build_inputs(runner, project, sources)}
-    _build(runner, image, sources.folder, arguments, target="production", labels=labels)
+    _build(
+        runner,
+        project,
+        sources.release,
+        sources.folder,
+        arguments,
+        target="production",
+        labels=labels,
+    )
 
 
 def build_development(runner: Runner, project: Project) -> str:
@@ -252,7 +263,8 @@ def build_development(runner: Runner, project: Project) -> str:
     load_service(project.root)  # refuses a broken one
     _build(
         runner,
-        f"{project.image}:{DEVELOPMENT}",
+        project,
+        DEVELOPMENT,
         Path(),
         {"PYTHON_IMAGE": project.base("python")},
         target=DEVELOPMENT,
@@ -262,7 +274,8 @@ def build_development(runner: Runner, project: Project) -> str:
 
 def _build(
     runner: Runner,
-    image: str,
+    project: Project,
+    tag: str,
     context: Path,
     arguments: dict[str, str],
     *,
@@ -273,10 +286,10 @@ def _build(
         files = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
         command = engine.build_image(
             context,
-            [image],
+            [f"{project.image}:{tag}"],
             arguments,
             files,
-            labels=labels,
+            labels={engine.REPOSITORY_LABEL: project.image, **(labels or {})},
             target=target,
             pass_on=_proxies(),
             timeout_seconds=BUILD_SECONDS,
@@ -289,7 +302,12 @@ def build_nginx(runner: Runner, project: Project) -> None:
     arguments = {"NGINX_IMAGE": project.base("nginx")}
     image = project.nginx_image
     command = engine.build_image(
-        Path("nginx"), [image], arguments, {}, timeout_seconds=BUILD_SECONDS
+        Path("nginx"),
+        [image],
+        arguments,
+        {},
+        labels={engine.REPOSITORY_LABEL: project.image},
+        timeout_seconds=BUILD_SECONDS,
     )
     runner.run(command)
 
@@ -307,6 +325,7 @@ def build_postgres(
             [image],
             arguments,
             files,
+            labels={engine.REPOSITORY_LABEL: project.image},
             pass_on=_proxies(),
             is_fresh=is_fresh,
             timeout_seconds=BUILD_SECONDS,

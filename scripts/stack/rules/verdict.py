@@ -29,22 +29,32 @@ class Traffic:
 NO_TRAFFIC = Traffic(0, 0.0, 0.0)
 
 
-def traffic_of(log: str, slot: str) -> Traffic:
-    """Return the traffic of a slot; an error without a slot came from nginx, and counts too."""
+def traffic_of(log: str, slot: str, own: frozenset[str] = frozenset()) -> Traffic:
+    """Return the traffic of a slot; an error without a slot came from nginx, and counts too.
+
+    `own` has the ids of the requests that the watch itself sent: they are no traffic.
+    """
     seconds, errors = [], 0
     for line in log.splitlines():
         try:
             entry = json.loads(line)
             status, answering = int(entry["status"]), entry["slot"]
-            duration = float(entry["seconds"])
+            duration, is_own = float(entry["seconds"]), entry.get("request_id") in own
         except (ValueError, KeyError, TypeError):
             continue  # a line of nginx's error log
+        if is_own:
+            continue
         if answering == slot or (not answering and status >= 500):
             seconds.append(duration)
             errors += status >= 500
     if not seconds:
         return NO_TRAFFIC
     return Traffic(len(seconds), errors / len(seconds), sorted(seconds)[int(len(seconds) * 0.95)])
+
+
+def shows(log: str, own: frozenset[str]) -> bool:
+    """Whether the log shows one of the requests with these ids."""
+    return any(f'"request_id":"{identifier}"' in log for identifier in own)
 
 
 def judge(before: Traffic, now: Traffic, *, by_latency: bool = True) -> str:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from stack.commands.command import Command
 from stack.config.defaults import DEFAULTS
 from stack.config.project import Project
+from stack.failure import Failure
+from stack.https import Answer
 from stack.parts import watch
 from stack.rules.verdict import NO_TRAFFIC, Traffic, judge, traffic_of
 from stack.runner import Result
@@ -17,6 +19,14 @@ from stack.runner import Result
 from tests.scripts.recording import RecordingRunner
 
 WELL = Traffic(100, 0.0, 0.1)
+OWN = '{"slot":"green","status":200,"seconds":0.01,"request_id":"own"}\n'
+
+
+@pytest.fixture
+def door(runner: RecordingRunner) -> RecordingRunner:
+    """A front door whose answers carry the id that the log shows."""
+    runner.door = lambda _: Answer(200, "{}", {"X-Request-ID": "own"})
+    return runner
 
 
 def line(slot: str, status: int = 200, seconds: float = 0.01) -> str:
@@ -104,7 +114,8 @@ def test_fewer_errors_and_quicker_answers_are_never_worse(before: Traffic, now: 
     assert judge(before, better) == ""
 
 
-def test_it_ends_with_the_first_reason(runner: RecordingRunner, loaded: Project) -> None:
+def test_it_ends_with_the_first_reason(door: RecordingRunner, loaded: Project) -> None:
+    runner = door
     runner.reply("logs", lambda: Result(0, line("green", 500 if runner.now > 3 else 200) * 30))
     reason, now = watch.watch_slot(runner, loaded, "green", WELL)
     assert reason == "100% of 30 requests failed, 0% before"
@@ -113,13 +124,14 @@ def test_it_ends_with_the_first_reason(runner: RecordingRunner, loaded: Project)
 
 
 def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
-    runner: RecordingRunner, loaded: Project
+    door: RecordingRunner, loaded: Project
 ) -> None:
+    runner = door
     slow, quick = line("green", seconds=9) * 100, line("green") * 4000
-    runner.reply("logs", lambda: Result(0, slow + (quick if runner.now > 3 else "")))
+    runner.reply("logs", lambda: Result(0, OWN + slow + (quick if runner.now > 3 else "")))
     assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
     assert runner.now == float(DEFAULTS["WATCH_SECONDS"])
-    runner.reply("logs", Result(0, slow))
+    runner.reply("logs", Result(0, OWN + slow))
     assert watch.watch_slot(runner, loaded, "green", WELL)[0] == "p95 is 9000 ms, 100 ms before"
 
 
@@ -127,9 +139,10 @@ def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
     ("setting", "seconds"), [("", float(DEFAULTS["WATCH_SECONDS"])), ("3", 3), ("0", 0)]
 )
 def test_it_watches_for_as_long_as_the_settings_say(
-    runner: RecordingRunner, loaded: Project, setting: str, seconds: float
+    door: RecordingRunner, loaded: Project, setting: str, seconds: float
 ) -> None:
-    runner.reply("logs", Result(0, line("green") * 30))
+    runner = door
+    runner.reply("logs", Result(0, OWN + line("green") * 30))
     project = Project(loaded.root, {**loaded.values, "WATCH_SECONDS": setting})
     assert watch.watch_slot(runner, project, "green", WELL)[0] == ""
     assert runner.now == seconds
@@ -165,3 +178,58 @@ def test_nginx_writes_the_fields_that_are_read() -> None:
         '"slot":"$upstream_http_x_slipway_slot"',
     ):
         assert field in text
+
+
+def test_a_log_that_shows_nothing_is_no_quiet_release(
+    door: RecordingRunner, loaded: Project
+) -> None:
+    door.reply("logs", Result(0, line("green") * 3))
+    with pytest.raises(Failure, match="cannot watch") as raised:
+        watch.watch_slot(door, loaded, "green", WELL)
+    assert "WATCH_SECONDS=0" in raised.value.hints[1]
+
+
+def test_a_log_that_cannot_be_read_is_no_quiet_release(
+    door: RecordingRunner, loaded: Project
+) -> None:
+    door.reply("logs", Result(1, OWN, err="configured logging driver does not support reading\n"))
+    with pytest.raises(Failure, match=r"cannot watch.*does not support reading"):
+        watch.watch_slot(door, loaded, "green", WELL)
+
+
+def test_a_log_that_is_late_is_waited_for(door: RecordingRunner, loaded: Project) -> None:
+    end = float(DEFAULTS["WATCH_SECONDS"])
+    door.reply("logs", lambda: Result(0, OWN if door.now > end + 2 else ""))
+    assert watch.watch_slot(door, loaded, "green", WELL) == ("", NO_TRAFFIC)
+
+
+@pytest.mark.parametrize("status", [0, 500, 503])
+def test_where_few_requests_come_those_of_the_watch_decide(
+    runner: RecordingRunner, loaded: Project, status: int
+) -> None:
+    runner.door = lambda _: Answer(status, "{}", {"X-Request-ID": "own"})
+    runner.reply("logs", Result(0, OWN + line("green") * 19))
+    reason, _ = watch.watch_slot(runner, loaded, "green", WELL)
+    assert "requests of the watch failed" in reason
+    runner.reply("logs", Result(0, OWN + line("green") * 20))
+    assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
+
+
+def test_the_requests_of_the_watch_are_no_traffic() -> None:
+    assert traffic_of(OWN + line("green", 500), "green", frozenset({"own"})) == Traffic(1, 1, 0.01)
+
+
+def test_before_the_switch_a_log_that_shows_no_request_is_refused(
+    door: RecordingRunner, loaded: Project
+) -> None:
+    door.reply("logs", Result(0, line("blue") * 30))
+    with pytest.raises(Failure, match="cannot watch"):
+        watch.check_sight(door, loaded)
+    door.reply("logs", Result(1, err="the reason"))
+    with pytest.raises(Failure, match=r"logs .* exited with 1"):
+        watch.check_sight(door, loaded)
+    door.reply("logs", Result(0, OWN))
+    watch.check_sight(door, loaded)
+    door.door = lambda _: Answer(0, error="connection refused")
+    door.reply("logs", Result(0))
+    watch.check_sight(door, loaded)
