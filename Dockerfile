@@ -54,7 +54,10 @@ FROM runtime AS source
 COPY api ./api
 COPY worker ./worker
 COPY service.toml ./
-RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash api worker
+# The scripts build from a copy with these modes. A build by hand may come from a checkout with the
+# umask 077, and the service's user could not read its own code.
+RUN chmod -R u=rwX,go=rX . \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash api worker
 
 FROM runtime AS production
 COPY --from=dependencies /opt/venv /opt/venv

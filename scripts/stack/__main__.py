@@ -13,7 +13,8 @@ from stack import stories, terminal
 from stack.config.environment import RUNBOOK
 from stack.failure import USAGE, Failure
 from stack.parts import last_line
-from stack.runner import DryRunner, RealRunner, Runner
+from stack.parts.steps import unexpected
+from stack.runner import ANY_ENTRY, DryRunner, RealRunner, Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,8 @@ def main() -> int:
         return _report(failure, runner)
     except OSError as error:
         return _report(_fault_of_the_machine(error), runner)
+    except Exception as error:
+        return _report(unexpected(error, ANY_ENTRY), runner)
     except KeyboardInterrupt as stopped:
         runner.display.report(f"error: stopped by {str(stopped) or 'Ctrl-C'}")
         for hint in runner.display.log.hints():

@@ -1,5 +1,6 @@
 """The only module that runs commands, writes files and queries the front door; decides nothing."""
 
+import errno
 import os
 import re
 import shlex
@@ -8,11 +9,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from stack import https
 from stack.commands.command import Command
@@ -58,13 +59,13 @@ class Runner(Protocol):
         """Return the display that prints the story's lines."""
 
     def read(self, command: Command) -> Result:
-        """Run a command that changes nothing; a failure is a Result, not an error."""
+        """Run a command that changes nothing; raise Failure at a code that is no answer."""
 
     def run(self, command: Command) -> Result:
         """Print a command that changes something, and run it.
 
         Raises:
-            Failure: with the last lines of the output, unless the command may fail.
+            Failure: at an exit code that the command does not name as an answer.
         """
 
     def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
@@ -109,6 +110,20 @@ def failure_of(command: Command, result: Result) -> Failure:
     )
 
 
+def accepted(command: Command, result: Result) -> Result:
+    """Return the result, if its exit code is an answer."""
+    if not command.accepts(result.code):
+        raise failure_of(command, result)
+    return result
+
+
+def _environment(command: Command, *, is_marked: bool = True) -> dict[str, str]:
+    """Return a command's variables; the mark leads to what a kill left (parts/lock.py)."""
+    kept = {key: value for key, value in os.environ.items() if key not in command.unset}
+    mark = {RUN_MARK: str(os.getpid())} if is_marked else {}
+    return {**kept, **mark, **command.env}
+
+
 @contextmanager
 def _signals_deferred(pending: list[int]) -> Iterator[None]:
     """Defer signals while a command starts: without its process id it could not be ended."""
@@ -126,6 +141,67 @@ def _signals_deferred(pending: list[int]) -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _start(
+    command: Command,
+    out: IO[Any] | int = subprocess.PIPE,
+    err: IO[Any] | int = subprocess.PIPE,
+    *,
+    is_detached: bool = False,
+) -> subprocess.Popen[str]:
+    """Start a command in a session of its own: Ctrl-C reaches this program alone."""
+    return subprocess.Popen(
+        command.argv,
+        stdin=subprocess.PIPE if err == subprocess.PIPE else subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        text=True,
+        errors="replace",
+        env=_environment(command, is_marked=not is_detached),
+        start_new_session=True,
+        cwd="/" if is_detached else None,
+    )
+
+
+def _not_started(program: str, error: OSError) -> Result:
+    """Return what a shell returns for a program that cannot be started: 127, or else 126."""
+    is_file = "/" in program and Path(program).is_file()
+    if isinstance(error, FileNotFoundError):
+        reason = "names an interpreter in its first line that is not here"
+        return Result(127, err=f"{program} {reason if is_file else 'is not installed'}")
+    if error.errno == errno.ENOEXEC:
+        return Result(126, err=f"{program} has no first line that names an interpreter: #!/bin/sh")
+    if isinstance(error, PermissionError):
+        return Result(126, err=f"{program} may not be run by this user")
+    return Result(126, err=f"{program} cannot be started: {error.strerror or error}")
+
+
+def _await_end(
+    process: subprocess.Popen[str],
+    files: Sequence[IO[bytes]],
+    timeout: float,
+    show: Callable[[str], None] | None,
+) -> tuple[str, str]:
+    """Wait for the end of a command that writes into files, and return what they hold then."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            process.wait(min(left, SHOW_SECONDS))
+        except subprocess.TimeoutExpired:
+            if left <= SHOW_SECONDS:
+                raise
+            if show and (line := _last_line(_content(files[0]))):
+                show(line)
+        else:
+            out, err = (_content(file).decode(errors="replace") for file in files)
+            return out, err
+
+
+def _content(file: IO[bytes]) -> bytes:
+    # Not by `read`: a process in the background writes at the same place of the file.
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
 
 
 def _communicate(
@@ -176,51 +252,41 @@ class RealRunner:
         self.display = display or Display()
 
     def read(self, command: Command) -> Result:
-        return self._run(command, READ_SECONDS)
+        return accepted(command, self._run(command, READ_SECONDS))
 
     def run(self, command: Command) -> Result:
         with self.display.command(f"$ {command}") as show:
-            result = self._run(command, RUN_SECONDS, show)
-        if result.code != 0 and not command.may_fail:
-            raise failure_of(command, result)
-        return result
+            return accepted(command, self._run(command, RUN_SECONDS, show))
 
     def _run(
         self, command: Command, default_seconds: float, show: Callable[[str], None] | None = None
     ) -> Result:
-        argv, timeout = command.argv, command.timeout_seconds or default_seconds
+        timeout = command.timeout_seconds or default_seconds
         started = time.monotonic()
         pending: list[int] = []
-        try:
-            with _signals_deferred(pending):
-                process = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    errors="replace",
-                    # After a kill of this program, a later one finds the remaining processes by
-                    # this mark (parts/lock.py).
-                    env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
-                    # In its own session: Ctrl-C reaches only this program.
-                    start_new_session=True,
-                )
-        except FileNotFoundError:
-            return Result(127, err=f"{argv[0]} is not installed")
-        except PermissionError:
-            return Result(126, err=f"{argv[0]} may not be run by this user")
-        try:
-            for number in pending:
-                signal.raise_signal(number)
-            out, err = _communicate(process, command.stdin, timeout, show)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # the command and its children
-            process.communicate()
-            return Result(124, err=f"stopped after {timeout:.0f} s", seconds=timeout)
-        except BaseException:
-            self._end(process)
-            raise
+        with ExitStack() as stack:
+            try:
+                # A process in the background may keep a pipe open, but it cannot keep a file busy.
+                count = 2 if command.ends_alone else 0
+                files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+                with _signals_deferred(pending):
+                    process = _start(command, *files)
+            except OSError as error:
+                return _not_started(command.argv[0], error)
+            try:
+                for number in pending:
+                    signal.raise_signal(number)
+                if files:
+                    out, err = _await_end(process, files, timeout, show)
+                else:
+                    out, err = _communicate(process, command.stdin, timeout, show)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # the command and its children
+                process.communicate()
+                return Result(124, err=f"stopped after {timeout:.0f} s", seconds=timeout)
+            except BaseException:
+                self._end(process)
+                raise
         seconds = time.monotonic() - started
         return Result(
             process.returncode, _TERMINAL_CODE.sub("", out), _TERMINAL_CODE.sub("", err), seconds
@@ -231,16 +297,10 @@ class RealRunner:
         started, lines = time.monotonic(), []
         shown = self.display.command(f"$ {command}")
         with shown, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-            process = subprocess.Popen(
-                command.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                errors="replace",
-                env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
-                start_new_session=True,
-            )
+            try:
+                process = _start(command, subprocess.PIPE, errors)
+            except OSError as error:
+                return _not_started(command.argv[0], error)
             limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
             limit.start()
             try:
@@ -271,15 +331,10 @@ class RealRunner:
     def start(self, command: Command, log: Path) -> None:
         self.display.effect(f"$ {command} >{log} 2>&1 &")
         with log.open("ab") as output:
-            subprocess.Popen(
-                command.argv,
-                env={**os.environ, **command.env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd="/",
-            )
+            try:
+                _start(command, output, output, is_detached=True)
+            except OSError as error:
+                raise failure_of(command, _not_started(command.argv[0], error)) from None
 
     def write(self, path: Path, content: str, mode: int) -> None:
         self.display.effect(f"wrote {path} (mode {mode:04o})")

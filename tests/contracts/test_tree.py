@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from stack.parts.images import OFFICIAL, SOURCES
+from stack.parts.images import OFFICIAL
+from stack.parts.sources import KEPT_OUT, SOURCES
 
 from tests.contracts.tree import ROOT, files, lines, text
 
@@ -191,7 +192,7 @@ def test_nothing_but_what_the_image_needs_reaches_the_build() -> None:
     assert rules[0] == "*"
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     assert allowed == {*SOURCES, "requirements-dev.lock"} - {"Dockerfile", ".dockerignore"}
-    assert rules[-1] == "**/__pycache__"
+    assert rules[-len(KEPT_OUT) :] == [f"**/{rule}" for rule in KEPT_OUT]
 
 
 @pytest.mark.parametrize("path", [".env", "secrets", ".venv", "uv.lock"])

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stack.commands.command import Command
@@ -12,7 +12,7 @@ from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.https import Answer, Question
 from stack.parts import edge, ledger
-from stack.runner import Result
+from stack.runner import Result, accepted
 from stack.stories import deploy
 from stack.stories.deploy import Options
 
@@ -46,8 +46,10 @@ class Host(RecordingRunner):
         default_factory=lambda: {"nginx", "postgres", "redis", "api-blue", "worker-blue"}
     )
     labels: dict[str, str] = field(default_factory=dict)
+    built_from: dict[str, str] = field(default_factory=dict)
     head: str = HEAD
     nginx_log: str = ""
+    own_log: list[str] = field(default_factory=list)
     service: str = field(default_factory=lambda: (ROOT / "service.toml").read_text("utf-8"))
     ill: set[str] = field(default_factory=set)
 
@@ -56,7 +58,13 @@ class Host(RecordingRunner):
 
     def answer(self, question: Question) -> Answer:
         """Answer at the front door as the live slot does."""
-        return self._from_slot(self.live)
+        answer = self._from_slot(self.live)
+        number = f"own-{len(self.own_log)}"
+        facts = {"status": answer.status, "seconds": 0, "slot": self.live}
+        line = json.dumps({**facts, "request_id": number}, separators=(",", ":"))
+        if question.path != "/readyz":  # nginx/conf.d/10-log.conf
+            self.own_log.append(line + "\n")
+        return replace(answer, headers={**answer.headers, "X-Request-ID": number})
 
     def _from_slot(self, slot: str, status: int = 200) -> Answer:
         release = self.tags.get(slot, "")
@@ -69,7 +77,7 @@ class Host(RecordingRunner):
         argv, text = list(command.argv), shlex.join(command.argv)
         found = self._find(text)
         if found is not None:
-            return found
+            return accepted(command, found)
         if argv[:2] == ["docker", "image"]:
             return self._inspect(argv[-1].rpartition(":")[2], argv[-2])
         if "curl" in argv:
@@ -88,7 +96,7 @@ class Host(RecordingRunner):
             ("readlink", f"{self.live or 'none'}.sock\n"),
             ("ps --all --format json", "\n".join(lines)),
             ("ps --all --quiet", ""),
-            ("--no-log-prefix", self.nginx_log),
+            ("--no-log-prefix", self.nginx_log + "".join(self.own_log)),
             ("docker compose logs", "the reason\n"),
             ("docker compose config", ""),
             ("docker info", "/\n"),
@@ -108,6 +116,8 @@ class Host(RecordingRunner):
         head = migrations.rpartition(",")[2].partition(":")[0]
         if "image.version" in form:
             return Result(0, release + "\n")
+        if "slipway.inputs" in form:
+            return Result(0, self.built_from.get(release, "").partition("=")[2] + "\n")
         if "migration_head" in form:
             return Result(0, f"{head}\n")
         return Result(0, f"{migrations if 'slipway.migrations' in form else 'sha256:1'}\n")
@@ -133,6 +143,7 @@ class Host(RecordingRunner):
             self.labels[tag] = next(
                 word for word in argv if word.startswith("MIGRATIONS=")
             ).partition("=")[2]
+            self.built_from[tag] = next(word for word in argv if word.startswith("slipway.inputs="))
         elif argv[:2] == ["docker", "tag"]:
             source, target = (name.rpartition(":")[2] for name in argv[2:4])
             self.tags[target] = self.tags[source]

@@ -8,7 +8,7 @@ from pathlib import Path
 from stack.commands.command import Command
 from stack.display import Display
 from stack.https import Answer, Question
-from stack.runner import RealRunner, Result, failure_of
+from stack.runner import RealRunner, Result, accepted
 
 Reply = Result | Callable[[], Result]
 # These change files in the test's directory, like a story's own writes.
@@ -55,7 +55,7 @@ class RecordingRunner:
             return self.files.read(command)
         answer = self._find(text)
         assert answer is not None, f"the test does not say what `{text}` answers"
-        return answer
+        return accepted(command, answer)
 
     def run(self, command: Command) -> Result:
         text = shlex.join(command.argv)
@@ -63,9 +63,7 @@ class RecordingRunner:
         self.environments.append(dict(command.env))
         self.inputs.append(command.stdin)
         result = Result(0) if self.is_dry else self._find(text) or self._work_on_files(command)
-        if result.code != 0 and not command.may_fail:
-            raise failure_of(command, result)
-        return result
+        return accepted(command, result)
 
     def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
         result = self.run(replace(command, may_fail=True))

@@ -83,7 +83,7 @@ def test_the_status_has_colour_keeps_its_signs_and_fits(copy: Path, columns: int
     assert screen.style_of("!!") == {"31"}
     (clock,) = [number for number, line in enumerate(lines) if line.startswith("ok  last deploy")]
     assert {style for _, style in screen.lines[clock][:2]} == {"32"}
-    assert "".join(lines).replace(" ", "").endswith("running:nocontainer")
+    assert "".join(lines).replace(" ", "").endswith("theenginedoesnotanswer")
 
 
 @pytest.mark.parametrize("way", ["pipe", "NO_COLOR"])
@@ -97,7 +97,9 @@ def test_the_status_has_no_colour_where_none_is_wanted(copy: Path, way: str) -> 
         with on_terminal(argv, env=variables(copy, NO_COLOR="1")) as session:
             assert session.finish() == 1
             text = session.written
-    assert text.startswith("!!  live             the link names slot ")
+    assert text.startswith(
+        "!!  live             `docker volume inspect slipway_slots` exited with 1"
+    )
     assert "\x1b" not in text
 
 

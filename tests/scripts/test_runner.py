@@ -27,22 +27,29 @@ def python(code: str, **options: Unpack[Options]) -> Command:
     return Command([*PYTHON, code], **options)
 
 
-def test_a_read_that_fails_is_a_result() -> None:
-    result = RealRunner().read(
-        python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)")
-    )
+@pytest.mark.parametrize("options", [{"answers": (0, 7)}, {"may_fail": True}])
+def test_a_read_that_ends_with_a_code_that_is_an_answer_is_a_result(options: Options) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
+    result = RealRunner().read(python(code, **options))
     assert (result.code, result.out, result.err) == (7, "out\n", "err\n")
     assert result.seconds > 0
 
 
+@pytest.mark.parametrize("answers", [(0,), (0, 1)])
+def test_a_read_that_ends_with_any_other_code_raises(answers: tuple[int, ...]) -> None:
+    with pytest.raises(Failure, match="exited with 7") as raised:
+        RealRunner().read(python("import sys; print('why'); sys.exit(7)", answers=answers))
+    assert raised.value.evidence.strip() == "why"
+
+
 def test_a_program_that_is_not_there_is_a_result() -> None:
-    result = RealRunner().read(Command(["no-such-program"]))
+    result = RealRunner().read(Command(["no-such-program"], answers=(0, 127)))
     assert (result.code, result.err) == (127, "no-such-program is not installed")
 
 
 def test_a_program_that_may_not_be_run_is_a_result(tmp_path: Path) -> None:
     (tmp_path / "program").touch(0o644)
-    result = RealRunner().read(Command([str(tmp_path / "program")]))
+    result = RealRunner().read(Command([str(tmp_path / "program")], may_fail=True))
     assert (result.code, result.err) == (126, f"{tmp_path}/program may not be run by this user")
 
 
@@ -140,7 +147,7 @@ def test_every_command_carries_the_mark_of_the_process_that_started_it() -> None
 
 def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
     started = time.monotonic()
-    result = RealRunner().read(Command(["sleep", "30"], timeout_seconds=0.3))
+    result = RealRunner().read(Command(["sleep", "30"], timeout_seconds=0.3, may_fail=True))
     assert (result.code, result.err) == (124, "stopped after 0 s")
     assert time.monotonic() - started < 25, "the runner waited for the command"
 
@@ -158,7 +165,7 @@ def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> No
     file, started = tmp_path / "pid", time.monotonic()
     # Enough time for the shell to write on a busy machine.
     script = f"sleep 60 & echo $! >{file}; wait"
-    RealRunner().read(Command(["sh", "-c", script], timeout_seconds=2))
+    RealRunner().read(Command(["sh", "-c", script], timeout_seconds=2, may_fail=True))
     pid = int(file.read_text(encoding="ascii"))
     deadline = time.monotonic() + 20
     while is_running(pid) and time.monotonic() < deadline:

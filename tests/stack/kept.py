@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 
-from stack.parts.images import SOURCES
+from stack.parts.sources import SOURCES
 
 from tests.stack.harness import ROOT, Stack, copy_checkout, free_ports, listed_files
 

@@ -1,7 +1,7 @@
 """A command as data: its words, environment and limits. Only the runner runs it."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -13,16 +13,27 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: variables that the program gets besides the environment of the scripts.
+        unset: variables of the scripts' environment that the program does not get.
         timeout_seconds: the time limit; None means the runner's limit for a query or a change.
         stdin: the text on standard input.
-        may_fail: whether a failure is a result, not an error; a query may always fail.
+        answers: the exit codes that are results; any other code raises.
+        may_fail: whether every exit code is a result, which the caller judges.
+        ends_alone: whether the command ends with its own process, even if a process that it left in
+            the background keeps its output open.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
     stdin: str = ""
+    answers: Container[int] = (0,)
     may_fail: bool = False
+    ends_alone: bool = False
+    unset: Sequence[str] = ()
+
+    def accepts(self, code: int) -> bool:
+        """Whether an exit code is an answer, and not an error."""
+        return self.may_fail or code in self.answers
 
     def __str__(self) -> str:
         """Return the command as a person types it, with the variables first."""
@@ -36,4 +47,5 @@ class Options(TypedDict, total=False):
     env: Mapping[str, str]
     timeout_seconds: float | None
     stdin: str
+    answers: Container[int]
     may_fail: bool

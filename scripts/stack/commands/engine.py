@@ -5,18 +5,26 @@ from typing import Unpack
 
 from stack.commands.command import Command, Options
 
-ENGINE_VERSION = Command(["docker", "version", "--format", "{{.Server.Version}}"])
-COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"])
-BUILDX_VERSION = Command(["docker", "buildx", "version"])
+# 1: no engine answers. 125: the client has no such plugin. 127: no client.
+NO_ENGINE = (0, 1, 125, 127)
+ENGINE_VERSION = Command(
+    ["docker", "version", "--format", "{{.Server.Version}}"], answers=NO_ENGINE
+)
+COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"], answers=NO_ENGINE)
+BUILDX_VERSION = Command(["docker", "buildx", "version"], answers=NO_ENGINE)
 ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
 RELEASE_LABEL = "org.opencontainers.image.version"
+# The hash of what a release was built from (parts/images.py).
+INPUTS_LABEL = "slipway.inputs"
+# The repository of the project whose image it is: another project on the host has another one.
+REPOSITORY_LABEL = "slipway.repository"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 
 
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
-    """Read a fact about an image; the command fails if the image does not exist."""
-    return Command(["docker", "image", "inspect", "--format", form, image])
+    """Read a fact about an image; exits with 1 if the image does not exist, or without engine."""
+    return Command(["docker", "image", "inspect", "--format", form, image], answers=(0, 1))
 
 
 def image_label(image: str, label: str) -> Command:
@@ -55,18 +63,13 @@ def prune_images(label: str) -> Command:
     return Command(argv, may_fail=True)
 
 
-def prune_build_cache(hours: int) -> Command:
-    """Remove the build cache that was not used for `hours`."""
-    argv = ["docker", "builder", "prune", "--force", "--filter", f"until={hours}h"]
-    return Command(argv, may_fail=True)
-
-
 def build_image(
     context: Path,
     tags: list[str],
     arguments: dict[str, str],
     secrets: dict[str, Path],
     *,
+    labels: dict[str, str] | None = None,
     target: str = "",
     pass_on: tuple[str, ...] = (),
     is_fresh: bool = False,
@@ -81,6 +84,8 @@ def build_image(
         argv += ["--tag", tag]
     for key, value in arguments.items():
         argv += ["--build-arg", f"{key}={value}"]
+    for key, value in (labels or {}).items():
+        argv += ["--label", f"{key}={value}"]
     for name in pass_on:
         argv += ["--build-arg", name]
     for identifier, path in secrets.items():
@@ -93,7 +98,13 @@ def build_image(
 
 
 def throwaway(
-    image: str, command: list[str], *, mounts: list[str], user: str, environment: dict[str, str]
+    image: str,
+    command: list[str],
+    *,
+    mounts: list[str],
+    user: str,
+    environment: dict[str, str],
+    **options: Unpack[Options],
 ) -> Command:
     """Run a command in a container without a network; remove the container afterwards."""
     argv = ["docker", "run", "--rm", "--network", "none", "--user", user]
@@ -102,7 +113,7 @@ def throwaway(
         argv += ["--volume", mount]
     for key, value in environment.items():
         argv += ["--env", f"{key}={value}"]
-    return Command([*argv, image, *command[1:]])
+    return Command([*argv, image, *command[1:]], **options)
 
 
 def list_containers(filters: list[str]) -> Command:
@@ -112,13 +123,13 @@ def list_containers(filters: list[str]) -> Command:
 
 
 def inspect_container(container: str, form: str) -> Command:
-    """Read a fact about a container."""
-    return Command(["docker", "inspect", "--format", form, container])
+    """Read a fact about a container; the caller judges every exit code."""
+    return Command(["docker", "inspect", "--format", form, container], may_fail=True)
 
 
 def exec_in_container(container: str, *words: str) -> Command:
-    """Run a command in a container that is not part of the Compose project."""
-    return Command(["docker", "exec", container, *words])
+    """Run a command in a container outside of the Compose project; the caller judges the code."""
+    return Command(["docker", "exec", container, *words], may_fail=True)
 
 
 def stop_container(container: str, seconds: int) -> Command:
@@ -132,8 +143,13 @@ def remove_containers(containers: list[str]) -> Command:
 
 
 def inspect_volume(volume: str) -> Command:
-    """Inspect a volume; the command fails if the volume does not exist."""
-    return Command(["docker", "volume", "inspect", volume])
+    """Inspect a volume; exits with 1 if the volume does not exist, or without engine."""
+    return Command(["docker", "volume", "inspect", volume], answers=(0, 1))
+
+
+def is_unreachable(error: str) -> bool:
+    """Whether the engine's client reports that it reached no engine, so that 1 is no result."""
+    return "connect to the docker" in error.lower()
 
 
 def remove_volume(volume: str) -> Command:
@@ -166,14 +182,14 @@ def migrate(tag: str, *, is_pre_only: bool = False, may_fail: bool = False) -> C
     return one_shot("migrate", *pre, env=env, may_fail=may_fail)
 
 
-def psql(statement: str, database: str = "slipway") -> Command:
+def psql(statement: str, database: str = "slipway", *, may_fail: bool = False) -> Command:
     """Query Postgres as its superuser, inside its container; | separates the columns."""
     # connect_timeout, in seconds: a server that hangs must not delay a person who looks for the
     # reason.
     target = f"dbname={database} application_name=slipway.scripts.none connect_timeout=5"
     options = ["--no-psqlrc", "--tuples-only", "--no-align", "--username=postgres"]
     words = ["psql", *options, f"--dbname={target}", "--host=/tmp", "--command", statement]
-    return exec_in("postgres", *words)
+    return exec_in("postgres", *words, may_fail=may_fail)
 
 
 def slot_services(slot: str) -> list[str]:

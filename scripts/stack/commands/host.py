@@ -23,11 +23,15 @@ DEBIAN_ENGINE = [
 UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
 APT_UPDATE = Command(["apt-get", "update", "--quiet=2"])
 # One line per index. The addresses are read from the host, never written here.
+# On another system than Debian there is no apt: 127.
+NO_PROGRAM = (0, 127)
 _INDEX = "$(ORIGIN)|$(LABEL)|$(CODENAME)|$(REPO_URI)"
-APT_SOURCES = Command(["apt-get", "indextargets", "--format", _INDEX, "Created-By: Packages"])
-APT_SETTINGS = Command(["apt-config", "dump", "Acquire"])
-MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"])
-GPG_VERSION = Command(["gpg", "--version"])
+APT_SOURCES = Command(
+    ["apt-get", "indextargets", "--format", _INDEX, "Created-By: Packages"], answers=NO_PROGRAM
+)
+APT_SETTINGS = Command(["apt-config", "dump", "Acquire"], answers=NO_PROGRAM)
+MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"], answers=NO_PROGRAM)
+GPG_VERSION = Command(["gpg", "--version"], answers=NO_PROGRAM)
 ENABLE_ENGINE = Command(["systemctl", "enable", "--now", "docker"])
 ENGINE = Command(["dockerd"])
 # The slowest key derivation of OpenPGP: each guess of a passphrase takes 0.15 s on this machine.
@@ -40,6 +44,26 @@ GPG_ENCRYPT = [
 ]
 GPG_DECRYPT = ["--decrypt"]
 GPG_SECONDS = 30  # 0.5 s measured
+# A hook of git, or a person's shell, may set them; git would then answer about another repository.
+GIT_VARIABLES = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+)
 
 
 @dataclass(frozen=True)
@@ -110,12 +134,19 @@ def gpg(home: str, *arguments: str, stdin: str) -> Command:
     """Run gpg unattended; the first line of standard input is the passphrase."""
     quiet = ["--batch", "--quiet", "--no-options", "--no-symkey-cache", "--pinentry-mode=loopback"]
     argv = ["gpg", f"--homedir={home}", *quiet, "--passphrase-fd=0", *arguments]
-    return Command(argv, stdin=stdin, timeout_seconds=GPG_SECONDS)
+    return Command(argv, stdin=stdin, timeout_seconds=GPG_SECONDS, may_fail=True)
 
 
 def git(root: Path, *arguments: str) -> Command:
-    """Ask git about the checkout."""
-    return Command(["git", "-C", str(root), *arguments])
+    """Ask git about the checkout, whoever owns it, in English and whatever the shell has set.
+
+    The caller judges every exit code.
+
+    The scripts that ask are files of the same checkout: to trust them is to trust its owner.
+    """
+    settings = ["-c", f"safe.directory={root.resolve()}", "-c", "core.fsmonitor=false"]
+    words = ["git", "-C", str(root), *settings, *arguments]
+    return Command(words, env={"LC_ALL": "C"}, unset=GIT_VARIABLES, may_fail=True)
 
 
 def remove_tree(path: Path) -> Command:

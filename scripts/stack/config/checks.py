@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,7 +32,7 @@ INTEGER_KEYS = (
 )
 # A shell reads these keys, and to a shell 08 is not a number.
 SHELL_INTEGER_KEYS = ("POSTGRES_BALLAST_MB", "BACKUP_KEEP_DAYS")
-NUMBER, INTEGER, SHELL_INTEGER = r"\d+(\.\d+)?", r"\d+", r"0|[1-9]\d*"
+NUMBER, INTEGER, SHELL_INTEGER = r"[0-9]+(\.[0-9]+)?", r"[0-9]+", r"0|[1-9][0-9]*"
 HOST = r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 
 
@@ -53,8 +54,15 @@ def _place_faults(given: Mapping[str, str]) -> Iterator[str]:
     if "compose.prod.yaml" in files and "compose.dev.yaml" in files:
         yield "COMPOSE_FILE names compose.prod.yaml and compose.dev.yaml: name one of them"
     words = given.get("SMOKE_PATHS", "").split()
-    if not all(re.fullmatch(r"/\S*?(=[1-5]\d\d)?", word) for word in words):
-        yield "SMOKE_PATHS is not PATH=STATUS, separated by spaces"
+    if not all(re.fullmatch(r"/[^\s=?]*(=[1-5][0-9]{2})?", word) for word in words):
+        yield (
+            "SMOKE_PATHS is not PATH=STATUS, separated by spaces "
+            "(a path with a query belongs into service.toml)"
+        )
+    try:
+        shlex.split(given.get("NOTIFY_COMMAND", ""))
+    except ValueError as error:
+        yield f"NOTIFY_COMMAND cannot be split into words: {error}"
     name = given.get("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         yield "COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only"
@@ -68,7 +76,7 @@ def _number_faults(given: Mapping[str, str]) -> Iterator[str]:
         if re.fullmatch(NUMBER, given.get(key, "")) and float(given[key]) > cores:
             yield f"{key} is more than the {cores} cores of this machine"
     for key in PORT_KEYS:
-        if key in given and not (given[key].isdecimal() and 0 < int(given[key]) < 65536):
+        if key in given and not (re.fullmatch(INTEGER, given[key]) and 0 < int(given[key]) < 65536):
             yield f"{key} is not a port"
     for key in _mismatched(given, NUMBER_KEYS, NUMBER):
         yield f"{key} is not a number"
@@ -77,7 +85,7 @@ def _number_faults(given: Mapping[str, str]) -> Iterator[str]:
     for key in _mismatched(given, SHELL_INTEGER_KEYS, SHELL_INTEGER):
         yield f"{key} is not a whole number"
     rate = given.get("RATE_LIMIT_PER_SECOND", DEFAULTS["RATE_LIMIT_PER_SECOND"])
-    if not rate.isdecimal() or int(rate) < 1:
+    if not re.fullmatch(INTEGER, rate) or int(rate) < 1:
         yield "RATE_LIMIT_PER_SECOND is not a whole number above 0"
 
 

@@ -19,6 +19,23 @@ class Line:
     value: str
 
 
+def decode(content: bytes) -> str:
+    """Return the text of `.env`.
+
+    Raises:
+        Failure: naming the first line that is not UTF-8, and no value.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content[: error.start].count(b"\n") + 1
+        raise Failure(
+            f".env cannot be used; line {number} is not UTF-8",
+            hints=["save the file as UTF-8; a comment counts, too"],
+            runbook=RUNBOOK,
+        ) from None
+
+
 def parse(text: str) -> list[Line]:
     """Return the assignments of an `.env` file.
 

@@ -209,7 +209,7 @@ def load(root: Path) -> Project:
             runbook=environment.RUNBOOK,
         )
     # As bytes: reading as text would hide Windows line endings, which Compose passes on.
-    lines = environment.parse(file.read_bytes().decode("utf-8", "replace"))
+    lines = environment.parse(environment.decode(file.read_bytes()))
     known = environment.known_keys(root / ".env.example")
     environment.check_keys(lines, known)
     environment.check_missing(lines, root / ".env.example")

@@ -10,17 +10,29 @@ from stack.runner import Runner
 
 UPGRADE = "postgres-major-upgrade"
 VERSION = "select current_setting('server_version_num')::int / 10000"
+NO_TABLE = '"alembic_version" does not exist'
 HEAD = "select version_num from alembic_version"
 
 
 def migration_head(runner: Runner) -> str:
-    """Return the newest migration of the database; empty if it has none, or does not answer."""
-    return observation.sql(runner, HEAD).out.strip()
+    """Return the newest migration of the database; empty if it has none.
+
+    Raises:
+        Failure: if the database does not answer: nobody knows then what it lacks.
+    """
+    answer = observation.sql(runner, HEAD)
+    if answer.code != 0 and NO_TABLE not in answer.err:
+        raise Failure(
+            f"Postgres does not answer: {answer.err.strip()[-200:]}",
+            hints=["./scripts/status.sh", "./scripts/logs.sh postgres"],
+            runbook="site-down",
+        )
+    return answer.out.strip()
 
 
 def is_empty(runner: Runner) -> bool:
     """Whether the database is new: Postgres answers that there is no table of migrations."""
-    return '"alembic_version" does not exist' in observation.sql(runner, HEAD).err
+    return NO_TABLE in observation.sql(runner, HEAD).err
 
 
 def image_version(runner: Runner, image: str) -> int:

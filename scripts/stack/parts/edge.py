@@ -70,6 +70,7 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
         mounts=[f"{folder.resolve()}:{CURRENT}:ro", f"{project.certificate.parent}:/run/tls:ro"],
         user="nginx",
         environment=values,
+        answers=(0, 1),  # 1 is nginx' own; any other code is the engine's
     )
     result = runner.read(command)
     if result.code != 0 or "[warn]" in result.err:

@@ -15,9 +15,15 @@ NOTIFY_SECONDS = 30
 
 
 def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
-    """Run `hooks/NAME` if it is executable, with the facts as SLIPWAY_... variables."""
+    """Run `hooks/NAME` if it exists, with the facts as SLIPWAY_... variables.
+
+    The deploy waits for the hook, but not for processes that the hook leaves in the background.
+    """
     file = project.root / "hooks" / name
-    if not os.access(file, os.X_OK) or file.is_dir():
+    if not file.is_file():
+        return
+    if not os.access(file, os.X_OK):
+        runner.say(f"    warning: hooks/{name} was skipped: chmod +x hooks/{name} makes it run")
         return
     result = runner.run(_command([f"hooks/{name}"], facts, HOOK_SECONDS))
     if result.code == 0:
@@ -25,7 +31,7 @@ def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
     if name in STOPPING:
         raise Failure(
             f"hooks/{name} exited with {result.code}",
-            hints=[f"correct the hook, or make it not executable: chmod -x hooks/{name}"],
+            hints=[f"correct the hook, or have it skipped: chmod -x hooks/{name}"],
             runbook="deploy-failed-before-the-switch",
             evidence=result.out + result.err,
         )
@@ -51,4 +57,4 @@ def notify(runner: Runner, project: Project, **facts: str) -> None:
 
 def _command(argv: list[str], facts: dict[str, str], seconds: float) -> Command:
     env = {f"SLIPWAY_{key.upper()}": value for key, value in facts.items()}
-    return Command(argv, env=env, timeout_seconds=seconds, may_fail=True)
+    return Command(argv, env=env, timeout_seconds=seconds, may_fail=True, ends_alone=True)

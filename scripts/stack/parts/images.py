@@ -14,7 +14,9 @@ from stack.config import environment
 from stack.config.project import BASES, Project
 from stack.config.service import load as load_service
 from stack.failure import Failure
+from stack.parts import observation
 from stack.parts.configuration import set_values
+from stack.parts.sources import Sources, say_left_out
 from stack.rules import migrations
 from stack.runner import Runner
 
@@ -30,16 +32,6 @@ ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
 RUNBOOK = "site-down"
 PULL_SECONDS = 300
 BUILD_SECONDS = 1200
-# The sources of the image; the same list as in .dockerignore.
-SOURCES = (
-    "Dockerfile",
-    ".dockerignore",
-    "requirements.lock",
-    "requirements-build.lock",
-    "service.toml",
-    "api",
-    "worker",
-)
 # The tag of the image for development; it is no release.
 DEVELOPMENT = "development"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -95,7 +87,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
 
 def has_image(runner: Runner, image: str) -> bool:
     """Whether an image of this name is on this host."""
-    return bool(image) and runner.read(engine.inspect_image(image)).code == 0
+    return bool(image) and observation.exists(runner, engine.inspect_image(image))
 
 
 def _pull(runner: Runner, image: str) -> str:
@@ -108,8 +100,10 @@ def _pull(runner: Runner, image: str) -> str:
         reason = result.err.strip().splitlines() or [f"exit {result.code}"]
         runner.say(f"    not from the registry: {reason[-1]}")
         return ""
-    digests = runner.read(engine.inspect_image(image, "{{index .RepoDigests 0}}"))
-    return f"{image.partition('@')[0]}@{digests.out.strip().partition('@')[2]}"
+    digests = observation.ask_engine(
+        runner, engine.inspect_image(image, "{{index .RepoDigests 0}}")
+    )
+    return f"{image.partition('@')[0]}@{digests.partition('@')[2]}"
 
 
 def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
@@ -218,53 +212,50 @@ def pip_settings() -> str:
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items() if value)
 
 
-def source_hash(root: Path) -> str:
-    """Return a hash of all sources of the image: equal sources are the same release."""
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        path = root / name
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(f"{file.relative_to(root)}\0".encode())
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+def build_inputs(runner: Runner, project: Project, sources: Sources) -> str:
+    """Return a hash of what a release is made of: its sources and its base image."""
+    base = project.base("python")
+    identity = observation.ask_engine(runner, engine.inspect_image(base))
+    return hashlib.sha256("\0".join((sources.digest, base, identity)).encode()).hexdigest()
 
 
-def release_name(runner: Runner, root: Path) -> tuple[str, str]:
-    """Return the name of the checkout's release and its git revision.
-
-    The name is the commit, followed by the hash of the sources if they differ from the commit.
-    Without git it is only that hash.
-    """
-    revision = runner.read(host.git(root, "rev-parse", "HEAD"))
-    content = source_hash(root)[:8]
-    if revision.code != 0:
-        return f"src-{content}", "unknown"
-    commit = revision.out.strip()
-    changed = runner.read(host.git(root, "status", "--porcelain", "--", *SOURCES)).out.strip()
-    return (f"{commit[:12]}-{content}" if changed else commit[:12]), commit
+def is_built(runner: Runner, project: Project, sources: Sources) -> bool:
+    """Whether an image of these inputs is here under the name of the release."""
+    image = f"{project.image}:{sources.release}"
+    if not has_image(runner, image):
+        return False
+    label = observation.ask_engine(runner, engine.image_label(image, engine.INPUTS_LABEL))
+    return label == build_inputs(runner, project, sources)
 
 
-def build_release(runner: Runner, project: Project) -> str:
-    """Build the checkout as a release, unless its image exists already; return its name."""
-    release, revision = release_name(runner, project.root)
-    image = f"{project.image}:{release}"
-    if has_image(runner, image):
+def build_release(runner: Runner, project: Project, sources: Sources) -> None:
+    """Build a release of a copy of the checkout, unless an image of equal inputs exists."""
+    image = f"{project.image}:{sources.release}"
+    say_left_out(runner, sources)
+    if is_built(runner, project, sources):
         runner.say(f"    {image} is here already")
-        return release
-    load_service(project.root)  # refuses a broken file, which the smoke test would find too late
-    known = migrations.revisions(project.root)
+        return
+    # Refuses a broken file, which the smoke test would find too late.
+    load_service(sources.folder)
+    known = migrations.revisions(sources.folder)
     arguments = {
         "PYTHON_IMAGE": project.base("python"),
-        "RELEASE": release,
-        "REVISION": revision,
+        "RELEASE": sources.release,
+        "REVISION": sources.revision,
         "MIGRATION_HEAD": known[-1].identifier,
         "MIGRATIONS": migrations.label(known),
         "BUILD_TIME": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _build(runner, image, arguments, "production")
-    return release
+    labels = {engine.INPUTS_LABEL: build_inputs(runner, project, sources)}
+    _build(
+        runner,
+        project,
+        sources.release,
+        sources.folder,
+        arguments,
+        target="production",
+        labels=labels,
+    )
 
 
 def build_development(runner: Runner, project: Project) -> str:
@@ -272,21 +263,33 @@ def build_development(runner: Runner, project: Project) -> str:
     load_service(project.root)  # refuses a broken file
     _build(
         runner,
-        f"{project.image}:{DEVELOPMENT}",
-        {"PYTHON_IMAGE": project.base("python")},
+        project,
         DEVELOPMENT,
+        Path(),
+        {"PYTHON_IMAGE": project.base("python")},
+        target=DEVELOPMENT,
     )
     return DEVELOPMENT
 
 
-def _build(runner: Runner, image: str, arguments: dict[str, str], target: str) -> None:
+def _build(
+    runner: Runner,
+    project: Project,
+    tag: str,
+    context: Path,
+    arguments: dict[str, str],
+    *,
+    target: str,
+    labels: dict[str, str] | None = None,
+) -> None:
     with build_secrets() as secrets:
         files = {"ca": secrets["ca"], "pip.conf": secrets["pip.conf"]}
         command = engine.build_image(
-            Path(),
-            [image],
+            context,
+            [f"{project.image}:{tag}"],
             arguments,
             files,
+            labels={engine.REPOSITORY_LABEL: project.image, **(labels or {})},
             target=target,
             pass_on=_proxies(),
             timeout_seconds=BUILD_SECONDS,
@@ -299,7 +302,12 @@ def build_nginx(runner: Runner, project: Project) -> None:
     arguments = {"NGINX_IMAGE": project.base("nginx")}
     image = project.nginx_image
     command = engine.build_image(
-        Path("nginx"), [image], arguments, {}, timeout_seconds=BUILD_SECONDS
+        Path("nginx"),
+        [image],
+        arguments,
+        {},
+        labels={engine.REPOSITORY_LABEL: project.image},
+        timeout_seconds=BUILD_SECONDS,
     )
     runner.run(command)
 
@@ -317,6 +325,7 @@ def build_postgres(
             [image],
             arguments,
             files,
+            labels={engine.REPOSITORY_LABEL: project.image},
             pass_on=_proxies(),
             is_fresh=is_fresh,
             timeout_seconds=BUILD_SECONDS,

@@ -58,7 +58,7 @@ def shorten(line: str) -> str:
 
 
 def _check_files(runner: Runner, project: Project) -> list[str]:
-    composed = runner.read(engine.compose("config", "--quiet"))
+    composed = runner.read(engine.compose("config", "--quiet", may_fail=True))
     findings = []
     if composed.code != 0:
         findings.append(f"{CRITICAL}compose: {composed.err.strip()}; correct .env")

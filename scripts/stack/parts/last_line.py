@@ -11,6 +11,11 @@ from stack.runner import Runner
 def text(runner: Runner, root: Path) -> str:
     """Return the last line, which names the live release, even if `.env` is broken."""
     try:
-        return observation.what_serves(runner, project.load(root))
+        loaded = project.load(root)
     except (Failure, OSError):
         return "live: unknown, because .env cannot be read"
+    try:
+        return observation.what_serves(runner, loaded)
+    except (Failure, OSError) as error:
+        reason = error.observation if isinstance(error, Failure) else str(error)
+        return f"live: unknown, because {reason}"

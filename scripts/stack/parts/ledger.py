@@ -12,6 +12,8 @@ from stack.config.project import Project
 from stack.failure import ROLLED_BACK, Failure
 from stack.runner import Runner
 
+# The result of a deploy that the preflight refused: nothing was touched.
+NOT_BEGUN = "refused"
 KEPT_EVIDENCE = 20  # attempts; about 200 KB each
 
 
@@ -99,9 +101,12 @@ def keep_evidence(runner: Runner, project: Project, action: str, services: list[
     for old in sorted(folder.parent.iterdir())[:-KEPT_EVIDENCE]:  # their names begin with the time
         runner.run(host.remove_tree(old))
     for service in [*services, "nginx"]:
-        logs = runner.read(engine.compose("logs", "--no-color", "--tail", "500", service))
+        # Evidence is what can still be had: the engine may be what failed.
+        options = ["--no-color", "--tail", "500"]
+        logs = runner.read(engine.compose("logs", *options, service, may_fail=True))
         runner.write(folder / f"{service}.log", logs.out + logs.err, 0o640)
-        container = runner.read(engine.compose("ps", "--all", "--quiet", service)).out.strip()
+        listed = runner.read(engine.compose("ps", "--all", "--quiet", service, may_fail=True))
+        container = listed.out.strip() if listed.code == 0 else ""
         if container:
             state = runner.read(engine.inspect_container(container, "{{json .State}}")).out
             runner.write(folder / f"{service}.state.json", state, 0o640)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,36 @@ from stack.waiting import wait_until
 # Compose exits within a second or two after the first signal.
 ORPHAN_SECONDS = 10
 UPGRADE_POSTGRES = "upgrade-postgres"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The command that holds the lock, and its process."""
+
+    command: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.command}, process {self.pid},"
+
+
+def holder(project: Project) -> Holder | None:
+    """Return who holds the lock; None for a name that a killed holder left.
+
+    The kernel's list is read: to try the lock would refuse a command that begins meanwhile.
+    """
+    try:
+        facts = json.loads((project.state / "lock").read_text(encoding="utf-8"))
+        named = Holder(str(facts["command"]), int(facts["pid"]))
+        inode = (project.state / "lock").stat().st_ino
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    for line in held:
+        words = line.split()
+        if "FLOCK" in words and str(named.pid) in words and words[-3].endswith(f":{inode}"):
+            return named
+    return None
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """Reads from the running system what is live and in which state; changes and keeps nothing."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stack.commands import engine
+from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.https import Answer, Question
-from stack.runner import Result, Runner
+from stack.runner import Result, Runner, failure_of
 
 SLOTS = ("blue", "green")
+READY, DEGRADED = "ready", "degraded"
 LINK = "/run/slots/live.sock"
 
 
@@ -38,15 +40,15 @@ def live_link(runner: Runner, project: Project) -> str:
         Failure: if the link cannot be read: a guess could place a release into the wrong slot.
     """
     question = ["sh", "-c", f"if [ -L {LINK} ]; then readlink {LINK}; else echo none.sock; fi"]
-    answer = runner.read(engine.exec_in("nginx", *question))
+    answer = runner.read(engine.exec_in("nginx", *question, may_fail=True))
     if answer.code != 0:
-        if runner.read(engine.inspect_volume(f"{project.name}_slots")).code != 0:
+        if not exists(runner, engine.inspect_volume(f"{project.name}_slots")):
             return ""
         mount = f"{project.name}_slots:/run/slots:ro"
         command = engine.throwaway(
             project.nginx_image, question, mounts=[mount], user="nginx:10001", environment={}
         )
-        answer = runner.read(command)
+        answer = runner.read(replace(command, may_fail=True))
     slot = answer.out.strip().removesuffix(".sock")
     if answer.code != 0 or slot not in {*SLOTS, "none"}:
         raise Failure(
@@ -82,14 +84,38 @@ def services(runner: Runner, project: Project) -> list[Service]:
 
 
 def sql(runner: Runner, query: str) -> Result:
-    """Ask Postgres as its superuser, inside its container; columns are separated by |."""
-    return runner.read(engine.psql(query))
+    """Ask Postgres as its superuser, inside its container; columns are separated by |.
+
+    The caller judges every exit code.
+    """
+    return runner.read(engine.psql(query, may_fail=True))
+
+
+def ask_engine(runner: Runner, question: Command) -> str:
+    """Return what the engine shows of an image or a volume, or an empty text if there is none.
+
+    Raises:
+        Failure: if no engine answers: that is not to say that there is no such thing.
+    """
+    result = _ask_engine(runner, question)
+    return result.out.strip() if result.code == 0 else ""
+
+
+def exists(runner: Runner, question: Command) -> bool:
+    """Whether the engine has the image or the volume that a question asks about."""
+    return _ask_engine(runner, question).code == 0
+
+
+def _ask_engine(runner: Runner, question: Command) -> Result:
+    result = runner.read(question)
+    if result.code != 0 and engine.is_unreachable(result.err):
+        raise failure_of(question, result)
+    return result
 
 
 def slot_release(runner: Runner, project: Project, slot: str) -> str:
     """Return the release whose image is placed in a slot, or an empty text."""
-    result = runner.read(engine.image_label(f"{project.image}:{slot}", engine.RELEASE_LABEL))
-    return result.out.strip() if result.code == 0 else ""
+    return ask_engine(runner, engine.image_label(f"{project.image}:{slot}", engine.RELEASE_LABEL))
 
 
 def ask(
@@ -115,6 +141,25 @@ def answered_by(answer: Answer) -> tuple[str, str]:
     return headers.get("x-slipway-release", ""), headers.get("x-slipway-slot", "")
 
 
+def readiness(answer: Answer) -> tuple[str, str]:
+    """Return the state in an answer of /readyz, and its failed checks.
+
+    Both are empty for a service that answers with a status code alone.
+    """
+    try:
+        body = json.loads(answer.body)
+        state = str(body["status"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""
+    checks = body.get("checks")
+    failed = [
+        f"{name}: {check.get('error') or 'failed'}"
+        for name, check in (checks.items() if isinstance(checks, dict) else ())
+        if isinstance(check, dict) and check.get("ok") is False
+    ]
+    return state, ", ".join(failed)
+
+
 def what_serves(runner: Runner, project: Project) -> str:
     """Return the last line of every command: what serves now."""
     answer = ask(runner, project, "/version")
@@ -122,6 +167,11 @@ def what_serves(runner: Runner, project: Project) -> str:
     if answer.status == 200 and release:
         return f"live: release {release} in slot {slot}, answering at {project.url}"
     error = f"HTTP {answer.status}" if answer.status else answer.error
-    running = [service.name for service in services(runner, project) if service.state == "running"]
-    names = ", ".join(running) or "no container"
+    try:
+        present = services(runner, project)
+    except Failure:
+        names = "not known, for the engine does not answer"
+    else:
+        running = [service.name for service in present if service.state == "running"]
+        names = ", ".join(running) or "no container"
     return f"live: nothing answers at {project.url} ({error}); running: {names}"

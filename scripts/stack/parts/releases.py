@@ -11,8 +11,6 @@ from stack.rules.releases import removable
 from stack.runner import Runner
 
 REFUSED = "rollback-refused"
-CACHE_HOURS = 168
-OWN_IMAGES = "org.opencontainers.image.title=slipway"
 
 
 def has_image(runner: Runner, project: Project, tag: str) -> bool:
@@ -27,7 +25,7 @@ def list_tags(runner: Runner, project: Project) -> list[str]:
 
 
 def _label(runner: Runner, project: Project, tag: str, label: str) -> str:
-    return runner.read(engine.image_label(f"{project.image}:{tag}", label)).out.strip()
+    return observation.ask_engine(runner, engine.image_label(f"{project.image}:{tag}", label))
 
 
 def migrations_of(runner: Runner, project: Project, tag: str) -> list[Revision]:
@@ -65,9 +63,10 @@ def rollback_target(runner: Runner, project: Project, slots: Slots) -> str:
 
 
 def prune(runner: Runner, project: Project) -> list[str]:
-    """Remove old releases and old build cache; return the releases.
+    """Remove old releases and this project's images without a name; return the releases.
 
-    The commands may fail: a failed prune must not fail the deploy, and a later run removes an image
+    The build cache remains: the engine does not know whose it is, and limits it by itself. The
+    commands may fail: a failed prune must not fail the deploy, and a later run removes an image
     that a stopped container still uses.
     """
     placed = [observation.slot_release(runner, project, slot) for slot in observation.SLOTS]
@@ -76,6 +75,5 @@ def prune(runner: Runner, project: Project) -> list[str]:
     old = removable(list_tags(runner, project), good, placed, keep)
     for release in old:
         runner.run(engine.remove_image(f"{project.image}:{release}"))
-    runner.run(engine.prune_images(OWN_IMAGES))
-    runner.run(engine.prune_build_cache(CACHE_HOURS))
+    runner.run(engine.prune_images(f"{engine.REPOSITORY_LABEL}={project.image}"))
     return old

@@ -54,7 +54,9 @@ def _failure_of(
     logs = ""
     if failed:
         options = ["--no-color", "--tail", LOG_LINES]
-        command = engine.compose("logs", *options, *(service.name for service in failed))
+        command = engine.compose(
+            "logs", *options, *(service.name for service in failed), may_fail=True
+        )
         logs = runner.read(command).out
     error = "\n".join(started.err.strip().splitlines()[-3:])
     return Failure(

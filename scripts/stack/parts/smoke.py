@@ -8,9 +8,12 @@ from stack.failure import Failure
 from stack.https import Answer
 from stack.parts import observation
 from stack.runner import Runner
+from stack.waiting import wait_until
 
 # Partner: nginx/conf.d/80-probes.conf
 PROBE_PORTS = {"blue": 8083, "green": 8084}
+READINESS = Request("/readyz")
+READINESS_SECONDS = 5  # chosen: the API repeats its checks every second or two
 
 
 def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answer:
@@ -27,7 +30,7 @@ def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answ
     words += ["--head"] if request.method == "HEAD" else ["--request", request.method]
     url = f"http://127.0.0.1:{PROBE_PORTS[slot]}{request.path}"
     curl = ["curl", "--silent", "--show-error", "--include", "--max-time", "10", *words, url]
-    asked = runner.read(engine.exec_in("nginx", *curl, stdin=request.body))
+    asked = runner.read(engine.exec_in("nginx", *curl, stdin=request.body, may_fail=True))
     if asked.code != 0:
         return Answer(0, error=asked.err.strip())
     head, _, content = asked.out.replace("\r\n", "\n").partition("\n\n")
@@ -45,7 +48,7 @@ def read_service(runner: Runner, slot: str) -> Service:
         Failure: if the release does not show its file, or the file is invalid.
     """
     question = ["sh", "-c", f"[ ! -e {service.FILE} ] || cat {service.FILE}"]
-    asked = runner.read(engine.exec_in(f"api-{slot}", *question))
+    asked = runner.read(engine.exec_in(f"api-{slot}", *question, may_fail=True))
     if asked.code != 0:
         raise Failure(
             f"the release in slot {slot} does not show its {service.FILE}: {asked.err.strip()}",
@@ -84,6 +87,37 @@ def check(runner: Runner, project: Project, slot: str, release: str) -> str:
     return f"{answered} answers as expected" + (
         f"; left out: {', '.join(left_out)}" if left_out else ""
     )
+
+
+def check_readiness(runner: Runner, project: Project, slot: str, live: str) -> None:
+    """Refuse a degraded slot beside a live slot that is ready: it lacks what the live slot has.
+
+    Both are asked at the same time: where Redis is down for both, a deploy may be the remedy.
+
+    Raises:
+        Failure: naming the checks that fail.
+    """
+    reason = ""
+
+    def is_no_worse() -> bool:
+        nonlocal reason
+        state, reason = observation.readiness(probe(runner, project, slot, READINESS))
+        if state != observation.DEGRADED:
+            return True
+        beside, _ = observation.readiness(probe(runner, project, live, READINESS))
+        return beside != observation.READY
+
+    # A process that has just started may not have reached Redis yet.
+    if not wait_until(runner, is_no_worse, READINESS_SECONDS):
+        raise Failure(
+            f"slot {slot} is degraded ({reason or 'it does not say why'}), "
+            f"and the live slot {live} is ready",
+            hints=[
+                "compare the secrets and settings that the two were started with",
+                f"./scripts/logs.sh api-{slot}",
+            ],
+            runbook="deploy-failed-before-the-switch",
+        )
 
 
 def _expect(answer: Answer, request: Request, release: str) -> None:

@@ -1,5 +1,6 @@
 """Prints the steps of a story, keeps their seconds, and turns an interruption into a failure."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,8 +40,8 @@ class Steps:
             display.end_step(results[-1] if results else "done", seconds)
 
 
-# The exceptions that stop a story before its end: a failed step, a full disk, a signal.
-STOPPED = (Failure, OSError, KeyboardInterrupt)
+# What stops a story before its end: a failed step, a full disk, a fault of these scripts, a signal.
+STOPPED = (Exception, KeyboardInterrupt)
 
 
 def as_failure(stopped: BaseException, runbook: str) -> Failure:
@@ -55,8 +56,21 @@ def as_failure(stopped: BaseException, runbook: str) -> Failure:
             hints=["df -h shows full disks; STATE_DIR and SECRETS_DIR in .env say where files go"],
             runbook="disk-full",
         )
+    if isinstance(stopped, Exception):
+        return unexpected(stopped, runbook)
     return Failure(
         f"stopped by {str(stopped) or 'Ctrl-C'}",
         hints=["./scripts/status.sh shows how the stack is now"],
         runbook=runbook,
+    )
+
+
+def unexpected(error: Exception, runbook: str) -> Failure:
+    """Return the failure for an exception that no step foresaw, with its traceback as evidence."""
+    words = " ".join(str(error).split())[:200]
+    return Failure(
+        f"a fault of these scripts: {type(error).__name__}: {words}".rstrip(": "),
+        hints=["report it with the lines above", "./scripts/status.sh shows how the stack is now"],
+        runbook=runbook,
+        evidence="".join(traceback.format_exception(error)),
     )

@@ -25,7 +25,7 @@ class Undo:
     order: tuple[str, ...]
     vital: frozenset[str]
     final: tuple[str, ...]
-    second: tuple[type[BaseException], ...] = (Failure, OSError)
+    second: tuple[type[BaseException], ...] = (Exception,)
     actions: dict[str, Action] = field(default_factory=dict)
 
     def push(self, name: str, action: Action) -> None:

@@ -42,16 +42,21 @@ def p95(seconds: list[float]) -> float:
     return sorted(seconds)[int(len(seconds) * 0.95)]
 
 
-def traffic_of(log: str, slot: str) -> Traffic:
-    """Return the traffic of a slot; errors of nginx itself, without a slot, count too."""
+def traffic_of(log: str, slot: str, own: frozenset[str] = frozenset()) -> Traffic:
+    """Return the traffic of a slot; errors of nginx itself, without a slot, count too.
+
+    `own` contains the ids of the watch's own requests, which do not count.
+    """
     seconds, errors = [], 0
     for line in log.splitlines():
         try:
             entry = json.loads(line)
             status, answering = int(entry["status"]), entry["slot"]
-            duration = float(entry["seconds"])
+            duration, is_own = float(entry["seconds"]), entry.get("request_id") in own
         except (ValueError, KeyError, TypeError):
             continue  # a line of nginx's error log
+        if is_own:
+            continue
         if answering == slot or (not answering and status >= 500):
             seconds.append(duration)
             errors += status >= 500
@@ -61,6 +66,11 @@ def traffic_of(log: str, slot: str) -> Traffic:
     parts = [seconds[count * n // PARTS : count * (n + 1) // PARTS] for n in range(PARTS)]
     lowest = min(p95(part) for part in parts if part)
     return Traffic(count, errors / count, p95(seconds), lowest)
+
+
+def shows(log: str, own: frozenset[str]) -> bool:
+    """Whether the log shows a request with one of these ids."""
+    return any(f'"request_id":"{identifier}"' in log for identifier in own)
 
 
 def judge(before: Traffic, now: Traffic, *, by_latency: bool = True) -> str:

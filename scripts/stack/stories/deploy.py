@@ -21,6 +21,7 @@ from stack.parts import (
     releases,
     slots,
     smoke,
+    sources,
     watch,
     window,
 )
@@ -73,7 +74,10 @@ def run(runner: Runner, root: Path, options: Options) -> None:
 
 
 def _is_up(runner: Runner, project: Project) -> bool:
-    services = observation.services(runner, project)
+    try:
+        services = observation.services(runner, project)
+    except Failure:
+        return False  # up.sh starts the engine, or prints why it cannot
     well = {service.name for service in services if service.is_well}
     return {"nginx", "postgres", "redis"} <= well
 
@@ -90,6 +94,7 @@ class _Deploy:
         self.before = slots.look(runner, project)
         self.slot = self.before.idle
         self.release = ""
+        self.is_checked = False
         self.earlier = NO_TRAFFIC
 
     def run(self) -> None:
@@ -106,6 +111,7 @@ class _Deploy:
             self.switch()
             self.hand_over_jobs()
             self.watch()
+            self.record_success()
         with beyond_undo(AFTER, self.explain_what_is_live):
             self.finish()
 
@@ -129,6 +135,7 @@ class _Deploy:
         with self.steps.step("preflight") as report:
             warnings = preflight.check(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
+        self.is_checked = True
 
     def build(self) -> None:
         hooks.run(self.runner, self.project, "pre-build", **self.facts)
@@ -143,13 +150,16 @@ class _Deploy:
             raise Failure(
                 "; ".join(faults), hints=["correct the migrations"], runbook="migration-failed"
             )
-        return images.build_release(self.runner, self.project)
+        with sources.copied(self.runner, self.project.root) as copy:
+            self.release = copy.release  # a build that fails is recorded with this name
+            images.build_release(self.runner, self.project, copy)
+        return copy.release
 
     def _pull_image(self) -> str:
         runner, image = self.runner, self.options.image
         if not images.has_image(runner, image):
             runner.run(engine.pull_image(image))
-        release = runner.read(engine.image_label(image, engine.RELEASE_LABEL)).out.strip()
+        release = observation.ask_engine(runner, engine.image_label(image, engine.RELEASE_LABEL))
         if not release and not runner.is_dry:
             raise Failure(
                 f"{image} carries no release in its label {engine.RELEASE_LABEL}",
@@ -217,11 +227,18 @@ class _Deploy:
         runner, project = self.runner, self.project
         with self.steps.step("smoke test") as report:
             is_dry = runner.is_dry
-            report("skipped" if is_dry else smoke.check(runner, project, self.slot, self.release))
+            if is_dry:
+                report("skipped")
+                return
+            answers = smoke.check(runner, project, self.slot, self.release)
+            smoke.check_readiness(runner, project, self.slot, self.before.live)
+            report(answers)
 
     def update_nginx(self) -> None:
         runner, project = self.runner, self.project
-        self.earlier = watch.recent_traffic(runner, self.before.live)
+        if project.watch_seconds > 0:
+            watch.check_sight(runner, project)
+            self.earlier = watch.recent_traffic(runner, self.before.live)
         hooks.run(runner, project, "pre-switch", **self.facts)
         if edge.is_current(project):
             return
@@ -252,6 +269,9 @@ class _Deploy:
 
     def watch(self) -> None:
         with self.steps.step("watch") as report:
+            if self.project.watch_seconds == 0:
+                report("none, for WATCH_SECONDS is 0")
+                return
             reason, now = watch.watch_slot(self.runner, self.project, self.slot, self.earlier)
             if reason:
                 raise Failure(
@@ -261,13 +281,17 @@ class _Deploy:
                 )
             report(f"{now}; before the switch: {self.earlier}")
 
-    def finish(self) -> None:
+    def record_success(self) -> None:
+        """Keep the settings and record the deploy: what cannot be recorded is taken back."""
         runner, project = self.runner, self.project
-        is_live = slots.look(runner, project).live == self.slot
         facts = {"from": self.before.live_release, "to": self.release, "slot": self.slot}
         facts |= {"migration_head": database.migration_head(runner), "result": "done"}
         ledger.keep_settings(runner, project, self.release)
         ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
+
+    def finish(self) -> None:
+        runner, project = self.runner, self.project
+        is_live = slots.look(runner, project).live == self.slot
         window.schedule_end(runner, project, self.before.live, self.before.live_release)
         with self.steps.step("retention") as report:
             removed = releases.prune(runner, project)
@@ -325,7 +349,10 @@ class _Deploy:
         releases.prune(self.runner, self.project)
 
     def record_failure(self, failure: Failure) -> None:
-        facts = {"from": self.before.live_release, "to": self.release, **ledger.outcome_of(failure)}
+        facts = {"from": self.before.live_release, "to": self.release or self.options.image}
+        facts |= ledger.outcome_of(failure)
+        if not self.is_checked:
+            facts["result"] = ledger.NOT_BEGUN
         ledger.record(self.runner, self.project, "deploy", **facts, seconds=self.steps.seconds)
 
     def run_failure_hook(self, failure: Failure) -> None:

@@ -93,7 +93,7 @@ def cells_of(entry: LogLine, width: int) -> list[tuple[str, str]]:
 
 
 def _check_names(runner: Runner, names: list[str]) -> None:
-    listing = engine.compose("--profile", "*", "config", "--services")
+    listing = engine.compose("--profile", "*", "config", "--services", may_fail=True)
     services = sorted(_output(runner.read(listing)).split())
     unknown = [name for name in names if name not in services]
     if unknown:
@@ -117,7 +117,9 @@ def _output(result: Result) -> str:
 
 def _logs(names: list[str], lines: int, *, has_times: bool) -> Command:
     options = ["--no-color", *(["--timestamps"] if has_times else []), "--tail", str(lines)]
-    return engine.compose("--profile", "*", "logs", *options, *names, timeout_seconds=LOG_SECONDS)
+    return engine.compose(
+        "--profile", "*", "logs", *options, *names, timeout_seconds=LOG_SECONDS, may_fail=True
+    )
 
 
 def _of_request(output: str, request: str) -> list[str]:

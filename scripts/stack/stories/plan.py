@@ -2,7 +2,7 @@
 
 from stack.config import environment
 from stack.config.project import Project
-from stack.parts import database, edge, images, ledger, observation, releases, slots
+from stack.parts import database, edge, images, ledger, observation, slots, sources
 from stack.rules import migrations
 from stack.runner import Runner
 
@@ -10,10 +10,13 @@ from stack.runner import Runner
 def run(runner: Runner, project: Project) -> None:
     """Print the differences between the live release and the checkout."""
     present = slots.look(runner, project)
-    release, _ = images.release_name(runner, project.root)
+    with sources.copied(runner, project.root) as copy:
+        release, is_built = copy.release, images.is_built(runner, project, copy)
     runner.say(
         f"release        {present.live_release or 'none'} -> {release}, in slot {present.idle}"
     )
+    for path in copy.left_out:
+        runner.say(f"left out       {path}, for git or .dockerignore ignores it")
     head = database.migration_head(runner)
     waiting = migrations.pending(migrations.revisions(project.root), head)
     for revision in waiting:
@@ -29,7 +32,6 @@ def run(runner: Runner, project: Project) -> None:
         runner.say(f"setting        {line}")
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
     runner.say(f"nginx          {nginx}")
-    is_built = releases.has_image(runner, project, release)
     runner.say(f"image          {'here already' if is_built else 'to be built'}")
     runner.say(observation.what_serves(runner, project))
 

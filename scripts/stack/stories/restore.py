@@ -15,7 +15,7 @@ from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import backup_service, last_line, restorer, services
+from stack.parts import backup_service, last_line, observation, restorer, services
 from stack.parts.exchange import Exchange
 from stack.parts.lock import exclusive
 from stack.parts.restorer import BESIDE, RUNBOOK, Request, read_facts
@@ -101,7 +101,7 @@ def remove_beside(runner: Runner, project: Project) -> None:
             engine.compose("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
         )
         volume = f"{project.name}_beside"
-        if runner.read(engine.inspect_volume(volume)).code == 0:
+        if observation.exists(runner, engine.inspect_volume(volume)):
             runner.run(engine.remove_volume(volume))
 
 

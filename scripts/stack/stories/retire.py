@@ -6,14 +6,15 @@ from pathlib import Path
 
 from stack.commands import engine
 from stack.config.project import Project, load
-from stack.failure import Failure
 from stack.parts import hooks, ledger, observation, slots, window
 from stack.parts.lock import exclusive
+from stack.parts.steps import as_failure
 from stack.runner import Runner
 from stack.waiting import wait_until
 
 LOCK_SECONDS = 900
 POLL_SECONDS = 5.0
+RUNBOOK = "migration-failed"
 
 
 def run(
@@ -39,11 +40,12 @@ def run(
         facts = {"slot": slot, "release": release, "to": present.live_release}
         try:
             applied = window.contract_schema(runner, project, present.live)
-        except Failure as failure:
+        except Exception as stopped:
+            failure = as_failure(stopped, RUNBOOK)
             outcome = {"result": "failed", "reason": failure.observation}
             ledger.record(runner, project, "retire", **facts, **outcome)
             hooks.notify(runner, project, to=present.live_release, **outcome)
-            raise
+            raise failure from None
         facts |= {"applied": applied, "result": "done"}
         ledger.record(runner, project, "retire", **facts, pid=os.getpid())
 

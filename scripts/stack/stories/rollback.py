@@ -13,7 +13,7 @@ from stack.parts.lock import exclusive
 from stack.parts.releases import REFUSED
 from stack.parts.slots import Slots
 from stack.parts.steps import Steps
-from stack.parts.undo import Undo
+from stack.parts.undo import Undo, beyond_undo
 from stack.rules import migrations
 from stack.runner import Runner
 
@@ -111,21 +111,26 @@ class _Rollback:
         if not runner.is_dry:
             # An earlier rollback may have left this file, which the undo must not restore.
             (project.root / ".env.before").unlink(missing_ok=True)
-        ledger.record(runner, project, "rollback", **facts, result="begun")
         with self.undo.on_failure("roll-back"):
             self.begin()
+            ledger.record(runner, project, "rollback", **facts, result="begun")
             if not self.is_warm():
                 self.start()
                 self.smoke_test()
             self.switch()
             self.hand_over_jobs()
-        ledger.record(
-            runner, project, "rollback", **facts, result="done", seconds=self.steps.seconds
-        )
-        window.schedule_end(runner, project, self.before.live, self.before.live_release)
-        hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
+            seconds = self.steps.seconds
+            ledger.record(runner, project, "rollback", **facts, result="done", seconds=seconds)
+        with beyond_undo("roll-back", self.explain_what_is_live):
+            window.schedule_end(runner, project, self.before.live, self.before.live_release)
+            hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
         runner.say(f"\nrolled back in {runner.clock() - self.steps.started:.1f} s")
         runner.say(observation.what_serves(runner, project))
+
+    def explain_what_is_live(self, failure: Failure) -> None:
+        failure.observation = (
+            f"release {self.target} is live, but what follows failed: {failure.observation}"
+        )
 
     def begin(self) -> None:
         """Push the undo that every failure needs: the former slot serves with its settings."""

@@ -5,13 +5,15 @@ import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from stack.commands import engine
 from stack.config.project import Project, load
+from stack.failure import Failure
 from stack.https import Answer
-from stack.parts import backup_service, ledger, observation, redis, releases
+from stack.parts import backup_service, ledger, lock, observation, redis, releases
 from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
@@ -28,6 +30,8 @@ POSTGRES_DISK = (
     " du --block-size=1 /var/lib/postgresql/data/ballast || echo 0"
 )
 HISTORY_LINES = 40
+# These commands start the worker of one slot and drain that of the other.
+SWITCHING = ("deploy", "rollback", "retire")
 CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/requests/tokens.py)
 # adjtimex(2) without a mode only reads, into a struct of at most this size. It returns TIME_ERROR
 # if no service synchronises the clock.
@@ -52,20 +56,38 @@ Row = tuple[bool, str, str]
 
 def run(runner: Runner, project: Project) -> bool:
     """Print the screen and return whether every row is ok."""
-    live = observation.live_slot(runner, project)
-    looks: list[Callable[[], list[Row]]] = [
-        lambda: [_live(runner, project, live)],
-        lambda: _services(runner, project, live),
-        lambda: _database(runner, project, live),
-        lambda: backup_service.read_rows(runner),
-        lambda: [redis.row(runner)],
-        lambda: _disks(runner, project),
-        lambda: [postgres_disk(runner, project)],
-        lambda: [_certificate(observation.ask(runner, project, "/livez"))],
-        lambda: [_deploy(project), _clock(project)],
-    ]
+    holder = lock.holder(project)
+    looks: dict[str, Callable[[str], list[Row]]] = {
+        "live": lambda live: [_live(runner, project, live)],
+        "readiness": lambda _: [_readiness(observation.ask(runner, project, "/readyz"))],
+        "services": lambda live: _services(runner, project, live, holder),
+        "migrations": lambda live: _database(runner, project, live),
+        "backup": lambda _: backup_service.read_rows(runner),
+        "redis data": lambda _: [redis.row(runner)],
+        "disks": lambda _: _disks(runner, project),
+        "disk postgres": lambda _: [postgres_disk(runner, project)],
+        "certificate": lambda _: [_certificate(observation.ask(runner, project, "/livez"))],
+        "last deploy": lambda _: [_deploy(project, holder), _clock(project)],
+    }
+    rows: list[Row] = []
+    try:
+        live = observation.live_slot(runner, project)
+    except Failure as failure:
+        rows.append((False, "live", failure.observation))
+        del looks["live"]
+        live = observation.SLOTS[0]  # for the other rows, which query a slot
+
+    def look_at(name: str) -> list[Row]:
+        # A failed query is a row that is not ok; the other rows are still shown.
+        try:
+            return looks[name](live)
+        except Failure as failure:
+            return [(False, name, failure.observation)]
+        except Exception as error:
+            return [(False, name, f"cannot be read: {type(error).__name__}: {error}")]
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = [row for group in pool.map(lambda look: look(), looks) for row in group]
+        rows += [row for group in pool.map(look_at, list(looks)) for row in group]
     for is_well, name, text in rows:
         runner.display.status_row(is_well=is_well, name=name, text=text)
     runner.say(observation.what_serves(runner, project))
@@ -76,6 +98,9 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     placed = observation.slot_release(runner, project, slot)
     answer = observation.ask(runner, project, "/version")
     release, answering = observation.answered_by(answer)
+    if answering not in {"", slot}:  # a deploy may have switched in between
+        slot = observation.live_slot(runner, project)
+        placed = observation.slot_release(runner, project, slot)
     if (release, answering) == (placed, slot) and release:
         return True, "live", f"slot {slot}, release {release}"
     shown = (
@@ -90,19 +115,39 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     )
 
 
-def _services(runner: Runner, project: Project, live: str) -> list[Row]:
+def _readiness(answer: Answer) -> Row:
+    """Return whether the live release is ready; without Redis it serves, degraded."""
+    state, reason = observation.readiness(answer)
+    is_well = answer.status == 200 and state in {"", observation.READY}
+    text = ": ".join(filter(None, (state or f"HTTP {answer.status}", reason)))
+    return is_well, "readiness", text if answer.status else answer.error
+
+
+def _services(runner: Runner, project: Project, live: str, holder: lock.Holder | None) -> list[Row]:
     services = observation.services(runner, project)
     if not services:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
     wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
-    rows = [_service(service, wanted) for service in services]
+    rows = [_service(service, wanted, holder) for service in services]
     missing = wanted - {service.name for service in services}
     return rows + [
-        (False, name, "no container; ./scripts/up.sh starts it") for name in sorted(missing)
+        (
+            _is_handed_over(name, holder),
+            name,
+            f"no container; {holder} runs" if holder else "no container; ./scripts/up.sh starts it",
+        )
+        for name in sorted(missing)
     ]
 
 
-def _service(service: observation.Service, wanted: set[str]) -> Row:
+def _is_handed_over(name: str, holder: lock.Holder | None) -> bool:
+    """Whether a command that runs at the moment exchanges this worker for another one."""
+    return name.startswith("worker-") and holder is not None and holder.command in SWITCHING
+
+
+def _service(service: observation.Service, wanted: set[str], holder: lock.Holder | None) -> Row:
+    if _is_handed_over(service.name, holder) and not (service.name in wanted and service.is_well):
+        return True, service.name, f"{service.status}; {holder} runs"
     if service.name in wanted:
         return service.is_well, service.name, service.status
     if service.name.startswith("worker-") and service.state == "running":
@@ -138,7 +183,8 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
 
 
 def _disks(runner: Runner, project: Project) -> list[Row]:
-    root = runner.read(engine.ROOT_DIRECTORY).out.strip()
+    # Without an engine, its folder is that of a usual installation.
+    root = runner.read(replace(engine.ROOT_DIRECTORY, may_fail=True)).out.strip()
     rows = []
     for name, path in (
         ("disk engine", Path(root or "/var/lib/docker")),
@@ -163,16 +209,16 @@ def postgres_disk(runner: Runner, project: Project) -> Row:
     It needs no running Postgres.
     """
     question = ["sh", "-c", POSTGRES_DISK]
-    answer = runner.read(engine.exec_in("postgres", *question))
+    answer = runner.read(engine.exec_in("postgres", *question, may_fail=True))
     if answer.code != 0:
         volume = f"{project.name}_postgres"
         # Mounting a volume that does not exist would create it.
-        if runner.read(engine.inspect_volume(volume)).code != 0:
+        if not observation.exists(runner, engine.inspect_volume(volume)):
             return False, "disk postgres", f"there is no volume {volume}"
         mount = f"{volume}:/var/lib/postgresql/data:ro"
         image = project.base("postgres")
         command = engine.throwaway(image, question, mounts=[mount], user="postgres", environment={})
-        answer = runner.read(command)
+        answer = runner.read(replace(command, may_fail=True))
     numbers = [int(word) for word in answer.out.split() if word.isdecimal()]
     if answer.code != 0 or len(numbers) != 3:
         return False, "disk postgres", (answer.err.strip().splitlines() or ["no answer"])[-1]
@@ -194,12 +240,19 @@ def _certificate(answer: Answer) -> Row:
     return days >= CERTIFICATE_DAYS_LOW, "certificate", f"{days} days left (until {end:%Y-%m-%d})"
 
 
-def _deploy(project: Project) -> Row:
-    entry = ledger.last(project)
-    if entry is None:
+def _deploy(project: Project, holder: lock.Holder | None) -> Row:
+    """Return how the last action ended; one that was refused changed nothing, and is none."""
+    past = [entry for entry in ledger.entries(project) if entry.get("result") != ledger.NOT_BEGUN]
+    if not past:
         return True, "last deploy", f"none recorded in {project.ledger}"
+    entry = past[-1]
     facts = f"{entry.get('action')} of {entry.get('to')} by {entry.get('who')} at {entry.get('at')}"
-    return entry.get("result") == "done", "last deploy", f"{facts}: {entry.get('result')}"
+    text = f"{facts}: {entry.get('result')}"
+    if entry.get("result") in {"begun", "started"}:
+        if holder and holder.command == entry.get("action"):
+            return True, "last deploy", f"{text}, and runs: process {holder.pid}"
+        return False, "last deploy", f"{text}, and nothing runs it any more"
+    return entry.get("result") == "done", "last deploy", text
 
 
 def _clock(project: Project) -> Row:

@@ -29,6 +29,7 @@ from stack.parts import (
     services,
     slots,
     smoke,
+    sources,
     window,
 )
 from stack.parts.lock import exclusive
@@ -211,13 +212,15 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
     if project.is_development:
         release = images.build_development(runner, project)
     elif placed and placed != images.DEVELOPMENT:
-        checkout, _ = images.release_name(runner, project.root)
+        checkout = sources.release_name(runner, project.root)
         return (
             placed,
             "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh",
         )
     else:
-        release = images.build_release(runner, project)
+        with sources.copied(runner, project.root) as copy:
+            release = copy.release
+            images.build_release(runner, project, copy)
     slots.place(runner, project, release, slot)
     return release, ""
 
@@ -227,7 +230,7 @@ def _deploy_next(runner: Runner, project: Project) -> str:
     if project.is_development:
         return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
-    checkout, _ = images.release_name(runner, project.root)
+    checkout = sources.release_name(runner, project.root)
     return (
         ""
         if checkout == placed

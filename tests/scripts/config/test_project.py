@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from stack.config import environment
 from stack.config.checks import CPU_KEYS, INTEGER_KEYS
 from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS
 from stack.config.project import Project, load
@@ -183,4 +184,34 @@ def test_a_number_that_must_be_whole_is_refused_otherwise(
         file.read_text(encoding="utf-8").replace(f"{key}=\n", f"{key}={value}\n"), encoding="utf-8"
     )
     with pytest.raises(Failure, match=f"{key} is not a whole number"):
+        load(checkout)
+
+
+def test_a_byte_that_is_not_utf_8_is_refused_by_its_line(checkout: Path) -> None:
+    file = checkout / ".env"
+    lines = len(file.read_bytes().splitlines())
+    with file.open("ab") as text:
+        text.write(b"# caf\xe9\n")
+    with pytest.raises(Failure, match=f"line {lines + 1} is not UTF-8"):
+        load(checkout)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("READY_SECONDS", "90.5"),
+        ("KEEP_RELEASES", "2.5"),
+        ("READY_SECONDS", "\u0663"),  # a digit to Python, and no number to Compose
+        ("SMOKE_PATHS", "/x?a=b=200"),
+        ("SMOKE_PATHS", "/x?size=100"),
+        ("NOTIFY_COMMAND", "sh -c 'echo"),
+    ],
+)
+def test_a_value_that_would_end_in_the_middle_of_a_deploy_is_refused(
+    checkout: Path, key: str, value: str
+) -> None:
+    file = checkout / ".env"
+    text = environment.with_values(file.read_text(encoding="utf-8"), {key: value})
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(Failure, match=key):
         load(checkout)

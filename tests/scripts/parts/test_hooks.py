@@ -1,6 +1,7 @@
 """Hooks before the switch stop a deploy; the other hooks and the notification only warn."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,40 @@ def test_a_file_that_is_not_executable_and_a_folder_are_no_hook(
     for name in ("pre-build", "pre-switch"):
         hooks.run(runner, loaded, name, **FACTS)
     assert runner.ran == []
+    assert runner.said == [
+        "    warning: hooks/pre-build was skipped: chmod +x hooks/pre-build makes it run"
+    ]
+
+
+@pytest.mark.parametrize("name", ["pre-switch", "post-switch"])
+def test_a_hook_that_cannot_be_started_is_a_failed_hook(
+    loaded: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    hook(loaded.root, name)
+    (loaded.root / "hooks" / name).write_text("echo hi\n", encoding="utf-8")
+    monkeypatch.chdir(loaded.root)
+    if name in hooks.STOPPING:
+        with pytest.raises(Failure, match="exited with 126") as raised:
+            hooks.run(RealRunner(), loaded, name, **FACTS)
+        assert "#!/bin/sh" in raised.value.evidence
+    else:
+        hooks.run(RealRunner(), loaded, name, **FACTS)
+        assert "warning: hooks/post-switch exited with 126" in capfd.readouterr().out
+
+
+def test_what_a_hook_leaves_in_the_background_is_not_waited_for(
+    loaded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook(loaded.root, "pre-switch")
+    text = "#!/bin/sh\nsleep 20 &\n"
+    (loaded.root / "hooks/pre-switch").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(loaded.root)
+    started = time.monotonic()
+    hooks.run(RealRunner(), loaded, "pre-switch", **FACTS)
+    assert time.monotonic() - started < 15
 
 
 def test_a_hook_gets_the_facts_in_its_environment(
@@ -63,7 +98,7 @@ def test_a_hook_before_the_switch_stops_the_deploy_with_its_own_words(
         1,
         "deploy-failed-before-the-switch",
     )
-    assert failed.hints == [f"correct the hook, or make it not executable: chmod -x hooks/{name}"]
+    assert failed.hints == [f"correct the hook, or have it skipped: chmod -x hooks/{name}"]
 
 
 @pytest.mark.parametrize("name", ["post-switch", "post-deploy", "failed"])

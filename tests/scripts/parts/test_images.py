@@ -1,14 +1,16 @@
-"""The sources of base images, and the name and the labels of a release."""
+"""The sources of base images, and when a release is built, from what, with which labels."""
 
 import os
-import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from stack.config.project import BASES, Project, load
 from stack.failure import Failure
-from stack.parts import images
-from stack.runner import RealRunner, Result
+from stack.parts import images, sources
+from stack.parts.sources import Sources
+from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner
 
@@ -194,82 +196,56 @@ def test_build_secrets_are_gone_after_the_build_and_pip_s_local_files_stay_out(
     assert not files["ca"].parent.exists()
 
 
-def git(root: Path, *arguments: str) -> str:
-    argv = [
-        "git",
-        "-C",
-        str(root),
-        "-c",
-        "user.name=t",
-        "-c",
-        "user.email=t@example.com",
-        *arguments,
-    ]
-    return subprocess.run(
-        argv, capture_output=True, text=True, timeout=30, check=True
-    ).stdout.strip()
-
-
 @pytest.fixture
-def repository(bare: Path) -> Path:
-    git(bare, "init", "--quiet")
-    git(bare, "add", ".")
-    git(bare, "commit", "--quiet", "--message", "First")
-    return bare
-
-
-def test_a_release_is_called_after_its_commit(repository: Path) -> None:
-    commit = git(repository, "rev-parse", "HEAD")
-    assert images.release_name(RealRunner(), repository) == (commit[:12], commit)
-
-
-@pytest.mark.parametrize("change", ["api/main.py", "worker/new.py", "Dockerfile"])
-def test_a_change_of_the_sources_is_another_release(repository: Path, change: str) -> None:
-    commit = git(repository, "rev-parse", "HEAD")
-    (repository / change).parent.mkdir(exist_ok=True)
-    (repository / change).write_text("changed\n", encoding="utf-8")
-    name, revision = images.release_name(RealRunner(), repository)
-    assert (name, revision) == (f"{commit[:12]}-{images.source_hash(repository)[:8]}", commit)
-
-
-def test_a_change_beside_the_sources_is_the_same_release(repository: Path) -> None:
-    before = images.release_name(RealRunner(), repository), images.source_hash(repository)
-    (repository / "README.md").write_text("new\n", encoding="utf-8")
-    (repository / "api/__pycache__").mkdir()
-    (repository / "api/__pycache__/main.pyc").write_bytes(b"x")
-    (repository / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
-    assert (images.release_name(RealRunner(), repository), images.source_hash(repository)) == before
-
-
-def test_without_git_a_release_is_called_after_its_sources(bare: Path) -> None:
-    assert images.release_name(RealRunner(), bare) == (
-        f"src-{images.source_hash(bare)[:8]}",
-        "unknown",
-    )
-
-
-def test_a_renamed_source_is_another_release(bare: Path) -> None:
-    before = images.source_hash(bare)
-    (bare / "api/main.py").rename(bare / "api/other.py")
-    assert images.source_hash(bare) != before
+def copy(runner: RecordingRunner, loaded: Project) -> Iterator[Sources]:
+    with sources.copied(runner, loaded.root) as copy:
+        yield copy
 
 
 def test_a_release_that_is_here_is_not_built_again(
-    runner: RecordingRunner, loaded: Project
+    runner: RecordingRunner, loaded: Project, copy: Sources
 ) -> None:
     runner.reply("docker image inspect", PRESENT)
-    assert images.build_release(runner, loaded).startswith("src-")
+    runner.reply("slipway.inputs", Result(0, images.build_inputs(runner, loaded, copy) + "\n"))
+    images.build_release(runner, loaded, copy)
     assert runner.ran == []
+    assert runner.said == [f"    slipway/app:{copy.release} is here already"]
 
 
-def test_a_build_states_release_revision_and_migrations(
-    runner: RecordingRunner, loaded: Project
+@pytest.mark.parametrize(
+    "label", ["", "0" * 64], ids=["of an older version", "of other sources or another base"]
+)
+def test_an_image_of_that_name_with_other_contents_is_built_anew(
+    runner: RecordingRunner, loaded: Project, copy: Sources, label: str
+) -> None:
+    runner.reply("docker image inspect", PRESENT)
+    runner.reply("slipway.inputs", Result(0, label + "\n"))
+    assert not images.is_built(runner, loaded, copy)
+    images.build_release(runner, loaded, copy)
+    assert runner.has_run(f"--tag slipway/app:{copy.release} ")
+
+
+def test_the_inputs_are_the_sources_and_the_base_image(
+    runner: RecordingRunner, loaded: Project, copy: Sources
+) -> None:
+    runner.reply("docker image inspect", PRESENT)
+    first = images.build_inputs(runner, loaded, copy)
+    assert images.build_inputs(runner, loaded, copy) == first
+    named = Project(loaded.root, {**loaded.values, "PYTHON_IMAGE": "p:2"})
+    assert images.build_inputs(runner, named, copy) != first
+    assert images.build_inputs(runner, loaded, replace(copy, digest="0")) != first
+    runner.reply("docker image inspect", Result(0, "sha256:2\n"))
+    assert images.build_inputs(runner, loaded, copy) != first
+
+
+def test_a_build_states_release_revision_migrations_and_inputs(
+    runner: RecordingRunner, loaded: Project, copy: Sources
 ) -> None:
     runner.reply("docker image inspect", ABSENT)
-    release = images.build_release(runner, loaded)
+    images.build_release(runner, loaded, copy)
     (command,) = runner.ran
     for part in (
-        f"RELEASE={release}",
+        f"RELEASE={copy.release}",
         "REVISION=unknown",
         "MIGRATION_HEAD=2026_01_01_0000",
         "MIGRATIONS=2026_01_01_0000:pre",
@@ -277,4 +253,18 @@ def test_a_build_states_release_revision_and_migrations(
     ):
         assert f"--build-arg {part}" in command
     assert "--target production" in command
-    assert f"--tag slipway/app:{release} " in command
+    assert f"--tag slipway/app:{copy.release} " in command
+    assert f"--label slipway.inputs={images.build_inputs(runner, loaded, copy)} " in command
+
+
+def test_the_build_reads_the_copy_and_its_migrations_and_not_the_checkout(
+    runner: RecordingRunner, loaded: Project, copy: Sources
+) -> None:
+    runner.reply("docker image inspect", ABSENT)
+    versions = loaded.root / "api/migrations/versions"
+    later = 'revision = "2026_02_01_0000"\ndown_revision = "2026_01_01_0000"\n'
+    (versions / "2026_02_01_0000_pre_later.py").write_text(later, encoding="utf-8")
+    images.build_release(runner, loaded, copy)
+    (command,) = runner.ran
+    assert command.endswith(f" {copy.folder}")
+    assert "MIGRATIONS=2026_01_01_0000:pre --" in command

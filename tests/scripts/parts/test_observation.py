@@ -69,3 +69,21 @@ def test_a_volume_that_cannot_be_asked_is_refused_and_not_guessed(
     without_nginx.reply("docker run", Result(125, "none.sock\n", "cannot connect to the engine\n"))
     with pytest.raises(Failure, match="the live link cannot be read: cannot connect to the engine"):
         observation.live_slot(without_nginx, loaded)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+        "failed to connect to the docker API at unix:///x",
+        "permission denied while trying to connect to the Docker daemon socket at unix:///x",
+    ],
+)
+def test_an_engine_that_does_not_answer_is_not_an_image_that_is_not_there(
+    runner: RecordingRunner, loaded: Project, words: str
+) -> None:
+    runner.reply("docker image inspect", Result(1, err="Error: No such image: x"))
+    assert observation.slot_release(runner, loaded, "blue") == ""
+    runner.reply("docker image inspect", Result(1, err=words))
+    with pytest.raises(Failure, match=r"docker image inspect .* exited with 1"):
+        observation.slot_release(runner, loaded, "blue")

@@ -70,14 +70,13 @@ def test_the_settings_say_how_many(host: Host, loaded: Project) -> None:
     assert releases.prune(host, project) == [f"r-{number}" for number in range(6, 0, -1)]
 
 
-def test_only_our_images_without_a_name_and_old_cache_are_pruned(
+def test_only_the_images_of_this_project_without_a_name_are_pruned_and_no_build_cache(
     host: Host, loaded: Project
 ) -> None:
     releases.prune(host, loaded)
     pruned = [command for command in host.ran if "prune" in command]
     assert pruned == [
-        "docker image prune --force --filter label=org.opencontainers.image.title=slipway",
-        "docker builder prune --force --filter until=168h",
+        f"docker image prune --force --filter label=slipway.repository={loaded.image}"
     ]
 
 

@@ -194,3 +194,46 @@ def test_the_list_is_read_where_the_release_is(tmp_path: Path, runner: Recording
             (tmp_path / "service.toml").write_text(text, encoding="utf-8")
         answer = runner.files.read(Command(["env", "-C", str(tmp_path), "sh", "-c", question]))
         assert (answer.code, answer.out) == (0, text)
+
+
+READY = '{"status":"ready"}'
+DEGRADED = '{"status":"degraded","checks":{"redis":{"ok":false,"error":"WRONGPASS"}}}'
+
+
+def say(runner: RecordingRunner, port: int, body: str) -> None:
+    runner.reply(f"127.0.0.1:{port}/readyz", Result(0, f"HTTP/1.1 200 OK\r\n\r\n{body}"))
+
+
+@pytest.mark.parametrize(
+    ("live", "new", "is_refused"),
+    [
+        (READY, READY, False),
+        (READY, DEGRADED, True),
+        (DEGRADED, DEGRADED, False),
+        (DEGRADED, READY, False),
+        ("ok", DEGRADED, False),
+        (READY, "ok", False),
+    ],
+)
+def test_a_degraded_release_is_refused_beside_one_that_is_ready(
+    runner: RecordingRunner, loaded: Project, live: str, new: str, *, is_refused: bool
+) -> None:
+    say(runner, 8083, live)
+    say(runner, 8084, new)
+    if not is_refused:
+        smoke.check_readiness(runner, loaded, "green", "blue")
+        return
+    with pytest.raises(Failure, match=r"slot green is degraded \(redis: WRONGPASS\)"):
+        smoke.check_readiness(runner, loaded, "green", "blue")
+
+
+def test_a_process_that_has_just_started_may_still_reach_redis(
+    runner: RecordingRunner, loaded: Project
+) -> None:
+    say(runner, 8083, READY)
+    head = "HTTP/1.1 200 OK\r\n\r\n"
+    runner.reply(
+        "127.0.0.1:8084/readyz",
+        lambda: Result(0, head + (READY if runner.now > 2 else DEGRADED)),
+    )
+    smoke.check_readiness(runner, loaded, "green", "blue")

@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 from stack.commands.command import Command
 from stack.config.defaults import DEFAULTS
 from stack.config.project import Project
+from stack.failure import Failure
+from stack.https import Answer
 from stack.parts import watch
 from stack.rules.verdict import NO_TRAFFIC, Traffic, judge, traffic_of
 from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner
+
+OWN = '{"slot":"green","status":200,"seconds":0.01,"request_id":"own"}\n'
+
+
+@pytest.fixture
+def door(runner: RecordingRunner) -> RecordingRunner:
+    """Return a front door whose answers carry the id that the log shows."""
+    runner.door = lambda _: Answer(200, "{}", {"X-Request-ID": "own"})
+    return runner
 
 
 def traffic(requests: int, error_share: float, p95_seconds: float) -> Traffic:
@@ -118,7 +129,8 @@ def test_fewer_errors_and_quicker_answers_are_never_worse(before: Traffic, now: 
     assert judge(before, better) == ""
 
 
-def test_it_ends_with_the_first_reason(runner: RecordingRunner, loaded: Project) -> None:
+def test_it_ends_with_the_first_reason(door: RecordingRunner, loaded: Project) -> None:
+    runner = door
     runner.reply("logs", lambda: Result(0, line("green", 500 if runner.now > 3 else 200) * 30))
     reason, now = watch.watch_slot(runner, loaded, "green", WELL)
     assert reason == "100% of 30 requests failed, 0% before"
@@ -127,13 +139,14 @@ def test_it_ends_with_the_first_reason(runner: RecordingRunner, loaded: Project)
 
 
 def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
-    runner: RecordingRunner, loaded: Project
+    door: RecordingRunner, loaded: Project
 ) -> None:
+    runner = door
     slow, quick = line("green", seconds=9) * 100, line("green") * 4000
-    runner.reply("logs", lambda: Result(0, slow + (quick if runner.now > 3 else "")))
+    runner.reply("logs", lambda: Result(0, OWN + slow + (quick if runner.now > 3 else "")))
     assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
     assert runner.now == float(DEFAULTS["WATCH_SECONDS"])
-    runner.reply("logs", Result(0, slow))
+    runner.reply("logs", Result(0, OWN + slow))
     assert (
         watch.watch_slot(runner, loaded, "green", WELL)[0]
         == "p95 is 9000 ms or more in each third of the watch, 100 ms before"
@@ -141,30 +154,29 @@ def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
 
 
 def test_a_host_that_stalls_during_a_part_of_the_watch_does_not_condemn_the_release(
-    runner: RecordingRunner, loaded: Project
+    door: RecordingRunner, loaded: Project
 ) -> None:
     stalled, quick = line("green", seconds=9), line("green") * 70
-    runner.reply("logs", Result(0, quick + stalled * 70 + quick))
-    reason, now = watch.watch_slot(runner, loaded, "green", WELL)
+    door.reply("logs", Result(0, OWN + quick + stalled * 70 + quick))
+    reason, now = watch.watch_slot(door, loaded, "green", WELL)
     assert now.p95_seconds == 9
     assert reason == ""
 
 
-def test_a_watch_of_a_moment_does_not_judge_latency(
-    runner: RecordingRunner, loaded: Project
-) -> None:
-    runner.reply("logs", Result(0, line("green", seconds=9) * 300))
+def test_a_watch_of_a_moment_does_not_judge_latency(door: RecordingRunner, loaded: Project) -> None:
+    door.reply("logs", Result(0, OWN + line("green", seconds=9) * 300))
     project = Project(loaded.root, {**loaded.values, "WATCH_SECONDS": "4"})
-    assert watch.watch_slot(runner, project, "green", WELL)[0] == ""
+    assert watch.watch_slot(door, project, "green", WELL)[0] == ""
 
 
 @pytest.mark.parametrize(
     ("setting", "seconds"), [("", float(DEFAULTS["WATCH_SECONDS"])), ("3", 3), ("0", 0)]
 )
 def test_it_watches_for_as_long_as_the_settings_say(
-    runner: RecordingRunner, loaded: Project, setting: str, seconds: float
+    door: RecordingRunner, loaded: Project, setting: str, seconds: float
 ) -> None:
-    runner.reply("logs", Result(0, line("green") * 30))
+    runner = door
+    runner.reply("logs", Result(0, OWN + line("green") * 30))
     project = Project(loaded.root, {**loaded.values, "WATCH_SECONDS": setting})
     assert watch.watch_slot(runner, project, "green", WELL)[0] == ""
     assert runner.now == seconds
@@ -200,3 +212,58 @@ def test_nginx_writes_the_fields_that_are_read() -> None:
         '"slot":"$upstream_http_x_slipway_slot"',
     ):
         assert field in text
+
+
+def test_a_log_that_shows_nothing_is_no_quiet_release(
+    door: RecordingRunner, loaded: Project
+) -> None:
+    door.reply("logs", Result(0, line("green") * 3))
+    with pytest.raises(Failure, match="cannot watch") as raised:
+        watch.watch_slot(door, loaded, "green", WELL)
+    assert "WATCH_SECONDS=0" in raised.value.hints[1]
+
+
+def test_a_log_that_cannot_be_read_is_no_quiet_release(
+    door: RecordingRunner, loaded: Project
+) -> None:
+    door.reply("logs", Result(1, OWN, err="configured logging driver does not support reading\n"))
+    with pytest.raises(Failure, match=r"cannot watch.*does not support reading"):
+        watch.watch_slot(door, loaded, "green", WELL)
+
+
+def test_a_log_that_is_late_is_waited_for(door: RecordingRunner, loaded: Project) -> None:
+    end = float(DEFAULTS["WATCH_SECONDS"])
+    door.reply("logs", lambda: Result(0, OWN if door.now > end + 2 else ""))
+    assert watch.watch_slot(door, loaded, "green", WELL) == ("", NO_TRAFFIC)
+
+
+@pytest.mark.parametrize("status", [0, 500, 503])
+def test_where_few_requests_come_those_of_the_watch_decide(
+    runner: RecordingRunner, loaded: Project, status: int
+) -> None:
+    runner.door = lambda _: Answer(status, "{}", {"X-Request-ID": "own"})
+    runner.reply("logs", Result(0, OWN + line("green") * 19))
+    reason, _ = watch.watch_slot(runner, loaded, "green", WELL)
+    assert "requests of the watch failed" in reason
+    runner.reply("logs", Result(0, OWN + line("green") * 20))
+    assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
+
+
+def test_the_requests_of_the_watch_are_no_traffic() -> None:
+    assert traffic_of(OWN + line("green", 500), "green", frozenset({"own"})) == traffic(1, 1, 0.01)
+
+
+def test_before_the_switch_a_log_that_shows_no_request_is_refused(
+    door: RecordingRunner, loaded: Project
+) -> None:
+    door.reply("logs", Result(0, line("blue") * 30))
+    with pytest.raises(Failure, match="cannot watch"):
+        watch.check_sight(door, loaded)
+    door.reply("logs", Result(1, err="the reason"))
+    with pytest.raises(Failure, match=r"logs .* exited with 1"):
+        watch.check_sight(door, loaded)
+    door.reply("logs", Result(0, OWN))
+    watch.check_sight(door, loaded)
+    door.door = lambda _: Answer(0, error="connection refused")
+    door.reply("logs", Result(0))
+    watch.check_sight(door, loaded)

@@ -115,7 +115,8 @@ def test_a_step_that_fails_before_the_switch_leaves_the_live_slot_and_nothing_of
     else:
         assert ("api-green" in host.running) == is_warm, "a warm slot stays warm"
     assert not host.has_run(RENAME.format("green"))
-    assert ledger.entries(project)[-1]["result"] == "failed"
+    is_refused = step in {"secret", "nginx"}
+    assert ledger.entries(project)[-1]["result"] == ("refused" if is_refused else "failed")
     assert ledger.good_releases(project)[0] == "old"
     told = host.environments[host.position("notify me")]
     assert (told["SLIPWAY_RESULT"], told["SLIPWAY_REASON"]) == ("failed", failed.observation)
@@ -146,10 +147,45 @@ def answer_badly_under_traffic(host: Host, project: Project) -> None:
     host.nginx_log = '{"status":500,"seconds":0.01,"slot":"green"}\n' * 30
 
 
+def lose_the_log(host: Host, project: Project) -> None:
+    """Replace nginx' log after the deploy has seen that it shows requests."""
+
+    def blind() -> Result:
+        host.reply("--no-log-prefix", Result(0, ""))
+        return Result(0)
+
+    host.reply("kill --signal SIGTERM worker-blue", blind)
+
+
+def break_a_setting(host: Host, project: Project) -> None:
+    """Put a byte that is not UTF-8 into `.env` while the deploy runs."""
+
+    def write() -> Result:
+        with (project.root / ".env").open("ab") as file:
+            file.write(b"# caf\xe9\n")
+        return Result(0)
+
+    host.reply("kill --signal SIGTERM worker-blue", write)
+
+
+def lose_the_ledger(host: Host, project: Project) -> None:
+    """Let the folder of the settings become a file's name, as no step foresees."""
+
+    def write() -> Result:
+        (project.state / "configuration").mkdir()
+        (project.state / "configuration" / f".{release_of(host)}.env.new").mkdir()
+        return Result(0)
+
+    host.reply("kill --signal SIGTERM worker-blue", write)
+
+
 AFTER: dict[str, tuple[Injection, str]] = {
     "front door": (answer_with_another, "the front door does not answer with release src-"),
     "worker": (fail(WAIT.format("worker-green")), "worker-green did not become healthy"),
     "watch": (answer_badly_under_traffic, "100% of 30 requests failed, 0% before"),
+    "blind": (lose_the_log, "cannot watch: nginx' log does not show"),
+    "fault of these scripts": (break_a_setting, "a fault of these scripts: UnicodeDecodeError"),
+    "end of the disk": (lose_the_ledger, "Is a directory: "),
 }
 
 
@@ -163,7 +199,7 @@ def test_a_step_that_fails_after_the_switch_goes_back_to_the_slot_before(
     assert observed in failed.observation
     assert (
         failed.code,
-        step == "worker" or failed.runbook == "deploy-failed-after-the-switch",
+        step in {"worker", "end of the disk"} or failed.runbook == "deploy-failed-after-the-switch",
     ) == (ROLLED_BACK, True)
     assert host.live == "blue"
     assert {"api-blue", "worker-blue"} <= host.running

@@ -242,10 +242,15 @@ def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]
 
 
 def without_build_secrets(command: str) -> str:
-    """Return a command without the host's files and the time."""
+    """Return a command without the host's files, the time, and values known only to the scripts.
+
+    Those values are the hash of the sources, and the copy from which `deploy.sh` builds.
+    """
     words = shlex.split(command)
     kept = [
-        w for before, w in zip(["", *words], words, strict=False) if "--secret" not in (before, w)
+        "." if before == "production" else w
+        for before, w in zip(["", *words], words, strict=False)
+        if not {"--secret", "--label"} & {before, w}
     ]
     return re.sub(r"BUILD_TIME=\S+?(?='|\s|$)", "BUILD_TIME=", shlex.join(kept))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
-from stack.parts import ledger
+from stack.parts import ledger, slots, window
 from stack.runner import Result
 from stack.stories import rollback
 
@@ -316,3 +316,30 @@ def test_a_failed_rollback_is_told(
     host.reply(f"{UP} api-green", Result(1, err="the reason"))
     failure(host, project)
     assert host.environments[host.position("notify me")]["SLIPWAY_RESULT"] == "failed"
+
+
+def test_an_exception_that_no_step_foresees_goes_back_and_is_recorded(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        raise ValueError("out of range")
+
+    monkeypatch.setattr(slots, "drain_worker", break_down)
+    failed = failure(host, project)
+    assert failed.observation == "a fault of these scripts: ValueError: out of range"
+    assert "Traceback" in failed.evidence
+    assert (failed.code, failed.runbook, host.live) == (ROLLED_BACK, "roll-back", "blue")
+    assert ledger.entries(project)[-1]["result"] == "rolled back"
+
+
+def test_what_fails_after_a_rollback_was_recorded_needs_a_person(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        raise ValueError("out of range")
+
+    monkeypatch.setattr(window, "schedule_end", break_down)
+    failed = failure(host, project)
+    assert (failed.code, host.live) == (NEEDS_A_PERSON, "green")
+    assert "release older is live" in failed.observation
+    assert ledger.entries(project)[-1]["result"] == "done"

@@ -1,12 +1,14 @@
 """Each row of `status.sh` is ok or not; one fault makes the exit code 1."""
 
 import json
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from stack.config.project import Project
 from stack.https import Answer, Question
-from stack.parts import ledger
+from stack.parts import ledger, lock
 from stack.runner import Result
 from stack.stories import status
 
@@ -51,6 +53,7 @@ class Door:
     """A front door whose answers a test may change."""
 
     def __init__(self) -> None:
+        self.body = ""
         self.status, self.release, self.slot, self.expires, self.error = (
             200,
             "r-1",
@@ -63,7 +66,7 @@ class Door:
         headers = (
             {"x-slipway-release": self.release, "X-Slipway-Slot": self.slot} if self.release else {}
         )
-        return Answer(self.status, "", headers, self.expires, self.error)
+        return Answer(self.status, self.body, headers, self.expires, self.error)
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(
     }
     assert shown["live"][1] == "slot blue, release r-1"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
-    assert len(well.said) <= 24
+    assert len(well.said) <= 24  # the height of a terminal
 
 
 @pytest.mark.parametrize(
@@ -319,3 +322,76 @@ def test_a_ledger_that_lies_ahead_of_the_clock_is_not_well(
     shown = rows(well, loaded)["clock"]
     assert shown[0] == is_well
     assert ("docs/runbook.md#clock-wrong" in shown[1]) != is_well
+
+
+READY = '{"status":"ready","checks":{"redis":{"ok":true,"ms":1}}}'
+DEGRADED = '{"status":"degraded","checks":{"redis":{"ok":false,"ms":1,"error":"WRONGPASS"}}}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "row"),
+    [
+        ((200, READY), (True, "ready")),
+        ((200, DEGRADED), (False, "degraded: redis: WRONGPASS")),
+        ((200, "ok"), (True, "HTTP 200")),
+        ((503, '{"status":"unavailable"}'), (False, "unavailable")),
+    ],
+)
+def test_a_degraded_release_is_not_ok(
+    well: RecordingRunner,
+    door: Door,
+    loaded: Project,
+    answer: tuple[int, str],
+    row: tuple[bool, str],
+) -> None:
+    door.status, door.body = answer
+    assert rows(well, loaded)["readiness"] == row
+
+
+@pytest.fixture
+def deploying(loaded: Project) -> Iterator[None]:
+    """A deploy that has begun and holds the lock, in this process."""
+    ledger.record(RecordingRunner(), loaded, "deploy", to="r-2", result="begun")
+    with lock.exclusive(RecordingRunner(), loaded, "deploy"):
+        yield
+
+
+def test_what_a_running_deploy_does_is_ok(
+    well: RecordingRunner, loaded: Project, deploying: None
+) -> None:
+    well.reply("docker compose ps", containers(worker_green="running", worker_blue="absent"))
+    shown = rows(well, loaded)
+    assert shown["last deploy"][0]
+    assert shown["last deploy"][1].endswith(f"begun, and runs: process {os.getpid()}")
+    assert shown["worker-green"][0]
+    assert shown["worker-blue"][0]
+    well.reply("docker compose ps", containers(api_blue="exited"))
+    assert rows(well, loaded)["api-blue"][0] is False, "the API that serves must serve"
+
+
+def test_a_deploy_that_was_killed_is_not_ok(well: RecordingRunner, loaded: Project) -> None:
+    ledger.record(RecordingRunner(), loaded, "deploy", to="r-2", result="begun")
+    left = {"command": "deploy", "who": "me", "pid": os.getpid(), "since": "now"}
+    (loaded.state / "lock").write_text(json.dumps(left), encoding="utf-8")
+    is_well, text = rows(well, loaded)["last deploy"]
+    assert not is_well
+    assert text.endswith("begun, and nothing runs it any more")
+
+
+def test_a_deploy_that_was_refused_is_passed_over(well: RecordingRunner, loaded: Project) -> None:
+    ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result="done")
+    ledger.record(RecordingRunner(), loaded, "deploy", to="", result=ledger.NOT_BEGUN)
+    is_well, text = rows(well, loaded)["last deploy"]
+    assert is_well
+    assert "deploy of r-1 by " in text
+
+
+def test_a_question_that_fails_is_a_row_and_hides_no_other_row(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    well.reply("docker compose ps", Result(1, err="the reason"))
+    well.reply("cli.sh info", Result(0, "used_memory:x\n"))
+    shown = rows(well, loaded)
+    assert shown["services"][0] is False
+    assert shown["redis data"][1].startswith("cannot be read: ")
+    assert shown["queue"][0]

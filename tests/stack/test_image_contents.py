@@ -1,0 +1,121 @@
+"""What is in an image is what its name says, whatever the checkout and the person do meanwhile."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.harness import Stack
+
+pytestmark = pytest.mark.drill
+SHOW = "cd /app && find . -type f ! -name '*.pyc' | sort && cat api/main.py"
+# Edits a source when the build begins, as an editor that saves at that moment.
+WRAPPER = """#!/bin/sh
+if [ "$1" = build ]; then printf 'EDITED = 1\\n' >>{root}/api/main.py; fi
+exec {docker} "$@"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_before(stack: Stack) -> Iterator[None]:
+    head = stack.run("git", "rev-parse", "HEAD").stdout.strip()
+    exclude = stack.root / ".git/info/exclude"
+    former = exclude.read_text(encoding="utf-8")
+    yield
+    exclude.write_text(former, encoding="utf-8")
+    stack.run("git", "config", "--unset-all", "status.showUntrackedFiles", check=False)
+    stack.run("git", "clean", "--quiet", "--force", "-d", "-x", "--", "api", "worker")
+    stack.run("git", "reset", "--quiet", "--hard", head)
+    stack.back_to_blue()
+
+
+def contents(stack: Stack, release: str) -> str:
+    """Return the names of the files in the image of a release, and the text of api/main.py."""
+    run = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh"]
+    return stack.run(*run, f"{stack.image}:{release}", "-c", SHOW).stdout
+
+
+def commit(stack: Stack) -> str:
+    """Commit a change of the sources; return the name of its release."""
+    stack.vary()
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+    stack.run(*git, "add", "api/variant.py")
+    stack.run(*git, "commit", "--quiet", "--message", "A change")
+    return stack.run("git", "rev-parse", "HEAD").stdout[:12]
+
+
+def test_an_image_of_a_commit_holds_no_ignored_file_and_no_secret(stack: Stack) -> None:
+    release = commit(stack)
+    for path in ("api/.env", "api/secrets/k", "worker/tls/key.pem", "api/notes.log"):
+        (stack.root / path).parent.mkdir(exist_ok=True)
+        (stack.root / path).write_text("s3cr3t\n", encoding="utf-8")
+    with (stack.root / ".git/info/exclude").open("a", encoding="utf-8") as file:
+        file.write("*.log\nsecrets/\n.env\n*.pem\n")
+    done = stack.deploy()
+    assert stack.live()[0] == release
+    text = contents(stack, release)
+    assert [name for name in (".env", "secrets", ".pem", ".log") if name in text] == []
+    assert "api/.env" in done.stdout, "the deploy says what it left out"
+
+
+def test_a_file_that_git_status_hides_is_deployed_and_changes_the_name(stack: Stack) -> None:
+    stack.run("git", "config", "status.showUntrackedFiles", "no")
+    release = commit(stack)
+    stack.deploy()
+    assert stack.live()[0] == release
+    (stack.root / "api/hidden.py").write_text('"""Hidden."""\n', encoding="utf-8")
+    stack.deploy()
+    live, _ = stack.live()
+    assert live.startswith(f"{release}-")
+    assert "api/hidden.py" in contents(stack, live)
+
+
+def test_a_file_that_is_edited_during_the_build_is_not_in_the_image_of_the_commit(
+    stack: Stack, tmp_path: Path
+) -> None:
+    release = commit(stack)
+    wrapper = tmp_path / "docker"
+    docker = shutil.which("docker")
+    wrapper.write_text(WRAPPER.format(root=stack.root, docker=docker), encoding="utf-8")
+    wrapper.chmod(0o755)
+    stack.deploy(PATH=f"{tmp_path}:{stack.environment['PATH']}")
+    assert "EDITED = 1" in (stack.root / "api/main.py").read_text(encoding="utf-8")
+    assert stack.live()[0] == release
+    assert "EDITED = 1" not in contents(stack, release)
+
+
+def test_a_checkout_with_the_umask_077_builds_an_image_that_starts(stack: Stack) -> None:
+    release = commit(stack)
+    closed = [stack.root / "api", stack.root / "worker"]
+    paths = [*closed, *(path for folder in closed for path in folder.rglob("*"))]
+    former = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(former[path] & 0o700)
+    try:
+        stack.deploy()
+    finally:
+        for path, mode in former.items():
+            path.chmod(mode)
+    assert stack.live()[0] == release
+
+
+def test_an_image_of_that_name_with_other_contents_is_built_anew(stack: Stack) -> None:
+    """As one that an older version built from files that the service's user could not read."""
+    release = commit(stack)
+    stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:{release}")
+    stack.deploy()
+    assert stack.live()[0] == release
+
+
+def test_two_commits_with_the_same_sources_share_every_layer(stack: Stack) -> None:
+    """The copies differ in folder and times; the cache of layers goes by the contents."""
+    layers = []
+    for _ in range(2):
+        git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+        stack.run(*git, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
+        stack.deploy()
+        form = ("--format", "{{json .RootFS.Layers}}", f"{stack.image}:{stack.live()[0]}")
+        layers.append(json.loads(stack.run("docker", "image", "inspect", *form).stdout))
+    assert layers[0] == layers[1]
