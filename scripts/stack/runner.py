@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +172,17 @@ class RealRunner:
 
     is_dry = False
 
-    def __init__(self, display: Display | None = None) -> None:
+    def __init__(
+        self,
+        display: Display | None = None,
+        variables: Callable[[Command], Mapping[str, str]] = lambda _: os.environ,
+    ) -> None:
+        """`variables` returns the environment of a command, besides the command's own."""
         self.display = display or Display()
+        self._variables = variables
+
+    def _environment(self, command: Command) -> dict[str, str]:
+        return {**self._variables(command), **command.env}
 
     def read(self, command: Command) -> Result:
         return self._run(command, READ_SECONDS)
@@ -202,7 +211,7 @@ class RealRunner:
                     errors="replace",
                     # If this program is killed, a later program finds the processes that it left
                     # by this mark (parts/lock.py).
-                    env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
+                    env={**self._environment(command), RUN_MARK: str(os.getpid())},
                     # A session of its own: Ctrl-C reaches this program alone.
                     start_new_session=True,
                 )
@@ -238,7 +247,7 @@ class RealRunner:
                 stderr=errors,
                 text=True,
                 errors="replace",
-                env={**os.environ, RUN_MARK: str(os.getpid()), **command.env},
+                env={**self._environment(command), RUN_MARK: str(os.getpid())},
                 start_new_session=True,
             )
             limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
@@ -273,7 +282,7 @@ class RealRunner:
         with log.open("ab") as output:
             subprocess.Popen(
                 command.argv,
-                env={**os.environ, **command.env},
+                env=self._environment(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack.commands.command import Command
+from stack.config import environment
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.https import Answer, Question
@@ -183,6 +184,13 @@ def furnish(root: Path) -> Project:
     for release in ("older", "old"):
         ledger.record(RecordingRunner(), project, "deploy", to=release, result="done")
     return project
+
+
+def set_values(root: Path, **values: str) -> None:
+    """Set keys of the checkout's `.env`, as an operator edits it."""
+    file = root / ".env"
+    text = environment.with_values(file.read_text(encoding="utf-8"), values)
+    file.write_text(text, encoding="utf-8")
 
 
 def hook(root: Path, name: str) -> None:

@@ -11,6 +11,6 @@ from stack.runner import Runner
 def text(runner: Runner, root: Path) -> str:
     """Return the last line, which names the live release, even if `.env` is broken."""
     try:
-        return observation.what_serves(runner, project.load(root))
+        return observation.what_serves(runner, project.load(root, is_lenient=True))
     except (Failure, OSError):
         return "live: unknown, because .env cannot be read"

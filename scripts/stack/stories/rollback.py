@@ -35,7 +35,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     Raises:
         Failure: if there is no such release, its image is gone, or the schema is past it.
     """
-    project = load(root)
+    project = load(root, is_lenient=True)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
         before = slots.look(runner, project)

@@ -68,6 +68,8 @@ def run(runner: Runner, project: Project) -> bool:
         rows = [row for group in pool.map(lambda look: look(), looks) for row in group]
     for is_well, name, text in rows:
         runner.display.status_row(is_well=is_well, name=name, text=text)
+    if project.unknown:
+        runner.say(f"warning: .env has keys that nothing here reads: {', '.join(project.unknown)}")
     runner.say(observation.what_serves(runner, project))
     return all(is_well for is_well, _, _ in rows)
 
@@ -248,7 +250,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `status.sh`."""
-    project = load(root)
+    project = load(root, is_lenient=True)
     if arguments.history:
         history(runner, project)
         return 0

@@ -23,6 +23,7 @@ from tests.scripts.imitation import (
     failure_of,
     hook,
     release_of,
+    set_values,
 )
 
 STUB = """#!/usr/bin/env python3
@@ -196,9 +197,9 @@ def test_a_first_deploy_is_the_bringing_up_alone(
 
 @pytest.mark.parametrize("command", ["deploy", "rollback"])
 def test_what_runs_the_checkout_itself_has_no_deploy_and_no_rollback(
-    command: str, host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+    command: str, host: Host, project: Project
 ) -> None:
-    monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
+    set_values(project.root, COMPOSE_FILE="compose.yaml:compose.dev.yaml")
     run = {
         "deploy": lambda: deploy_on(host, project),
         "rollback": lambda: rollback.run(host, project.root, "", 0),
