@@ -12,7 +12,8 @@ from stack.config import environment
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.https import Answer, Question
-from stack.parts import edge, ledger
+from stack.parts import deployments, edge, ledger, slot_files
+from stack.parts.ledger import Deployment
 from stack.runner import Result
 from stack.stories import deploy
 from stack.stories.deploy import Options
@@ -111,7 +112,7 @@ class Host(RecordingRunner):
             return Result(0, release + "\n")
         if "migration_head" in form:
             return Result(0, f"{head}\n")
-        return Result(0, f"{migrations if 'slipway.migrations' in form else 'sha256:1'}\n")
+        return Result(0, f"{migrations if 'slipway.migrations' in form else f'sha256:{release}'}\n")
 
     def _probe(self, url: str) -> Result:
         port, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
@@ -136,7 +137,7 @@ class Host(RecordingRunner):
             ).partition("=")[2]
         elif argv[:2] == ["docker", "tag"]:
             source, target = (name.rpartition(":")[2] for name in argv[2:4])
-            self.tags[target] = self.tags[source]
+            self.tags[target] = self.tags.get(source, source)  # an id names the release's bytes
         elif argv[:2] == ["docker", "rmi"]:
             del self.tags[argv[2].rpartition(":")[2]]
         elif switched := re.search(r"ln -sfn (\w+)\.sock", argv[-1]):
@@ -181,9 +182,21 @@ def furnish(root: Path) -> Project:
         (project.secrets / name).write_text("", encoding="utf-8")
     project.nginx_folder.mkdir(parents=True)
     (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
-    for release in ("older", "old"):
-        ledger.record(RecordingRunner(), project, "deploy", to=release, result="done")
+    for number, (release, slot) in enumerate((("older", "green"), ("old", "blue")), 1):
+        deployment = Deployment(number, release, deployments.fingerprint(project.service_settings))
+        facts = {"to": release, "result": "done", **deployment.facts}
+        ledger.record(RecordingRunner(), project, "deploy", **facts)
+        place(project, deployment, slot)
     return project
+
+
+def place(project: Project, deployment: Deployment, slot: str, **settings: str) -> None:
+    """Write the file of a slot and the snapshot of its deployment, as a deploy did."""
+    given = {**project.service_settings, **settings}
+    deployments.place(Host(), project, deployment, slot, given)
+    file = deployments.snapshot_of(project, deployment.number)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(slot_files.content(given), encoding="utf-8")
 
 
 def set_values(root: Path, **values: str) -> None:

@@ -10,6 +10,7 @@ from stack.commands.command import Command
 from stack.config.environment import RUNBOOK
 from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
+from stack.parts import slot_files
 from stack.runner import Result, Runner
 
 EX_CONFIG = 78  # api/configuring/settings.py
@@ -21,7 +22,7 @@ MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)
 def list_findings(runner: Runner, project: Project, slot: str) -> list[str]:
     """Return the findings of the compose files, the secret files and the settings, one a line."""
     # No container starts without the files, so that there the release is not asked.
-    return _check_files(runner, project) or _judge(slot, runner.read, JUDGE_SECONDS)
+    return _check_files(runner, project) or _judge(project, slot, runner.read, JUDGE_SECONDS)
 
 
 def accept_settings(runner: Runner, project: Project, slot: str) -> str:
@@ -32,7 +33,7 @@ def accept_settings(runner: Runner, project: Project, slot: str) -> str:
     """
     # In a dry run of the first start there are no secrets yet.
     findings = [] if runner.is_dry else _check_files(runner, project)
-    findings = findings or _judge(slot, runner.run)
+    findings = findings or _judge(project, slot, runner.run, is_dry=runner.is_dry)
     critical = [line for line in findings if line.startswith(CRITICAL)]
     if critical:
         keys = ", ".join(_key(line) for line in critical)
@@ -75,15 +76,24 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
 
 
 def _judge(
-    slot: str, ask: Callable[[Command], Result], timeout_seconds: float | None = None
+    project: Project,
+    slot: str,
+    ask: Callable[[Command], Result],
+    timeout_seconds: float | None = None,
+    *,
+    is_dry: bool = False,
 ) -> list[str]:
     """Ask in the API's container, which judges for the worker too.
 
-    A second container would double the time.
+    A second container would double the time. The slot has the settings of its deployment; those
+    that `.env` has changed since are given to the container besides. They are no secrets.
     """
     service = f"api-{slot}"
-    words = ["python", "-m", "api.check_config"]
-    result = ask(engine.one_shot(service, *words, may_fail=True, timeout_seconds=timeout_seconds))
+    given = slot_files.of_slot(project, slot)
+    changed = [] if is_dry else slot_files.wanted(project).items() - given.items()
+    options = [word for key, value in sorted(changed) for word in ("--env", f"{key}={value}")]
+    words = [*options, service, "python", "-m", "api.check_config"]
+    result = ask(engine.one_shot(*words, may_fail=True, timeout_seconds=timeout_seconds))
     if result.code in {0, EX_CONFIG}:
         return result.out.splitlines()
     if "No module named api.check_config" in result.err:

@@ -8,6 +8,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.https import Answer, Question
+from stack.parts import slot_files
 from stack.runner import Result, Runner
 
 SLOTS = ("blue", "green")
@@ -87,9 +88,14 @@ def sql(runner: Runner, query: str) -> Result:
 
 
 def slot_release(runner: Runner, project: Project, slot: str) -> str:
-    """Return the release whose image is placed in a slot, or an empty text."""
+    """Return the release whose image is placed in a slot, or an empty text.
+
+    Where two images have one label, the slot's file has the name that tells them apart.
+    """
     result = runner.read(engine.image_label(f"{project.image}:{slot}", engine.RELEASE_LABEL))
-    return result.out.strip() if result.code == 0 else ""
+    label = result.out.strip() if result.code == 0 else ""
+    name = slot_files.of_slot(project, slot).get(slot_files.RELEASE, "")
+    return name if label and name.startswith(f"{label}-") else label
 
 
 def ask(

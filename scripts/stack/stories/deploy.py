@@ -11,7 +11,9 @@ from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
     configuration,
     database,
+    deployments,
     edge,
+    given_image,
     hooks,
     images,
     judgement,
@@ -24,6 +26,7 @@ from stack.parts import (
     watch,
     window,
 )
+from stack.parts.ledger import Deployment
 from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
@@ -64,11 +67,15 @@ def run(runner: Runner, root: Path, options: Options) -> None:
     project = load(root) if (root / ".env").exists() else None
     if project is None or not _is_up(runner, project):
         is_first = project is None or not observation.slot_release(runner, project, "blue")
-        up.run(runner, root)
+        if is_first and options.image:
+            up.run(runner, root, image=options.image)
+        else:
+            up.run(runner, root)
         if is_first or runner.is_dry:
             return
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
+        deployments.adopt(runner, project, slots.look(runner, project))
         _Deploy(runner, project, options).run()
 
 
@@ -90,6 +97,7 @@ class _Deploy:
         self.before = slots.look(runner, project)
         self.slot = self.before.idle
         self.release = ""
+        self.deployment = Deployment(0, "")
         self.earlier = NO_TRAFFIC
 
     def run(self) -> None:
@@ -146,26 +154,18 @@ class _Deploy:
         return images.build_release(self.runner, self.project)
 
     def _pull_image(self) -> str:
-        runner, image = self.runner, self.options.image
-        if not images.has_image(runner, image):
-            runner.run(engine.pull_image(image))
-        release = runner.read(engine.image_label(image, engine.RELEASE_LABEL)).out.strip()
-        if not release and not runner.is_dry:
-            raise Failure(
-                f"{image} carries no release in its label {engine.RELEASE_LABEL}",
-                hints=["build it from this repository's Dockerfile"],
-                runbook=BEFORE,
-            )
-        runner.run(engine.tag_image(image, f"{self.project.image}:{release}"))
-        return release
+        return given_image.resolve(self.runner, self.project, self.options.image)
 
     def place(self) -> None:
         runner, project = self.runner, self.project
-        facts = {"from": self.before.live_release, "to": self.release}
-        ledger.record(runner, project, "deploy", **facts, result="begun")
         with self.steps.step("settings") as report:
-            self.undo.push("release", self.place_former_release)
+            former = deployments.text_of(project, self.slot)
+            self.undo.push("release", lambda _: self.place_former_release(former))
             self.undo.push("retention", self.remove_old_releases)
+            self.deployment = deployments.begin(runner, project, self.release, self.slot)
+            facts = {"from": self.before.live_release, "to": self.release}
+            facts |= {"result": "begun", **self.deployment.facts}
+            ledger.record(runner, project, "deploy", **facts)
             slots.place(runner, project, self.release, self.slot)
             report(judgement.accept_settings(runner, project, self.slot))
 
@@ -266,7 +266,7 @@ class _Deploy:
         is_live = slots.look(runner, project).live == self.slot
         facts = {"from": self.before.live_release, "to": self.release, "slot": self.slot}
         facts |= {"migration_head": database.migration_head(runner), "result": "done"}
-        ledger.keep_settings(runner, project, self.release)
+        facts |= {"nginx": edge.installed_name(project), **self.deployment.facts}
         ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
         window.schedule_end(runner, project, self.before.live, self.before.live_release)
         with self.steps.step("retention") as report:
@@ -278,7 +278,7 @@ class _Deploy:
         runner.say(
             "\nnothing was changed"
             if runner.is_dry
-            else f"\ndeployed in {seconds}; back: ./scripts/rollback.sh"
+            else f"\ndeployment {self.deployment.number} in {seconds}; back: ./scripts/rollback.sh"
         )
         runner.say(
             observation.what_serves(runner, project)
@@ -312,10 +312,12 @@ class _Deploy:
     def stop_slot(self, _: Failure) -> None:
         slots.stop(self.runner, engine.slot_services(self.slot))
 
-    def place_former_release(self, _: Failure) -> None:
-        """Give the idle slot its former release again: a rollback would go to that release."""
+    def place_former_release(self, former: str) -> None:
+        """Give the idle slot its former deployment again: a rollback would go to it."""
         if self.before.idle_release:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
+        if former != deployments.text_of(self.project, self.slot):
+            deployments.write(self.runner, self.project, self.slot, former)
 
     def _restore_nginx(self, former: str) -> None:
         edge.make_current(self.runner, self.project, former)
@@ -326,6 +328,7 @@ class _Deploy:
 
     def record_failure(self, failure: Failure) -> None:
         facts = {"from": self.before.live_release, "to": self.release, **ledger.outcome_of(failure)}
+        facts |= self.deployment.facts if self.deployment.number else {}
         ledger.record(self.runner, self.project, "deploy", **facts, seconds=self.steps.seconds)
 
     def run_failure_hook(self, failure: Failure) -> None:
@@ -357,7 +360,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `deploy.sh`."""
     if arguments.plan:
-        plan.run(runner, load(root))
+        plan.run(runner, load(root), arguments.image)
     else:
         run(runner, root, Options(arguments.image, arguments.wait_lock))
     return 0

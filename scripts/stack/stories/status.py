@@ -11,7 +11,7 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.https import Answer
-from stack.parts import backup_service, ledger, observation, redis, releases
+from stack.parts import backup_service, ledger, observation, redis, releases, slot_files
 from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
@@ -79,7 +79,9 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     answer = observation.ask(runner, project, "/version")
     release, answering = observation.answered_by(answer)
     if (release, answering) == (placed, slot) and release:
-        return True, "live", f"slot {slot}, release {release}"
+        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        deployment = f", deployment {number}" if number else ""
+        return True, "live", f"slot {slot}, release {release}{deployment}"
     shown = (
         f"release {release} from slot {answering}"
         if release
