@@ -275,10 +275,12 @@ class _Deploy:
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
+        if not runner.is_dry:
+            runner.say(f"\ndeployment {self.deployment.number}, of release {self.release}")
         runner.say(
             "\nnothing was changed"
             if runner.is_dry
-            else f"\ndeployment {self.deployment.number} in {seconds}; back: ./scripts/rollback.sh"
+            else f"deployed in {seconds}; back: ./scripts/rollback.sh"
         )
         runner.say(
             observation.what_serves(runner, project)
