@@ -33,7 +33,10 @@ def accept_settings(runner: Runner, project: Project, slot: str) -> str:
     """
     # In a dry run of the first start there are no secrets yet.
     findings = [] if runner.is_dry else _check_files(runner, project)
-    findings = findings or _judge(project, slot, runner.run, is_dry=runner.is_dry)
+    # A question is not printed: the values of the changed keys stand in it.
+    is_changed = not runner.is_dry and bool(_changed(project, slot))
+    ask, seconds = (runner.read, JUDGE_SECONDS) if is_changed else (runner.run, None)
+    findings = findings or _judge(project, slot, ask, seconds, is_dry=runner.is_dry)
     critical = [line for line in findings if line.startswith(CRITICAL)]
     if critical:
         keys = ", ".join(_key(line) for line in critical)
@@ -75,6 +78,12 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
     return findings
 
 
+def _changed(project: Project, slot: str) -> list[tuple[str, str]]:
+    """Return the settings that `.env` has changed since the deployment in the slot."""
+    given = slot_files.of_slot(project, slot)
+    return sorted(slot_files.wanted(project).items() - given.items())
+
+
 def _judge(
     project: Project,
     slot: str,
@@ -89,9 +98,8 @@ def _judge(
     that `.env` has changed since are given to the container besides. They are no secrets.
     """
     service = f"api-{slot}"
-    given = slot_files.of_slot(project, slot)
-    changed = [] if is_dry else slot_files.wanted(project).items() - given.items()
-    options = [word for key, value in sorted(changed) for word in ("--env", f"{key}={value}")]
+    changed = [] if is_dry else _changed(project, slot)
+    options = [word for key, value in changed for word in ("--env", f"{key}={value}")]
     words = [*options, service, "python", "-m", "api.check_config"]
     result = ask(engine.one_shot(*words, may_fail=True, timeout_seconds=timeout_seconds))
     if result.code in {0, EX_CONFIG}:

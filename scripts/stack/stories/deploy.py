@@ -9,6 +9,7 @@ from stack.commands import engine
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
+    applied,
     configuration,
     database,
     deployments,
@@ -275,6 +276,8 @@ class _Deploy:
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
+        for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+            runner.say(line)
         if not runner.is_dry:
             runner.say(f"\ndeployment {self.deployment.number}, of release {self.release}")
         runner.say(

@@ -3,6 +3,7 @@
 from stack.commands import engine
 from stack.config.project import Project
 from stack.parts import (
+    applied,
     database,
     edge,
     given_image,
@@ -33,6 +34,8 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
     _say_migrations(runner, project, image, is_known=not image or is_here)
     for line in changed_settings(project, present.live):
         runner.say(f"setting        {line}")
+    for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+        runner.say(line)
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
     runner.say(f"nginx          {nginx}")
     if image:
@@ -67,12 +70,8 @@ def _say_migrations(runner: Runner, project: Project, image: str, *, is_known: b
 
 def changed_settings(project: Project, slot: str) -> list[str]:
     """Return the service's keys that differ from those of the deployment in a slot; no value."""
-    former = slot_files.of_slot(project, slot)
-    if not former:
-        return [f"not known: {slot_files.path_of(project, slot)} is not there"]
-    lines = [
-        f"{key} changed"
-        for key, value in slot_files.settings_in(former).items()
-        if value != project.service_settings[key]
-    ]
-    return lines or ["none changed"]
+    file = slot_files.path_of(project, slot)
+    if not file.exists():
+        return [f"not known: {file} is not there"]
+    names = applied.waiting_for_deploy(project, slot)
+    return [f"{name} changed" for name in names] or ["none changed"]

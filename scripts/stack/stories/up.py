@@ -12,6 +12,7 @@ from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import (
+    applied,
     backup_service,
     configuration,
     database,
@@ -91,6 +92,10 @@ def run(
         _bring_up(runner, steps, project, slot, release)
         credentials = first_user.ensure(runner, project, slot)
         _record(runner, project, steps, slot, release)
+        applied.keep(runner, project)
+        waiting = [] if project.is_development else applied.waiting_for_deploy(project, slot)
+        for line in applied.describe(waiting, "./scripts/deploy.sh"):
+            runner.say(f"    {line}")
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
             runner.say("    the rollback window that a reboot cut off begins again")
     _say_next(runner, steps, project, credentials)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from stack.config.project import Project
+from stack.failure import Failure
 from stack.parts import deployments, judgement, ledger, observation, slot_files
 from stack.parts.ledger import Deployment
 from stack.runner import Result
@@ -90,3 +91,14 @@ def test_what_env_changed_since_the_deployment_is_judged_and_nothing_else(
     judgement.list_findings(host, with_values(project, LOG_LEVEL="DEBUG"), "blue")
     judged = next(command for command in host.asked if "--env" in command)
     assert "--no-TTY --env LOG_LEVEL=DEBUG api-blue python -m api.check_config" in judged
+
+
+def test_the_value_of_a_changed_key_is_judged_and_not_printed(
+    project: Project, runner: RecordingRunner
+) -> None:
+    runner.reply("docker compose config", Result(0))
+    runner.reply("api.check_config", Result(78, "critical LOG_LEVEL: unknown; empty it\n"))
+    with pytest.raises(Failure, match="refuses LOG_LEVEL") as refused:
+        judgement.accept_settings(runner, with_values(project, LOG_LEVEL="hunter2"), "blue")
+    assert runner.ran == [], "what is run is printed"
+    assert "hunter2" not in f"{refused.value} {refused.value.evidence} {runner.said}"
