@@ -2,5 +2,6 @@
 # usage: scripts/check-config.sh [--help]    everything that is wrong or unwise in .env and secrets/; touches nothing
 set -Eeuo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # a Python that lacks its own library starts no script
 PYTHONPATH=scripts exec python3 -m stack check-config "$@"

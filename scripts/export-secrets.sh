@@ -3,5 +3,6 @@
 set -Eeuo pipefail
 
 export CALLER_DIRECTORY=$PWD
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # a Python that lacks its own library starts no script
 PYTHONPATH=scripts exec python3 -m stack export-secrets "$@"

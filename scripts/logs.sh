@@ -2,5 +2,6 @@
 # usage: scripts/logs.sh [--help]    the logs of one service, of one request, or of all
 set -Eeuo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # a Python that lacks its own library starts no script
 PYTHONPATH=scripts exec python3 -m stack logs "$@"

@@ -2,5 +2,6 @@
 # usage: scripts/restore.sh [--help]    the database as it was at a time, beside the present one or in its place
 set -Eeuo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # a Python that lacks its own library starts no script
 PYTHONPATH=scripts exec python3 -m stack restore "$@"

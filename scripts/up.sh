@@ -12,5 +12,6 @@ if ! command -v python3 >/dev/null; then
 	apt-get update --quiet=2
 	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends python3 >/dev/null
 fi
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # a Python that lacks its own library starts no script
 PYTHONPATH=scripts exec python3 -m stack up "$@"

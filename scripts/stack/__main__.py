@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from stack import stories, terminal
+from stack.commands.command import Command
+from stack.config import project, surroundings
 from stack.config.environment import RUNBOOK
+from stack.dry_runner import DryRunner
 from stack.failure import USAGE, Failure
 from stack.parts import last_line
 from stack.parts.steps import unexpected
-from stack.runner import ANY_ENTRY, DryRunner, RealRunner, Runner
+from stack.runner import ANY_ENTRY, RealRunner, Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,7 +71,7 @@ def main() -> int:
     # A dry run prints commands and nothing else: it has no use for a terminal's steps.
     is_dry = getattr(arguments, "dry_run", False)
     display = terminal.choose(is_verbose=arguments.verbose)
-    runner: Runner = DryRunner() if is_dry else RealRunner(display)
+    runner: Runner = DryRunner(None, _variables) if is_dry else RealRunner(display, _variables)
     try:
         return commands()[arguments.command].main(runner, arguments, ROOT)
     except Failure as failure:
@@ -83,6 +86,14 @@ def main() -> int:
             runner.display.report(f"HINT: {hint}")
         runner.display.report(last_line.text(runner, ROOT))
         return 130
+
+
+def _variables(command: Command) -> dict[str, str]:
+    """Return the environment of a command; for Compose with the values of `.env`."""
+    is_compose = list(command.argv[:2]) == ["docker", "compose"]
+    values = project.compose_values(ROOT) if is_compose else {}
+    # A variable of the shell goes before `.env`, for the scripts too (config/project.py).
+    return {**values, **surroundings.of_children(os.environ, str(ROOT))}
 
 
 def _report(failure: Failure, runner: Runner) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,13 +117,6 @@ def accepted(command: Command, result: Result) -> Result:
     return result
 
 
-def _environment(command: Command, *, is_marked: bool = True) -> dict[str, str]:
-    """Return a command's variables; the mark leads to what a kill left (parts/lock.py)."""
-    kept = {key: value for key, value in os.environ.items() if key not in command.unset}
-    mark = {RUN_MARK: str(os.getpid())} if is_marked else {}
-    return {**kept, **mark, **command.env}
-
-
 @contextmanager
 def _signals_deferred(pending: list[int]) -> Iterator[None]:
     """Defer signals while a command starts: without its process id it could not be ended."""
@@ -145,6 +138,7 @@ def _signals_deferred(pending: list[int]) -> Iterator[None]:
 
 def _start(
     command: Command,
+    environment: Mapping[str, str],
     out: IO[Any] | int = subprocess.PIPE,
     err: IO[Any] | int = subprocess.PIPE,
     *,
@@ -158,7 +152,7 @@ def _start(
         stderr=err,
         text=True,
         errors="replace",
-        env=_environment(command, is_marked=not is_detached),
+        env=environment,
         start_new_session=True,
         cwd="/" if is_detached else None,
     )
@@ -248,8 +242,19 @@ class RealRunner:
 
     is_dry = False
 
-    def __init__(self, display: Display | None = None) -> None:
+    def __init__(
+        self,
+        display: Display | None = None,
+        variables: Callable[[Command], Mapping[str, str]] = lambda _: os.environ,
+    ) -> None:
+        """`variables` returns the environment of a command, besides the command's own."""
         self.display = display or Display()
+        self._variables = variables
+
+    def _environment(self, command: Command, *, is_marked: bool = True) -> dict[str, str]:
+        """Return a command's variables; the mark leads to what a kill left (parts/lock.py)."""
+        mark = {RUN_MARK: str(os.getpid())} if is_marked else {}
+        return {**self._variables(command), **mark, **command.env}
 
     def read(self, command: Command) -> Result:
         return accepted(command, self._run(command, READ_SECONDS))
@@ -270,7 +275,7 @@ class RealRunner:
                 count = 2 if command.ends_alone else 0
                 files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
                 with _signals_deferred(pending):
-                    process = _start(command, *files)
+                    process = _start(command, self._environment(command), *files)
             except OSError as error:
                 return _not_started(command.argv[0], error)
             try:
@@ -298,7 +303,7 @@ class RealRunner:
         shown = self.display.command(f"$ {command}")
         with shown, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             try:
-                process = _start(command, subprocess.PIPE, errors)
+                process = _start(command, self._environment(command), subprocess.PIPE, errors)
             except OSError as error:
                 return _not_started(command.argv[0], error)
             limit = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
@@ -332,7 +337,8 @@ class RealRunner:
         self.display.effect(f"$ {command} >{log} 2>&1 &")
         with log.open("ab") as output:
             try:
-                _start(command, output, output, is_detached=True)
+                variables = self._environment(command, is_marked=False)
+                _start(command, variables, output, output, is_detached=True)
             except OSError as error:
                 raise failure_of(command, _not_started(command.argv[0], error)) from None
 
@@ -369,30 +375,3 @@ class RealRunner:
 
     def say(self, text: str) -> None:
         self.display.say(text)
-
-
-class DryRunner(RealRunner):
-    """Runs queries like RealRunner, but prints each change instead of making it."""
-
-    is_dry = True
-
-    def run(self, command: Command) -> Result:
-        self.say(f"    would run: {command}")
-        return Result(0)
-
-    def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
-        self.say(f"    would run: {command}")
-        return Result(0)
-
-    def start(self, command: Command, log: Path) -> None:
-        self.say(f"    would start: {command} >{log} 2>&1 &")
-
-    def write(self, path: Path, content: str, mode: int) -> None:
-        self.say(f"    would write: {path} (mode {mode:04o}, {len(content)} bytes)")
-
-    def append(self, path: Path, line: str) -> None:
-        self.say(f"    would append to: {path}")
-
-    def make_directory(self, path: Path, mode: int) -> None:
-        if not path.is_dir():
-            self.say(f"    would make: {path}/ (mode {mode:04o})")

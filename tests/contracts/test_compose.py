@@ -37,7 +37,9 @@ KEY_ORDER = (
         "stop_grace_period",
     ),
     *(
+        "env_file",
         "environment",
+        "labels",
         "group_add",
         "ports",
         "volumes",
@@ -274,7 +276,9 @@ def mappings(file: str) -> list[tuple[str, list[str]]]:
     candidates = [
         (name, node)
         for name, node in top.items()
-        if name.startswith("x-") and "environment" not in name
+        if name.startswith("x-")
+        and "environment" not in name
+        and isinstance(node, yaml.MappingNode)
     ]
     candidates += [(key.value, node) for key, node in top["services"].value]
     return [(name, [key.value for key, _ in node.value]) for name, node in candidates]

@@ -112,6 +112,7 @@ def test_the_drain_of_a_slot_is_thirty_seconds_and_more() -> None:
 @pytest.fixture
 def gunicorn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Gunicorn's configuration as Gunicorn reads it, with the environment of api-blue."""
+    monkeypatch.setenv("ALLOWED_HOSTS", "localhost")  # of the slot's file
     for key, value in SERVICES["api-blue"]["environment"].items():
         monkeypatch.setenv(
             key, defaulted(value) or ("slipway.test" if key == "ALLOWED_HOSTS" else "")

@@ -1,6 +1,7 @@
 """Variables agree in `.env.example`, the compose files, the scripts and the API's settings."""
 
 import ast
+import json
 import re
 from typing import Any, TypeGuard
 
@@ -8,8 +9,16 @@ import pytest
 from pydantic.fields import FieldInfo
 from stack.config import environment
 from stack.config.checks import CPU_KEYS
-from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS, PUBLIC_PORTS
+from stack.config.defaults import (
+    DEFAULTS,
+    DEVELOPMENT_SETTINGS,
+    PUBLIC_DEFAULTS,
+    PUBLIC_PORTS,
+    PUBLIC_SETTINGS,
+)
+from stack.config.keys import IDENTITY, KEYS, LIMITS, NEEDED, SET_BY_SCRIPTS, Scope, of_scope
 from stack.config.project import BASES
+from stack.parts import slot_files
 from stack.parts.configuration import FIRST_KEYS
 
 from api.configuring.settings import ProcessSettings, Settings, WorkerSettings
@@ -68,6 +77,15 @@ def fields(kind: type[ProcessSettings]) -> dict[str, FieldInfo]:
     return {variable_of(name, field): field for name, field in kind.model_fields.items()}
 
 
+def given(service: str) -> dict[str, str]:
+    """Return the variables of a service, each with its default: its own, and those of its slot."""
+    own = {key: defaulted(value) for key, value in SERVICES[service]["environment"].items()}
+    if "env_file" not in SERVICES[service]:
+        return own
+    slot = {key: KEYS[key].default for key in of_scope(Scope.SERVICE) if key not in LIMITS}
+    return {slot_files.HOSTS: KEYS["SLIPWAY_HOST"].default, **slot, **own}
+
+
 def kind_of(service: str) -> type[ProcessSettings]:
     return KINDS[service.split("-", maxsplit=1)[0]]
 
@@ -80,6 +98,24 @@ def test_every_explained_variable_is_read_by_the_compose_files_or_the_scripts() 
     assert IN_COMPOSE | script_keys() >= KNOWN
 
 
+def test_the_table_of_keys_has_every_key_of_the_example_and_no_other() -> None:
+    assert {*KEYS, *SET_BY_SCRIPTS} == KNOWN
+    assert not set(KEYS) & set(SET_BY_SCRIPTS)
+    assert {*NEEDED, *IDENTITY, *LIMITS} <= set(KEYS)
+
+
+def test_a_value_is_turned_into_a_number_in_one_module() -> None:
+    """A later int() of a value would fail in the middle of a deploy."""
+    reads = [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path, node in nodes("scripts/stack/**/*.py")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"int", "float"}
+        and re.search(r"\.(setting|values)\b", ast.unparse(node))
+    ]
+    assert reads == []
+
+
 def test_the_scripts_read_no_setting_that_is_not_explained() -> None:
     assert set(DEFAULTS) <= KNOWN
     keys = {
@@ -89,7 +125,7 @@ def test_the_scripts_read_no_setting_that_is_not_explained() -> None:
         and ast.unparse(node.func).endswith(".setting")
         and isinstance(node.args[0], ast.Constant)
     }
-    assert len(keys) > 10
+    assert len(keys) > 5
     assert keys <= set(DEFAULTS)
 
 
@@ -141,14 +177,40 @@ def test_every_variable_that_a_service_is_given_is_read(service: str) -> None:
         assert set(load(file)["services"][service]["environment"]) <= readable
 
 
+def test_every_key_of_the_service_is_read_by_the_service() -> None:
+    readable = set(fields(Settings)) | set(fields(WorkerSettings)) | environment_reads()
+    assert set(of_scope(Scope.SERVICE)) - set(LIMITS) <= readable
+
+
+def test_the_containers_of_a_slot_read_no_key_of_the_service_from_env_but_their_limits() -> None:
+    """A bare `docker compose up` after an edit of .env must not replace what serves."""
+    for slot in ("blue", "green"):
+        for kind in ("api", "worker"):
+            service = SERVICES[f"{kind}-{slot}"]
+            (file,) = service["env_file"]
+            assert file["path"].endswith(f"}}/slots/{slot}.env")
+            read = {name for name, _ in variables(json.dumps(service))}
+            assert read & set(of_scope(Scope.SERVICE)) <= set(LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("file", "forced"),
+    [("compose.prod.yaml", PUBLIC_SETTINGS), ("compose.dev.yaml", DEVELOPMENT_SETTINGS)],
+)
+def test_what_a_compose_file_forces_is_part_of_the_deployment(
+    file: str, forced: dict[str, str]
+) -> None:
+    own = set(of_scope(Scope.SERVICE))
+    for service in ("api-blue", "worker-blue", "api-green", "worker-green"):
+        environment_ = load(file)["services"][service]["environment"]
+        assert {key: value for key, value in environment_.items() if key in own} == forced
+
+
 @pytest.mark.parametrize("service", APP_SERVICES)
 def test_every_required_setting_is_given(service: str) -> None:
-    given = set(SERVICES[service]["environment"]) | {
-        name.upper() for name in SERVICES[service]["secrets"]
-    }
-    assert {
-        name for name, field in fields(kind_of(service)).items() if field.is_required()
-    } <= given
+    names = set(given(service)) | {name.upper() for name in SERVICES[service]["secrets"]}
+    required = {name for name, field in fields(kind_of(service)).items() if field.is_required()}
+    assert required <= names
 
 
 @pytest.mark.parametrize("service", APP_SERVICES)
@@ -174,11 +236,11 @@ def test_every_secret_of_the_compose_file_is_made_by_the_scripts() -> None:
 @pytest.mark.parametrize("service", APP_SERVICES)
 def test_the_defaults_of_the_compose_file_are_those_of_the_settings(service: str) -> None:
     compared = 0
-    for key, value in SERVICES[service]["environment"].items():
+    for key, value in given(service).items():
         field = fields(kind_of(service)).get(key)
         if field is None or field.is_required() or key.startswith("SLIPWAY_"):
             continue
-        assert defaulted(value).lower() == (
+        assert value.lower() == (
             "" if field.default in (None, ()) else str(field.default).lower()
         ), key
         compared += 1

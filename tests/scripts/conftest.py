@@ -24,9 +24,13 @@ BASES = {"PYTHON_IMAGE": "p:1", "NGINX_IMAGE": "n:1", "POSTGRES_IMAGE": "g:1", "
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     known = environment.known_keys(ROOT / ".env.example")
     for key in [
-        key for key in os.environ if key in known or key.startswith(("DEBIAN_", "PIP_", "GIT_"))
+        key
+        for key in os.environ
+        if key in known or key.startswith(("DEBIAN_", "PIP_", "GIT_", "DOCKER_"))
     ]:
         monkeypatch.delenv(key)
+    # A context that the test machine's user chose is no part of a test.
+    monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ def typed(
 ) -> Iterator[Typed]:
     """Run a command of the command line on the recording runner; return its exit code."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.setattr(__main__, "RealRunner", lambda _: runner)
+    monkeypatch.setattr(__main__, "RealRunner", lambda *_: runner)
     monkeypatch.setattr(__main__, "ROOT", checkout)
     monkeypatch.chdir(checkout)
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stack.commands.command import Command
+from stack.config import environment
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.https import Answer, Question
-from stack.parts import edge, ledger
+from stack.parts import deployments, edge, ledger, slot_files
+from stack.parts.ledger import Deployment
 from stack.runner import Result, accepted
 from stack.stories import deploy
 from stack.stories.deploy import Options
@@ -120,7 +122,7 @@ class Host(RecordingRunner):
             return Result(0, self.built_from.get(release, "").partition("=")[2] + "\n")
         if "migration_head" in form:
             return Result(0, f"{head}\n")
-        return Result(0, f"{migrations if 'slipway.migrations' in form else 'sha256:1'}\n")
+        return Result(0, f"{migrations if 'slipway.migrations' in form else f'sha256:{release}'}\n")
 
     def _probe(self, url: str) -> Result:
         port, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
@@ -146,7 +148,7 @@ class Host(RecordingRunner):
             self.built_from[tag] = next(word for word in argv if word.startswith("slipway.inputs="))
         elif argv[:2] == ["docker", "tag"]:
             source, target = (name.rpartition(":")[2] for name in argv[2:4])
-            self.tags[target] = self.tags[source]
+            self.tags[target] = self.tags.get(source, source)  # an id names the release's bytes
         elif argv[:2] == ["docker", "rmi"]:
             del self.tags[argv[2].rpartition(":")[2]]
         elif switched := re.search(r"ln -sfn (\w+)\.sock", argv[-1]):
@@ -191,9 +193,28 @@ def furnish(root: Path) -> Project:
         (project.secrets / name).write_text("", encoding="utf-8")
     project.nginx_folder.mkdir(parents=True)
     (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
-    for release in ("older", "old"):
-        ledger.record(RecordingRunner(), project, "deploy", to=release, result="done")
+    for number, (release, slot) in enumerate((("older", "green"), ("old", "blue")), 1):
+        deployment = Deployment(number, release, deployments.fingerprint(project.service_settings))
+        facts = {"to": release, "result": "done", **deployment.facts}
+        ledger.record(RecordingRunner(), project, "deploy", **facts)
+        place(project, deployment, slot)
     return project
+
+
+def place(project: Project, deployment: Deployment, slot: str, **settings: str) -> None:
+    """Write the file of a slot and the snapshot of its deployment, as a deploy did."""
+    given = {**project.service_settings, **settings}
+    deployments.place(Host(), project, deployment, slot, given)
+    file = deployments.snapshot_of(project, deployment.number)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(slot_files.content(given), encoding="utf-8")
+
+
+def set_values(root: Path, **values: str) -> None:
+    """Set keys of the checkout's `.env`, as an operator edits it."""
+    file = root / ".env"
+    text = environment.with_values(file.read_text(encoding="utf-8"), values)
+    file.write_text(text, encoding="utf-8")
 
 
 def hook(root: Path, name: str) -> None:

@@ -52,6 +52,7 @@ class Machine:
             "from alembic_version",
             Result(1, err='ERROR:  relation "alembic_version" does not exist\n'),
         )
+        runner.reply("ps --all --quiet api-", Result(0))
         runner.reply("docker compose logs", Result(0, "worker-blue-1  | the reason\n"))
         runner.reply(
             "run --rm --no-deps --no-TTY migrate", Result(0, "migrated: empty -> 2026_01_01_0000\n")

@@ -135,9 +135,11 @@ def test_without_env_a_script_fails_with_observation_hint_runbook_and_what_serve
 def test_a_misspelt_key_is_refused_and_its_value_is_not_printed(copy: Path) -> None:
     with (copy / ".env").open("a", encoding="utf-8") as file:
         file.write("DATABASE_PASWORD=hunter2\n")
-    result = script(copy, "status")
+    result = script(copy, "check-config")
     assert result.returncode == 1
     assert "DATABASE_PASWORD" in result.stderr
+    warned = script(copy, "status")
+    assert "warning: .env has keys that nothing here reads: DATABASE_PASWORD" in warned.stdout
     assert "hunter2" not in result.stdout + result.stderr
 
 

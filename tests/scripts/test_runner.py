@@ -16,9 +16,10 @@ from typing import Any, Unpack
 import pytest
 from stack.commands.command import Command, Options
 from stack.display import Display
+from stack.dry_runner import DryRunner
 from stack.failure import Failure
 from stack.https import Question
-from stack.runner import EVIDENCE_LINES, RUN_MARK, DryRunner, RealRunner
+from stack.runner import EVIDENCE_LINES, RUN_MARK, RealRunner
 
 PYTHON = [sys.executable, "-c"]
 

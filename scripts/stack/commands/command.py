@@ -13,7 +13,6 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         env: variables that the program gets besides the environment of the scripts.
-        unset: variables of the scripts' environment that the program does not get.
         timeout_seconds: the time limit; None means the runner's limit for a query or a change.
         stdin: the text on standard input.
         answers: the exit codes that are results; any other code raises.
@@ -29,7 +28,6 @@ class Command:
     answers: Container[int] = (0,)
     may_fail: bool = False
     ends_alone: bool = False
-    unset: Sequence[str] = ()
 
     def accepts(self, code: int) -> bool:
         """Whether an exit code is an answer, and not an error."""

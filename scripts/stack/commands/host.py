@@ -44,26 +44,6 @@ GPG_ENCRYPT = [
 ]
 GPG_DECRYPT = ["--decrypt"]
 GPG_SECONDS = 30  # 0.5 s measured
-# A hook of git, or a person's shell, may set them; git would then answer about another repository.
-GIT_VARIABLES = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_CEILING_DIRECTORIES",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
-)
 
 
 @dataclass(frozen=True)
@@ -146,7 +126,7 @@ def git(root: Path, *arguments: str) -> Command:
     """
     settings = ["-c", f"safe.directory={root.resolve()}", "-c", "core.fsmonitor=false"]
     words = ["git", "-C", str(root), *settings, *arguments]
-    return Command(words, env={"LC_ALL": "C"}, unset=GIT_VARIABLES, may_fail=True)
+    return Command(words, env={"LC_ALL": "C"}, may_fail=True)
 
 
 def remove_tree(path: Path) -> Command:

@@ -3,10 +3,19 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
-from stack.config import checks, environment
-from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS, PUBLIC_PORTS
+from stack.config import checks, environment, keys, surroundings
+from stack.config.defaults import (
+    DEFAULTS,
+    DEVELOPMENT_SETTINGS,
+    PUBLIC_DEFAULTS,
+    PUBLIC_PORTS,
+    PUBLIC_SETTINGS,
+)
+from stack.config.keys import Scope
 from stack.failure import Failure
 
 BASES = ("python", "nginx", "postgres", "redis")
@@ -30,11 +39,20 @@ class Project:
 
     Attributes:
         root: the checkout.
-        values: `.env`, with the process environment over it, as Compose reads them.
+        values: `.env`, with the process environment over it, as Compose gets them.
+        overriding: the keys whose value in the process environment differs from that in `.env`.
+        unknown: the keys of `.env` that nothing here reads, each with its line.
     """
 
     root: Path
     values: Mapping[str, str]
+    overriding: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @cached_property
+    def typed(self) -> Mapping[str, object]:
+        """The values, each read once by the form of its key; `load` refuses what has none."""
+        return keys.parse(self.values)[0]
 
     def setting(self, key: str) -> str:
         """Return the text of a setting, or its default if it is empty or missing."""
@@ -45,7 +63,20 @@ class Project:
 
     def port(self, key: str) -> int:
         """Return a published port, HTTP_PORT or HTTPS_PORT; those of a public host are fixed."""
-        return PUBLIC_PORTS[key] if self.is_public else int(self.setting(key))
+        return PUBLIC_PORTS[key] if self.is_public else self._whole(key)
+
+    def _whole(self, key: str) -> int:
+        return cast(int, self.typed[key])
+
+    @property
+    def service_settings(self) -> dict[str, str]:
+        """The values of the service's keys, which a deployment consists of besides its release."""
+        forced: Mapping[str, str] = {}
+        if self.is_public:
+            forced = PUBLIC_SETTINGS
+        elif self.is_development:
+            forced = DEVELOPMENT_SETTINGS
+        return {key: forced.get(key) or self.setting(key) for key in keys.of_scope(Scope.SERVICE)}
 
     @property
     def name(self) -> str:
@@ -115,47 +146,67 @@ class Project:
     @property
     def ready_seconds(self) -> int:
         """The seconds in which a new slot must become healthy."""
-        return int(self.setting("READY_SECONDS"))
+        return self._whole("READY_SECONDS")
 
     @property
     def watch_seconds(self) -> float:
         """The seconds for which a deploy watches the new release after the switch."""
-        return float(self.setting("WATCH_SECONDS"))
+        return cast(float, self.typed["WATCH_SECONDS"])
 
     @property
     def keep_releases(self) -> int:
         """The number of releases that keep their images."""
-        return int(self.setting("KEEP_RELEASES"))
+        return self._whole("KEEP_RELEASES")
 
     @property
     def free_disk_floor_bytes(self) -> int:
         """The free disk space below which a deploy is refused."""
-        return int(self.setting("FREE_DISK_FLOOR_BYTES"))
+        return self._whole("FREE_DISK_FLOOR_BYTES")
 
     @property
     def free_memory_floor_bytes(self) -> int:
         """The free memory below which a deploy is refused."""
-        return int(self.setting("FREE_MEMORY_FLOOR_BYTES"))
+        return self._whole("FREE_MEMORY_FLOOR_BYTES")
 
     @property
     def api_processes(self) -> int:
         """The processes of each API; 0 means as many as cores and memory allow."""
-        return int(self.setting("API_PROCESSES") or 0)
+        return cast(int | None, self.typed["API_PROCESSES"]) or 0
+
+    @property
+    def api_cpus(self) -> float:
+        """The CPUs of each API."""
+        return cast(float, self.typed["API_CPUS"])
+
+    @property
+    def api_memory_bytes(self) -> int:
+        """The memory of each API."""
+        return self._whole("API_MEMORY")
+
+    @property
+    def notify_command(self) -> tuple[str, ...]:
+        """The words of the command that learns how a deploy ended; empty if there is none."""
+        return cast(tuple[str, ...] | None, self.typed["NOTIFY_COMMAND"]) or ()
+
+    @property
+    def smoke_requests(self) -> tuple[tuple[str, int], ...]:
+        """The paths of SMOKE_PATHS, each with the status that it must answer with."""
+        return cast(tuple[tuple[str, int], ...] | None, self.typed["SMOKE_PATHS"]) or ()
 
     @property
     def database_pool_size(self) -> int:
         """The database connections of each API process."""
-        return int(self.setting("DATABASE_POOL_SIZE"))
+        return self._whole("DATABASE_POOL_SIZE")
 
     @property
     def worker_processes(self) -> int:
         """The processes of each worker."""
-        return int(self.setting("WORKER_PROCESSES"))
+        return self._whole("WORKER_PROCESSES")
 
     @property
     def worker_concurrency(self) -> int:
         """The jobs that each process of a worker runs at once."""
-        return int(self.setting("WORKER_CONCURRENCY"))
+        return self._whole("WORKER_CONCURRENCY")
 
     @property
     def secrets(self) -> Path:
@@ -195,8 +246,11 @@ def default_state(name: str) -> Path:
     return Path.home() / ".local" / "state" / "slipway" / name
 
 
-def load(root: Path) -> Project:
+def load(root: Path, *, is_lenient: bool = False) -> Project:
     """Read `.env`, the process environment over it.
+
+    `is_lenient` keeps unknown keys apart instead of refusing them: after the checkout of an older
+    commit, a rollback and `status.sh` meet the keys of the newer one.
 
     Raises:
         Failure: for every kind of fault in the file, naming keys and lines, never a value.
@@ -211,26 +265,34 @@ def load(root: Path) -> Project:
     # As bytes: reading as text would hide Windows line endings, which Compose passes on.
     lines = environment.parse(environment.decode(file.read_bytes()))
     known = environment.known_keys(root / ".env.example")
-    environment.check_keys(lines, known)
-    environment.check_missing(lines, root / ".env.example")
-    values = {line.key: line.value for line in lines}
-    is_public = Project(root, values).is_public
-    values.update({key: value for key, value in os.environ.items() if key in known})
-    project = Project(root, values)
-    if is_public and project.is_development:
-        raise Failure(
-            ".env is that of a public host, "
-            "and COMPOSE_FILE in the environment names compose.dev.yaml",
-            hints=[
-                "nothing was touched",
-                "a developer's stack has a checkout and an .env of its own",
-            ],
-            runbook=environment.RUNBOOK,
-        )
+    if not is_lenient:
+        environment.check_keys(lines, known)
+    environment.check_missing(lines)
+    written = {line.key: line.value for line in lines if line.key in known}
+    given = {key: value for key, value in os.environ.items() if key in known}
+    surroundings.refuse(written, os.environ)
+    project = Project(
+        root,
+        {**written, **given},
+        tuple(sorted(key for key in given if given[key] != written.get(key, ""))),
+        tuple(environment.unknown_keys(lines, known)),
+    )
     faults = checks.faults(project.values, project.secrets)
     if faults:
         raise Failure("; ".join(faults), hints=["correct .env"], runbook=environment.RUNBOOK)
     return project
+
+
+def compose_values(root: Path) -> dict[str, str]:
+    """Return the values of `.env` for Compose; empty where the file cannot be read.
+
+    Compose takes a value of its environment before it reads `.env` in its own way.
+    """
+    try:
+        content = (root / ".env").read_bytes()
+        return {line.key: line.value for line in environment.parse(environment.decode(content))}
+    except (OSError, Failure):
+        return {}
 
 
 def refuse_development(project: Project) -> None:

@@ -7,7 +7,7 @@ the file too; docs/decisions/0010-the-service-is-described-by-a-file.md explains
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,9 @@ def parse(text: str, name: str = FILE) -> Service:
     return service
 
 
-def requests(paths: str) -> tuple[Request, ...]:
-    """Return the requests of SMOKE_PATHS: PATH=STATUS, separated by spaces; default: 200."""
-    pairs = [re.fullmatch(r"(.+?)(?:=(\d{3}))?", word) for word in paths.split()]
-    return tuple(Request(pair[1], status=int(pair[2] or 200)) for pair in pairs if pair)
+def requests(pairs: Iterable[tuple[str, int]]) -> tuple[Request, ...]:
+    """Return the requests of SMOKE_PATHS: each a path with its status."""
+    return tuple(Request(path, status=status) for path, status in pairs)
 
 
 def _failure(name: str, faults: list[str]) -> Failure:

@@ -2,10 +2,11 @@
 
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 from stack.commands import engine
-from stack.config import environment
+from stack.config import environment, surroundings
 from stack.config.checks import CPU_KEYS
 from stack.config.defaults import DEFAULTS
 from stack.config.project import (
@@ -34,6 +35,7 @@ FIRST_KEYS = (
     "SINK_PORT",
     "RATE_LIMIT_PER_SECOND",
     "STATE_DIR",
+    "SECRETS_DIR",
 )
 
 
@@ -57,7 +59,9 @@ def planned_project(root: Path) -> Project:
     """Return the project of `.env`, or of the `.env` that `ensure_environment` will create."""
     if (root / ".env").exists():
         return load(root)
-    return Project(root, {line.key: line.value for line in environment.parse(_first_text(root))})
+    values = {line.key: line.value for line in environment.parse(_first_text(root))}
+    surroundings.refuse(values, os.environ)
+    return Project(root, values)
 
 
 def _first_text(root: Path) -> str:
@@ -86,7 +90,7 @@ def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Proj
     file = project.root / ".env"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     runner.write(file, environment.with_values(text, values), 0o600)
-    return Project(project.root, {**project.values, **values})
+    return replace(project, values={**project.values, **values})
 
 
 def ensure_secrets(runner: Runner, project: Project) -> list[str]:

@@ -1,7 +1,6 @@
 """Runs the operator's additions: the executables in `hooks/`, and the notification command."""
 
 import os
-import shlex
 
 from stack.commands.command import Command
 from stack.config.project import Project
@@ -40,15 +39,10 @@ def run(runner: Runner, project: Project, name: str, **facts: str) -> None:
 
 def notify(runner: Runner, project: Project, **facts: str) -> None:
     """Run NOTIFY_COMMAND of `.env` with the facts as variables; its failure is only a warning."""
-    command = project.setting("NOTIFY_COMMAND")
-    if not command:
+    argv = project.notify_command
+    if not argv:
         return
-    try:
-        argv = shlex.split(command)
-    except ValueError as error:
-        runner.say(f"    warning: NOTIFY_COMMAND cannot be read: {error}")
-        return
-    result = runner.run(_command(argv, facts, NOTIFY_SECONDS))
+    result = runner.run(_command(list(argv), facts, NOTIFY_SECONDS))
     if result.code != 0:
         runner.say(
             f"    warning: NOTIFY_COMMAND exited with {result.code}: {result.err.strip()[-200:]}"

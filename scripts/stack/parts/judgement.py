@@ -10,6 +10,7 @@ from stack.commands.command import Command
 from stack.config.environment import RUNBOOK
 from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
+from stack.parts import slot_files
 from stack.runner import Result, Runner
 
 EX_CONFIG = 78  # api/configuring/settings.py
@@ -21,7 +22,7 @@ MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)
 def list_findings(runner: Runner, project: Project, slot: str) -> list[str]:
     """Return the findings on compose files, secret files and settings, one per line."""
     # Without these files no container starts, so the release cannot check anything.
-    return _check_files(runner, project) or _judge(slot, runner.read, JUDGE_SECONDS)
+    return _check_files(runner, project) or _judge(project, slot, runner.read, JUDGE_SECONDS)
 
 
 def accept_settings(runner: Runner, project: Project, slot: str) -> str:
@@ -32,7 +33,10 @@ def accept_settings(runner: Runner, project: Project, slot: str) -> str:
     """
     # In a dry run of the first start there are no secrets.
     findings = [] if runner.is_dry else _check_files(runner, project)
-    findings = findings or _judge(slot, runner.run)
+    # A question is not printed: the values of the changed keys stand in it.
+    is_changed = not runner.is_dry and bool(_changed(project, slot))
+    ask, seconds = (runner.read, JUDGE_SECONDS) if is_changed else (runner.run, None)
+    findings = findings or _judge(project, slot, ask, seconds, is_dry=runner.is_dry)
     critical = [line for line in findings if line.startswith(CRITICAL)]
     if critical:
         keys = ", ".join(_key(line) for line in critical)
@@ -74,16 +78,30 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
     return findings
 
 
+def _changed(project: Project, slot: str) -> list[tuple[str, str]]:
+    """Return the settings that `.env` has changed since the deployment in the slot."""
+    given = slot_files.of_slot(project, slot)
+    return sorted(slot_files.wanted(project).items() - given.items())
+
+
 def _judge(
-    slot: str, ask: Callable[[Command], Result], timeout_seconds: float | None = None
+    project: Project,
+    slot: str,
+    ask: Callable[[Command], Result],
+    timeout_seconds: float | None = None,
+    *,
+    is_dry: bool = False,
 ) -> list[str]:
     """Run the check in the API's container, for the worker too.
 
-    A second container would double the time.
+    A second container would double the time. The slot has the settings of its deployment; those
+    that `.env` has changed since are given to the container besides. They are no secrets.
     """
     service = f"api-{slot}"
-    words = ["python", "-m", "api.check_config"]
-    result = ask(engine.one_shot(service, *words, may_fail=True, timeout_seconds=timeout_seconds))
+    changed = [] if is_dry else _changed(project, slot)
+    options = [word for key, value in changed for word in ("--env", f"{key}={value}")]
+    words = [*options, service, "python", "-m", "api.check_config"]
+    result = ask(engine.one_shot(*words, may_fail=True, timeout_seconds=timeout_seconds))
     if result.code in {0, EX_CONFIG}:
         return result.out.splitlines()
     if "No module named api.check_config" in result.err:

@@ -11,7 +11,7 @@ from stack.runner import Runner
 def text(runner: Runner, root: Path) -> str:
     """Return the last line, which names the live release, even if `.env` is broken."""
     try:
-        loaded = project.load(root)
+        loaded = project.load(root, is_lenient=True)
     except (Failure, OSError):
         return "live: unknown, because .env cannot be read"
     try:

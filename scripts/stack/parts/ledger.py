@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,36 @@ from stack.runner import Runner
 
 # The result of a deploy that the preflight refused: nothing was touched.
 NOT_BEGUN = "refused"
+ADOPT = "adopt"
 KEPT_EVIDENCE = 20  # attempts; about 200 KB each
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A release with the service's settings.
+
+    Attributes:
+        number: its number in this stack; 0 for a release that no script of this version placed.
+        release: the name of its image's tag.
+        settings: the hash of the service's settings.
+    """
+
+    number: int
+    release: str
+    settings: str = ""
+
+    @property
+    def key(self) -> int | str:
+        """What tells it from another one in the ledger."""
+        return self.number or self.release
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the ledger records of it besides the release."""
+        return {"deployment": self.number, "settings": self.settings}
+
+    def __str__(self) -> str:
+        return f"{self.release} (deployment {self.number})" if self.number else self.release
 
 
 def record(runner: Runner, project: Project, action: str, **facts: Any) -> None:
@@ -63,34 +93,78 @@ def has_begun_since(project: Project, entry: int) -> bool:
     return any(newer.get("result") == "begun" for newer in entries(project)[entry:])
 
 
-def good_releases(project: Project) -> list[str]:
-    """Return the releases that were live and never rolled back, the newest first."""
-    good: list[str] = []
+def good_deployments(project: Project) -> list[Deployment]:
+    """Return the deployments that were live and never rolled back, the newest first.
+
+    An entry of an earlier version names only a release, which then represents its deployment.
+    """
+    good: list[Deployment] = []
     for entry in entries(project):
-        release = str(entry.get("to") or "")
-        if (
-            entry.get("result") == "done"
-            and entry.get("action") in {"up", "deploy", "rollback"}
-            and release
-        ):
-            abandoned = entry.get("from") if entry["action"] == "rollback" else None
-            good = [release, *(name for name in good if name not in {release, abandoned})]
-        elif entry.get("result") == "rolled back":
-            good = [name for name in good if name != release]
+        action, result, deployment = entry.get("action"), entry.get("result"), _read(entry)
+        if action == ADOPT:
+            good = list(reversed(_adopted(entry)))
+        elif result == "done" and action in {"up", "deploy", "rollback"} and deployment.release:
+            good = [each for each in good if each.key != deployment.key]
+            if action == "rollback":
+                good = [each for each in good if not _is_left(each, entry)]
+            good = [deployment, *good]
+        elif result == "rolled back":
+            good = [each for each in good if each.key != deployment.key]
     return good
 
 
+def good_releases(project: Project) -> list[str]:
+    """Return the releases of the good deployments, the newest first."""
+    return list(dict.fromkeys(each.release for each in good_deployments(project)))
+
+
+def deployments(project: Project) -> list[Deployment]:
+    """Return every numbered deployment, good or not, in the order of its last entry."""
+    numbered: dict[int, Deployment] = {}
+    for entry in entries(project):
+        for each in _adopted(entry) if entry.get("action") == ADOPT else [_read(entry)]:
+            if each.number:
+                numbered.pop(each.number, None)
+                numbered[each.number] = each
+    return list(numbered.values())
+
+
+def next_number(project: Project) -> int:
+    """Return the number of the next deployment; that of a failed one is not used again."""
+    return 1 + max((each.number for each in deployments(project)), default=0)
+
+
+def record_adoption(
+    runner: Runner, project: Project, live_release: str, adopted: list[Deployment]
+) -> None:
+    """Number the good releases of a state that an earlier version left."""
+    listing = [vars(each) for each in adopted]
+    record(runner, project, ADOPT, to=live_release, deployments=listing, result="done")
+
+
+def _is_left(deployment: Deployment, rollback: dict[str, Any]) -> bool:
+    """Whether a rollback went away from a deployment."""
+    number = rollback.get("from_deployment")
+    return deployment.number == number if number else deployment.release == rollback.get("from")
+
+
+def _adopted(entry: dict[str, Any]) -> list[Deployment]:
+    listing = entry.get("deployments")
+    return [
+        Deployment(each["number"], each["release"], each["settings"])
+        for each in (listing if isinstance(listing, list) else [])
+    ]
+
+
+def _read(entry: dict[str, Any]) -> Deployment:
+    number = entry.get("deployment")
+    release, settings = str(entry.get("to") or ""), str(entry.get("settings") or "")
+    return Deployment(number if isinstance(number, int) else 0, release, settings)
+
+
 def settings_of(project: Project, release: str) -> Path:
-    """Return the file with the settings of a release while it was live."""
+    """Return the file in which an earlier version kept `.env` as a release was live with it."""
     return project.state / "configuration" / f"{release}.env"
-
-
-def keep_settings(runner: Runner, project: Project, release: str) -> None:
-    """Keep the current `.env`, which contains no secret, for a rollback to this release."""
-    snapshot = settings_of(project, release)
-    runner.make_directory(snapshot.parent, 0o750)
-    if not runner.is_dry:
-        runner.write(snapshot, (project.root / ".env").read_text(encoding="utf-8"), 0o600)
 
 
 def keep_evidence(runner: Runner, project: Project, action: str, services: list[str]) -> Path:

@@ -9,6 +9,7 @@ from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.https import Answer, Question
+from stack.parts import slot_files
 from stack.runner import Result, Runner, failure_of
 
 SLOTS = ("blue", "green")
@@ -114,8 +115,13 @@ def _ask_engine(runner: Runner, question: Command) -> Result:
 
 
 def slot_release(runner: Runner, project: Project, slot: str) -> str:
-    """Return the release whose image is placed in a slot, or an empty text."""
-    return ask_engine(runner, engine.image_label(f"{project.image}:{slot}", engine.RELEASE_LABEL))
+    """Return the release whose image is placed in a slot, or an empty text.
+
+    If two images have the same label, the slot's file contains the name that distinguishes them.
+    """
+    label = ask_engine(runner, engine.image_label(f"{project.image}:{slot}", engine.RELEASE_LABEL))
+    name = slot_files.of_slot(project, slot).get(slot_files.RELEASE, "")
+    return name if label and name.startswith(f"{label}-") else label
 
 
 def ask(

@@ -8,7 +8,7 @@ from stack.commands import engine
 from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import edge, judgement, observation, releases, slots
+from stack.parts import deployments, edge, judgement, observation, slots
 from stack.rules import connections
 from stack.runner import Runner
 
@@ -47,7 +47,7 @@ def check(runner: Runner, project: Project) -> list[str]:
 
 def _check_rollback(runner: Runner, project: Project) -> list[str]:
     try:
-        releases.rollback_target(runner, project, slots.look(runner, project))
+        deployments.before_live(runner, project, slots.look(runner, project))
     except Failure as failure:
         return [f"warning: {failure.observation}"]
     return []

@@ -2,15 +2,11 @@
 
 from stack.commands import engine
 from stack.config.project import Project
-from stack.failure import Failure
 from stack.parts import images, ledger, observation
-from stack.parts.slots import Slots
 from stack.rules import migrations
 from stack.rules.migrations import Revision
 from stack.rules.releases import removable
 from stack.runner import Runner
-
-REFUSED = "rollback-refused"
 
 
 def has_image(runner: Runner, project: Project, tag: str) -> bool:
@@ -39,27 +35,6 @@ def migrations_of(runner: Runner, project: Project, tag: str) -> list[Revision]:
 def migration_head_of(runner: Runner, project: Project, tag: str) -> str:
     """Return the migration head of a release, or an empty text."""
     return _label(runner, project, tag, "slipway.migration_head")
-
-
-def rollback_target(runner: Runner, project: Project, slots: Slots) -> str:
-    """Return the newest good release that is not live; without a ledger, that of the idle slot.
-
-    Raises:
-        Failure: if there is none.
-    """
-    for release in ledger.good_releases(project):
-        if release != slots.live_release and has_image(runner, project, release):
-            return release
-    if slots.idle_release and slots.idle_release != slots.live_release:
-        return slots.idle_release
-    raise Failure(
-        f"there is no release to go back to from {slots.live_release}",
-        hints=[
-            f"docker image ls {project.image} lists what is kept; "
-            "name one: ./scripts/rollback.sh RELEASE"
-        ],
-        runbook=REFUSED,
-    )
 
 
 def prune(runner: Runner, project: Project) -> list[str]:

@@ -68,7 +68,7 @@ def check(runner: Runner, project: Project, slot: str, release: str) -> str:
     values = {service.FIRST_USER: user.read_text(encoding="utf-8")} if user.exists() else {}
     answered, left_out = 0, list[str]()
     listed = read_service(runner, slot).smoke
-    for request in (*listed, *service.requests(project.setting("SMOKE_PATHS"))):
+    for request in (*listed, *service.requests(project.smoke_requests)):
         if not request.placeholders <= values.keys():
             left_out.append(request.name)
             continue

@@ -18,7 +18,6 @@ OTHERS = {"slipway.migrate.none": 2, "operator": 2}
 MASTER_BYTES = 64 * 1024**2
 PROCESS_BYTES = 75 * 1024**2
 LEAST_PROCESSES = 2
-UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 def api_processes(project: Project) -> int:
@@ -26,9 +25,8 @@ def api_processes(project: Project) -> int:
     configured = project.api_processes
     if configured:
         return configured
-    by_cpu = math.ceil(float(project.setting("API_CPUS")))
-    size = re.fullmatch(r"(\d+)([bkmg]?)b?", project.setting("API_MEMORY").lower())
-    by_memory = (int(size[1]) * UNITS[size[2]] - MASTER_BYTES) // PROCESS_BYTES if size else by_cpu
+    by_cpu = math.ceil(project.api_cpus)
+    by_memory = (project.api_memory_bytes - MASTER_BYTES) // PROCESS_BYTES
     return max(LEAST_PROCESSES, min(by_cpu, by_memory))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from stack.config.environment import RUNBOOK
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import judgement, observation
+from stack.parts import applied, judgement, observation
 from stack.parts.judgement import CRITICAL
 from stack.rules import connections
 from stack.runner import Runner
@@ -31,6 +31,11 @@ def run(runner: Runner, project: Project) -> bool:
     findings += judgement.list_findings(runner, project, slot)
     critical = [line for line in findings if line.startswith(CRITICAL)]
     for line in sorted(findings):
+        runner.say(line)
+    for line in [
+        *applied.describe(applied.waiting_for_deploy(project, slot), "./scripts/deploy.sh"),
+        *applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"),
+    ]:
         runner.say(line)
     runner.say(f"{len(critical)} critical, {len(findings) - len(critical)} to think about")
     runner.say(observation.what_serves(runner, project))

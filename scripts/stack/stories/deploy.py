@@ -3,15 +3,19 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
+    applied,
     configuration,
     database,
+    deployments,
     edge,
+    given_image,
     hooks,
     images,
     judgement,
@@ -25,6 +29,7 @@ from stack.parts import (
     watch,
     window,
 )
+from stack.parts.ledger import Deployment
 from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
@@ -65,11 +70,15 @@ def run(runner: Runner, root: Path, options: Options) -> None:
     project = load(root) if (root / ".env").exists() else None
     if project is None or not _is_up(runner, project):
         is_first = project is None or not observation.slot_release(runner, project, "blue")
-        up.run(runner, root)
+        if is_first and options.image:
+            up.run(runner, root, image=options.image)
+        else:
+            up.run(runner, root)
         if is_first or runner.is_dry:
             return
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
+        deployments.adopt(runner, project, slots.look(runner, project))
         _Deploy(runner, project, options).run()
 
 
@@ -95,6 +104,7 @@ class _Deploy:
         self.slot = self.before.idle
         self.release = ""
         self.is_checked = False
+        self.deployment = Deployment(0, "")
         self.earlier = NO_TRAFFIC
 
     def run(self) -> None:
@@ -156,26 +166,18 @@ class _Deploy:
         return copy.release
 
     def _pull_image(self) -> str:
-        runner, image = self.runner, self.options.image
-        if not images.has_image(runner, image):
-            runner.run(engine.pull_image(image))
-        release = observation.ask_engine(runner, engine.image_label(image, engine.RELEASE_LABEL))
-        if not release and not runner.is_dry:
-            raise Failure(
-                f"{image} carries no release in its label {engine.RELEASE_LABEL}",
-                hints=["build it from this repository's Dockerfile"],
-                runbook=BEFORE,
-            )
-        runner.run(engine.tag_image(image, f"{self.project.image}:{release}"))
-        return release
+        return given_image.resolve(self.runner, self.project, self.options.image)
 
     def place(self) -> None:
         runner, project = self.runner, self.project
-        facts = {"from": self.before.live_release, "to": self.release}
-        ledger.record(runner, project, "deploy", **facts, result="begun")
         with self.steps.step("settings") as report:
-            self.undo.push("release", self.place_former_release)
+            former = deployments.text_of(project, self.slot)
+            self.undo.push("release", lambda _: self.place_former_release(former))
             self.undo.push("retention", self.remove_old_releases)
+            self.deployment = deployments.begin(runner, project, self.release, self.slot)
+            facts = {"from": self.before.live_release, "to": self.release}
+            facts |= {"result": "begun", **self.deployment.facts}
+            ledger.record(runner, project, "deploy", **facts)
             slots.place(runner, project, self.release, self.slot)
             report(judgement.accept_settings(runner, project, self.slot))
 
@@ -286,7 +288,7 @@ class _Deploy:
         runner, project = self.runner, self.project
         facts = {"from": self.before.live_release, "to": self.release, "slot": self.slot}
         facts |= {"migration_head": database.migration_head(runner), "result": "done"}
-        ledger.keep_settings(runner, project, self.release)
+        facts |= {"nginx": edge.installed_name(project), **self.deployment.facts}
         ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
 
     def finish(self) -> None:
@@ -299,10 +301,14 @@ class _Deploy:
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
+        for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+            runner.say(line)
+        if not runner.is_dry:
+            runner.say(f"\ndeployment {self.deployment.number}, of release {self.release}")
         runner.say(
             "\nnothing was changed"
             if runner.is_dry
-            else f"\ndeployed in {seconds}; back: ./scripts/rollback.sh"
+            else f"deployed in {seconds}; back: ./scripts/rollback.sh"
         )
         runner.say(
             observation.what_serves(runner, project)
@@ -336,10 +342,12 @@ class _Deploy:
     def stop_slot(self, _: Failure) -> None:
         slots.stop(self.runner, engine.slot_services(self.slot))
 
-    def place_former_release(self, _: Failure) -> None:
-        """Give the idle slot its former release again, the target of a rollback."""
+    def place_former_release(self, former: str) -> None:
+        """Give the idle slot its former deployment again, the target of a rollback."""
         if self.before.idle_release:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
+        if former != deployments.text_of(self.project, self.slot):
+            deployments.write(self.runner, self.project, self.slot, former)
 
     def _restore_nginx(self, former: str) -> None:
         edge.make_current(self.runner, self.project, former)
@@ -349,8 +357,9 @@ class _Deploy:
         releases.prune(self.runner, self.project)
 
     def record_failure(self, failure: Failure) -> None:
-        facts = {"from": self.before.live_release, "to": self.release or self.options.image}
-        facts |= ledger.outcome_of(failure)
+        facts: dict[str, Any] = {"from": self.before.live_release}
+        facts |= {"to": self.release or self.options.image, **ledger.outcome_of(failure)}
+        facts |= self.deployment.facts if self.deployment.number else {}
         if not self.is_checked:
             facts["result"] = ledger.NOT_BEGUN
         ledger.record(self.runner, self.project, "deploy", **facts, seconds=self.steps.seconds)
@@ -384,7 +393,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `deploy.sh`."""
     if arguments.plan:
-        plan.run(runner, load(root))
+        plan.run(runner, load(root), arguments.image)
     else:
         run(runner, root, Options(arguments.image, arguments.wait_lock))
     return 0

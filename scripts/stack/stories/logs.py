@@ -168,7 +168,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `logs.sh`."""
     lines = arguments.lines or (LINES_OF_A_REQUEST if arguments.request else LINES)
-    run(runner, load(root), arguments.services, lines=lines, request=arguments.request)
+    run(
+        runner,
+        load(root, is_lenient=True),
+        arguments.services,
+        lines=lines,
+        request=arguments.request,
+    )
     # To stderr: the logs are often piped into another program.
     runner.display.report(last_line.text(runner, root))
     return 0

@@ -1,24 +1,64 @@
 """The story of `deploy.sh --plan`: the changes that a deploy of the checkout makes; only reads."""
 
-from stack.config import environment
+from stack.commands import engine
 from stack.config.project import Project
-from stack.parts import database, edge, images, ledger, observation, slots, sources
+from stack.parts import (
+    applied,
+    database,
+    edge,
+    given_image,
+    images,
+    observation,
+    slot_files,
+    slots,
+    sources,
+)
 from stack.rules import migrations
 from stack.runner import Runner
 
 
-def run(runner: Runner, project: Project) -> None:
-    """Print the differences between the live release and the checkout."""
+def run(runner: Runner, project: Project, image: str = "") -> None:
+    """Print the differences between the live deployment and that of the checkout, or of an image.
+
+    The release of an image that is not on this host is unknown before a deploy pulls it.
+    """
     present = slots.look(runner, project)
-    with sources.copied(runner, project.root) as copy:
-        release, is_built = copy.release, images.is_built(runner, project, copy)
+    is_here = bool(image) and images.has_image(runner, image)
+    left_out: tuple[str, ...] = ()
+    if image:
+        release = given_image.name_of(runner, project, image) if is_here else f"that of {image}"
+        state = "here; its registry is asked for a newer one" if is_here else "to be pulled"
+    else:
+        with sources.copied(runner, project.root) as copy:
+            release, left_out = copy.release, copy.left_out
+            is_built = images.is_built(runner, project, copy)
+        state = "here already" if is_built else "to be built"
     runner.say(
         f"release        {present.live_release or 'none'} -> {release}, in slot {present.idle}"
     )
-    for path in copy.left_out:
+    for path in left_out:
         runner.say(f"left out       {path}, for git or .dockerignore ignores it")
+    _say_migrations(runner, project, image, is_known=not image or is_here)
+    for line in changed_settings(project, present.live):
+        runner.say(f"setting        {line}")
+    for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+        runner.say(line)
+    nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
+    runner.say(f"nginx          {nginx}")
+    runner.say(f"image          {state}")
+    runner.say(observation.what_serves(runner, project))
+
+
+def _say_migrations(runner: Runner, project: Project, image: str, *, is_known: bool) -> None:
+    if not is_known:
+        runner.say(f"migration      not known before {image} is pulled")
+        return
     head = database.migration_head(runner)
-    waiting = migrations.pending(migrations.revisions(project.root), head)
+    own = migrations.revisions(project.root)
+    if image:
+        label = observation.ask_engine(runner, engine.image_label(image, "slipway.migrations"))
+        own = migrations.parse_label(label)
+    waiting = migrations.pending(own, head)
     for revision in waiting:
         when = (
             "before the switch" if revision.phase == "pre" else "at the end of the rollback window"
@@ -28,25 +68,12 @@ def run(runner: Runner, project: Project) -> None:
         )
     if not waiting:
         runner.say(f"migration      none, the database is at {head}")
-    for line in changed_settings(project, present.live_release):
-        runner.say(f"setting        {line}")
-    nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
-    runner.say(f"nginx          {nginx}")
-    runner.say(f"image          {'here already' if is_built else 'to be built'}")
-    runner.say(observation.what_serves(runner, project))
 
 
-def changed_settings(project: Project, live_release: str) -> list[str]:
-    """Return the keys of `.env` that changed since the live release was deployed; no value."""
-    snapshot = ledger.settings_of(project, live_release)
-    if not snapshot.exists():
-        return [f"not known: {snapshot} is not there"]
-    former = {
-        line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))
-    }
-    text = (project.root / ".env").read_text(encoding="utf-8")
-    present = {line.key: line.value for line in environment.parse(text)}
-    lines = [f"{key} added" for key in present if key not in former]
-    lines += [f"{key} removed" for key in former if key not in present]
-    lines += [f"{key} changed" for key in present if key in former and present[key] != former[key]]
-    return lines or ["none changed"]
+def changed_settings(project: Project, slot: str) -> list[str]:
+    """Return the service's keys that differ from those of the deployment in a slot; no value."""
+    file = slot_files.path_of(project, slot)
+    if not file.exists():
+        return [f"not known: {file} is not there"]
+    names = applied.waiting_for_deploy(project, slot)
+    return [f"{name} changed" for name in names] or ["none changed"]

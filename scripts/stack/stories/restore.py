@@ -205,7 +205,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `restore.sh`."""
-    project, options = load(root), _options(arguments)
+    project, options = load(root, is_lenient=True), _options(arguments)
     if arguments.replace:
         replace(runner, project, options)
         return 0  # the story's last line shows what is live

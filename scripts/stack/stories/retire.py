@@ -71,5 +71,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run the process that waits for the end of the window."""
     slot, release, after = arguments.slot, arguments.release, arguments.after
-    run(runner, load(root), slot, release, after_seconds=after, entry=arguments.entry)
+    run(
+        runner,
+        load(root, is_lenient=True),
+        slot,
+        release,
+        after_seconds=after,
+        entry=arguments.entry,
+    )
     return 0

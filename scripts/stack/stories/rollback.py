@@ -2,15 +2,28 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from stack import command_line
 from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
-from stack.parts import database, hooks, ledger, observation, releases, slots, smoke, window
+from stack.parts import (
+    database,
+    deployments,
+    hooks,
+    ledger,
+    observation,
+    releases,
+    slot_files,
+    slots,
+    smoke,
+    window,
+)
+from stack.parts.deployments import REFUSED
+from stack.parts.ledger import Deployment
 from stack.parts.lock import exclusive
-from stack.parts.releases import REFUSED
 from stack.parts.slots import Slots
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
@@ -30,16 +43,23 @@ UNDO_ORDER = (
 
 
 def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> None:
-    """Make a release live again: the named release, or the newest good release that is not live.
+    """Make a deployment live again: the named one, or the newest good one that is not live.
+
+    A number names a deployment; the name of a release means its last good deployment.
 
     Raises:
         Failure: if there is no such release, its image is missing, or the schema is too new for it.
     """
-    project = load(root)
+    project = load(root, is_lenient=True)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
         before = slots.look(runner, project)
-        target = release or releases.rollback_target(runner, project, before)
+        deployments.adopt(runner, project, before)
+        target = (
+            deployments.named(project, release)
+            if release
+            else deployments.before_live(runner, project, before)
+        )
         rollback = _Rollback(runner, project, before, target)
         with rollback.steps.step("check") as report:
             _check(runner, project, before, target)
@@ -48,10 +68,12 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
         rollback.run()
 
 
-def _check(runner: Runner, project: Project, before: Slots, target: str) -> None:
-    if target == before.live_release:
+def _check(runner: Runner, project: Project, before: Slots, deployment: Deployment) -> None:
+    target = deployment.release
+    live = deployments.in_slot(project, before.live, before.live_release)
+    if deployments.is_same(deployment, live):
         raise Failure(
-            f"release {target} is live already",
+            f"release {deployment} is live already",
             hints=["./scripts/status.sh --history"],
             runbook=REFUSED,
         )
@@ -93,11 +115,15 @@ def _check(runner: Runner, project: Project, before: Slots, target: str) -> None
 class _Rollback:
     """One attempt: from the current slots to the target release, and its undo."""
 
-    def __init__(self, runner: Runner, project: Project, before: Slots, target: str) -> None:
+    def __init__(
+        self, runner: Runner, project: Project, before: Slots, deployment: Deployment
+    ) -> None:
         self.runner = runner
         self.project = project
         self.before = before
-        self.target = target
+        self.deployment = deployment
+        self.target = deployment.release
+        self.former_file = deployments.text_of(project, before.idle)
         self.steps = Steps(runner, runner.clock())
         self.undo = Undo(UNDO_ORDER, vital=frozenset({"switch"}), final=UNDO_ORDER)
 
@@ -106,6 +132,12 @@ class _Rollback:
         """The facts for the ledger and the notification."""
         return {"from": self.before.live_release, "to": self.target, "slot": self.before.idle}
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The facts for the ledger: also both deployments."""
+        live = deployments.in_slot(self.project, self.before.live, self.before.live_release)
+        return {**self.facts, **self.deployment.facts, "from_deployment": live.number}
+
     def run(self) -> None:
         runner, project, facts = self.runner, self.project, self.facts
         if not runner.is_dry:
@@ -113,14 +145,16 @@ class _Rollback:
             (project.root / ".env.before").unlink(missing_ok=True)
         with self.undo.on_failure("roll-back"):
             self.begin()
-            ledger.record(runner, project, "rollback", **facts, result="begun")
+            ledger.record(runner, project, "rollback", **self.record, result="begun")
             if not self.is_warm():
                 self.start()
                 self.smoke_test()
             self.switch()
             self.hand_over_jobs()
             seconds = self.steps.seconds
-            ledger.record(runner, project, "rollback", **facts, result="done", seconds=seconds)
+            ledger.record(
+                runner, project, "rollback", **self.record, result="done", seconds=seconds
+            )
         with beyond_undo("roll-back", self.explain_what_is_live):
             window.schedule_end(runner, project, self.before.live, self.before.live_release)
             hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
@@ -147,10 +181,14 @@ class _Rollback:
         self.undo.push("notification", self.notify_failure)
 
     def is_warm(self) -> bool:
-        """Whether the idle slot holds the target and its API runs."""
-        services = observation.services(self.runner, self.project)
+        """Whether the idle slot holds the target, its API runs, and it knows the present host."""
+        slot, project = self.before.idle, self.project
+        services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
-        return self.before.idle_release == self.target and f"api-{self.before.idle}" in well
+        held = deployments.in_slot(project, slot, self.before.idle_release)
+        host = slot_files.of_slot(project, slot).get(slot_files.HOSTS, project.host)
+        is_held = deployments.is_same(held, self.deployment) and host == project.host
+        return is_held and f"api-{slot}" in well
 
     def start(self) -> None:
         runner, project, slot = self.runner, self.project, self.before.idle
@@ -158,6 +196,9 @@ class _Rollback:
             self.restore_settings()
             if releases.has_image(runner, project, self.target):
                 slots.place(runner, project, self.target, slot)
+            settings = deployments.settings_of(project, self.deployment)
+            settings = settings or load(project.root, is_lenient=True).service_settings
+            deployments.place(runner, project, self.deployment, slot, settings)
             slots.start(runner, project, f"api-{slot}")
 
     def smoke_test(self) -> None:
@@ -182,21 +223,26 @@ class _Rollback:
             slots.drain_worker(self.runner, self.before.live)
 
     def restore_settings(self) -> None:
-        """Restore the settings of the release; `.env.before` keeps the current ones.
+        """Restore the service's keys of the deployment; `.env.before` keeps the current file.
 
-        Keys that are in only one of the two files stay as they are: they belong to this version of
-        the scripts.
+        The keys of nginx, of the data, of backups and of the scripts do not change.
         """
-        snapshot = ledger.settings_of(self.project, self.target)
         file = self.project.root / ".env"
-        if not snapshot.exists():
-            return
         present = file.read_text(encoding="utf-8")
-        keys = {line.key for line in environment.parse(present)}
-        lines = environment.parse(snapshot.read_text(encoding="utf-8"))
-        former = {line.key: line.value for line in lines if line.key in keys}
-        restored = environment.with_values(present, former)
+        written = {line.key: line.value for line in environment.parse(present)}
+        now = slot_files.settings_in(written)
+        # What the compose file of a public host forces is no value of the operator's.
+        forced = Project(self.project.root, written).service_settings
+        then = deployments.settings_of(self.project, self.deployment)
+        changed = {
+            key: value
+            for key, value in then.items()
+            if value not in {now[key], forced[key]} and key in written
+        }
+        restored = environment.with_values(present, changed)
         if restored != present:
+            for key, value in changed.items():
+                self.runner.say(f"    {key}: {now[key] or 'empty'} -> {value or 'empty'}")
             self.runner.write(self.project.root / ".env.before", present, 0o600)
             self.runner.write(file, restored, 0o600)
 
@@ -228,9 +274,11 @@ class _Rollback:
 
     def place_former_release(self, _: Failure) -> None:
         slots.place(self.runner, self.project, self.before.idle_release, self.before.idle)
+        if self.former_file != deployments.text_of(self.project, self.before.idle):
+            deployments.write(self.runner, self.project, self.before.idle, self.former_file)
 
     def record_failure(self, failure: Failure) -> None:
-        facts = {**self.facts, **ledger.outcome_of(failure)}
+        facts = {**self.record, **ledger.outcome_of(failure)}
         ledger.record(self.runner, self.project, "rollback", **facts)
 
     def notify_failure(self, failure: Failure) -> None:
@@ -248,8 +296,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "release",
         nargs="?",
         default="",
-        metavar="RELEASE",
-        help="default: the good release before the live one",
+        metavar="DEPLOYMENT",
+        help="the number of a deployment, or a release for its last good one; "
+        "default: the good deployment before the live one",
     )
     command_line.add_dry_run(parser)
     command_line.add_wait_lock(parser)

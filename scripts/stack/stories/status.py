@@ -13,7 +13,7 @@ from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.https import Answer
-from stack.parts import backup_service, ledger, lock, observation, redis, releases
+from stack.parts import backup_service, ledger, lock, observation, redis, releases, slot_files
 from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
@@ -90,6 +90,8 @@ def run(runner: Runner, project: Project) -> bool:
         rows += [row for group in pool.map(look_at, list(looks)) for row in group]
     for is_well, name, text in rows:
         runner.display.status_row(is_well=is_well, name=name, text=text)
+    if project.unknown:
+        runner.say(f"warning: .env has keys that nothing here reads: {', '.join(project.unknown)}")
     runner.say(observation.what_serves(runner, project))
     return all(is_well for is_well, _, _ in rows)
 
@@ -102,7 +104,9 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
         slot = observation.live_slot(runner, project)
         placed = observation.slot_release(runner, project, slot)
     if (release, answering) == (placed, slot) and release:
-        return True, "live", f"slot {slot}, release {release}"
+        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        deployment = f", deployment {number}" if number else ""
+        return True, "live", f"slot {slot}, release {release}{deployment}"
     shown = (
         f"release {release} from slot {answering}"
         if release
@@ -301,7 +305,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `status.sh`."""
-    project = load(root)
+    project = load(root, is_lenient=True)
     if arguments.history:
         history(runner, project)
         return 0

@@ -3,35 +3,36 @@
 A second run changes nothing.
 """
 
-import json
-import secrets
 import socket
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from stack import command_line
-from stack.commands import engine, host
-from stack.config import service
+from stack.commands import engine
 from stack.config.project import Project
-from stack.config.service import FirstStart
 from stack.failure import Failure
 from stack.parts import (
+    applied,
     backup_service,
     configuration,
     database,
+    deployments,
     edge,
+    first_user,
     front_door,
+    given_image,
     images,
     judgement,
     ledger,
     machine,
     observation,
     services,
+    slot_files,
     slots,
-    smoke,
     sources,
     window,
 )
+from stack.parts.ledger import Deployment
 from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.rules import migrations
@@ -42,8 +43,6 @@ from stack.runner import Runner
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
-# measured: 2 s on two idle cores; the command itself retries Postgres for 30 s
-FIRST_USER_SECONDS = 90
 PREPARED = (
     "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
 )
@@ -59,8 +58,19 @@ PLAN = (
 )
 
 
-def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: bool = False) -> None:
-    """Bring the stack up and print the next steps; `is_prepare` starts nothing."""
+def run(
+    runner: Runner,
+    root: Path,
+    *,
+    is_refresh: bool = False,
+    is_prepare: bool = False,
+    image: str = "",
+) -> None:
+    """Bring the stack up and print the next steps; `is_prepare` starts nothing.
+
+    If no release is placed yet, `image` is placed instead of a build.
+    """
+    configuration.planned_project(root)  # refuses another engine before any query to it
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as report:
@@ -73,31 +83,41 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
             configuration.check_mounted_folders(project)
             names = f"created {', '.join(created)} in {project.secrets}"
             report(names if created else "kept as it is")
-        project, slot, release = _provide(runner, steps, project, is_refresh=is_refresh)
+        project, slot, release = _provide(
+            runner, steps, project, is_refresh=is_refresh, image=image
+        )
         if is_prepare:
             seconds = f"{runner.clock() - steps.started:.1f} s"
             runner.say(f"\nready in {seconds}, and nothing was started: {PREPARED}")
             return
         _bring_up(runner, steps, project, slot, release)
-        credentials = _first_credentials(runner, project, slot)
-        if not project.is_development and (ledger.last(project) or {}).get("to") != release:
-            head = migrations.head(root)
-            facts = {
-                "from": None,
-                "to": release,
-                "slot": slot,
-                "migration_head": head,
-                "result": "done",
-            }
-            ledger.keep_settings(runner, project, release)
-            ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
+        credentials = first_user.ensure(runner, project, slot)
+        _record(runner, project, steps, slot, release)
+        applied.keep(runner, project)
+        waiting = [] if project.is_development else applied.waiting_for_deploy(project, slot)
+        for line in applied.describe(waiting, "./scripts/deploy.sh"):
+            runner.say(f"    {line}")
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
             runner.say("    the rollback window that a reboot cut off begins again")
     _say_next(runner, steps, project, credentials)
 
 
+def _record(runner: Runner, project: Project, steps: Steps, slot: str, release: str) -> None:
+    """Record a release that no deploy made live; a developer's stack has no releases."""
+    present = deployments.in_slot(project, slot, release)
+    is_known = present.number and (ledger.last(project) or {}).get("to") == release
+    if project.is_development or is_known:
+        return
+    number = slot_files.number_of(slot_files.of_slot(project, slot))
+    settings = deployments.fingerprint(project.service_settings)
+    deployment = present if present.number else Deployment(number, release, settings)
+    head = migrations.head(project.root)
+    facts = {"from": None, "to": release, "slot": slot, "migration_head": head, "result": "done"}
+    ledger.record(runner, project, "up", **facts, **deployment.facts, seconds=steps.seconds)
+
+
 def _provide(
-    runner: Runner, steps: Steps, project: Project, *, is_refresh: bool
+    runner: Runner, steps: Steps, project: Project, *, is_refresh: bool, image: str
 ) -> tuple[Project, str, str]:
     """Run the steps from the base images to the settings.
 
@@ -119,7 +139,7 @@ def _provide(
         report(_install_nginx(runner, project))
     with steps.step("release") as report:
         slot = observation.live_slot(runner, project)
-        release, difference = _place(runner, project, slot)
+        release, difference = _place(runner, project, slot, image)
         report(f"{release} is in slot {slot}" + difference)
     with steps.step("settings") as report:
         report(judgement.accept_settings(runner, project, slot))
@@ -206,21 +226,28 @@ def _repair(runner: Runner, project: Project, slot: str) -> None:
         slots.stop(runner, [f"worker-{idle}"])
 
 
-def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
+def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str, str]:
     """Place a release in an empty slot; return its name and how the checkout differs."""
     placed = observation.slot_release(runner, project, slot)
     if project.is_development:
         release = images.build_development(runner, project)
+        settings = project.service_settings
+        deployments.place(runner, project, Deployment(0, release), slot, settings)
     elif placed and placed != images.DEVELOPMENT:
         checkout = sources.release_name(runner, project.root)
+        deployments.adopt(runner, project, slots.look(runner, project))
         return (
             placed,
             "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh",
         )
     else:
-        with sources.copied(runner, project.root) as copy:
-            release = copy.release
-            images.build_release(runner, project, copy)
+        if image:
+            release = given_image.resolve(runner, project, image)
+        else:
+            with sources.copied(runner, project.root) as copy:
+                release = copy.release
+                images.build_release(runner, project, copy)
+        deployments.begin(runner, project, release, slot)
     slots.place(runner, project, release, slot)
     return release, ""
 
@@ -279,56 +306,6 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
         f"the certificate in {project.certificate.parent} must be for {project.host} and not "
         "expired; move it and its key away to have a self-signed pair made"
     ]
-
-
-def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
-    """Make the service create its first user on a new stack; return the credentials' file."""
-    file, draft = project.first_user, project.first_user.with_name("first_user.draft.json")
-    if file.exists() or runner.is_dry:
-        return file
-    first_start = smoke.read_service(runner, slot).first_start
-    if first_start is None:
-        return file
-    # Written before its use: a password that is only in the database would be lost.
-    if not draft.exists():
-        credentials = {
-            name: secrets.token_urlsafe(18) if text == service.RANDOM else text
-            for name, text in first_start.credentials.items()
-        }
-        runner.write(draft, json.dumps(credentials) + "\n", 0o600)
-    # A separate container: a process inside the API's container would use the API's memory.
-    text = draft.read_text(encoding="utf-8")
-    command = engine.one_shot(
-        f"api-{slot}",
-        *first_start.command,
-        stdin=text,
-        timeout_seconds=FIRST_USER_SECONDS,
-        may_fail=True,
-    )
-    made = runner.run(command)
-    if made.code == 0:
-        runner.run(host.move(draft, file))
-    elif made.code == first_start.EXISTS:
-        # The database already has users, for example after a restore: the draft is useless.
-        runner.run(host.remove_tree(draft))
-        runner.say("    the first user exists with another password, which is not known here")
-    else:
-        raise Failure(
-            f"the first user could not be made: the command ended with {made.code}",
-            hints=[f"./scripts/logs.sh api-{slot}", f"{service.FILE} names the command"],
-            runbook="site-down",
-            evidence=_redacted(made.err, json.loads(text), first_start),
-        )
-    return file
-
-
-def _redacted(output: str, credentials: dict[str, str], first_start: FirstStart) -> str:
-    """Return the output of the service's command without the passwords of its input."""
-    for name, text in first_start.credentials.items():
-        # A draft of an older service.toml may lack the key.
-        if text == service.RANDOM and (secret := credentials.get(name)):
-            output = output.replace(secret, "[redacted]")
-    return output
 
 
 def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path) -> None:

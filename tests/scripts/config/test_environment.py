@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stack.config.environment import check_keys, check_missing, known_keys, parse, with_values
+from stack.config.environment import (
+    check_keys,
+    check_missing,
+    decode,
+    known_keys,
+    parse,
+    quoted,
+    with_values,
+)
+from stack.config.keys import NEEDED
 from stack.failure import Failure
 
+from tests.scripts.config import corpus
 from tests.scripts.conftest import ROOT
 
 VALUE = "hunter2"
@@ -18,22 +28,35 @@ def values(text: str) -> dict[str, str]:
     return {line.key: line.value for line in parse(text)}
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("A=b\n", "b"),
-        ("  A=b  \n", "b"),
-        ("# why\n\nA=b # which\n", "b"),
-        ("A=b#c\n", "b#c"),
-        ('A="b # c"\n', "b # c"),
-        ("A='b'\n", "b"),
-        ("A='\n", "'"),
-        ("A=\n", ""),
-        ("A=b=c\n", "b=c"),
-    ],
-)
+@pytest.mark.parametrize(("text", "value"), corpus.READ)
 def test_a_value_is_read_as_compose_reads_it(text: str, value: str) -> None:
-    assert values(text) == {"A": value}
+    assert values(f"A={text}\n") == {"A": value}
+
+
+@pytest.mark.parametrize(("text", "fault"), corpus.REFUSED)
+def test_a_text_that_compose_reads_in_another_way_is_refused_with_the_fix(
+    text: str, fault: str
+) -> None:
+    with pytest.raises(Failure) as raised:
+        parse(f"\n\nA={text}\n")
+    assert f"A (line 3) {fault}" in raised.value.observation
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["A=b\n", "  A=b  \n", "# why\n\nA=b # which\n"])
+def test_blanks_and_comments_around_a_value_are_no_part_of_it(text: str) -> None:
+    assert values(text) == {"A": "b"}
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(Failure, match=r"byte order mark \(BOM\): save it as UTF-8 without BOM"):
+        parse("\ufeffA=b\n")
+
+
+def test_a_byte_that_is_not_utf_8_is_named_by_its_line() -> None:
+    assert decode("A=b\n# café\n".encode()) == "A=b\n# café\n"
+    with pytest.raises(Failure, match="line 2 has a byte that is not UTF-8"):
+        decode("A=b\n# café\n".encode("latin-1"))
 
 
 @pytest.mark.parametrize(
@@ -72,22 +95,14 @@ def test_an_unknown_key_is_refused_by_name_and_line() -> None:
     assert VALUE not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "missing"),
-    [("", "A, B, C"), ("# A=\n", "A, B, C"), (f"B={VALUE}\n", "A, C"), ("C=\nB=\nA=\n", "")],
-)
-def test_keys_that_the_example_has_and_the_file_lacks_are_named(
-    tmp_path: Path, text: str, missing: str
-) -> None:
-    example = tmp_path / "example"
-    example.write_text("B=\nA=1\n# why\nC=\n# D=may be left out\n", encoding="utf-8")
-    if not missing:
-        check_missing(parse(text), example)
-        return
-    with pytest.raises(Failure, match=rf"^error: \.env lacks {missing}: ") as raised:
-        check_missing(parse(text), example)
+@pytest.mark.parametrize("key", NEEDED)
+def test_a_file_that_lacks_a_key_of_the_stack_s_identity_was_cut_off(key: str) -> None:
+    text = "".join(f"{name}={VALUE}\n" for name in NEEDED if name != key)
+    with pytest.raises(Failure, match=rf"^error: \.env lacks {key}: it was cut off") as raised:
+        check_missing(parse(text))
     assert VALUE not in str(raised.value)
     assert str(raised.value).endswith("RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration")
+    check_missing(parse(f"{text}{key}=\n"))
 
 
 def test_keys_that_are_commented_out_are_known_and_prose_is_not(tmp_path: Path) -> None:
@@ -134,9 +149,37 @@ def test_a_key_that_is_commented_out_is_filled_in_where_it_stands() -> None:
     assert with_values("# KEY=\nA=1\n", {"KEY": r"C:\1"}) == "KEY=C:\\1\nA=1\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "value", "written"),
+    [
+        ("A='b #c' # why", "d", "A=d # why"),
+        ("  A=b  # why", "d e", "  A=d e  # why"),
+        ("A=b # why", "d #e", "A='d #e' # why"),
+        ("A=b", "it's", "A=it's"),
+        ("A=b", "it's #1", 'A="it\'s #1"'),
+        ("A=b", "$1", "A='$1'"),
+        ("A='b' # why", "b", "A='b' # why"),
+        ("A='b' # why", "", "A='' # why"),
+        ("A='b'", "", "A="),
+    ],
+)
+def test_quotes_and_comments_around_a_value_stay(line: str, value: str, written: str) -> None:
+    assert with_values(f"{line}\n", {"A": value}) == f"{written}\n"
+    assert values(f"{written}\n") == {"A": value}
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_a_value_is_written_so_that_it_is_read_again_or_refused(value: str) -> None:
+    try:
+        written = quoted(value)
+    except ValueError:
+        return
+    assert values(f"A={written}\n") == {"A": value}
+
+
 def test_the_example_itself_can_be_used() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     lines = parse(text)
     check_keys(lines, known_keys(ROOT / ".env.example"))
-    check_missing(lines, ROOT / ".env.example")
+    check_missing(lines)
     assert values(with_values(text, {"HTTP_PORT": "1"})) == {**values(text), "HTTP_PORT": "1"}

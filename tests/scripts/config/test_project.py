@@ -1,10 +1,11 @@
 """The project that `.env` describes: its defaults, and the values that are refused."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
-from stack.config import environment
+from stack.config import environment, keys
 from stack.config.checks import CPU_KEYS, INTEGER_KEYS
 from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS
 from stack.config.project import Project, load
@@ -91,6 +92,15 @@ def test_the_process_environment_goes_before_the_file(
         ("HTTPS_PORT", "65536"),
         ("RATE_LIMIT_PER_SECOND", "0"),
         ("RATE_LIMIT_PER_SECOND", "5r/s"),
+        ("READY_SECONDS", "90.5"),
+        ("KEEP_RELEASES", "2.5"),
+        ("WATCH_SECONDS", "1e3"),
+        ("SMOKE_PATHS", "readyz"),
+        ("NOTIFY_COMMAND", "notify 'me"),
+        ("API_MEMORY", "4096k"),
+        ("POSTGRES_MEMORY", "a lot"),
+        ("OPS_USER", "o'brien"),
+        ("CORS_ORIGINS", "a\nb"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_key(
@@ -166,9 +176,74 @@ def test_no_env_says_how_it_is_made(bare: Path) -> None:
 
 
 def test_an_env_that_is_not_text_is_a_failure_and_no_traceback(checkout: Path) -> None:
-    (checkout / ".env").write_bytes(b"SLIPWAY_HOST=\xff\n")
-    with pytest.raises(Failure):
+    with (checkout / ".env").open("ab") as file:
+        file.write(b"# caf\xe9\n")
+    with pytest.raises(Failure, match="has a byte that is not UTF-8"):
         load(checkout)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("STATE_DIR", "/"),
+        ("STATE_DIR", "//"),
+        ("STATE_DIR", "state"),
+        ("STATE_DIR", "./state"),
+        ("STATE_DIR", "'~/state'"),
+        ("STATE_DIR", "'$HOME/state'"),
+        ("STATE_DIR", "/srv/a:b"),
+        ("SECRETS_DIR", "secrets"),
+        ("SECRETS_DIR", "/"),
+        ("SECRETS_DIR", "'~/secrets'"),
+    ],
+)
+def test_a_folder_that_compose_takes_for_another_is_refused(
+    checkout: Path, key: str, value: str
+) -> None:
+    write(checkout, rf"^{key}=.*$", f"{key}={value}")
+    with pytest.raises(Failure, match=f"{key} is (not|a path|the root)"):
+        load(checkout)
+
+
+def write(checkout: Path, pattern: str, line: str) -> None:
+    """Replace the one line of `.env` that a pattern matches."""
+    file = checkout / ".env"
+    text, count = re.subn(pattern, line, file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert count == 1
+    file.write_text(text, encoding="utf-8")
+
+
+def test_a_key_that_a_newer_version_brought_has_its_default(checkout: Path) -> None:
+    write(checkout, r"^OFFSITE_DRILL_HOURS=\n", "")
+    assert load(checkout).setting("OFFSITE_DRILL_HOURS") == "168"
+
+
+def test_a_key_of_a_newer_version_is_refused_by_a_deploy_and_kept_apart_by_a_rollback(
+    checkout: Path,
+) -> None:
+    write(checkout, r"^OFFSITE_DRILL_HOURS=\n", "OF_A_NEWER_VERSION=1\n")
+    with pytest.raises(Failure, match="keys that nothing reads: OF_A_NEWER_VERSION"):
+        load(checkout)
+    project = load(checkout, is_lenient=True)
+    assert [key.partition(" ")[0] for key in project.unknown] == ["OF_A_NEWER_VERSION"]
+    assert "OF_A_NEWER_VERSION" not in project.values
+
+
+def test_the_keys_that_the_shell_overrides_are_known(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(checkout, r"^LOG_LEVEL=\n", "LOG_LEVEL=DEBUG\n")
+    for key, value in (("LOG_LEVEL", "DEBUG"), ("OPS_USER", "anna"), ("READY_SECONDS", "")):
+        monkeypatch.setenv(key, value)
+    assert load(checkout).overriding == ("OPS_USER",), "the others are as in the file"
+
+
+def test_a_public_host_forces_the_settings_of_production() -> None:
+    given = {"ENVIRONMENT": "development", "DOCS_ENABLED": "true", "OPS_USER": "anna"}
+    public = project(COMPOSE_FILE="compose.yaml:compose.prod.yaml", **given).service_settings
+    assert [public[key] for key in given] == ["production", "false", "anna"]
+    assert project(**given).service_settings["ENVIRONMENT"] == "development"
+    assert set(public) == set(keys.of_scope(keys.Scope.SERVICE))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +267,7 @@ def test_a_byte_that_is_not_utf_8_is_refused_by_its_line(checkout: Path) -> None
     lines = len(file.read_bytes().splitlines())
     with file.open("ab") as text:
         text.write(b"# caf\xe9\n")
-    with pytest.raises(Failure, match=f"line {lines + 1} is not UTF-8"):
+    with pytest.raises(Failure, match=f"line {lines + 1} has a byte that is not UTF-8"):
         load(checkout)
 
 

@@ -91,13 +91,6 @@ def test_without_a_file_there_is_no_history(loaded: Project) -> None:
     )
 
 
-def test_the_settings_of_a_release_are_kept_closed_to_others(loaded: Project) -> None:
-    ledger.keep_settings(RecordingRunner(), loaded, "r-1")
-    file = ledger.settings_of(loaded, "r-1")
-    assert file.read_bytes() == (loaded.root / ".env").read_bytes()
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
 def test_the_evidence_is_logs_and_health_of_the_slot_and_of_nginx(
     runner: RecordingRunner, loaded: Project
 ) -> None:

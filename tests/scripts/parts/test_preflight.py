@@ -1,10 +1,11 @@
 """The preflight names every fault at once, with values, and before any effect."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from stack.config.defaults import DEFAULTS
+from stack.config.keys import KEYS
 from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.https import Answer
@@ -126,7 +127,8 @@ def test_the_disk_s_fault_names_what_to_delete(host: Host, project: Project) -> 
 def test_an_empty_floor_is_the_default_and_not_none(
     host: Host, project: Project, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stack.config.project.DEFAULTS", {**DEFAULTS, key: str(10**15)})
+    default = replace(KEYS[key], default=str(10**15))
+    monkeypatch.setattr("stack.config.keys.KEYS", {**KEYS, key: default})
     failed = failure(host, with_values(project, **{key: ""}))
     assert failed.runbook == "disk-or-memory-below-the-floor"
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stack.config import surroundings
 from stack.failure import Failure
 from stack.parts import sources
 from stack.runner import RealRunner
@@ -56,9 +57,14 @@ def write(path: Path, text: str = "text\n") -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def runner_of_scripts() -> RealRunner:
+    """Return a runner whose commands get the variables that the scripts give them."""
+    return RealRunner(None, lambda _: surroundings.of_children(os.environ, str(Path.cwd())))
+
+
 def look(root: Path) -> tuple[str, str, dict[str, bytes]]:
     """Return the release, the revision and the files of a copy."""
-    with sources.copied(RealRunner(), root) as copy:
+    with sources.copied(runner_of_scripts(), root) as copy:
         files = [path for path in copy.folder.rglob("*") if path.is_symlink() or path.is_file()]
         contents = {
             str(path.relative_to(copy.folder)): os.readlink(path).encode()
@@ -70,7 +76,7 @@ def look(root: Path) -> tuple[str, str, dict[str, bytes]]:
 
 
 def left_out(root: Path) -> tuple[str, ...]:
-    with sources.copied(RealRunner(), root) as copy:
+    with sources.copied(runner_of_scripts(), root) as copy:
         return copy.left_out
 
 
@@ -212,7 +218,7 @@ def test_a_change_beside_the_sources_is_the_same_release(repository: Path) -> No
 
 def test_a_file_that_is_edited_after_the_copy_is_not_in_it(repository: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")
-    with sources.copied(RealRunner(), repository) as copy:
+    with sources.copied(runner_of_scripts(), repository) as copy:
         write(repository / "api/main.py", "EDITED = 1\n")
         assert (copy.folder / "api/main.py").read_bytes() == b"app = 1\n"
         assert copy.release == commit[:12]
@@ -245,7 +251,7 @@ def test_a_checkout_with_the_umask_077_has_the_same_name_and_modes(repository: P
     former = os.umask(0o077)
     try:
         assert look(repository) == before
-        with sources.copied(RealRunner(), repository) as copy:
+        with sources.copied(runner_of_scripts(), repository) as copy:
             modes = {
                 str(path.relative_to(copy.folder)): path.stat().st_mode & 0o777
                 for path in copy.folder.rglob("*")
@@ -259,8 +265,8 @@ def test_a_checkout_with_the_umask_077_has_the_same_name_and_modes(repository: P
 def test_a_copy_keeps_the_times_has_a_folder_of_its_own_and_is_removed(repository: Path) -> None:
     os.utime(repository / "api/main.py", (1, 1_000_000_000))
     with (
-        sources.copied(RealRunner(), repository) as first,
-        sources.copied(RealRunner(), repository) as second,
+        sources.copied(runner_of_scripts(), repository) as first,
+        sources.copied(runner_of_scripts(), repository) as second,
     ):
         assert first.folder.name != second.folder.name
         assert (first.folder / "api/main.py").stat().st_mtime == 1_000_000_000
@@ -268,7 +274,7 @@ def test_a_copy_keeps_the_times_has_a_folder_of_its_own_and_is_removed(repositor
 
 
 def test_without_git_a_release_is_called_after_its_sources(bare: Path) -> None:
-    with sources.copied(RealRunner(), bare) as copy:
+    with sources.copied(runner_of_scripts(), bare) as copy:
         assert (copy.release, copy.revision) == (f"src-{copy.digest[:8]}", "unknown")
 
 
@@ -317,8 +323,10 @@ def test_a_hook_of_git_which_sets_its_directory_deploys_the_checkout(repository:
     code = (
         f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(sources.__file__).parents[2])!r})\n"
+        "import os\nfrom stack.config import surroundings\n"
         "from stack.parts import sources\nfrom stack.runner import RealRunner\n"
-        f"name = sources.release_name(RealRunner(), Path({str(repository)!r}))\n"
+        "runner = RealRunner(None, lambda _: surroundings.of_children(os.environ, os.getcwd()))\n"
+        f"name = sources.release_name(runner, Path({str(repository)!r}))\n"
         "Path('name').write_text(name)\n"
     )
     write(hook, code)

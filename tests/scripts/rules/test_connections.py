@@ -17,7 +17,6 @@ def with_values(project: Project, **values: str) -> Project:
         ({"API_CPUS": "3.5", "API_MEMORY": "1g"}, 4 * 5, 9),
         ({"API_CPUS": "8"}, 2 * 5, 9),  # as many processes as fit into 256m
         ({"API_CPUS": "0.5"}, 2 * 5, 9),
-        ({"API_CPUS": "3", "API_MEMORY": "a lot"}, 3 * 5, 9),
         ({"DATABASE_POOL_SIZE": "1", "WORKER_CONCURRENCY": "1"}, 2, 6),
         ({"WORKER_PROCESSES": "3", "WORKER_CONCURRENCY": "2"}, 2 * 5, 3 * (2 + 5)),
     ],

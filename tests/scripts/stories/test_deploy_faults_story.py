@@ -1,6 +1,7 @@
 """Each step of `deploy.sh` fails once, and the former release stays or becomes live again."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -157,26 +158,25 @@ def lose_the_log(host: Host, project: Project) -> None:
     host.reply("kill --signal SIGTERM worker-blue", blind)
 
 
-def break_a_setting(host: Host, project: Project) -> None:
-    """Put a byte that is not UTF-8 into `.env` while the deploy runs."""
+def break_the_scripts(host: Host, project: Project) -> None:
+    """Raise an error that no step expects, after the switch."""
 
-    def write() -> Result:
-        with (project.root / ".env").open("ab") as file:
-            file.write(b"# caf\xe9\n")
-        return Result(0)
+    def fail_unexpectedly() -> Result:
+        raise LookupError("unexpected")
 
-    host.reply("kill --signal SIGTERM worker-blue", write)
+    host.reply("kill --signal SIGTERM worker-blue", fail_unexpectedly)
 
 
-def lose_the_ledger(host: Host, project: Project) -> None:
-    """Let the folder of the settings become a file's name, as no step foresees."""
+def refuse_the_last_entry(host: Host, project: Project) -> None:
+    """Refuse the ledger's last entry, as a full disk does."""
+    append = host.append
 
-    def write() -> Result:
-        (project.state / "configuration").mkdir()
-        (project.state / "configuration" / f".{release_of(host)}.env.new").mkdir()
-        return Result(0)
+    def append_or_fail(path: Path, line: str) -> None:
+        if '"result": "done"' in line:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        append(path, line)
 
-    host.reply("kill --signal SIGTERM worker-blue", write)
+    host.append = append_or_fail  # type: ignore[method-assign]
 
 
 AFTER: dict[str, tuple[Injection, str]] = {
@@ -184,8 +184,8 @@ AFTER: dict[str, tuple[Injection, str]] = {
     "worker": (fail(WAIT.format("worker-green")), "worker-green did not become healthy"),
     "watch": (answer_badly_under_traffic, "100% of 30 requests failed, 0% before"),
     "blind": (lose_the_log, "cannot watch: nginx' log does not show"),
-    "fault of these scripts": (break_a_setting, "a fault of these scripts: UnicodeDecodeError"),
-    "end of the disk": (lose_the_ledger, "Is a directory: "),
+    "fault of these scripts": (break_the_scripts, "a fault of these scripts: LookupError"),
+    "end of the disk": (refuse_the_last_entry, "No space left on device: "),
 }
 
 

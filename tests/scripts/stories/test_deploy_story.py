@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from stack.config.project import Project, load
-from stack.parts import ledger
+from stack.parts import deployments, ledger, slot_files
 from stack.runner import Result
-from stack.stories import retire, rollback, up
+from stack.stories import plan, retire, rollback, up
 
 from tests.scripts.conftest import ROOT
 from tests.scripts.imitation import (
@@ -23,6 +23,7 @@ from tests.scripts.imitation import (
     failure_of,
     hook,
     release_of,
+    set_values,
 )
 
 STUB = """#!/usr/bin/env python3
@@ -90,9 +91,10 @@ def test_the_ledger_and_the_settings_of_the_release_are_written_before_anything_
     )
     assert done["migration_head"] == HEAD
     assert set(done["seconds"]) >= {"preflight", "image", "start", "switch", "watch"}
-    assert ledger.settings_of(project, release).read_text(encoding="utf-8") == (
-        project.root / ".env"
-    ).read_text(encoding="utf-8")
+    assert (begun["deployment"], done["deployment"]) == (3, 3)
+    snapshot = deployments.snapshot_of(project, 3)
+    assert slot_files.settings_in(slot_files.read(snapshot)) == project.service_settings
+    assert snapshot.stat().st_mode & 0o777 == 0o600
 
 
 def test_without_a_pending_pre_migration_none_is_run(host: Host, project: Project) -> None:
@@ -126,6 +128,30 @@ def test_an_image_without_a_release_is_refused(host: Host, project: Project) -> 
     failed = failed_deploy(host, project, image="registry/app:9")
     assert "carries no release" in failed.observation
     assert host.live == "blue"
+
+
+def test_on_a_host_where_nothing_is_live_the_image_is_brought_up(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.running.clear()
+    host.tags.clear()
+    given: list[str] = []
+    monkeypatch.setattr(up, "run", lambda *_, image="": given.append(image))
+    deploy_on(host, project, image="registry/app:9")
+    assert given == ["registry/app:9"]
+
+
+def test_the_plan_of_an_image_is_not_that_of_the_checkout(host: Host, project: Project) -> None:
+    host.tags["9"] = "r-9"
+    plan.run(host, project, "registry/app:9")
+    assert host.said[0] == "release        old -> r-9, in slot green"
+    assert "image          here; its registry is asked for a newer one" in host.said
+    host.said.clear()
+    host.reply("registry/app:8", Result(1))
+    plan.run(host, project, "registry/app:8")
+    assert host.said[0] == "release        old -> that of registry/app:8, in slot green"
+    assert "image          to be pulled" in host.said
+    assert (host.ran, host.written) == ([], [])
 
 
 def test_hooks_and_the_notification_are_told_the_facts_in_their_order(
@@ -196,9 +222,9 @@ def test_a_first_deploy_is_the_bringing_up_alone(
 
 @pytest.mark.parametrize("command", ["deploy", "rollback"])
 def test_what_runs_the_checkout_itself_has_no_deploy_and_no_rollback(
-    command: str, host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+    command: str, host: Host, project: Project
 ) -> None:
-    monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
+    set_values(project.root, COMPOSE_FILE="compose.yaml:compose.dev.yaml")
     run = {
         "deploy": lambda: deploy_on(host, project),
         "rollback": lambda: rollback.run(host, project.root, "", 0),

@@ -4,13 +4,21 @@ import errno
 from pathlib import Path
 
 import pytest
-from stack.config.project import Project, load
+from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
 from stack.parts import ledger, slots, window
 from stack.runner import Result
 from stack.stories import rollback
 
-from tests.scripts.imitation import ANEW, HEAD, RENAME, UP, Host, failure_of, furnish
+from tests.scripts.imitation import (
+    ANEW,
+    HEAD,
+    RENAME,
+    UP,
+    Host,
+    failure_of,
+    furnish,
+)
 from tests.scripts.recording import RecordingRunner
 
 ADDED, DROPPED = "2026_02_01_0000", "2026_03_01_0000"
@@ -132,7 +140,7 @@ def test_without_any_release_to_go_back_to_it_is_refused(host: Host, project: Pr
 @pytest.mark.parametrize(
     ("release", "observed"),
     [
-        ("old", "release old is live already"),
+        ("old", "release old (deployment 2) is live already"),
         ("no-such", "the image of release no-such is not here"),
     ],
 )
@@ -176,36 +184,6 @@ def test_a_head_that_neither_release_knows_is_refused(host: Host, project: Proje
     failed = failure(host, project)
     assert "2030_01_01_0000" in failed.observation
     assert (host.ran, host.live) == ([], "blue")
-
-
-def test_the_settings_of_the_release_come_back_and_the_present_ones_are_kept(
-    host: Host, project: Project
-) -> None:
-    file = project.root / ".env"
-    former = file.read_text(encoding="utf-8").replace("LOG_LEVEL=", "LOG_LEVEL=DEBUG")
-    snapshot = ledger.settings_of(project, "older")
-    snapshot.parent.mkdir()
-    snapshot.write_text(former, encoding="utf-8")
-    present = file.read_text(encoding="utf-8")
-    run(host, project)
-    assert "LOG_LEVEL=DEBUG\n" in file.read_text(encoding="utf-8")
-    assert (project.root / ".env.before").read_text(encoding="utf-8") == present
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
-def test_settings_of_another_version_leave_a_file_that_the_scripts_accept(
-    host: Host, project: Project
-) -> None:
-    text = (
-        (project.root / ".env")
-        .read_text(encoding="utf-8")
-        .replace("WATCH_SECONDS=\n", "KEY_OF_OLD=1\n")
-    )
-    snapshot = ledger.settings_of(project, "older")
-    snapshot.parent.mkdir()
-    snapshot.write_text(text, encoding="utf-8")
-    run(host, project)
-    load(project.root)
 
 
 def test_it_is_recorded_and_told_and_the_slot_before_is_retired_later(

@@ -13,6 +13,7 @@ from stack.runner import Result
 from stack.stories import up
 
 from tests.scripts.conftest import Typed
+from tests.scripts.imitation import set_values
 from tests.scripts.machine import WAIT, Machine, container, ledger
 from tests.scripts.recording import RecordingRunner
 
@@ -115,10 +116,9 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_the_path_and_no_traceb
     machine: Machine,
     checkout: Path,
     typed: Typed,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("STATE_DIR", str(checkout / "Dockerfile/state"))
+    set_values(checkout, STATE_DIR=str(checkout / "Dockerfile/state"))
     assert typed("up") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("error: Not a directory: ")

@@ -9,6 +9,7 @@ from stack.failure import Failure
 from stack.runner import Result
 from stack.stories import up
 
+from tests.scripts.imitation import set_values
 from tests.scripts.machine import PLACE, WAIT, Machine, container, ledger
 from tests.scripts.recording import RecordingRunner
 
@@ -165,9 +166,9 @@ def test_a_placed_release_stays_and_the_newer_checkout_is_named(
 
 
 def test_for_a_developer_the_image_for_development_is_placed_and_nothing_is_recorded(
-    runner: RecordingRunner, machine: Machine, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
-    monkeypatch.setenv("COMPOSE_FILE", "compose.yaml:compose.dev.yaml")
+    set_values(checkout, COMPOSE_FILE="compose.yaml:compose.dev.yaml")
     for _ in range(2):  # the image is built each time, because a lock file may have changed
         up.run(runner, checkout)
     builds = [command for command in runner.ran if "--target development" in command]

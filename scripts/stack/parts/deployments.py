@@ -1,0 +1,196 @@
+"""Deployments: a release with the service's settings, under a number that no other one gets.
+
+The ledger lists them, `STATE_DIR/deployments/<number>.env` keeps the settings, and the file of a
+slot says which deployment the slot holds.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from stack.commands import engine
+from stack.config.keys import KEYS
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.parts import images, ledger, observation, slot_files
+from stack.parts.ledger import Deployment
+from stack.parts.slot_files import NUMBER, RELEASE
+from stack.parts.slots import Slots
+from stack.runner import Runner
+
+REFUSED = "rollback-refused"
+
+
+def fingerprint(settings: Mapping[str, str]) -> str:
+    """Return a hash of the service's settings; a default counts as much as an empty value.
+
+    A newer version with one more key gives the same settings the same hash.
+    """
+    given = {key: value for key, value in settings.items() if value != KEYS[key].default}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def snapshot_of(project: Project, number: int) -> Path:
+    """Return the file that keeps the settings of a deployment."""
+    return project.state / "deployments" / f"{number}.env"
+
+
+def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
+    """Return the settings of a deployment; empty if nothing kept them.
+
+    A state of an earlier version keeps the whole `.env` by the release's name.
+    """
+    files = (
+        snapshot_of(project, deployment.number),
+        ledger.settings_of(project, deployment.release),
+    )
+    for file in files:
+        values = slot_files.read(file)
+        if values:
+            return slot_files.settings_in(values)
+    return {}
+
+
+def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
+    """Give a release with the present settings the next number, in a slot; keep its settings."""
+    settings = project.service_settings
+    deployment = Deployment(ledger.next_number(project), release, fingerprint(settings))
+    file = snapshot_of(project, deployment.number)
+    runner.make_directory(file.parent, 0o750)
+    runner.write(file, slot_files.content({NUMBER: str(deployment.number), **settings}), 0o600)
+    place(runner, project, deployment, slot, settings)
+    return deployment
+
+
+def place(
+    runner: Runner,
+    project: Project,
+    deployment: Deployment,
+    slot: str,
+    settings: Mapping[str, str],
+) -> None:
+    """Write the file of a slot; its containers get the settings when they are created next."""
+    values = {NUMBER: str(deployment.number)}
+    image = f"{project.image}:{deployment.release}"
+    label = observation.ask_engine(runner, engine.image_label(image, engine.RELEASE_LABEL))
+    if deployment.release.startswith(f"{label}-") and label:
+        values[RELEASE] = deployment.release  # two images with one label: parts/given_image.py
+    values |= {slot_files.HOSTS: project.host, **settings}
+    write(runner, project, slot, slot_files.content(values))
+
+
+def write(runner: Runner, project: Project, slot: str, text: str) -> None:
+    """Write the text of a slot's file."""
+    file = slot_files.path_of(project, slot)
+    runner.make_directory(file.parent, 0o750)
+    runner.write(file, text, 0o600)
+
+
+def text_of(project: Project, slot: str) -> str:
+    """Return the text of a slot's file, to write it back; empty if there is none."""
+    file = slot_files.path_of(project, slot)
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def in_slot(project: Project, slot: str, release: str) -> Deployment:
+    """Return the deployment in a slot whose image is of this release.
+
+    Its number is 0 if no script placed that release there.
+    """
+    number = slot_files.number_of(slot_files.of_slot(project, slot))
+    known = {each.number: each for each in ledger.deployments(project)}
+    if number in known and known[number].release == release:
+        return known[number]
+    return Deployment(0, release)
+
+
+def is_same(first: Deployment, second: Deployment) -> bool:
+    """Whether two are the same; without a number the release decides."""
+    if first.number and second.number:
+        return first.number == second.number
+    return first.release == second.release
+
+
+def named(project: Project, name: str) -> Deployment:
+    """Return the deployment with this number, or the last good deployment of this release.
+
+    Raises:
+        Failure: if a number is not in the ledger.
+    """
+    every = ledger.deployments(project)
+    if name.isdecimal():
+        found = [each for each in every if each.number == int(name)]
+        if not found:
+            numbers = ", ".join(str(each.number) for each in ledger.good_deployments(project))
+            raise Failure(
+                f"there is no deployment {name}",
+                hints=[f"good are: {numbers or 'none'}", "./scripts/status.sh --history"],
+                runbook=REFUSED,
+            )
+        return found[-1]
+    of_release = [each for each in ledger.good_deployments(project) if each.release == name]
+    of_release += [each for each in reversed(every) if each.release == name]
+    return of_release[0] if of_release else Deployment(0, name)
+
+
+def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
+    """Return the newest good deployment that is not live; without a ledger, that in the idle slot.
+
+    Raises:
+        Failure: if there is none.
+    """
+    live = in_slot(project, slots.live, slots.live_release)
+    for deployment in ledger.good_deployments(project):
+        has_image = images.has_image(runner, f"{project.image}:{deployment.release}")
+        if not is_same(deployment, live) and has_image:
+            return deployment
+    idle = in_slot(project, slots.idle, slots.idle_release)
+    if slots.idle_release and not is_same(idle, live):
+        return idle
+    raise Failure(
+        f"there is no release to go back to from {slots.live_release}",
+        hints=[
+            f"docker image ls {project.image} lists what is kept; "
+            "name one: ./scripts/rollback.sh RELEASE"
+        ],
+        runbook=REFUSED,
+    )
+
+
+def adopt(runner: Runner, project: Project, slots: Slots) -> None:
+    """Number the good releases of a state that an earlier version left, and write both files.
+
+    A slot keeps the settings that its container has, whatever `.env` says by now.
+    """
+    if runner.is_dry or not slots.live_release:
+        return
+    if not ledger.deployments(project):
+        good = list(reversed(ledger.good_deployments(project)))
+        if slots.live_release not in {each.release for each in good}:
+            good.append(Deployment(0, slots.live_release))
+        adopted = []
+        for number, each in enumerate(good, 1):
+            settings = settings_of(project, each)
+            adopted.append(Deployment(number, each.release, fingerprint(settings)))
+        ledger.record_adoption(runner, project, slots.live_release, adopted)
+    for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
+        if release and not slot_files.path_of(project, slot).exists():
+            deployment = named(project, release)
+            settings = running_settings(runner, slot) or settings_of(project, deployment)
+            place(runner, project, deployment, slot, settings or project.service_settings)
+
+
+def running_settings(runner: Runner, slot: str) -> dict[str, str]:
+    """Return the settings that the API's container of a slot has; empty if there is none."""
+    listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", f"api-{slot}")
+    container = runner.read(listing).out.strip()
+    if not container:
+        return {}
+    shown = runner.read(engine.inspect_container(container, "{{json .Config.Env}}"))
+    try:
+        pairs = [str(each).partition("=") for each in json.loads(shown.out)]
+    except (ValueError, TypeError):
+        return {}
+    values = {key: value for key, _, value in pairs}
+    return slot_files.settings_in(values) if "ENVIRONMENT" in values else {}

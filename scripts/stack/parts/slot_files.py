@@ -1,0 +1,58 @@
+"""The files of the slots: the number of each slot's deployment, and the settings that it runs with.
+
+Compose gives `STATE_DIR/slots/<slot>.env` to the containers of a slot, and not `.env`: an edit of
+`.env` reaches no container before a deploy.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from stack.config import environment, keys
+from stack.config.project import Project
+from stack.failure import Failure
+
+NUMBER, RELEASE = "SLIPWAY_DEPLOYMENT", "SLIPWAY_RELEASE"
+HOSTS = "ALLOWED_HOSTS"  # the service's name for SLIPWAY_HOST, which is nginx' key
+HEAD = "# The scripts write this file at each deploy and rollback; edit .env instead.\n"
+
+
+def path_of(project: Project, slot: str) -> Path:
+    """Return the file of a slot."""
+    return project.state / "slots" / f"{slot}.env"
+
+
+def content(values: Mapping[str, str]) -> str:
+    """Return the text of such a file; single quotes mean one thing to every reader."""
+    return HEAD + "".join(f"{key}='{value}'\n" for key, value in values.items())
+
+
+def read(file: Path) -> dict[str, str]:
+    """Return the values of such a file; empty if it is not there or cannot be read."""
+    try:
+        lines = environment.parse(environment.decode(file.read_bytes()))
+    except (OSError, Failure):
+        return {}
+    return {line.key: line.value for line in lines}
+
+
+def of_slot(project: Project, slot: str) -> dict[str, str]:
+    """Return the values of a slot's file."""
+    return read(path_of(project, slot))
+
+
+def number_of(values: Mapping[str, str]) -> int:
+    """Return the number of the deployment in the values of a file; 0 if there is none."""
+    text = values.get(NUMBER, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def wanted(project: Project) -> dict[str, str]:
+    """Return the settings that `.env` gives to the next deployment, under the service's names."""
+    return {HOSTS: project.host, **project.service_settings}
+
+
+def settings_in(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the service's keys of a file, each with its default where it is empty or missing."""
+    return {
+        key: values.get(key) or keys.KEYS[key].default for key in keys.of_scope(keys.Scope.SERVICE)
+    }

@@ -1,0 +1,67 @@
+"""A key that a command does not apply is named with the command that does."""
+
+from dataclasses import replace
+
+import pytest
+from stack.config.project import Project, load
+from stack.parts import applied
+from stack.stories import check_config, plan
+
+from tests.scripts.imitation import Host, deploy_on, furnish, set_values
+from tests.scripts.recording import RecordingRunner
+
+
+@pytest.fixture
+def project(loaded: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
+    monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
+    made = furnish(loaded.root)
+    applied.keep(RecordingRunner(), made)
+    return made
+
+
+def edit(project: Project) -> Project:
+    set_values(project.root, POSTGRES_MEMORY="400m", RATE_LIMIT_PER_SECOND="20", LOG_LEVEL="DEBUG")
+    return load(project.root)
+
+
+def test_a_deploy_names_what_it_does_not_apply_and_applies_the_service_s_keys(
+    project: Project,
+) -> None:
+    edit(project)
+    host = Host()
+    plan.run(host, load(project.root))
+    assert "setting        LOG_LEVEL changed" in host.said
+    line = "not applied: RATE_LIMIT_PER_SECOND, POSTGRES_MEMORY: ./scripts/up.sh"
+    assert line in host.said
+    deploy_on(host, project)
+    assert host.said.count(line) == 2
+    host.said.clear()
+    plan.run(host, load(project.root))
+    assert "setting        none changed" in host.said
+    assert line in host.said, "it still waits"
+
+
+def test_after_up_nothing_waits(project: Project) -> None:
+    edited = edit(project)
+    runner = RecordingRunner()
+    applied.keep(runner, edited)
+    assert applied.waiting_for_up(edited) == []
+    assert len(runner.written) == 1
+    applied.keep(runner, edited)
+    assert len(runner.written) == 1, "the same values are not written again"
+
+
+def test_a_default_that_is_written_out_is_no_change(project: Project) -> None:
+    same = replace(
+        project, values={**project.values, "POSTGRES_MEMORY": "256m", "LOG_LEVEL": "INFO"}
+    )
+    assert applied.waiting_for_up(same) == []
+    assert applied.waiting_for_deploy(same, "blue") == []
+
+
+def test_check_config_names_both_commands(project: Project) -> None:
+    host = Host()
+    check_config.run(host, edit(project))
+    assert "not applied: LOG_LEVEL: ./scripts/deploy.sh" in host.said
+    assert any(line.endswith("POSTGRES_MEMORY: ./scripts/up.sh") for line in host.said)

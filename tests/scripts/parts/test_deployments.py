@@ -1,0 +1,104 @@
+"""A deployment has a number of its own, and keeps the settings that it was live with."""
+
+from dataclasses import replace
+
+import pytest
+from stack.config.project import Project
+from stack.failure import Failure
+from stack.parts import deployments, judgement, ledger, observation, slot_files
+from stack.parts.ledger import Deployment
+from stack.runner import Result
+
+from tests.scripts.imitation import Host, furnish, place
+from tests.scripts.recording import RecordingRunner
+
+
+@pytest.fixture
+def project(loaded: Project) -> Project:
+    return furnish(loaded.root)
+
+
+def with_values(project: Project, **values: str) -> Project:
+    return replace(project, values={**project.values, **values})
+
+
+def record(project: Project, number: int, release: str, result: str = "done") -> None:
+    facts = {"to": release, "result": result, "deployment": number}
+    ledger.record(RecordingRunner(), project, "deploy", **facts)
+
+
+def test_a_release_that_was_taken_back_with_other_settings_stays_good_with_its_former(
+    project: Project,
+) -> None:
+    for number, release, result in (
+        (3, "a", "done"),
+        (4, "b", "done"),
+        (5, "b", "rolled back"),
+        (6, "c", "done"),
+    ):
+        record(project, number, release, result)
+    assert [each.number for each in ledger.good_deployments(project)[:3]] == [6, 4, 3]
+    assert ledger.good_releases(project)[:3] == ["c", "b", "a"]
+    assert deployments.named(project, "b").number == 4
+    assert ledger.next_number(project) == 7
+
+
+def test_the_hash_counts_what_differs_from_the_defaults(project: Project) -> None:
+    settings = project.service_settings
+    assert deployments.fingerprint(settings) == deployments.fingerprint({})
+    changed = with_values(project, LOG_LEVEL="DEBUG").service_settings
+    assert deployments.fingerprint(changed) != deployments.fingerprint(settings)
+    same = with_values(project, HTTPS_PORT="9", BACKUP_HOURS="1", LOG_LEVEL="INFO")
+    assert deployments.fingerprint(same.service_settings) == deployments.fingerprint(settings)
+
+
+def test_a_slot_s_file_is_in_quotes_that_mean_one_thing_and_closed_to_others(
+    project: Project,
+) -> None:
+    host = Host()
+    given = with_values(project, OPS_USER='a$b "c" #d', SLIPWAY_HOST="a.example")
+    deployments.begin(host, given, "old", "green")
+    file = slot_files.path_of(project, "green")
+    assert "\nOPS_USER='a$b \"c\" #d'\n" in file.read_text(encoding="utf-8")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert slot_files.of_slot(project, "green")["ALLOWED_HOSTS"] == "a.example"
+    assert deployments.in_slot(project, "green", "old").number == 0, "the ledger has no entry yet"
+    record(project, 3, "old")
+    assert deployments.in_slot(project, "green", "old").number == 3
+    assert deployments.in_slot(project, "green", "by hand") == Deployment(0, "by hand")
+
+
+def test_two_images_with_one_label_are_told_apart_by_the_slot_s_file(project: Project) -> None:
+    host = Host()
+    host.tags |= {"main": "main", "main-01234567": "main", "green": "main"}
+    place(project, Deployment(3, "main"), "green")
+    assert observation.slot_release(host, project, "green") == "main"
+    host.reply("image.version", Result(0, "main\n"))
+    settings = project.service_settings
+    deployments.place(host, project, Deployment(4, "main-01234567"), "green", settings)
+    assert observation.slot_release(host, project, "green") == "main-01234567"
+    assert slot_files.of_slot(project, "green")["SLIPWAY_RELEASE"] == "main-01234567"
+
+
+def test_what_env_changed_since_the_deployment_is_judged_and_nothing_else(
+    project: Project, runner: RecordingRunner
+) -> None:
+    host = runner
+    host.reply("docker compose config", Result(0))
+    host.reply("api.check_config", Result(0))
+    judgement.list_findings(host, project, "blue")
+    assert not any("--env" in command for command in host.asked)
+    judgement.list_findings(host, with_values(project, LOG_LEVEL="DEBUG"), "blue")
+    judged = next(command for command in host.asked if "--env" in command)
+    assert "--no-TTY --env LOG_LEVEL=DEBUG api-blue python -m api.check_config" in judged
+
+
+def test_the_value_of_a_changed_key_is_judged_and_not_printed(
+    project: Project, runner: RecordingRunner
+) -> None:
+    runner.reply("docker compose config", Result(0))
+    runner.reply("api.check_config", Result(78, "critical LOG_LEVEL: unknown; empty it\n"))
+    with pytest.raises(Failure, match="refuses LOG_LEVEL") as refused:
+        judgement.accept_settings(runner, with_values(project, LOG_LEVEL="hunter2"), "blue")
+    assert runner.ran == [], "what is run is printed"
+    assert "hunter2" not in f"{refused.value} {refused.value.evidence} {runner.said}"
