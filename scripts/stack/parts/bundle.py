@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from stack.commands import host
-from stack.config import environment
-from stack.config.project import CLEARABLE_SECRETS, SECRETS, Project
+from stack.config import environment, secret_files
+from stack.config.project import SECRETS, Project
 from stack.failure import Failure
 from stack.runner import Result, Runner
 
@@ -29,19 +29,17 @@ Files = dict[str, tuple[int, bytes]]
 
 def collect(project: Project) -> Files:
     """Read `.env` and every file below secrets/."""
-    needed = [project.secrets / name for name in SECRETS]
-    missing = [
-        str(path)
-        for path in needed
-        if not path.is_file()
-        or (path.name not in CLEARABLE_SECRETS and not path.read_bytes().strip())
+    faults = [
+        f"{project.secrets / name} {fault}"
+        for name in SECRETS
+        if (fault := secret_files.fault(project.secrets / name))
     ]
-    if missing:
+    if faults:
         raise Failure(
-            f"missing or empty: {', '.join(missing)}",
+            "; ".join(faults),
             hints=[
-                "a bundle without them would start no new host",
-                "./scripts/up.sh makes those of a new stack",
+                "a bundle with these would start no new host",
+                "./scripts/check-config.sh names the fix of each",
             ],
             runbook=environment.RUNBOOK,
         )
