@@ -12,6 +12,8 @@ ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
 RELEASE_LABEL = "org.opencontainers.image.version"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
+CHECKOUT_LABEL = "com.docker.compose.project.working_dir"
+LIST_VOLUMES = Command(["docker", "volume", "ls", "--quiet"])
 
 
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
@@ -109,6 +111,19 @@ def list_containers(filters: list[str]) -> Command:
     """Ask for the ids of the containers that all filters of `docker ps` match, running or not."""
     words = [word for text in filters for word in ("--filter", text)]
     return Command(["docker", "ps", "--all", "--quiet", *words])
+
+
+def list_compose_containers() -> Command:
+    """Ask for every container that Compose made: name, state, project, service and checkout.
+
+    The fields are separated by tabs.
+    """
+    labels = [
+        f'{{{{.Label "{label}"}}}}' for label in (PROJECT_LABEL, SERVICE_LABEL, CHECKOUT_LABEL)
+    ]
+    form = "\t".join(["{{.Names}}", "{{.State}}", *labels])
+    argv = ["docker", "container", "ls", "--all", "--no-trunc", "--filter"]
+    return Command([*argv, f"label={PROJECT_LABEL}", "--format", form])
 
 
 def inspect_container(container: str, form: str) -> Command:

@@ -146,8 +146,31 @@ def place_of(root: Path, files: Files, name: str) -> Path:
     return secrets / PurePosixPath(name).relative_to(FOLDER)
 
 
+def projects(root: Path, files: Files) -> list[Project]:
+    """Return the projects that the present `.env` and the `.env` of a bundle describe."""
+    present = root / ENVIRONMENT
+    texts = [files[ENVIRONMENT][1].decode()]
+    if present.is_file():
+        texts.insert(0, present.read_text(encoding="utf-8", errors="replace"))
+    every = [Project(root, _values(text)) for text in texts]
+    return [each for number, each in enumerate(every) if each.name not in _names(every[:number])]
+
+
+def _names(listed: list[Project]) -> set[str]:
+    return {each.name for each in listed}
+
+
+def _values(text: str) -> dict[str, str]:
+    """Return the assignments of an `.env`; none of one that the bundle is to replace as damaged."""
+    try:
+        return {line.key: line.value for line in environment.parse(text)} | _overriding()
+    except Failure:
+        return _overriding()
+
+
 def _overriding() -> dict[str, str]:
-    return {"SECRETS_DIR": os.environ["SECRETS_DIR"]} if os.environ.get("SECRETS_DIR") else {}
+    keys = ("SECRETS_DIR", "STATE_DIR", "COMPOSE_PROJECT_NAME")
+    return {key: os.environ[key] for key in keys if os.environ.get(key)}
 
 
 def _gpg(runner: Runner, passphrase: str, *arguments: str, text: str = "") -> Result:

@@ -11,6 +11,7 @@ from stack.config import secret_files
 from stack.config.environment import RUNBOOK
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
+from stack.parts import fingerprints, logins
 from stack.runner import Result, Runner
 
 EX_CONFIG = 78  # api/configuring/settings.py
@@ -21,7 +22,10 @@ CRITICAL, WARNING = "critical ", "warning "
 def list_findings(runner: Runner, project: Project, slot: str) -> list[str]:
     """Return the findings of the compose files, the secret files and the settings, one a line."""
     # No container starts without the files, so that there the release is not asked.
-    return _check_files(runner, project) or _judge(slot, runner.read, JUDGE_SECONDS)
+    return _check_files(runner, project) or [
+        *_check_logins(runner, project),
+        *_judge(slot, runner.read, JUDGE_SECONDS),
+    ]
 
 
 def accept_settings(runner: Runner, project: Project, slot: str) -> str:
@@ -69,6 +73,14 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
             fix = secret_files.fix(name, fault)
             findings.append(f"{CRITICAL}{name.upper()}: {path} {fault}; {fix}")
     return findings
+
+
+def _check_logins(runner: Runner, project: Project) -> list[str]:
+    """Log in with each secret whose server runs."""
+    return [
+        f"{CRITICAL}{name.upper()}: {logins.describe(project, name)}; {fingerprints.IMPORT}"
+        for name in logins.list_refused(runner, project)
+    ]
 
 
 def _judge(

@@ -10,8 +10,10 @@ from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
     configuration,
+    custody,
     database,
     edge,
+    fingerprints,
     hooks,
     images,
     judgement,
@@ -69,6 +71,7 @@ def run(runner: Runner, root: Path, options: Options) -> None:
             return
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
+        custody.claim(runner, project)
         _Deploy(runner, project, options).run()
 
 
@@ -128,6 +131,7 @@ class _Deploy:
     def check(self) -> None:
         with self.steps.step("preflight") as report:
             warnings = preflight.check(self.runner, self.project)
+            fingerprints.keep(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
 
     def build(self) -> None:

@@ -8,7 +8,17 @@ from stack.commands import engine
 from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
-from stack.parts import database, hooks, ledger, observation, releases, slots, smoke, window
+from stack.parts import (
+    custody,
+    database,
+    hooks,
+    ledger,
+    observation,
+    releases,
+    slots,
+    smoke,
+    window,
+)
 from stack.parts.lock import exclusive
 from stack.parts.releases import REFUSED
 from stack.parts.slots import Slots
@@ -38,6 +48,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     project = load(root)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
+        custody.claim(runner, project)
         before = slots.look(runner, project)
         target = release or releases.rollback_target(runner, project, before)
         rollback = _Rollback(runner, project, before, target)

@@ -11,7 +11,7 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.https import Answer
-from stack.parts import backup_service, ledger, observation, redis, releases
+from stack.parts import backup_service, custody, ledger, observation, redis, releases
 from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
@@ -63,6 +63,7 @@ def run(runner: Runner, project: Project) -> bool:
         lambda: [postgres_disk(runner, project)],
         lambda: [_certificate(observation.ask(runner, project, "/livez"))],
         lambda: [_deploy(project), _clock(project)],
+        lambda: custody.read_rows(runner, project),
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = [row for group in pool.map(lambda look: look(), looks) for row in group]

@@ -18,14 +18,18 @@ from stack.failure import Failure
 from stack.parts import (
     backup_service,
     configuration,
+    custody,
     database,
     edge,
+    fingerprints,
     front_door,
     images,
+    inventory,
     judgement,
     ledger,
     machine,
     observation,
+    ownership,
     services,
     slots,
     smoke,
@@ -58,17 +62,27 @@ PLAN = (
 )
 
 
-def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: bool = False) -> None:
+def run(
+    runner: Runner,
+    root: Path,
+    *,
+    is_refresh: bool = False,
+    is_prepare: bool = False,
+    is_adopt: bool = False,
+) -> None:
     """Bring the stack up and print what to do next; `is_prepare` starts nothing."""
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
     steps = Steps(runner, runner.clock())
     with steps.step("engine") as report:
         report(machine.ensure_engine(runner))
     with exclusive(runner, configuration.planned_project(root), "up"):
+        with steps.step("owner") as report:
+            planned, stock = configuration.planned_project(root), inventory.look(runner)
+            report(custody.check(runner, planned, stock, is_adopting=is_adopt) or "this checkout")
         with steps.step("configuration") as report:
             project = configuration.ensure_environment(runner, root)
             created = configuration.ensure_secrets(runner, project)
-            runner.make_directory(project.state, 0o750)
+            ownership.keep(runner, project)
             configuration.check_mounted_folders(project)
             names = f"created {', '.join(created)} in {project.secrets}"
             report(names if created else "kept as it is")
@@ -77,17 +91,14 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
             seconds = f"{runner.clock() - steps.started:.1f} s"
             runner.say(f"\nready in {seconds}, and nothing was started: {PREPARED}")
             return
+        ownership.remove_stale(runner, project, stock, slot, is_all=is_adopt)
         _bring_up(runner, steps, project, slot, release)
         credentials = _first_credentials(runner, project, slot)
+        fingerprints.keep(runner, project)  # by now the backup service has made the archive
         if not project.is_development and (ledger.last(project) or {}).get("to") != release:
             head = migrations.head(root)
-            facts = {
-                "from": None,
-                "to": release,
-                "slot": slot,
-                "migration_head": head,
-                "result": "done",
-            }
+            facts = {"from": None, "to": release, "slot": slot}
+            facts |= {"migration_head": head, "result": "done"}
             ledger.keep_settings(runner, project, release)
             ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
@@ -129,7 +140,8 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
     """Do the steps that start something."""
     with steps.step("data") as report:
         backup_service.refuse_new_database(runner, project)
-        _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
+        with fingerprints.proof(runner, project):
+            _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
         report(database.complete(runner))
     with steps.step("migrate") as report:
         # The end of the rollback window applies the `post` migrations; an empty database has none.
@@ -369,10 +381,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="do everything except starting it, as before a restore to a new host",
     )
+    parser.add_argument(
+        "--adopt",
+        action="store_true",
+        help="take over a stack that another checkout or another machine owns",
+    )
     command_line.add_dry_run(parser)
 
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `up.sh`."""
-    run(runner, root, is_refresh=arguments.refresh_bases, is_prepare=arguments.prepare)
+    is_refresh, is_prepare = arguments.refresh_bases, arguments.prepare
+    run(runner, root, is_refresh=is_refresh, is_prepare=is_prepare, is_adopt=arguments.adopt)
     return 0

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stack.config.project import Project
 from stack.https import Answer, Question
-from stack.parts import ledger
+from stack.parts import fingerprints, ledger, ownership
 from stack.runner import Result
 from stack.stories import status
 
+from tests.scripts.imitation import furnish
 from tests.scripts.parts.test_redis import info
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.stock import have_containers, make_other_checkout, refuse_login
 
 LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
 VOLUME = "/var/lib/postgresql/data/ballast"
@@ -301,6 +303,47 @@ def test_the_history_is_one_line_an_entry_the_newest_last_and_then_what_is_live(
     assert second.endswith(" deploy r-0 -> r-1 rolled back: slow")
     assert live.startswith("live: release r-1")
     assert (well.ran, well.written) == ([], [])
+
+
+def test_the_owner_is_one_row_and_a_secret_has_a_row_where_it_is_wrong(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    furnish(loaded.root)
+    assert rows(well, loaded)["owner"] == (
+        True,
+        "none recorded; ./scripts/up.sh records this checkout",
+    )
+    keeper = RecordingRunner()
+    ownership.keep(keeper, loaded)
+    fingerprints.keep(keeper, loaded)
+    shown = rows(well, loaded)
+    text = f"{loaded.root}, on this machine; 4 of 4 secrets have opened their data"
+    assert shown["owner"] == (True, text)
+    assert "secrets" not in shown
+    refuse_login(well, "redis_password")
+    is_well, text = rows(well, loaded)["secrets"]
+    assert not is_well
+    assert text.endswith("redis refuses it: docs/runbook.md#secrets-and-data-do-not-fit")
+    (loaded.secrets / "backup_key").write_text("another\r\n", encoding="utf-8", newline="")
+    assert "backup_key ends in a carriage return" in rows(well, loaded)["secrets"][1]
+
+
+def test_another_owner_and_containers_of_a_gone_directory_are_not_well(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    furnish(loaded.root)
+    gone = loaded.root.with_name("gone")
+    have_containers(well, gone, "api-blue", "worker-blue")
+    is_well, text = rows(well, loaded)["owner"]
+    assert not is_well
+    assert text.startswith(f"api-blue, worker-blue mount files of {gone} and cannot restart: ")
+    other = make_other_checkout(loaded.root)
+    have_containers(well, other, "postgres")
+    is_well, text = rows(well, loaded)["owner"]
+    assert not is_well
+    assert f"another checkout, {other}, owns the project slipway" in text
+    well.reply("docker container ls", Result(1, err="Cannot connect"))
+    assert rows(well, loaded)["owner"][0] is False
 
 
 @pytest.mark.parametrize(("ahead_seconds", "is_well"), [(-3600, True), (5, True), (60, False)])
