@@ -190,6 +190,7 @@ def test_a_first_deploy_on_a_state_of_before_adopts_it_after_the_secrets_have_lo
 def test_a_deploy_is_refused_where_a_server_refuses_a_secret(
     host: Host, project: Project, name: str
 ) -> None:
+    fingerprints.keep(RecordingRunner(), project)  # the file is right, and the server is not
     refuse_login(host, name)
     with pytest.raises(Failure, match=f"{name} does not open its data"):
         deploy.run(host, project.root, Options())
