@@ -13,6 +13,12 @@ from stack.runner import RealRunner, Result, accepted
 Reply = Result | Callable[[], Result]
 # These change files in the test's directory, like a story's own writes.
 FILE_COMMANDS = ("cp", "ln", "mv", "rm")
+# A host without other stacks, on which each secret opens its data.
+QUIET_HOST = (
+    ("docker container ls", Result(0)),
+    ("docker volume ls", Result(0)),
+    ("IFS= read -r", Result(0)),
+)
 
 
 @dataclass
@@ -24,7 +30,7 @@ class RecordingRunner:
     """
 
     is_dry: bool = False
-    replies: list[tuple[str, Reply]] = field(default_factory=list)
+    replies: list[tuple[str, Reply]] = field(default_factory=lambda: list(QUIET_HOST))
     door: Callable[[Question], Answer] = lambda _: Answer(0, error="connection refused")
     asked: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)

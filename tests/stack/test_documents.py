@@ -14,6 +14,7 @@ import pytest
 
 from tests.contracts.compose_files import SERVICES
 from tests.stack.backup_incidents import BACKUP_INCIDENTS
+from tests.stack.custody_incidents import CUSTODY_INCIDENTS
 from tests.stack.deploy_incidents import DEPLOY_INCIDENTS, accepts_the_earlier_token
 from tests.stack.documents import (
     COMMANDS,
@@ -191,6 +192,7 @@ INJECTIONS: dict[str, Callable[[Stack], None]] = {
     **FAULT_INCIDENTS,
     **BACKUP_INCIDENTS,
     **RESTORE_INCIDENTS,
+    **CUSTODY_INCIDENTS,
 }
 
 

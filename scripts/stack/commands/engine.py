@@ -20,6 +20,9 @@ INPUTS_LABEL = "slipway.inputs"
 REPOSITORY_LABEL = "slipway.repository"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
+CHECKOUT_LABEL = "com.docker.compose.project.working_dir"
+# The caller judges every exit code (parts/inventory.py).
+LIST_VOLUMES = Command(["docker", "volume", "ls", "--quiet"], may_fail=True)
 
 
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
@@ -120,6 +123,19 @@ def list_containers(filters: list[str]) -> Command:
     """List the ids of the containers, running or not, that match all filters of `docker ps`."""
     words = [word for text in filters for word in ("--filter", text)]
     return Command(["docker", "ps", "--all", "--quiet", *words])
+
+
+def list_compose_containers() -> Command:
+    """List every container that Compose made: name, state, project, service and checkout.
+
+    Tabs separate the fields. The caller judges every exit code.
+    """
+    labels = [
+        f'{{{{.Label "{label}"}}}}' for label in (PROJECT_LABEL, SERVICE_LABEL, CHECKOUT_LABEL)
+    ]
+    form = "\t".join(["{{.Names}}", "{{.State}}", *labels])
+    argv = ["docker", "container", "ls", "--all", "--no-trunc", "--filter"]
+    return Command([*argv, f"label={PROJECT_LABEL}", "--format", form], may_fail=True)
 
 
 def inspect_container(container: str, form: str) -> Command:

@@ -59,7 +59,7 @@ def _is_of_another_type(key: str, kind: str) -> bool:
 
 def _secret_fault(kind: str, file: Path) -> list[str]:
     """Check the private or secret key; for a missing file up.sh creates an empty one."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     if not text.strip():
         return [
             f"{file} is empty: it takes the {'private key' if kind == 'sftp' else 'secret key'}"
@@ -75,7 +75,8 @@ def _secret_fault(kind: str, file: Path) -> list[str]:
 
 def _authority_fault(kind: str, file: Path) -> list[str]:
     """Check the certificate of a private CA; an empty or missing file means the public CAs."""
-    text = file.read_text(encoding="utf-8") if kind == "s3" and file.is_file() else ""
+    is_read = kind == "s3" and file.is_file()
+    text = file.read_text(encoding="utf-8", errors="replace") if is_read else ""
     if text.strip() and "-----BEGIN CERTIFICATE-----" not in text:
         return [f"{file} is not a certificate in PEM"]
     return [_closed(file)] if text.strip() and not file.stat().st_mode & 0o004 else []

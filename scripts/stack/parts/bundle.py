@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from stack.commands import host
-from stack.config import environment
-from stack.config.project import CLEARABLE_SECRETS, SECRETS, Project
+from stack.config import environment, secret_files
+from stack.config.project import SECRETS, Project
 from stack.failure import Failure
 from stack.runner import Result, Runner
 
@@ -29,19 +29,17 @@ Files = dict[str, tuple[int, bytes]]
 
 def collect(project: Project) -> Files:
     """Read `.env` and every file below secrets/."""
-    needed = [project.secrets / name for name in SECRETS]
-    missing = [
-        str(path)
-        for path in needed
-        if not path.is_file()
-        or (path.name not in CLEARABLE_SECRETS and not path.read_bytes().strip())
+    faults = [
+        f"{project.secrets / name} {fault}"
+        for name in SECRETS
+        if (fault := secret_files.fault(project.secrets / name))
     ]
-    if missing:
+    if faults:
         raise Failure(
-            f"missing or empty: {', '.join(missing)}",
+            "; ".join(faults),
             hints=[
-                "a bundle without them would start no new host",
-                "./scripts/up.sh makes those of a new stack",
+                "a bundle with these would start no new host",
+                "./scripts/check-config.sh names the fix of each",
             ],
             runbook=environment.RUNBOOK,
         )
@@ -148,8 +146,31 @@ def place_of(root: Path, files: Files, name: str) -> Path:
     return secrets / PurePosixPath(name).relative_to(FOLDER)
 
 
+def projects(root: Path, files: Files) -> list[Project]:
+    """Return the projects that the present `.env` and the `.env` of a bundle describe."""
+    present = root / ENVIRONMENT
+    texts = [files[ENVIRONMENT][1].decode()]
+    if present.is_file():
+        texts.insert(0, present.read_text(encoding="utf-8", errors="replace"))
+    every = [Project(root, _values(text)) for text in texts]
+    return [each for number, each in enumerate(every) if each.name not in _names(every[:number])]
+
+
+def _names(listed: list[Project]) -> set[str]:
+    return {each.name for each in listed}
+
+
+def _values(text: str) -> dict[str, str]:
+    """Return the assignments of an `.env`; none of one that the bundle is to replace as damaged."""
+    try:
+        return {line.key: line.value for line in environment.parse(text)} | _overriding()
+    except Failure:
+        return _overriding()
+
+
 def _overriding() -> dict[str, str]:
-    return {"SECRETS_DIR": os.environ["SECRETS_DIR"]} if os.environ.get("SECRETS_DIR") else {}
+    keys = ("SECRETS_DIR", "STATE_DIR", "COMPOSE_PROJECT_NAME")
+    return {key: os.environ[key] for key in keys if os.environ.get(key)}
 
 
 def _gpg(runner: Runner, passphrase: str, *arguments: str, text: str = "") -> Result:

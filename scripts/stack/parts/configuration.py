@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from stack.commands import engine
-from stack.config import environment, surroundings
+from stack.config import environment, secret_files, surroundings
 from stack.config.checks import CPU_KEYS
 from stack.config.defaults import DEFAULTS
 from stack.config.project import (
-    CLEARABLE_SECRETS,
     OPTIONAL_SECRETS,
     SECRETS,
     Project,
@@ -99,23 +98,19 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
     # only the mode of the directory protects them.
     runner.make_directory(project.secrets, 0o700)
     created = []
-    for name in SECRETS:
+    for name in (*SECRETS, *OPTIONAL_SECRETS):
         path = project.secrets / name
-        if not path.exists():
-            runner.write(path, secrets.token_urlsafe(SECRET_BYTES) + "\n", 0o444)
-            created.append(name)
-        elif name not in CLEARABLE_SECRETS and not path.read_text(encoding="utf-8").strip():
+        fault = secret_files.fault(path)
+        if fault == secret_files.MISSING:
+            content = secrets.token_urlsafe(SECRET_BYTES) + "\n" if name in SECRETS else ""
+            runner.write(path, content, 0o444)
+            created += [name] if name in SECRETS else []
+        elif fault:
             raise Failure(
-                f"the secret file {path} is empty",
-                hints=[
-                    "restore it from where you keep secrets",
-                    f"only for a new stack: rm {path}, and run this again",
-                ],
+                f"the secret file {path} {fault}",
+                hints=[secret_files.fix(name, fault)],
                 runbook=environment.RUNBOOK,
             )
-    for name in OPTIONAL_SECRETS:
-        if not (project.secrets / name).exists():
-            runner.write(project.secrets / name, "", 0o444)
     return created
 
 

@@ -7,22 +7,25 @@ from collections.abc import Callable
 
 from stack.commands import engine
 from stack.commands.command import Command
+from stack.config import secret_files
 from stack.config.environment import RUNBOOK
-from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS, SECRETS, Project
+from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
-from stack.parts import slot_files
+from stack.parts import fingerprints, logins, slot_files
 from stack.runner import Result, Runner
 
 EX_CONFIG = 78  # api/configuring/settings.py
 JUDGE_SECONDS = 60  # a start of Python: 0.7 s measured on two shared cores
 CRITICAL, WARNING = "critical ", "warning "
-MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)
 
 
 def list_findings(runner: Runner, project: Project, slot: str) -> list[str]:
     """Return the findings on compose files, secret files and settings, one per line."""
     # Without these files no container starts, so the release cannot check anything.
-    return _check_files(runner, project) or _judge(project, slot, runner.read, JUDGE_SECONDS)
+    return _check_files(runner, project) or [
+        *_check_logins(runner, project),
+        *_judge(project, slot, runner.read, JUDGE_SECONDS),
+    ]
 
 
 def accept_settings(runner: Runner, project: Project, slot: str) -> str:
@@ -68,13 +71,10 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
         findings.append(f"{CRITICAL}compose: {composed.err.strip()}; correct .env")
     for name in (*SECRETS, *OPTIONAL_SECRETS):
         path = project.secrets / name
-        if name in MAY_BE_EMPTY:
-            fault = "" if path.exists() else "missing; ./scripts/up.sh makes it"
-        else:
-            has_content = path.exists() and path.read_text(encoding="utf-8").strip()
-            fault = "" if has_content else "missing or empty; restore it from your copy of secrets/"
+        fault = secret_files.fault(path)
         if fault:
-            findings.append(f"{CRITICAL}{name.upper()}: {path} is {fault}")
+            fix = secret_files.fix(name, fault)
+            findings.append(f"{CRITICAL}{name.upper()}: {path} {fault}; {fix}")
     return findings
 
 
@@ -82,6 +82,14 @@ def _changed(project: Project, slot: str) -> list[tuple[str, str]]:
     """Return the settings that `.env` has changed since the deployment in the slot."""
     given = slot_files.of_slot(project, slot)
     return sorted(slot_files.wanted(project).items() - given.items())
+
+
+def _check_logins(runner: Runner, project: Project) -> list[str]:
+    """Log in with each secret whose server runs."""
+    return [
+        f"{CRITICAL}{name.upper()}: {logins.describe(project, name)}; {fingerprints.IMPORT}"
+        for name in logins.list_refused(runner, project)
+    ]
 
 
 def _judge(

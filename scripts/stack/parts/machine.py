@@ -17,6 +17,8 @@ ENGINE_START_SECONDS = 60
 # `!override` in compose.prod.yaml came with 2.24.4.
 OLDEST_COMPOSE = (2, 24, 4)
 RUNBOOK = "site-down"
+# The second is where D-Bus keeps the id on a host without systemd.
+ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
 def booted_at() -> datetime:
@@ -25,6 +27,17 @@ def booted_at() -> datetime:
     return datetime.fromtimestamp(
         next(int(line.split()[1]) for line in lines if line.startswith("btime")), UTC
     )
+
+
+def read_id() -> str:
+    """Return the machine's id; empty where no file has one, as in a container or a bare image."""
+    for file in ID_FILES:
+        text = file.read_text(encoding="ascii", errors="replace").strip() if file.is_file() else ""
+        if re.fullmatch(
+            r"[0-9a-f]{32}", text
+        ):  # systemd writes "uninitialized" before a first boot
+            return text
+    return ""
 
 
 def ensure_engine(runner: Runner) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from stack.config.environment import RUNBOOK
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import applied, judgement, observation
+from stack.parts import applied, custody, judgement, observation
 from stack.parts.judgement import CRITICAL
 from stack.rules import connections
 from stack.runner import Runner
@@ -28,7 +28,13 @@ def run(runner: Runner, project: Project) -> bool:
     limits = connections.read_limits(project)
     overdrawn = connections.fault(project, *limits) if limits else ""
     findings = [CRITICAL + overdrawn] if overdrawn else []
-    findings += judgement.list_findings(runner, project, slot)
+    findings += [CRITICAL + fault for fault in custody.list_faults(runner, project)]
+    keys = {line.partition(": ")[0] for line in findings}
+    findings += [
+        line
+        for line in judgement.list_findings(runner, project, slot)
+        if line.partition(": ")[0] not in keys  # the former names what mends it as well
+    ]
     critical = [line for line in findings if line.startswith(CRITICAL)]
     for line in sorted(findings):
         runner.say(line)

@@ -12,9 +12,11 @@ from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
     applied,
     configuration,
+    custody,
     database,
     deployments,
     edge,
+    fingerprints,
     given_image,
     hooks,
     images,
@@ -23,6 +25,7 @@ from stack.parts import (
     observation,
     preflight,
     releases,
+    schema,
     slots,
     smoke,
     sources,
@@ -34,7 +37,6 @@ from stack.parts.lock import exclusive
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
 from stack.rules import migrations
-from stack.rules.migrations import Revision
 from stack.rules.verdict import NO_TRAFFIC
 from stack.runner import Runner
 from stack.stories import plan, up
@@ -78,6 +80,7 @@ def run(runner: Runner, root: Path, options: Options) -> None:
             return
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
+        custody.claim(runner, project)
         deployments.adopt(runner, project, slots.look(runner, project))
         _Deploy(runner, project, options).run()
 
@@ -144,6 +147,7 @@ class _Deploy:
     def check(self) -> None:
         with self.steps.step("preflight") as report:
             warnings = preflight.check(self.runner, self.project)
+            fingerprints.keep(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
         self.is_checked = True
 
@@ -184,40 +188,7 @@ class _Deploy:
     def migrate(self) -> None:
         hooks.run(self.runner, self.project, "pre-migrate", **self.facts)
         with self.steps.step("migrate") as report:
-            report(self._migrate())
-
-    def _migrate(self) -> str:
-        head, waiting = self._pending_migrations()
-        if migrations.order_fault(waiting):
-            # A `post` of the live release still waits for the end of its window, which this deploy
-            # ends. Perhaps no process would apply it: a reboot ends the waiting process, and after
-            # a failed deploy that process skips the slot.
-            window.contract_schema(self.runner, self.project, self.before.live)
-            head, waiting = self._pending_migrations()
-        fault = migrations.order_fault(waiting)
-        if fault:
-            raise Failure(
-                fault,
-                hints=["deploy the release that ends with the `post` first"],
-                runbook="migration-failed",
-            )
-        if not any(revision.phase == "pre" for revision in waiting):
-            return f"nothing to do before the switch, the database is at {head}"
-        migrated = self.runner.run(engine.migrate(self.release, is_pre_only=True, may_fail=True))
-        if migrated.code != 0:
-            raise Failure(
-                f"migrate exited with {migrated.code}",
-                hints=["the release that serves runs on what was applied"],
-                runbook="migration-failed",
-                evidence=migrated.out + migrated.err,
-            )
-        return (migrated.out.strip().splitlines() or ["done"])[-1]
-
-    def _pending_migrations(self) -> tuple[str, list[Revision]]:
-        head = database.migration_head(self.runner)
-        known = releases.migrations_of(self.runner, self.project, self.release)
-        # An image of another version of these scripts has no list.
-        return head, migrations.pending(known or migrations.revisions(self.project.root), head)
+            report(schema.prepare(self.runner, self.project, self.release, self.before.live))
 
     def start(self) -> None:
         with self.steps.step("start") as report:

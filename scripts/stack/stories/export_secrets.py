@@ -4,11 +4,12 @@ import getpass
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import bundle
+from stack.parts import bundle, fingerprints, inventory, logins
 from stack.parts.bundle import RUNBOOK
 from stack.runner import Runner
 
@@ -69,6 +70,13 @@ def export_bundle(
             f"{target} exists", hints=["name another file, or add --overwrite"], runbook=RUNBOOK
         )
     files = bundle.collect(project)
+    foreign = fingerprints.list_changed(project)
+    if foreign:
+        raise Failure(
+            f"{', '.join(foreign)} in {project.secrets} opened none of this stack's data",
+            hints=["nothing was written", "./scripts/check-config.sh names what mends it"],
+            runbook=fingerprints.RUNBOOK,
+        )
     runner.write(target, bundle.encrypt(runner, files, passphrase), 0o600)
     if bundle.decrypt(runner, target, passphrase) != files:
         raise Failure(
@@ -111,6 +119,7 @@ def import_bundle(
             ],
             runbook=RUNBOOK,
         )
+    _refuse_foreign_secrets(runner, root, files, differing)
     for name in (*missing, *differing):
         for folder in reversed(PurePosixPath(name).parents[:-1]):
             mode = bundle.MODE_OF_FOLDER.get(str(folder), 0o755)
@@ -121,6 +130,46 @@ def import_bundle(
     runner.say(
         f"{len(missing)} files written, {len(differing)} replaced; {same} were the same already"
     )
+
+
+def _refuse_foreign_secrets(
+    runner: Runner, root: Path, files: bundle.Files, differing: Sequence[str]
+) -> None:
+    """Refuse a bundle of another stack on a host with a database of its own.
+
+    The engine is asked only where a secret would be replaced, or a fingerprint shows that there was
+    a database: a new host may have no engine yet.
+
+    Raises:
+        Failure: before anything is written.
+    """
+    secrets = {
+        name: files[place][1].decode().removesuffix("\n")
+        for name in logins.NAMES
+        if (place := f"{bundle.FOLDER}/{name}") in files
+    }
+    for project in bundle.projects(root, files):
+        is_replaced = any(f"{bundle.FOLDER}/{name}" in differing for name in secrets)
+        if not is_replaced and not any(fingerprints.read(project, name) for name in secrets):
+            continue
+        stock = inventory.look(runner)
+        foreign = [
+            name
+            for name, secret in secrets.items()
+            if fingerprints.is_foreign(runner, project, stock, name, secret)
+        ]
+        if foreign:
+            volumes = ", ".join(stock.volumes_of(project.name))
+            raise Failure(
+                f"this host has data of its own ({volumes}), and the bundle's "
+                f"{', '.join(foreign)} did not make it: its backups could no longer be read",
+                hints=[
+                    "nothing was written",
+                    "import the bundle of this host's own stack",
+                    "only if this data may be deleted: docker compose --profile '*' down --volumes",
+                ],
+                runbook=fingerprints.RUNBOOK,
+            )
 
 
 COMMAND = "export-secrets"

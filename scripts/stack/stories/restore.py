@@ -15,7 +15,7 @@ from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import backup_service, last_line, observation, restorer, services
+from stack.parts import backup_service, custody, last_line, observation, restorer, services
 from stack.parts.exchange import Exchange
 from stack.parts.lock import exclusive
 from stack.parts.restorer import BESIDE, RUNBOOK, Request, read_facts
@@ -71,6 +71,7 @@ def show(runner: Runner, options: Options) -> None:
 def beside(runner: Runner, project: Project, options: Options) -> None:
     """Restore a copy of the database into a separate service; print how to copy rows back."""
     with exclusive(runner, project, "restore"):
+        custody.claim(runner, project)
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK, BESIDE))
@@ -97,6 +98,7 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
 def remove_beside(runner: Runner, project: Project) -> None:
     """Remove the copy beside the database, or the remains of a killed restore."""
     with exclusive(runner, project, "restore"):
+        custody.claim(runner, project)
         runner.run(
             engine.compose("--profile", "beside", "rm", "--stop", "--force", "postgres-beside")
         )
@@ -108,6 +110,7 @@ def remove_beside(runner: Runner, project: Project) -> None:
 def replace(runner: Runner, project: Project, options: Options) -> None:
     """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
+        custody.claim(runner, project)
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK))
@@ -137,6 +140,7 @@ def _describe(restored: dict[str, Any]) -> str:
 def discard(runner: Runner, project: Project, options: Options) -> None:
     """Delete the databases that earlier restores kept."""
     with exclusive(runner, project, "restore"):
+        custody.claim(runner, project)
         old = read_facts(restorer.tidy(runner, project, RUNBOOK)).get("old", {})
         for name, size in old.items():
             runner.say(f"    {name}: {size / 1e6:.0f} MB")

@@ -10,6 +10,7 @@ from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
+    custody,
     database,
     deployments,
     hooks,
@@ -53,6 +54,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     project = load(root, is_lenient=True)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
+        custody.claim(runner, project)
         before = slots.look(runner, project)
         deployments.adopt(runner, project, before)
         target = (

@@ -13,7 +13,16 @@ from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.https import Answer
-from stack.parts import backup_service, ledger, lock, observation, redis, releases, slot_files
+from stack.parts import (
+    backup_service,
+    custody,
+    ledger,
+    lock,
+    observation,
+    redis,
+    releases,
+    slot_files,
+)
 from stack.parts.database import HEAD
 from stack.rules import migrations
 from stack.runner import Runner
@@ -68,6 +77,7 @@ def run(runner: Runner, project: Project) -> bool:
         "disk postgres": lambda _: [postgres_disk(runner, project)],
         "certificate": lambda _: [_certificate(observation.ask(runner, project, "/livez"))],
         "last deploy": lambda _: [_deploy(project, holder), _clock(project)],
+        "owner": lambda _: custody.read_rows(runner, project),
     }
     rows: list[Row] = []
     try:

@@ -15,17 +15,21 @@ from stack.parts import (
     applied,
     backup_service,
     configuration,
+    custody,
     database,
     deployments,
     edge,
+    fingerprints,
     first_user,
     front_door,
     given_image,
     images,
+    inventory,
     judgement,
     ledger,
     machine,
     observation,
+    ownership,
     services,
     slot_files,
     slots,
@@ -64,6 +68,7 @@ def run(
     *,
     is_refresh: bool = False,
     is_prepare: bool = False,
+    is_adopt: bool = False,
     image: str = "",
 ) -> None:
     """Bring the stack up and print the next steps; `is_prepare` starts nothing.
@@ -76,10 +81,13 @@ def run(
     with steps.step("engine") as report:
         report(machine.ensure_engine(runner))
     with exclusive(runner, configuration.planned_project(root), "up"):
+        with steps.step("owner") as report:
+            planned, stock = configuration.planned_project(root), inventory.look(runner)
+            report(custody.check(runner, planned, stock, is_adopting=is_adopt) or "this checkout")
         with steps.step("configuration") as report:
             project = configuration.ensure_environment(runner, root)
             created = configuration.ensure_secrets(runner, project)
-            runner.make_directory(project.state, 0o750)
+            ownership.keep(runner, project)
             configuration.check_mounted_folders(project)
             names = f"created {', '.join(created)} in {project.secrets}"
             report(names if created else "kept as it is")
@@ -90,8 +98,10 @@ def run(
             seconds = f"{runner.clock() - steps.started:.1f} s"
             runner.say(f"\nready in {seconds}, and nothing was started: {PREPARED}")
             return
+        ownership.remove_stale(runner, project, stock, slot, is_all=is_adopt)
         _bring_up(runner, steps, project, slot, release)
         credentials = first_user.ensure(runner, project, slot)
+        fingerprints.keep(runner, project)  # the backup service has created the archive by now
         _record(runner, project, steps, slot, release)
         applied.keep(runner, project)
         waiting = [] if project.is_development else applied.waiting_for_deploy(project, slot)
@@ -150,7 +160,8 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
     """Run the steps that start services."""
     with steps.step("data") as report:
         backup_service.refuse_new_database(runner, project)
-        _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
+        with fingerprints.proof(runner, project):
+            _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
         report(database.complete(runner))
     with steps.step("migrate") as report:
         # An empty database gets all migrations at once. Unless Postgres reports a missing table,
@@ -349,10 +360,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="do everything except starting it, as before a restore to a new host",
     )
+    parser.add_argument(
+        "--adopt",
+        action="store_true",
+        help="take over a stack that another checkout or another machine owns",
+    )
     command_line.add_dry_run(parser)
 
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `up.sh`."""
-    run(runner, root, is_refresh=arguments.refresh_bases, is_prepare=arguments.prepare)
+    is_refresh, is_prepare = arguments.refresh_bases, arguments.prepare
+    run(runner, root, is_refresh=is_refresh, is_prepare=is_prepare, is_adopt=arguments.adopt)
     return 0

@@ -1,11 +1,15 @@
-"""Fixtures of a deploy: a host in memory, and a checkout with a migration to apply."""
+"""Fixtures of stories: a host in memory, a checkout with a migration to apply, a healthy stack."""
 
 from pathlib import Path
 
 import pytest
 from stack.config.project import Project
+from stack.runner import Result
 
 from tests.scripts.imitation import HEAD, Host, furnish
+from tests.scripts.parts.test_redis import info
+from tests.scripts.recording import RecordingRunner
+from tests.scripts.status_rows import LABEL, VOLUME, Door, backup_rows, containers
 
 ADD = f'revision = "2026_02_01_0000"\ndown_revision = "{HEAD}"\n'
 
@@ -29,3 +33,24 @@ def project(no_floors: None, checkout: Path) -> Project:
         ADD, encoding="utf-8"
     )
     return furnish(checkout)
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
+    """A stack without a fault."""
+    runner.reply("readlink", Result(0, "blue.sock\n"))
+    runner.reply("image.version", Result(0, "r-1\n"))
+    runner.reply("slipway.migrations", Result(0, LABEL + "\n"))
+    runner.reply("docker compose ps", containers())
+    runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
+    runner.reply("python3 -m backup status", backup_rows(archive=True))
+    runner.reply("cli.sh info", info())
+    runner.reply("docker info", Result(0, "/\n"))
+    runner.reply(VOLUME, Result(0, "40000000000 100000000000\n268435456\n"))
+    runner.door = door
+    return runner

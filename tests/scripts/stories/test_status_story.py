@@ -1,103 +1,16 @@
 """Each row of `status.sh` is ok or not; one fault makes the exit code 1."""
 
 import json
-import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from stack.config.project import Project
-from stack.https import Answer, Question
-from stack.parts import ledger, lock
+from stack.parts import ledger
 from stack.runner import Result
 from stack.stories import status
 
-from tests.scripts.parts.test_redis import info
 from tests.scripts.recording import RecordingRunner
-
-LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
-VOLUME = "/var/lib/postgresql/data/ballast"
-HEALTHY = ("api-blue", "backup", "nginx", "postgres", "redis", "worker-blue")
-
-
-def containers(**changed: str) -> Result:
-    states = {
-        **dict.fromkeys(HEALTHY, "running"),
-        **{name.replace("_", "-"): state for name, state in changed.items()},
-    }
-    lines = [
-        json.dumps(
-            {
-                "Service": name,
-                "State": state,
-                "Health": "healthy" if state == "running" else "",
-                "Status": state,
-            }
-        )
-        for name, state in states.items()
-        if state != "absent"
-    ]
-    return Result(0, "\n".join(lines))
-
-
-def backup_rows(**well: bool) -> Result:
-    rows = [{"name": name, "is_well": ok, "text": "3 s ago"} for name, ok in well.items()]
-    return Result(0, json.dumps({"rows": rows}))
-
-
-def expiry(days: int) -> str:
-    return f"{datetime.now(UTC) + timedelta(days=days, hours=1):%b %d %H:%M:%S %Y} GMT"
-
-
-class Door:
-    """A front door whose answers a test may change."""
-
-    def __init__(self) -> None:
-        self.body = ""
-        self.status, self.release, self.slot, self.expires, self.error = (
-            200,
-            "r-1",
-            "blue",
-            expiry(80),
-            "",
-        )
-
-    def __call__(self, question: Question) -> Answer:
-        headers = (
-            {"x-slipway-release": self.release, "X-Slipway-Slot": self.slot} if self.release else {}
-        )
-        return Answer(self.status, self.body, headers, self.expires, self.error)
-
-
-@pytest.fixture
-def door() -> Door:
-    return Door()
-
-
-@pytest.fixture
-def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
-    """A stack without a fault."""
-    runner.reply("readlink", Result(0, "blue.sock\n"))
-    runner.reply("image.version", Result(0, "r-1\n"))
-    runner.reply("slipway.migrations", Result(0, LABEL + "\n"))
-    runner.reply("docker compose ps", containers())
-    runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
-    runner.reply("python3 -m backup status", backup_rows(archive=True))
-    runner.reply("cli.sh info", info())
-    runner.reply("docker info", Result(0, "/\n"))
-    runner.reply(VOLUME, Result(0, "40000000000 100000000000\n268435456\n"))
-    runner.door = door
-    return runner
-
-
-def rows(runner: RecordingRunner, project: Project) -> dict[str, tuple[bool, str]]:
-    runner.said.clear()
-    is_well = status.run(runner, project)
-    found = {line[4:20].strip(): (line.startswith("ok "), line[21:]) for line in runner.said[:-1]}
-    assert is_well == all(row[0] for row in found.values())
-    assert runner.ran == []
-    assert runner.written == []
-    return found
+from tests.scripts.status_rows import HEALTHY, Door, containers, expiry, rows
 
 
 def test_a_stack_that_is_well_is_shown_on_one_screen(
@@ -322,76 +235,3 @@ def test_a_ledger_that_lies_ahead_of_the_clock_is_not_well(
     shown = rows(well, loaded)["clock"]
     assert shown[0] == is_well
     assert ("docs/runbook.md#clock-wrong" in shown[1]) != is_well
-
-
-READY = '{"status":"ready","checks":{"redis":{"ok":true,"ms":1}}}'
-DEGRADED = '{"status":"degraded","checks":{"redis":{"ok":false,"ms":1,"error":"WRONGPASS"}}}'
-
-
-@pytest.mark.parametrize(
-    ("answer", "row"),
-    [
-        ((200, READY), (True, "ready")),
-        ((200, DEGRADED), (False, "degraded: redis: WRONGPASS")),
-        ((200, "ok"), (True, "HTTP 200")),
-        ((503, '{"status":"unavailable"}'), (False, "unavailable")),
-    ],
-)
-def test_a_degraded_release_is_not_ok(
-    well: RecordingRunner,
-    door: Door,
-    loaded: Project,
-    answer: tuple[int, str],
-    row: tuple[bool, str],
-) -> None:
-    door.status, door.body = answer
-    assert rows(well, loaded)["readiness"] == row
-
-
-@pytest.fixture
-def deploying(loaded: Project) -> Iterator[None]:
-    """A deploy that has begun and holds the lock, in this process."""
-    ledger.record(RecordingRunner(), loaded, "deploy", to="r-2", result="begun")
-    with lock.exclusive(RecordingRunner(), loaded, "deploy"):
-        yield
-
-
-def test_what_a_running_deploy_does_is_ok(
-    well: RecordingRunner, loaded: Project, deploying: None
-) -> None:
-    well.reply("docker compose ps", containers(worker_green="running", worker_blue="absent"))
-    shown = rows(well, loaded)
-    assert shown["last deploy"][0]
-    assert shown["last deploy"][1].endswith(f"begun, and runs: process {os.getpid()}")
-    assert shown["worker-green"][0]
-    assert shown["worker-blue"][0]
-    well.reply("docker compose ps", containers(api_blue="exited"))
-    assert rows(well, loaded)["api-blue"][0] is False, "the API that serves must serve"
-
-
-def test_a_deploy_that_was_killed_is_not_ok(well: RecordingRunner, loaded: Project) -> None:
-    ledger.record(RecordingRunner(), loaded, "deploy", to="r-2", result="begun")
-    left = {"command": "deploy", "who": "me", "pid": os.getpid(), "since": "now"}
-    (loaded.state / "lock").write_text(json.dumps(left), encoding="utf-8")
-    is_well, text = rows(well, loaded)["last deploy"]
-    assert not is_well
-    assert text.endswith("begun, and nothing runs it any more")
-
-
-def test_a_deploy_that_was_refused_is_passed_over(well: RecordingRunner, loaded: Project) -> None:
-    ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result="done")
-    ledger.record(RecordingRunner(), loaded, "deploy", to="", result=ledger.NOT_BEGUN)
-    is_well, text = rows(well, loaded)["last deploy"]
-    assert is_well
-    assert "deploy of r-1 by " in text
-
-
-def test_a_question_that_fails_is_a_row_and_hides_no_other_row(
-    well: RecordingRunner, loaded: Project
-) -> None:
-    well.reply("docker compose ps", Result(1, err="the reason"))
-    well.reply("cli.sh info", Result(0, "used_memory:x\n"))
-    shown = rows(well, loaded)
-    assert shown["services"][0] is False
-    assert shown["redis data"][1].startswith("cannot be read: ")
-    assert shown["queue"][0]

@@ -1,0 +1,90 @@
+"""The rule for the content of a secret file, and the data that each secret opens.
+
+The readers of a secret differ: a shell drops line ends, Redis hashes a carriage return, the API
+strips blanks. A file that passes this rule is the same secret for all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.config.project import CLEARABLE_SECRETS, OPTIONAL_SECRETS
+
+MAY_BE_EMPTY = (*CLEARABLE_SECRETS, *OPTIONAL_SECRETS)
+# A private key and a certificate: stack/config/offsite.py judges their content.
+OF_SEVERAL_LINES = ("offsite_secret", "offsite_ca")
+MISSING = "is missing"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The data that a secret opens.
+
+    Attributes:
+        volume: the volume of the data, without the name of the project.
+        services: the services that mount the secret; the first is the server that it opens.
+        has_login: whether a command can log in with the secret (commands/logins.py). Only then the
+            scripts keep its fingerprint.
+        may_be_newer: whether a stack may have the volume and not yet the secret.
+    """
+
+    volume: str
+    services: tuple[str, ...]
+    has_login: bool = True
+    may_be_newer: bool = False
+
+
+# `ops_password` opens no data. `token_key` signs what users hold, so that a lost key ends their
+# logins; docs/configuration.md#change-the-token-key replaces it on purpose, by a deploy.
+BINDINGS: Mapping[str, Binding] = {
+    "database_password": Binding("postgres", ("postgres", "api-blue", "api-green")),
+    "backup_key": Binding("backups", ("postgres", "backup")),
+    "redis_password": Binding("redis", ("redis", "api-blue", "api-green")),
+    "redis_admin_password": Binding("redis", ("redis",), may_be_newer=True),
+    "token_key": Binding("postgres", ("api-blue", "api-green"), has_login=False),
+}
+
+
+def fault(path: Path) -> str:
+    """Return what is wrong with a secret file, as the rest of a sentence; empty if nothing is."""
+    if path.is_dir():
+        return "is a directory; the engine makes one in the place of a mounted file that is missing"
+    if not path.is_file():
+        return MISSING
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    line = text.removesuffix("\n")
+    if not line.strip("\r\n"):
+        return "" if path.name in MAY_BE_EMPTY and not line else "is empty"
+    if path.name in OF_SEVERAL_LINES:
+        return ""
+    return _fault_of_line(line)
+
+
+def _fault_of_line(line: str) -> str:
+    if line.endswith("\r"):
+        return "ends in a carriage return, as Windows ends its lines"
+    if "\n" in line or "\r" in line:
+        return "holds more than one line"
+    if line != line.strip():
+        return "begins or ends with a blank"
+    return "" if line.isprintable() else "holds a character that cannot be printed"
+
+
+def fix(name: str, reason: str) -> str:
+    """Return what to do about a fault of `fault`, as a command to the operator."""
+    if reason == MISSING:
+        is_made = name in MAY_BE_EMPTY
+        return "./scripts/up.sh makes it" if is_made else "restore it from your copy of secrets/"
+    if reason == "is empty":
+        return "restore it from your copy of secrets/"
+    if reason.startswith("is a directory"):
+        return "remove the directory, and restore the file from your copy of secrets/"
+    return "write the secret as one line of text, without blanks around it"
+
+
+def read(path: Path) -> str:
+    """Return the secret in a file that passes the rule."""
+    return path.read_text(encoding="utf-8").removesuffix("\n")
