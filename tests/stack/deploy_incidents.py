@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from tests.stack.harness import Stack, wait_until
+from tests.stack.settings import give_green_the_settings_of_blue
 
 LIST_ITEMS = "    return await service.list_items(database, user_id, cursor, limit)"
 
@@ -32,6 +33,7 @@ def fails_the_smoke_test(stack: Stack) -> None:
 def stuck_on_the_new_slot(stack: Stack) -> None:
     """The state after a failed rollback: the new slot is live, the former slot does not run."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
+    give_green_the_settings_of_blue(stack)
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     stack.switch("green")
     stack.compose("stop", "api-blue", "worker-blue")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.stack.harness import Stack, wait_until
+from tests.stack.settings import give_green_the_settings_of_blue, slot_settings
 
 # A table maps the id of an export to its fault. Here the time limit of an export is two seconds,
 # and `jobs.prune` runs every two seconds.
@@ -53,6 +54,7 @@ TABLE = """
 
 def build(stack: Stack) -> None:
     """Build the image of this worker for the idle slot."""
+    give_green_the_settings_of_blue(stack)
     recipe = RECIPE.format(image=stack.image, code=base64.b64encode(CODE.encode()).decode())
     argv = ["docker", "build", "--quiet", "--tag", f"{stack.image}:green", "-"]
     subprocess.run(argv, input=recipe, text=True, check=True, capture_output=True, timeout=120)
@@ -86,7 +88,9 @@ def start(stack: Stack, setting: str = "") -> None:
     key, _, value = setting.partition("=")
     environment = {key: value} if key else {}
     argv = ["docker", "compose", "up", "--detach", "--no-deps", "worker-green"]
-    stack.run(*argv, check=True, timeout=120, **environment)
+    # Compose reads the limits of a container from the environment, the worker its own file.
+    with slot_settings(stack, "green", **environment):
+        stack.run(*argv, check=True, timeout=120, **environment)
 
 
 def worker_gone(stack: Stack) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.stack.harness import Stack
+from tests.stack.settings import edited
 
 pytestmark = pytest.mark.drill
 SILENT = "services:\n  nginx:\n    logging: !override\n      driver: none\n"
@@ -32,9 +33,10 @@ def test_a_deploy_that_cannot_read_nginx_log_is_refused_before_the_switch(stack:
     files = "compose.yaml:compose.silent.yaml"
     up = ["docker", "compose", "up", "--detach", "--no-deps", "--wait", "nginx"]
     try:
-        stack.run(*up, COMPOSE_FILE=files)
-        stack.vary()
-        failed = stack.deploy(check=False, COMPOSE_FILE=files)
+        with edited(stack, COMPOSE_FILE=files):
+            stack.run(*up)
+            stack.vary()
+            failed = stack.deploy(check=False)
         assert failed.returncode == 1
         assert "logs" in failed.stderr
         assert stack.live() == before
@@ -60,15 +62,17 @@ def test_what_a_hook_leaves_in_the_background_delays_no_deploy(stack: Stack) -> 
 
 
 def test_a_slot_that_redis_refuses_is_not_switched_to(stack: Stack) -> None:
+    """The password changes after the preflight has logged in with it."""
     before = stack.live()
     secret = stack.root / "secrets/redis_password"
     mode, former = secret.stat().st_mode, secret.read_text(encoding="utf-8")
-    secret.chmod(0o644)
-    secret.write_text("another password\n", encoding="utf-8")
+    change = f"chmod 0644 {secret} && echo 0123456789-another-password >{secret}"
+    write_hook(stack, "pre-build", f"#!/bin/sh\n{change}\n")
     try:
         stack.vary()
         failed = stack.deploy(check=False)
     finally:
+        secret.chmod(0o644)
         secret.write_text(former, encoding="utf-8")
         secret.chmod(mode)
     assert failed.returncode == 1

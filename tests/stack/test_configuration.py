@@ -99,7 +99,7 @@ def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
     ):
         assert part in done.stderr
-    assert [entry["result"] for entry in stack.ledger()[begun:]] == ["failed"], (
+    assert [entry["result"] for entry in stack.ledger()[begun:]] == ["refused"], (
         "no entry is `begun`"
     )
     assert image_names(stack) == images

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from stack.config import environment
 from stack.parts import logins
 
 from tests.stack.harness import PROJECT, Stack, copy_checkout, free_ports, wait_until
+from tests.stack.settings import edited
 
 pytestmark = pytest.mark.drill
 SECRETS = sorted(logins.NAMES)
@@ -136,7 +138,9 @@ def test_a_second_checkout_is_refused_and_writes_nothing(stack: Stack, tmp_path:
 
 
 def test_another_project_name_builds_no_database_beside_the_real_one(stack: Stack) -> None:
-    errors = refused(stack, "./scripts/up.sh", project=f"{PROJECT}-renamed")
+    name = f"{PROJECT}-renamed"
+    with edited(stack, COMPOSE_PROJECT_NAME=name):
+        errors = refused(stack, "./scripts/up.sh", project=name)
     assert f"belongs to the project {stack.project}, whose volumes are here" in errors
 
 
@@ -148,6 +152,13 @@ def test_a_bundle_of_another_stack_replaces_nothing(stack: Stack, tmp_path: Path
     copy_checkout(other)
     foreign = Stack(other, project=f"{PROJECT}-foreign")
     foreign.run("cp", "-r", f"{stack.root}/secrets", f"{stack.root}/.env", ".")
+    of_another = {
+        key: foreign.environment[key]
+        for key in ("COMPOSE_PROJECT_NAME", "SLIPWAY_IMAGE", "STATE_DIR")
+    }
+    file = other / ".env"
+    text = environment.with_values(file.read_text(encoding="utf-8"), of_another)
+    file.write_text(text, encoding="utf-8")
     (other / "secrets/backup_key").chmod(0o644)
     (other / "secrets/backup_key").write_text("the key of another stack's backups\n")
     foreign.run("./scripts/export-secrets.sh", *options)

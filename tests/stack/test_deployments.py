@@ -1,28 +1,13 @@
 """A change of settings alone is a deployment: no request fails, and it has a way back."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from stack.config import environment
 
 from tests.conftest import Figure
 from tests.stack.harness import Stack
 from tests.stack.load import Load
+from tests.stack.settings import edited
 
 pytestmark = pytest.mark.drill
-
-
-@contextmanager
-def edited(stack: Stack, **values: str) -> Iterator[None]:
-    """Set keys of `.env` while the block runs."""
-    file = stack.root / ".env"
-    before = file.read_text(encoding="utf-8")
-    file.write_text(environment.with_values(before, values), encoding="utf-8")
-    try:
-        yield
-    finally:
-        file.write_text(before, encoding="utf-8")
 
 
 def setting_of(stack: Stack, key: str) -> str:

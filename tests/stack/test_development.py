@@ -163,7 +163,8 @@ def test_production_refuses_each_part(developer: Stack) -> None:
 
 def start(developer: Stack, service: str, module: str, *given: str) -> Any:
     """Start a module in a production service with the development image."""
-    options = [word for one in given for word in ("--env", one)]
+    # The file of the slot has the developer's settings.
+    options = [word for one in ("ENVIRONMENT=production", *given) for word in ("--env", one)]
     argv = [
         "docker",
         "compose",

@@ -14,6 +14,7 @@ from tests.stack.harness import Stack, wait_until
 from tests.stack.job_ledger import Exports, ledger_kept, redeliveries
 from tests.stack.load import Load
 from tests.stack.processes import api_processes
+from tests.stack.settings import give_green_the_settings_of_blue
 
 pytestmark = pytest.mark.drill
 
@@ -88,6 +89,7 @@ def kill(stack: Stack, service: str) -> tuple[float, float]:
 def green_alone(stack: Stack) -> Iterator[None]:
     """Make green live and stop blue during the block, as after a rollback window."""
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
+    give_green_the_settings_of_blue(stack)
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     try:
         stack.switch("green")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Figure
 from tests.stack.harness import Stack
+from tests.stack.settings import slot_settings
 
 pytestmark = pytest.mark.stack
 
@@ -38,8 +39,9 @@ def user(stack: Stack) -> dict[str, str]:
 def strict(stack: Stack, user: dict[str, str]) -> Iterator[Stack]:
     """Run the live API with low limits; restore the high limits and reset the counts after it."""
     up = ("docker", "compose", "up", "--detach", "--no-deps", "--wait", "api-blue")
-    stack.run("env", *(f"{name}={value}" for name, value in STRICT.items()), *up)
-    yield stack
+    with slot_settings(stack, "blue", **STRICT):
+        stack.run(*up)
+        yield stack
     stack.run(*up)
     stack.redis("flushall")
 

@@ -11,6 +11,7 @@ import pytest
 from api.storing.redis_client import AWAY_SECONDS
 from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
+from tests.stack.settings import give_green_the_settings_of_blue
 
 pytestmark = pytest.mark.stack
 COOKIE = "__Host-slipway_ops"
@@ -146,6 +147,7 @@ def test_a_flush_logs_operators_out_and_nobody_else(stack: Stack) -> None:
 
 def test_logins_and_sessions_outlive_a_deploy(stack: Stack) -> None:
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:green")
+    give_green_the_settings_of_blue(stack)
     try:
         with operator(stack) as browser:
             token = refresh_token(stack, browser)

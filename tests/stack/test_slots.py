@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Figure
 from tests.stack.harness import IMAGE, Stack, wait_until
 from tests.stack.load import Load
+from tests.stack.settings import give_green_the_settings_of_blue
 
 # Runs alone: the module measures gaps of less than a second and the time of a start.
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
@@ -22,6 +23,7 @@ BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 without byte code
 def green(stack: Stack) -> Iterator[None]:
     """Run the same release in green; afterwards make blue live and remove green."""
     stack.run("docker", "tag", f"{IMAGE}:blue", f"{IMAGE}:green")
+    give_green_the_settings_of_blue(stack)
     stack.compose("up", "--detach", "--no-deps", "--wait", "api-green", "worker-green")
     try:
         yield

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Figure
 from tests.receiver import Received, Receiver
 from tests.stack.harness import Stack, wait_until
+from tests.stack.settings import slot_settings
 
 pytestmark = pytest.mark.drill
 ALL = ["item.created", "item.updated", "item.deleted"]
@@ -28,8 +29,7 @@ def receiver(stack: Stack) -> Iterator[Receiver]:
     )[0]
     gateway = network["IPAM"]["Config"][0]["Gateway"]
     made = Receiver(gateway)
-    before = dict(stack.environment)
-    stack.environment |= {
+    allowed = {
         "ENVIRONMENT": "development",  # allows http
         "WEBHOOK_ALLOWED_NETWORKS": f"{gateway}/32",
         "WEBHOOK_ALLOWED_PORTS": f"443,{made.port}",
@@ -45,11 +45,11 @@ def receiver(stack: Stack) -> Iterator[Receiver]:
         "worker-blue",
     ]
     try:
-        stack.compose(*services)
-        yield made
+        with slot_settings(stack, "blue", **allowed):
+            stack.compose(*services)
+            yield made
     finally:
         made.close()
-        stack.environment = before
         stack.compose(*services)
 
 
