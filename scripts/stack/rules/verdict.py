@@ -43,7 +43,10 @@ def p95(seconds: list[float]) -> float:
 
 
 def traffic_of(log: str, slot: str, own: frozenset[str] = frozenset()) -> Traffic:
-    """Return the traffic of a slot; errors of nginx itself, without a slot, count too.
+    """Return the traffic of a slot.
+
+    An error without a slot counts too if nginx asked a slot: the slot did not answer. Errors that
+    nginx gives by itself do not count, because a client can cause them (501, 505).
 
     `own` contains the ids of the watch's own requests, which do not count.
     """
@@ -53,11 +56,12 @@ def traffic_of(log: str, slot: str, own: frozenset[str] = frozenset()) -> Traffi
             entry = json.loads(line)
             status, answering = int(entry["status"]), entry["slot"]
             duration, is_own = float(entry["seconds"]), entry.get("request_id") in own
+            is_unanswered = not answering and status >= 500 and bool(entry.get("upstream_status"))
         except (ValueError, KeyError, TypeError):
             continue  # a line of nginx's error log
         if is_own:
             continue
-        if answering == slot or (not answering and status >= 500):
+        if answering == slot or is_unanswered:
             seconds.append(duration)
             errors += status >= 500
     if not seconds:

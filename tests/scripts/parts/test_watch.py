@@ -36,8 +36,9 @@ def traffic(requests: int, error_share: float, p95_seconds: float) -> Traffic:
 WELL = traffic(100, 0.0, 0.1)
 
 
-def line(slot: str, status: int = 200, seconds: float = 0.01) -> str:
-    return json.dumps({"slot": slot, "status": status, "seconds": seconds}) + "\n"
+def line(slot: str, status: int = 200, seconds: float = 0.01, upstream: str = "") -> str:
+    facts = {"slot": slot, "status": status, "seconds": seconds, "upstream_status": upstream}
+    return json.dumps(facts) + "\n"
 
 
 def test_only_the_lines_of_the_slot_count() -> None:
@@ -46,12 +47,14 @@ def test_only_the_lines_of_the_slot_count() -> None:
     assert traffic_of(log, "blue") == traffic(5, 1.0, 0.01)
 
 
-def test_an_error_of_nginx_itself_counts_for_the_slot_that_is_watched() -> None:
-    assert traffic_of(line("green") + line("", 503), "green") == traffic(2, 0.5, 0.01)
+def test_a_request_that_the_slot_did_not_answer_counts_for_the_slot_that_is_watched() -> None:
+    log = line("green") + line("", 503, upstream="502")
+    assert traffic_of(log, "green") == traffic(2, 0.5, 0.01)
 
 
-def test_what_nginx_refuses_by_itself_is_not_the_slot_s() -> None:
-    assert traffic_of(line("", 429) + line("", 404) + line("", 301), "green") == NO_TRAFFIC
+@pytest.mark.parametrize("status", [301, 404, 429, 501, 503, 505])
+def test_what_nginx_refuses_by_itself_is_not_the_slot_s(status: int) -> None:
+    assert traffic_of(line("", status) * 20, "green") == NO_TRAFFIC
 
 
 def test_a_client_s_mistake_is_no_error() -> None:
@@ -210,6 +213,7 @@ def test_nginx_writes_the_fields_that_are_read() -> None:
         '"status":$status',
         '"seconds":$request_time',
         '"slot":"$upstream_http_x_slipway_slot"',
+        '"upstream_status":"$upstream_status"',
     ):
         assert field in text
 
