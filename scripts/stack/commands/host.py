@@ -70,12 +70,14 @@ def mirrors(listing: str) -> Mirrors | None:
     return Mirrors(addresses["archive"], addresses.get("security", ""))
 
 
-def install_packages(packages: list[str]) -> Command:
-    """Install packages from the host's own sources."""
-    options = ["--yes", "--quiet=2", "--no-install-recommends"]
-    return Command(
-        ["apt-get", "install", *options, *packages], env={"DEBIAN_FRONTEND": "noninteractive"}
-    )
+def install_packages(packages: list[str], *, may_fail: bool = False) -> Command:
+    """Install packages from the host's own sources.
+
+    apt fails instead of removing a package: Debian's engine and that of Docker exclude each other.
+    """
+    options = ["--yes", "--quiet=2", "--no-install-recommends", "--no-remove"]
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    return Command(["apt-get", "install", *options, *packages], env=env, may_fail=may_fail)
 
 
 def engine_source(archive: str) -> str:

@@ -109,7 +109,19 @@ def _install(runner: Runner) -> None:
     if name == "debian" and int(release.get("VERSION_ID", "0")) < 13:
         _add_engine_source(runner)
     packages = host.UBUNTU_ENGINE if name == "ubuntu" else host.DEBIAN_ENGINE
-    runner.run(host.install_packages(packages))
+    has_engine = bool(shutil.which("dockerd"))
+    installed = runner.run(host.install_packages(packages, may_fail=has_engine))
+    if installed.code != 0:
+        raise Failure(
+            "this host has an engine without Compose v2 or Buildx, and apt cannot add them to it",
+            hints=[
+                "install them from the source of the engine; from Docker's own: "
+                "apt-get install docker-compose-plugin docker-buildx-plugin",
+                "nothing was removed",
+            ],
+            runbook=RUNBOOK,
+            evidence=installed.err,
+        )
 
 
 def _add_engine_source(runner: Runner) -> None:
