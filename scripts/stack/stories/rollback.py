@@ -233,13 +233,15 @@ class _Rollback:
         present = file.read_text(encoding="utf-8")
         written = {line.key: line.value for line in environment.parse(present)}
         now = slot_files.settings_in(written)
-        # What the compose file of a public host forces is no value of the operator's.
+        # Neither the values that a public host's compose file forces nor those of the process
+        # environment are the operator's in `.env`.
         forced = Project(self.project.root, written).service_settings
+        effective = self.project.service_settings
         then = deployments.settings_of(self.project, self.deployment)
         changed = {
             key: value
             for key, value in then.items()
-            if value not in {now[key], forced[key]} and key in written
+            if value not in {now[key], forced[key], effective[key]}
         }
         restored = environment.with_values(present, changed)
         if restored != present:

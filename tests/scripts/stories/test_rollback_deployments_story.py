@@ -62,6 +62,25 @@ def test_the_service_s_keys_come_back_each_printed_and_no_other_key(
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_value_of_the_process_environment_is_not_written_to_env(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(project, Deployment(1, "older"), "green", LOG_LEVEL="DEBUG")
+    before = (project.root / ".env").read_bytes()
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    run(host, project)
+    assert (project.root / ".env").read_bytes() == before
+
+
+def test_a_key_that_was_deleted_from_env_comes_back(host: Host, project: Project) -> None:
+    place(project, Deployment(1, "older"), "green", LOG_LEVEL="DEBUG")
+    file = project.root / ".env"
+    text = file.read_text(encoding="utf-8").replace("LOG_LEVEL=\n", "")
+    file.write_text(text, encoding="utf-8")
+    run(host, project)
+    assert load(project.root).setting("LOG_LEVEL") == "DEBUG"
+
+
 def test_a_cold_slot_gets_the_settings_of_the_deployment_before_its_start(
     host: Host, project: Project
 ) -> None:
