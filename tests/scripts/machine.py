@@ -14,10 +14,12 @@ PLACE = "docker tag"
 WAIT = "docker compose up --detach --no-deps --wait"
 
 
-def container(service: str, state: str = "running", health: str = "healthy") -> str:
-    return (
-        json.dumps({"Service": service, "State": state, "Health": health, "Status": state}) + "\n"
-    )
+def container(
+    service: str, state: str = "running", health: str = "healthy", ports: tuple[int, ...] = ()
+) -> str:
+    facts = {"Service": service, "State": state, "Health": health, "Status": state}
+    published = [{"URL": "127.0.0.1", "PublishedPort": port} for port in ports]
+    return json.dumps({**facts, "Publishers": published}) + "\n"
 
 
 class Machine:
@@ -68,8 +70,14 @@ class Machine:
         ]
         return tags[-1].partition(":")[2] if tags else self.placed
 
+    @property
+    def has_nginx(self) -> bool:
+        """Whether nginx has been started beside blue."""
+        starts = [each for each in self.runner.ran if each.startswith(WAIT)]
+        return any(" nginx" in each and "green" not in each for each in starts)
+
     def answer(self, question: Question) -> Answer:
-        if self.runner.is_dry or not self.runner.has_run("worker-blue nginx"):
+        if self.runner.is_dry or not self.has_nginx:
             return Answer(0, error="connection refused")
         headers = {
             "X-Slipway-Release": self.build_is_answered or self.release,
@@ -79,7 +87,7 @@ class Machine:
 
     def register(self) -> Result:
         """Read the credentials as the service's command for the first user does."""
-        assert self.runner.has_run("worker-blue nginx")
+        assert self.has_nginx
         self.users.append(json.loads(self.runner.inputs[-1]))
         return self.registration
 

@@ -1,6 +1,7 @@
 """What is in an image is what its name says, whatever the checkout and the person do meanwhile."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,12 +102,15 @@ def test_a_checkout_with_the_umask_077_builds_an_image_that_starts(stack: Stack)
     assert stack.live()[0] == release
 
 
-def test_an_image_of_that_name_with_other_contents_is_built_anew(stack: Stack) -> None:
+def test_an_image_of_that_name_with_other_contents_keeps_it(stack: Stack) -> None:
     """As one that an older version built from files that the service's user could not read."""
     release = commit(stack)
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:{release}")
+    form = ("--format", "{{.Id}}", f"{stack.image}:{release}")
+    former = stack.run("docker", "image", "inspect", *form).stdout
     stack.deploy()
-    assert stack.live()[0] == release
+    assert re.fullmatch(f"{release}-[0-9a-f]{{8}}", stack.live()[0])
+    assert stack.run("docker", "image", "inspect", *form).stdout == former
 
 
 def test_two_commits_with_the_same_sources_share_every_layer(stack: Stack) -> None:

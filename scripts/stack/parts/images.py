@@ -14,7 +14,7 @@ from stack.config import environment
 from stack.config.project import BASES, Project
 from stack.config.service import load as load_service
 from stack.failure import Failure
-from stack.parts import observation
+from stack.parts import observation, sources
 from stack.parts.configuration import set_values
 from stack.parts.sources import Sources, say_left_out
 from stack.rules import migrations
@@ -212,50 +212,75 @@ def pip_settings() -> str:
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items() if value)
 
 
-def build_inputs(runner: Runner, project: Project, sources: Sources) -> str:
+def build_inputs(runner: Runner, project: Project, copy: Sources) -> str:
     """Return a hash of what a release is made of: its sources and its base image."""
     base = project.base("python")
     identity = observation.ask_engine(runner, engine.inspect_image(base))
-    return hashlib.sha256("\0".join((sources.digest, base, identity)).encode()).hexdigest()
+    return hashlib.sha256("\0".join((copy.digest, base, identity)).encode()).hexdigest()
 
 
-def is_built(runner: Runner, project: Project, sources: Sources) -> bool:
-    """Whether an image of these inputs is here under the name of the release."""
-    image = f"{project.image}:{sources.release}"
-    if not has_image(runner, image):
-        return False
-    label = observation.ask_engine(runner, engine.image_label(image, engine.INPUTS_LABEL))
-    return label == build_inputs(runner, project, sources)
+def is_built(runner: Runner, project: Project, copy: Sources) -> bool:
+    """Whether an image of these inputs exists under the name of the release."""
+    image = f"{project.image}:{release_of(runner, project, copy)}"
+    return _inputs_of(runner, image) == build_inputs(runner, project, copy)
 
 
-def build_release(runner: Runner, project: Project, sources: Sources) -> None:
-    """Build a release of a copy of the checkout, unless an image of equal inputs exists."""
-    image = f"{project.image}:{sources.release}"
-    say_left_out(runner, sources)
-    if is_built(runner, project, sources):
-        runner.say(f"    {image} is here already")
-        return
+def release_of(runner: Runner, project: Project, copy: Sources) -> str:
+    """Return the name of the release of these sources.
+
+    An image of other inputs keeps the name that it has: a deployment names it. The new image then
+    gets the beginning of the hash of its inputs.
+    """
+    image = f"{project.image}:{copy.release}"
+    inputs = build_inputs(runner, project, copy)
+    if not has_image(runner, image) or _inputs_of(runner, image) == inputs:
+        return copy.release
+    return f"{copy.release}-{inputs[:8]}"
+
+
+def release_of_checkout(runner: Runner, project: Project) -> str:
+    """Return the name that a release of the checkout has, or would have after a build."""
+    with sources.copied(runner, project.root) as copy:
+        return release_of(runner, project, copy)
+
+
+def _inputs_of(runner: Runner, image: str) -> str:
+    return observation.ask_engine(runner, engine.image_label(image, engine.INPUTS_LABEL))
+
+
+def build_release(runner: Runner, project: Project, copy: Sources) -> str:
+    """Build a release of a copy of the checkout, unless an image of equal inputs exists.
+
+    Returns:
+        The name of the release.
+    """
+    release = release_of(runner, project, copy)
+    say_left_out(runner, copy)
+    if is_built(runner, project, copy):
+        runner.say(f"    {project.image}:{release} is here already")
+        return release
     # Refuses a broken file, which the smoke test would find too late.
-    load_service(sources.folder)
-    known = migrations.revisions(sources.folder)
+    load_service(copy.folder)
+    known = migrations.revisions(copy.folder)
     arguments = {
         "PYTHON_IMAGE": project.base("python"),
-        "RELEASE": sources.release,
-        "REVISION": sources.revision,
+        "RELEASE": release,
+        "REVISION": copy.revision,
         "MIGRATION_HEAD": known[-1].identifier,
         "MIGRATIONS": migrations.label(known),
         "BUILD_TIME": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    labels = {engine.INPUTS_LABEL: build_inputs(runner, project, sources)}
+    labels = {engine.INPUTS_LABEL: build_inputs(runner, project, copy)}
     _build(
         runner,
         project,
-        sources.release,
-        sources.folder,
+        release,
+        copy.folder,
         arguments,
         target="production",
         labels=labels,
     )
+    return release
 
 
 def build_development(runner: Runner, project: Project) -> str:

@@ -19,12 +19,17 @@ LINK = "/run/slots/live.sock"
 
 @dataclass(frozen=True)
 class Service:
-    """One container of the project as the engine sees it."""
+    """One container of the project as the engine sees it.
+
+    Attributes:
+        ports: the addresses and ports that it publishes on the host.
+    """
 
     name: str
     state: str
     health: str
     status: str
+    ports: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def is_well(self) -> bool:
@@ -79,7 +84,16 @@ def services(runner: Runner, project: Project) -> list[Service]:
     listing = runner.read(engine.compose("ps", "--all", "--format", "json"))
     containers = [json.loads(line) for line in listing.out.splitlines() if line.startswith("{")]
     return [
-        Service(entry["Service"], entry["State"], entry.get("Health", ""), entry.get("Status", ""))
+        Service(
+            entry["Service"],
+            entry["State"],
+            entry.get("Health", ""),
+            entry.get("Status", ""),
+            frozenset(
+                (str(each.get("URL", "")), int(each.get("PublishedPort", 0)))
+                for each in entry.get("Publishers") or ()
+            ),
+        )
         for entry in sorted(containers, key=lambda entry: str(entry["Service"]))
     ]
 

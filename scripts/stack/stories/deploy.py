@@ -166,8 +166,7 @@ class _Deploy:
             )
         with sources.copied(self.runner, self.project.root) as copy:
             self.release = copy.release  # a build that fails is recorded with this name
-            images.build_release(self.runner, self.project, copy)
-        return copy.release
+            return images.build_release(self.runner, self.project, copy)
 
     def _pull_image(self) -> str:
         return given_image.resolve(self.runner, self.project, self.options.image)

@@ -30,7 +30,7 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
         state = "here; its registry is asked for a newer one" if is_here else "to be pulled"
     else:
         with sources.copied(runner, project.root) as copy:
-            release, left_out = copy.release, copy.left_out
+            release, left_out = images.release_of(runner, project, copy), copy.left_out
             is_built = images.is_built(runner, project, copy)
         state = "here already" if is_built else "to be built"
     runner.say(

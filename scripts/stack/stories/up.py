@@ -159,6 +159,7 @@ def _provide(
 def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release: str) -> None:
     """Run the steps that start services."""
     with steps.step("data") as report:
+        _check_ports(runner, project)
         backup_service.refuse_new_database(runner, project)
         with fingerprints.proof(runner, project):
             _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
@@ -170,12 +171,19 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as report:
-        _check_ports(runner, project)
-        _start(
-            runner, project, [*engine.slot_services(slot), "nginx", *_sink(project)], SLOT_SECONDS
-        )
+        names = [*_missing(runner, project, slot), "nginx", *_sink(project)]
+        _start(runner, project, names, SLOT_SECONDS)
         _repair(runner, project, slot)
         report(_await_release(runner, project, release))
+
+
+def _missing(runner: Runner, project: Project, slot: str) -> list[str]:
+    """Return the services of a slot that do not serve; only a deploy replaces those that serve."""
+    names = engine.slot_services(slot)
+    if project.is_development:
+        return names  # Compose replaces those whose image was built again
+    well = {each.name for each in observation.services(runner, project) if each.is_well}
+    return [name for name in names if name not in well]
 
 
 def _sink(project: Project) -> list[str]:
@@ -196,14 +204,22 @@ def _install_nginx(runner: Runner, project: Project) -> str:
 
 
 def _check_ports(runner: Runner, project: Project) -> None:
-    """Refuse a port on which another program listens: Compose's error is long and late."""
-    if any(
-        service.name == "nginx" and service.state == "running"
+    """Refuse a port on which another program listens, before nginx is replaced.
+
+    Compose removes the nginx that serves, and finds only then that the new one has no port.
+    """
+    running = [
+        service
         for service in observation.services(runner, project)
-    ):
-        return
+        if service.name == "nginx" and service.state == "running"
+    ]
+    own = frozenset[tuple[str, int]]().union(*(service.ports for service in running))
+    if running and not own:
+        return  # an engine that does not list the ports
     for key in ("HTTP", "HTTPS"):
         bound, port = project.setting(f"{key}_BIND"), project.port(f"{key}_PORT")
+        if port in {published for _, published in own}:
+            continue  # nginx itself listens there
         with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -245,7 +261,7 @@ def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str
         settings = project.service_settings
         deployments.place(runner, project, Deployment(0, release), slot, settings)
     elif placed and placed != images.DEVELOPMENT:
-        checkout = sources.release_name(runner, project.root)
+        checkout = images.release_of_checkout(runner, project)
         deployments.adopt(runner, project, slots.look(runner, project))
         return (
             placed,
@@ -256,8 +272,7 @@ def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str
             release = given_image.resolve(runner, project, image)
         else:
             with sources.copied(runner, project.root) as copy:
-                release = copy.release
-                images.build_release(runner, project, copy)
+                release = images.build_release(runner, project, copy)
         deployments.begin(runner, project, release, slot)
     slots.place(runner, project, release, slot)
     return release, ""
@@ -268,7 +283,7 @@ def _deploy_next(runner: Runner, project: Project) -> str:
     if project.is_development:
         return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))
-    checkout = sources.release_name(runner, project.root)
+    checkout = images.release_of_checkout(runner, project)
     return (
         ""
         if checkout == placed

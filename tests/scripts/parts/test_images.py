@@ -215,14 +215,21 @@ def test_a_release_that_is_here_is_not_built_again(
 @pytest.mark.parametrize(
     "label", ["", "0" * 64], ids=["of an older version", "of other sources or another base"]
 )
-def test_an_image_of_that_name_with_other_contents_is_built_anew(
+def test_an_image_of_that_name_with_other_contents_keeps_it_and_the_new_image_gets_another(
     runner: RecordingRunner, loaded: Project, copy: Sources, label: str
 ) -> None:
     runner.reply("docker image inspect", PRESENT)
+    inputs = images.build_inputs(runner, loaded, copy)
+    name = f"{copy.release}-{inputs[:8]}"
     runner.reply("slipway.inputs", Result(0, label + "\n"))
     assert not images.is_built(runner, loaded, copy)
-    images.build_release(runner, loaded, copy)
-    assert runner.has_run(f"--tag slipway/app:{copy.release} ")
+    assert images.build_release(runner, loaded, copy) == name
+    (command,) = runner.ran
+    assert f"--tag slipway/app:{name} " in command
+    assert f"--build-arg RELEASE={name} " in command
+    runner.reply(f"slipway.inputs\"}}}}' slipway/app:{name}", Result(0, inputs + "\n"))
+    assert images.build_release(runner, loaded, copy) == name
+    assert len(runner.ran) == 1, "the second time it exists"
 
 
 def test_the_inputs_are_the_sources_and_the_base_image(

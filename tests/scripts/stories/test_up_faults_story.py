@@ -152,9 +152,20 @@ def test_a_port_that_something_else_listens_on_is_named_before_compose_is_asked(
         failed = failure(lambda: up.run(runner, checkout))
         assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
         assert any(f"set {key} in .env" in hint for hint in failed.hints)
-        assert not runner.has_run(f"{WAIT} --wait-timeout 90 api-blue")
-        machine.containers = container("nginx")
+        assert not runner.has_run("docker compose up"), "it is refused before any start"
+        machine.containers = container("nginx", ports=tuple(ports.values()))
         up.run(runner, checkout)  # the port belongs to this stack's nginx
+
+
+@pytest.mark.parametrize("key", ["HTTP_PORT", "HTTPS_PORT"])
+def test_a_new_port_that_is_in_use_leaves_the_nginx_that_serves(
+    runner: RecordingRunner, machine: Machine, checkout: Path, ports: dict[str, int], key: str
+) -> None:
+    machine.containers = container("nginx", ports=(1, 2))
+    with socket.create_server(("127.0.0.1", ports[key])):
+        failed = failure(lambda: up.run(runner, checkout))
+        assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
+    assert not runner.has_run("docker compose up")
 
 
 def test_a_failed_migration_starts_no_slot(

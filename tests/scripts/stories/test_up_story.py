@@ -50,6 +50,21 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
     )
 
 
+def test_a_second_run_replaces_no_container_of_the_slot_that_serves(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    up.run(runner, checkout)
+    for running, started in (
+        ("api-blue worker-blue", "nginx"),
+        ("api-blue", "worker-blue nginx"),
+        ("worker-blue", "api-blue nginx"),
+    ):
+        done = len(runner.ran)
+        machine.containers = "".join(container(name) for name in running.split())
+        up.run(runner, checkout)
+        assert f"{WAIT} --wait-timeout 90 {started}" in runner.ran[done:]
+
+
 def test_the_first_user_is_registered_once_and_told_by_file_only(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
