@@ -127,7 +127,7 @@ def test_a_bad_release_is_stopped_before_the_switch(
         source = (stack.root / path).read_text(encoding="utf-8")
         old = next(line for line in source.splitlines() if '"/readyz"' in line)
         new = old.replace("/readyz", "/readyz-gone")
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         with stack.edited(path, old, new):
@@ -244,7 +244,7 @@ def test_a_broken_nginx_configuration_is_refused_before_any_effect(stack: Stack)
 
 @pytest.mark.counts_losses
 def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stack: Stack) -> None:
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         with stack.edited(
@@ -335,7 +335,7 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
     (stack.root / "state/ledger.jsonl").write_text('{"cut of', encoding="utf-8")
     (stack.root / "state/lock").write_text("not json", encoding="utf-8")
     stack.run("docker", "rmi", f"{stack.image}:{first}")  # the slot's tag keeps the image
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         stack.run("./scripts/rollback.sh")
@@ -351,12 +351,12 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
 def test_retention_removes_old_releases_and_never_the_rollback_target(stack: Stack) -> None:
     first, _ = stack.live()
     releases = [first]
-    for _ in range(3):
+    for _ in range(2):
         stack.vary()
         stack.deploy(KEEP_RELEASES="1", WATCH_SECONDS="0")
         releases.append(stack.live()[0])
     tags = set(stack.run("docker", "images", "--format", "{{.Tag}}", stack.image).stdout.split())
     assert {releases[-1], releases[-2]} <= tags
-    assert releases[1] not in tags
+    assert first not in tags
     stack.run("./scripts/rollback.sh")
     assert stack.live()[0] == releases[-2]

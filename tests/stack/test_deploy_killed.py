@@ -47,27 +47,30 @@ def kill_at(stack: Stack, command: list[str], number: int) -> str:
     return ""
 
 
-# The commands of a deploy that change what serves, and the last before them, by their number and a
-# part of their line. The nightly test kills a deploy at every command.
+# The commands that change the database or what serves, by their number and a part of their line.
+# The first rollback of the test is warm, the second cold. The nightly test kills at every command.
 TURNS = {
-    3: "check_config",
-    4: "MIGRATE_TAG",
-    5: "up --detach --no-deps --force-recreate",
-    6: "live.sock",
-    7: "up --detach --no-deps --wait",
-    8: "kill --signal SIGTERM",
+    "deploy": {
+        4: "MIGRATE_TAG",
+        5: "up --detach --no-deps --force-recreate",
+        6: "live.sock",
+        7: "up --detach --no-deps --wait",
+    },
+    "rollback": {1: "live.sock", 4: "up --detach --no-deps --force-recreate"},
 }
+EVERY_COMMAND = range(1, 30)
 
 
 @pytest.mark.counts_losses
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [
-        ("deploy", tuple(TURNS)),
-        pytest.param("deploy", range(1, 30), marks=pytest.mark.nightly),
-        ("rollback", range(1, 30)),
+        ("deploy", tuple(TURNS["deploy"])),
+        ("rollback", tuple(TURNS["rollback"])),
+        pytest.param("deploy", EVERY_COMMAND, marks=pytest.mark.nightly),
+        pytest.param("rollback", EVERY_COMMAND, marks=pytest.mark.nightly),
     ],
-    ids=["deploy", "deploy at every command", "rollback"],
+    ids=["deploy", "rollback", "deploy at every command", "rollback at every command"],
 )
 def test_killed_at_any_command_the_next_one_succeeds(
     stack: Stack, name: str, numbers: Sequence[int], figure: Figure
@@ -112,11 +115,11 @@ def test_killed_at_any_command_the_next_one_succeeds(
         f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed "
         f"{len(report.failures)}"
     )
-    assert len(table) >= (len(TURNS) if name == "deploy" else 3)
+    assert len(table) >= len(TURNS[name])
     assert any("MIGRATE_TAG" in row[1] for row in table) is (name == "deploy")
     lines = {row[0]: row[1] for row in table}
-    for number, part in TURNS.items() if name == "deploy" else ():
-        assert part in lines[number], "the commands of a deploy have another order: correct TURNS"
+    for number, part in TURNS[name].items():
+        assert part in lines[number], f"the commands of a {name} have another order: correct TURNS"
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
 
@@ -127,7 +130,7 @@ def test_a_rollback_goes_across_pre_migrations_and_is_refused_across_post_ones(
 ) -> None:
     first = stack.live()
     versions = stack.root / "api/migrations/versions"
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         write_revision(versions, ONE, HEAD, "pre", COLUMN)
         stack.deploy()
