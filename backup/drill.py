@@ -78,7 +78,7 @@ def _choose_moment(repository: int) -> datetime:
     backups = pgbackrest.list_backups(repository)
     if not backups:
         raise Failure(f"the repository {NAMES[repository]} holds no backup")
-    # If the backup has only just ended, a row after its end makes a time that can be restored.
+    # A backup that has only just ended offers no time to restore until a row is written after it.
     ahead = (backups[-1].stopped + BACKUP_ENDS - datetime.now(UTC)).total_seconds()
     time.sleep(min(max(ahead, 0.0) + AFTER_SECONDS, MAX_AHEAD_SECONDS))
     witness.write_row()
@@ -137,7 +137,7 @@ def _find_begin(contents: Repository, live: int) -> datetime:
 
 
 def compare_ledger(moment: str) -> int:
-    """Compare the restored ledger with the rows that were committed by a moment.
+    """Compare the restored ledger with the rows that were committed up to a moment.
 
     Returns:
         The number of rows that both have.
@@ -172,7 +172,7 @@ def compare_tables(moment: str) -> tuple[int, int]:
     Raises:
         Failure: with the first table that has too few rows.
     """
-    # A row has no commit timestamp if it is frozen, or older than their recording: it is old.
+    # A row without a commit timestamp is old: it is frozen, or from before Postgres recorded them.
     kept = f"count(*) filter (where coalesce(pg_xact_commit_timestamp(xmin) <= '{moment}', true))"
     needed = _count_rows(kept, postgres.SOCKET)
     restored = _count_rows("count(*)", str(recovery.SOCKET))
@@ -200,10 +200,10 @@ def _count_rows(expression: str, socket: str) -> dict[str, int]:
 
 
 def reap_children() -> None:
-    """Collect the processes of a drill's server, which are children of process 1 by now.
+    """Reap the processes of a drill's server, which have become children of process 1.
 
-    Their session tells them apart: a program that this process started has its own session, and
-    its caller waits for the exit code.
+    They have another session than this process. A program that this process started has the same
+    session, and must be left to its caller, which waits for the exit code.
     """
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:

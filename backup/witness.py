@@ -5,8 +5,8 @@ The table is in the database `postgres`, apart from the application's.
 
 from backup import postgres
 
-# Each time that can be restored needs its rows. One every ten seconds makes a month of rows, which
-# is longer than two weekly full backups are kept.
+# Each time that can be restored needs its rows. At one row every ten seconds, this keeps a month of
+# rows, and two weekly full backups are kept for less.
 KEEP_ROWS = 31 * 8640
 WRITE = """
     set client_min_messages = warning;

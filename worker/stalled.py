@@ -61,8 +61,8 @@ RESCUE = f"""
            END
       FROM judged
 """  # noqa: S608  numbers of this module only
-# The suspects that (2) does not reach: those of the other release, from before this one replaced
-# it.
+# The suspects that (2) does not change: jobs that only the previous release runs, and that it
+# suspected before this release replaced it.
 RELEASE = f"""
     UPDATE procrastinate_jobs SET lock = NULL
      WHERE status = 'todo' AND lock = '{SUSPECT_LOCK}' AND queue_name <> ALL(%(queues)s)

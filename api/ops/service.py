@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def fits(typed: str, expected: str) -> bool:
-    """Compare two texts in a time that depends on neither; their hashes have the same length."""
+    """Compare two texts in constant time, by their hashes, which have the same length."""
     digests = (hashlib.sha256(text.encode()).digest() for text in (typed, expected))
     return hmac.compare_digest(*digests)
 

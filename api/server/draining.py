@@ -62,10 +62,10 @@ class DrainingServer(Server):
     async def _drain(self) -> None:
         for server in self.servers:
             server.close()
-        # In place: requests in flight refer to this very list.
+        # Changed in place, because requests in flight refer to this list.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
         started = time.monotonic()
-        # Connections that were just accepted appear in the next turn of the loop.
+        # A connection that was just accepted appears in the next iteration of the event loop.
         await asyncio.sleep(0)
         while time.monotonic() - started < GRACEFUL_SECONDS:
             connections = self.server_state.connections

@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 FOLDER = Path(tempfile.gettempdir()) / "metrics"  # a tmpfs in the container: writes stay in memory
 
-# The name of this process in its files. The master writes only zeros, which are deleted.
+# This process in the names of its files. The master writes only zeros, which are deleted.
 _writer = "master"
 
 

@@ -198,7 +198,7 @@ async def list_deliveries(
     query: DeliveryQuery,
 ) -> dict[str, Any]:
     """Return a page of deliveries, newest first, in the form of DeliveryPage."""
-    # One row more than the page tells whether a next page exists.
+    # One row more than the page needs: it shows whether there is a next page.
     page = select(*DELIVERY_COLUMNS).where(Delivery.subscription_id == subscription_id)
     if query.status is not None:
         page = page.where(Delivery.status == query.status.value)

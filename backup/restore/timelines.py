@@ -88,7 +88,7 @@ class Archive:
         return self.timelines[int(first.name[:8], 16)]
 
     def find_end(self, timeline: Timeline) -> float | None:
-        """Return when a timeline was archived last, in seconds since 1970; None if it is live."""
+        """Return when a timeline's last segment was archived, since 1970; None if it is live."""
         if timeline == self.newest:
             return None
         return max(
@@ -107,8 +107,8 @@ class Archive:
             names = [segment_name(owner, number) for owner in owners]
             existing = [self.segments[name] for name in names if name in self.segments]
             chain += existing[:1]
-            # An ancestor's copy of this segment holds only the ancestor's part of it, so that
-            # recovery cannot go on after it.
+            # An ancestor's copy of this segment holds only the ancestor's part of it, so recovery
+            # cannot continue after it.
             if not existing or existing[0].name != names[0]:
                 is_gap = any(
                     segment.number > number

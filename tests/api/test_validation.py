@@ -73,7 +73,7 @@ CRITICAL_VALUES = [
     ("CREATE_TABLES", "true", "nothing reads it"),
     ("DEBUG", "true", "development only"),
     ("RELOAD", "1", "development only"),
-    ("WEBHOOK_ALLOWED_NETWORKS", "10.1.2.0/24,172.16.0.0/12", "more than one subnet"),
+    ("WEBHOOK_ALLOWED_NETWORKS", "10.1.2.0/24,172.16.0.0/12", "over one subnet"),
     ("DEBUG", "app:*", "valid boolean"),
     ("ALLOWED_HOSTS", "*", "must not hold *"),
     ("ALLOWED_HOSTS", "api.example.org, *.example.org", "must not hold *"),

@@ -20,7 +20,7 @@ from api.storing.database import Database
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 256 * 1024  # the memory of a download
+CHUNK_BYTES = 256 * 1024  # a download holds one chunk in memory
 BATCH_ROWS = 1000  # about 2 ms of formatting on the event loop
 COLUMNS = (Item.id, Item.name, Item.description, Item.price_cents, Item.created_at, Item.updated_at)
 # Spreadsheets run a cell that begins with one of these (OWASP, CSV injection).

@@ -20,7 +20,7 @@ from worker.webhooks.circuits import Circuits
 CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a receiver that takes longer is down
 # Name lookup, connecting, sending and reading. Below LEASE_SECONDS (worker/webhooks/deliveries.py).
 TOTAL_SECONDS = 10.0
-RESPONSE_BYTES = 4096  # of a refusal's body that is read and kept: enough for an error message
+RESPONSE_BYTES = 4096  # how much of a refusal's body is kept: enough for an error message
 ADDRESSES_TRIED = 2  # addresses of a host to try: one may be down
 CIRCUIT_OPEN = "the host did not answer earlier attempts; no attempts for a minute"
 
