@@ -81,7 +81,7 @@ def _install(runner: Runner) -> None:
             "no engine here, and this script can install one on Debian and Ubuntu only "
             f"(this is {name or 'unknown'})",
             hints=[
-                "install Docker Engine and its Compose plugin as your distribution says, "
+                "install Docker Engine and its Compose plugin as your distribution documents, "
                 "then run this again"
             ],
             runbook=RUNBOOK,

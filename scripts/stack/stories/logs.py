@@ -65,7 +65,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
 
 
 def print_table(display: Display, entries: Iterable[LogLine]) -> None:
-    """Print a row per line in order of time, cut to the width, below the date of the day."""
+    """Print a row per line in order of time, cut to the width; a date begins each day."""
     date = ""
     # A stable sort: lines of the same millisecond keep the order in which they were written.
     for entry in sorted(entries, key=lambda entry: entry.time):

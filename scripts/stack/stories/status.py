@@ -22,7 +22,8 @@ CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
 # Chosen: above the longest time limit of a task (worker/*/tasks.py): one running job is no alarm.
 OLDEST_JOB_SECONDS = 900
-# Free and all bytes of Postgres' volume, and those of its ballast (postgres/ballast.sh).
+# The free and the total bytes of Postgres' volume, and the bytes of its ballast
+# (postgres/ballast.sh).
 POSTGRES_DISK = (
     "df --block-size=1 --output=avail,size /var/lib/postgresql/data | tail -n 1;"
     " du --block-size=1 /var/lib/postgresql/data/ballast || echo 0"
@@ -219,7 +220,7 @@ def _clock(project: Project) -> Row:
         return (
             False,
             "clock",
-            f"{text}; the last deploy lies {ahead:.0f} s ahead: docs/runbook.md#clock-wrong",
+            f"{text}; the last deploy is {ahead:.0f} s ahead of it: docs/runbook.md#clock-wrong",
         )
     return True, "clock", text
 
@@ -236,7 +237,7 @@ def history(runner: Runner, project: Project) -> None:
 
 
 COMMAND = "status"
-HELP = "print what is live and how it is; exit 1 if not well"
+HELP = "print what is live and its state; exit 1 if a check fails"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
