@@ -36,7 +36,7 @@ ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database ta
 WORK_KEY = ADVISORY_KEY + 1
 TURN_SECONDS = 60.0  # how long to wait for another migrator before giving up
 POLL_SECONDS = 0.25
-# 10 s for a terminated session to end; a build of an index checks for termination often.
+# A terminated session has 10 s to end; an index build often checks whether it was terminated.
 LEFTOVER_LOOKS = 40
 # While a migration waits for a table, every later query on that table waits behind it.
 LOCK_TIMEOUT_SECONDS = 0.5

@@ -42,7 +42,7 @@ def segment_number(name: str) -> int:
 
 
 def list_folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
-    """Return the entries of one folder below the stanza's, by name; subfolders are not read.
+    """Return the entries of a folder in the stanza's folder, by name; subfolders are not read.
 
     Raises:
         Failure: when the repository cannot be read.
@@ -56,7 +56,7 @@ def list_folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict
 
 
 def list_segments(path: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
-    """Return the segments in one folder below the stanza's.
+    """Return the segments in a folder in the stanza's folder.
 
     Raises:
         Failure: when the repository cannot be read.
@@ -90,7 +90,7 @@ def list_segments_from(
     Args:
         first: a segment's name.
         database_id: as in `Backup`. An upgrade of Postgres begins another database in the same
-            stanza, whose segments are numbered anew.
+            stanza, whose segments are numbered from 1 again.
 
     Raises:
         Failure: when the repository cannot be read.
@@ -140,7 +140,7 @@ def archive_now(report: Callable[[str], None]) -> None:
     """
     try:
         # The id makes Postgres write the transaction's end and its time to the WAL, so that the
-        # archive reaches the present.
+        # archive contains a transaction of this moment.
         postgres.ask("select pg_current_xact_id()")
         [[name]] = postgres.ask("select pg_walfile_name(pg_switch_wal())")
     except Failure as failure:

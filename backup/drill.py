@@ -119,9 +119,9 @@ def _wait_for_shipping() -> None:
 
 
 def _find_begin(contents: Repository, live: int) -> datetime:
-    """Return the time since which the timeline is live; the earlier database has other rows.
+    """Return when the timeline became live; the database before it had other rows.
 
-    Asks the local archive too: off the host, a segment has the time at which it was shipped, by
+    Asks the local archive too: a segment off the host has the time of its shipping, measured by
     another clock.
     """
     archives = [contents.archive]
@@ -143,7 +143,7 @@ def compare_ledger(moment: str) -> int:
         The number of rows that both have.
 
     Raises:
-        Failure: with the number of rows too many and missing, or because there is no row.
+        Failure: with the numbers of extra and missing rows, or because there is no row.
     """
     committed = f"pg_xact_commit_timestamp(xmin) <= '{moment}'"
     query = f"select id from slipway_ledger where {committed}"  # noqa: S608  a time
@@ -202,8 +202,8 @@ def _count_rows(expression: str, socket: str) -> dict[str, int]:
 def reap_children() -> None:
     """Reap the processes of a drill's server, which have become children of process 1.
 
-    They have another session than this process. A program that this process started has the same
-    session, and must be left to its caller, which waits for the exit code.
+    Their session id differs from this process's. A program that this process started has the same
+    session id, and is left to its caller, which waits for the exit code.
     """
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -19,7 +19,7 @@ INSTALLATION = Path("/tmp/pgbackrest.d/installation.conf")  # noqa: S108  a tmpf
 FOLDER = Path("/tmp/pgbackrest.offsite.d")  # noqa: S108
 # How long a backup waits for its last WAL segment, which ships only after the segments before it.
 ARCHIVE_SECONDS = 300
-# pgBackRest gives up a silent S3 server after nine times this (measured). That must be less than
+# pgBackRest gives up on a silent S3 server after nine times this (measured). That must be less than
 # SHORT_SECONDS, which kills pgBackRest before it prints a reason.
 # Partner: SHORT_SECONDS in backup/pgbackrest.py
 S3_IO_SECONDS = 10

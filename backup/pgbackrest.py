@@ -57,7 +57,7 @@ def call(
 
 def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     """Return the argument list of a command of pgBackRest."""
-    # Another configuration, in which the repository off the host is the only repository.
+    # A separate configuration, in which the repository off the host is the only repository.
     include = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
     return ["pgbackrest", f"--stanza={STANZA}", *include, command, *words]
 

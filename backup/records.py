@@ -48,7 +48,7 @@ def _load(task: str, folder: Path) -> Record:
     try:
         record = Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
         begun = float(record.facts.get(BEGUN, 0))
-    except (OSError, ValueError, TypeError, AttributeError):  # no evidence counts as "never"
+    except (OSError, ValueError, TypeError, AttributeError):  # without a record, it never ran
         return Record(task)
     if max(record.ended, record.last_success, begun) > time.time() + CLOCK_SECONDS:
         return Record(task)  # the clock was ahead; with this record nothing would be due until then

@@ -109,7 +109,7 @@ def _judge_disk(snapshot: Snapshot) -> Row:
 
 
 def measure_offsite_lag(now: float) -> float:
-    """Return the age of the newest segment off the host, in seconds; since 1970 if there is none.
+    """Return the seconds since the newest segment off the host, or since 1970 if there is none.
 
     If the host is lost, the rows written after that segment are lost with it.
     """

@@ -96,7 +96,7 @@ def find_offsite_start() -> float:
 
 
 def is_offsite_drill_due(policy: Policy, _: ArchiveState, now: float) -> bool:
-    """Whether a drill off the host is due; only while its repository is whole.
+    """Whether a drill off the host is due; only while its repository lacks no segment.
 
     A failed drill runs again soon if it was interrupted, or if there is a newer backup.
     """

@@ -28,7 +28,7 @@ class Metrics:
         self.policy, self.newest = policy, newest
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the families; times in seconds, sizes in bytes."""
+        """Yield the metrics; times are in seconds, sizes in bytes."""
         current, now = self.newest(), time.time()
         yield from _collect_tasks()
         yield from _collect_archive(current, now)

@@ -225,7 +225,7 @@ def adopt_backups(backups: list[dict[str, Any]]) -> None:
 
 
 def refuse_lost_database() -> None:
-    """Refuse to begin an empty database if the repository off the host has backups of one.
+    """Refuse to create an empty database if the repository off the host has backups of a database.
 
     Raises:
         Failure: if the repository has backups, or does not answer.

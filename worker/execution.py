@@ -58,7 +58,7 @@ async def run_job(call_next: Callable[[], Awaitable[Any]], context: JobContext, 
 
     Raises:
         JobTimedOut: after the limit of the job's task; the attempt is cancelled.
-        JobInterruptedTooOften: at the interruption number MOST_DELIVERIES.
+        JobInterruptedTooOften: after MOST_DELIVERIES interruptions.
     """
     job, rule = context.job, RULES[context.job.task_name]
     request_id = job.task_kwargs.get("request_id")

@@ -1,6 +1,6 @@
 """The advice to the operator for a missing, wrong or unwise setting, by the key of the setting."""
 
-# Variables of other stacks, which nothing here reads. An operator who sets one expects an effect.
+# Variables that other stacks read. An operator who sets one expects an effect, so it is refused.
 NOT_READ = {
     "DATABASE_URL": (
         "set DATABASE_HOST, _PORT, _NAME and _USER in a compose file of your own,"

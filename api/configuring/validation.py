@@ -39,8 +39,8 @@ LONGEST_SESSION_MINUTES = 120
 NEVER_A_RECEIVER = tuple(
     map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96"))
 )
-# Chosen: one subnet, by IP version. A whole private range, as in compose.dev.yaml, contains this
-# stack's own networks.
+# Chosen: the prefix of one subnet, by IP version. A whole private range, as in compose.dev.yaml,
+# contains this stack's own networks.
 WIDEST_PREFIX = {4: 24, 6: 64}
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
@@ -198,7 +198,7 @@ def _networks(value: str) -> list[IPv4Network | IPv6Network]:
 
 
 def _off(value: object, _: Mapping[str, Any]) -> str | None:
-    return "on, and for development only" if value else None
+    return "on, but it is for development only" if value else None
 
 
 Rule = Callable[[Any, Mapping[str, Any]], str | None]

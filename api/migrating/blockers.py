@@ -1,4 +1,4 @@
-"""Names the session that blocks a migration, while it waits: afterwards nobody can tell."""
+"""Names the session that blocks a migration, which is known only while the migration waits."""
 
 import threading
 from types import TracebackType

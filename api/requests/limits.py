@@ -36,7 +36,7 @@ from api.storing.redis_client import GuardedRedis, RedisAway
 DECISIONS = Counter(
     "slipway_rate_limit_decisions_total",
     "Requests by rule: allowed or limited by the count in Redis, by the count of this process, or"
-    " open because Redis is away.",
+    " open (not limited) because Redis is away.",
     ("rule", "outcome"),
 )
 # In the ASGI scope; RequestMiddleware adds the headers, to errors as well.
@@ -68,7 +68,7 @@ class Away(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """A quota of requests at once, which refills evenly over some seconds."""
+    """A quota of requests that may come at once; it refills evenly over some seconds."""
 
     quota: int
     seconds: int
@@ -98,7 +98,7 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
         # Attempts at the console's password, by address. A count over all addresses would let
         # anybody lock the operator out.
         RuleName.OPS_LOGIN: Rule(per_minute, 60, Away.LOCAL),
-        # New accounts from an address: each costs a hash, and a row for ever.
+        # New accounts from an address: each costs a password hash, and a row that is never deleted.
         RuleName.REGISTRATION: Rule(settings.registration_limit_per_hour, 3600, Away.LOCAL),
         # A user's exports: each occupies the worker for seconds and the database for a day.
         RuleName.EXPORT: Rule(settings.export_limit_per_hour, 3600, Away.LOCAL),

@@ -44,7 +44,7 @@ class DrainingServer(Server):
         """Drain, then shut down."""
         heartbeat = asyncio.create_task(self._keep_heartbeat())
         try:
-            # Gunicorn stops at once on SIGQUIT, which only Ctrl-C causes: no drain in this case.
+            # On SIGQUIT, which only Ctrl-C causes, Gunicorn stops at once: there is no drain then.
             if self.worker.alive:
                 await self._drain()
             await super().shutdown(sockets)

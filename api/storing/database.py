@@ -47,7 +47,7 @@ POOL_WAIT = Histogram(
     buckets=(0.001, 0.005, 0.025, 0.1, 0.5, POOL_SECONDS),
 )
 
-# Names do not depend on the order of creation: a migration can drop an index of an earlier one.
+# Names are not numbered by order of creation, so a migration knows the name of an earlier index.
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",

@@ -23,7 +23,7 @@ REDIS_CONNECTIONS = 20  # per process; further calls wait up to REDIS_SECONDS fo
 AWAY_SECONDS = 1.0
 
 ERRORS = Counter(
-    "slipway_redis_errors_total", "Calls that Redis failed or did not answer in time.", ("use",)
+    "slipway_redis_errors_total", "Calls that failed or had no answer in time.", ("use",)
 )
 SKIPPED = Counter(
     "slipway_redis_skipped_total", "Calls not made because another had just failed.", ("use",)
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def create_redis(settings: Settings) -> Redis:
-    """Return a client that connects on first use. By default it would retry for 4 s."""
+    """Return a client that connects on first use. The library's default retries for 4 s."""
     pool = BlockingConnectionPool(
         host=settings.redis_host,
         port=settings.redis_port,

@@ -60,7 +60,7 @@ def main() -> int:
     try:
         user = NewUser.model_validate_json(sys.stdin.read())
     except ValidationError as error:
-        # Without the input, which contains a password.
+        # The message leaves out the input, which contains a password.
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'input'}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_context=False)

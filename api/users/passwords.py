@@ -45,7 +45,7 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the password is right; without a hash, False, after the same time."""
+        """Tell whether the password is right; without a hash it is wrong, after the same time."""
         async with self._turns:
             fits = await asyncio.to_thread(self._verify, password, password_hash or DUMMY_HASH)
         return fits and password_hash is not None

@@ -83,7 +83,7 @@ class Delivery(Base):
     subscription_id: Mapped[UUID] = mapped_column(
         ForeignKey("webhook_subscriptions.id", ondelete="CASCADE"), primary_key=True
     )
-    # The event's id: equal for all subscriptions. Receivers recognise a repeated event by it.
+    # The event's id, the same for all subscriptions. Receivers use it to recognise repetitions.
     id: Mapped[UUID] = mapped_column(primary_key=True)
     # Taken while the item's row is locked, so it has the order of the changes; the id does not.
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))

@@ -23,7 +23,7 @@ RESOLVE_SECONDS = 3.0  # a slower name server counts as down; below REQUEST_SECO
 # Own threads: slow name servers must not delay logins, which hash in the event loop's threads.
 RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 DEFAULT_PORTS = {"https": 443, "http": 80}
-# Addresses that Python, or an older version of it, counts as global: protocol assignments (a cloud
+# Not public, although some version of Python counts them as global: protocol assignments (a cloud
 # has its metadata at 192.0.0.192), relays and tunnels to an embedded IPv4 address (RFC 3056, 4380),
 # documentation.
 NOT_PUBLIC = tuple(

@@ -45,8 +45,8 @@ def _is_answering() -> bool:
 def _database_identity(arguments: argparse.Namespace) -> Iterator[None]:
     """Give pgBackRest a directory that identifies the database if no server runs.
 
-    `archive-get` reads the identity in `pg_control`. Without a server, this takes the file from a
-    backup, without the application's rows, and never from a database that may be damaged.
+    `archive-get` reads the identity in `pg_control`. Without a server, the database may be damaged,
+    so this file comes from a backup, restored without the application's rows.
 
     Raises:
         Failure: when no backup has it.

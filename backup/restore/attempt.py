@@ -36,7 +36,7 @@ def prove(wish: Wish, progress: Progress, *, reads_backup: bool = True) -> Choic
             Off the host, each byte that is read may cost money.
 
     Raises:
-        Failure: when the wish cannot be met, or a file is missing or damaged.
+        Failure: when the request cannot be met, or a file is missing or damaged.
     """
     progress.step("look for the backup, and check the WAL")
     chosen = choice.choose(wish, progress.report)

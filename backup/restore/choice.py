@@ -53,8 +53,8 @@ class Choice:
 class Repository:
     """One repository: its backups, oldest first, and the archive of its newest database.
 
-    Reads the part of the archive that a moment needs (None for the newest time), and later the
-    part that a chain needs in addition.
+    It reads the part of the archive that a restore to `moment` needs (None is the newest time), and
+    later any older part that a chain needs.
     """
 
     def __init__(self, number: int, moment: datetime | None = None) -> None:
@@ -125,7 +125,7 @@ def _merge(ranges: list[Range]) -> list[Range]:
 
 
 def choose(wish: Wish, report: Callable[[str], None]) -> Choice:
-    """Choose, and check each WAL segment that recovery will read up to its end.
+    """Choose a restore, and check each WAL segment that its recovery will read.
 
     Raises:
         Failure: when the request is not possible, with the nearest possible ones.

@@ -27,7 +27,7 @@ SPARE_BYTES = 512 * 1024**2
 PERCENT = re.compile(r"([\d.]+)%\)")
 PROGRESS_PERCENT = 20.0
 # A restore writes these into postgresql.auto.conf. If they stayed there, the next restore of this
-# database would find them.
+# database would use them too.
 SETTINGS = (
     "restore_command",
     "recovery_target_time",

@@ -20,7 +20,7 @@ class AttemptLog:
     def open(self, state: Path, command: str) -> None:
         """Create the file under the state directory, and remove the oldest files there.
 
-        `deploy` on a new host runs `up` first: the open log then takes the lines of both.
+        `deploy` on a new host runs `up` first: the same log then contains the lines of both.
         """
         if self.path:
             return

@@ -104,7 +104,7 @@ def test_no_service_of_production_runs_from_the_image_for_development(
     kind: type[ProcessSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RELOAD", "true")  # set by its Dockerfile target
-    assert findings(kind) == {"RELOAD": ("critical", "on, and for development only")}
+    assert findings(kind) == {"RELOAD": ("critical", "on, but it is for development only")}
 
 
 def test_an_empty_password_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

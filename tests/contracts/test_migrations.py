@@ -14,7 +14,7 @@ EXCLUDED = {
     "prefer-robust-stmts": "a revision is one transaction; IF NOT EXISTS would hide a half-run one",
     "require-lock-timeout": "api.migrate sets it on its session, before the first statement",
     "require-statement-timeout": "an index may take long: the lock timeout protects the traffic",
-    "prefer-text-field": "the length must be limited; to raise the limit needs no rewrite",
+    "prefer-text-field": "the length must be limited; raising the limit needs no rewrite",
     "prefer-bigint-over-int": "a price in cents and a count of rows; keys are UUIDs",
     "prefer-identity": "the job queue's packaged schema uses serial",
 }

@@ -56,7 +56,7 @@ class Report:
 
 @dataclass
 class Load:
-    """Requests at a constant rate over keep-alive TLS; each third is a POST with Idempotency-Key.
+    """Requests at a constant rate over keep-alive TLS; every third is a POST with a key.
 
     A mixed load adds HTTP/2, new connections, uploads of 1 MB and connections that idle for up to
     15 s. Where `slow_path` names a slow route, some requests are in flight for seconds.

@@ -111,7 +111,7 @@ class Claimed:
 
 
 def pause_seconds(attempts: int) -> float | None:
-    """Return the pause after so many attempts, with a jitter of half; None after the last one."""
+    """Return the pause after this many attempts, plus or minus half; None after the last one."""
     if attempts >= MAX_ATTEMPTS:
         return None
     pause: float = min(FIRST_PAUSE_SECONDS * FACTOR ** (attempts - 1), LONGEST_PAUSE_SECONDS)

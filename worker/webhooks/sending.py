@@ -1,4 +1,4 @@
-"""One attempt: an event signed by the scheme of Standard Webhooks, sent to a checked address."""
+"""One attempt: an event, signed as in Standard Webhooks, is sent to a checked address."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ import httpx2
 from api.webhooks.targets import Rules, Target, TargetRefused, parse_target, resolve
 from worker.webhooks.circuits import Circuits
 
-CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a receiver that takes longer is down
+CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a slower receiver counts as down
 # Name lookup, connecting, sending and reading. Below LEASE_SECONDS (worker/webhooks/deliveries.py).
 TOTAL_SECONDS = 10.0
 RESPONSE_BYTES = 4096  # how much of a refusal's body is kept: enough for an error message

@@ -27,7 +27,7 @@ def parse(text: str) -> list[Line]:
     """
     lines, faults, numbers = [], [], dict[str, int]()
     if "\r" in text:
-        faults.append("it has Windows line ends (CRLF), which would become part of each value")
+        faults.append("it has Windows line endings (CRLF), which would become part of each value")
     for number, raw in enumerate(text.splitlines(), 1):
         stripped = raw.strip()
         if not stripped or stripped.startswith("#"):
@@ -41,7 +41,7 @@ def parse(text: str) -> list[Line]:
             numbers[key] = number
             lines.append(Line(number, key, _unquoted(value)))
     if text and not text.endswith("\n"):
-        faults.append("its last line has no line end, so the file may be cut off")
+        faults.append("its last line does not end with a newline, so the file may be cut off")
     if faults:
         raise Failure(
             "; ".join([".env cannot be used", *faults]),

@@ -15,7 +15,7 @@ FORMS = {
         r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?",
         "a host name, without https:// and path",
     ),
-    "OFFSITE_PATH": (r"/[^\s]+", "an absolute path, of a folder below the root"),
+    "OFFSITE_PATH": (r"/[^\s]+", "the absolute path of a folder other than /"),
     "OFFSITE_FINGERPRINT": (
         r"SHA256:[A-Za-z0-9+/]{43}=?",
         "of the form SHA256:..., as ssh-keygen -l prints it",

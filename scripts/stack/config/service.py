@@ -189,7 +189,7 @@ class _Reader:
             where = f"web.smoke, request {number}: "
             request = self._request(table, where)
             for name in sorted(request.placeholders - known):
-                self._fault(f"{where}{{{name}}}", "no request before this one takes it")
+                self._fault(f"{where}{{{name}}}", "no earlier request takes it")
             known |= set(request.take)
             yield request
 
@@ -238,7 +238,7 @@ class _Reader:
         take = self._text_table(table, "take", where)
         for name in take:
             if not _NAME.fullmatch(name):
-                self._fault(f"{where}take", f"{name!r} may hold a-z, 0-9 and _ only")
+                self._fault(f"{where}take", f"{name!r} may contain only a-z, 0-9 and _")
         return take
 
     def _skip_on(self, table: dict[str, Any], where: str) -> tuple[int, ...]:

@@ -98,7 +98,7 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
 
 
 def _find_answer(output: str) -> dict[str, Any]:
-    """Return the last line that is an answer, or an empty text."""
+    """Return the last answer in the output, or an empty dict."""
     for line in reversed(output.splitlines()):
         try:
             answer = json.loads(line)

@@ -22,7 +22,7 @@ from stack.runner import Result, Runner
 
 RUNBOOK = "restore-to-a-new-host"
 ENVIRONMENT, FOLDER = ".env", "secrets"
-# The containers, which run as other users, mount folders below it.
+# The containers, which run as other users, mount folders below secrets/.
 MODE_OF_FOLDER = {FOLDER: 0o700}
 Files = dict[str, tuple[int, bytes]]
 

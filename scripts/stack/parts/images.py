@@ -138,7 +138,7 @@ def _bootstrap(runner: Runner) -> None:
             "the registry has no base images, and only root may build them from Debian packages",
             hints=[
                 "run this once as root: sudo ./scripts/up.sh",
-                "or name images of this host in .env",
+                "or set the names of local images in .env",
             ],
             runbook=RUNBOOK,
         )

@@ -62,7 +62,7 @@ def exclusive(
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)  # a killed holder would leave its name here
+            os.ftruncate(descriptor, 0)  # only a killed holder leaves its name
     finally:
         os.close(descriptor)
 

@@ -82,7 +82,7 @@ def _links(path: Path) -> tuple[str, str | None]:
 
 
 def _chain(parents: dict[str, str | None]) -> list[str]:
-    """Return the revisions from the first to the head; refuse more than one line."""
+    """Return the revisions from the first to the head; refuse more than one chain."""
     hints = ["set down_revision of each migration but the first to the migration before it"]
     heads = sorted(parents.keys() - set(parents.values()))
     if len(heads) != 1:
@@ -144,7 +144,7 @@ def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
 
 
 def order_fault(waiting: Sequence[Revision]) -> str:
-    """Return the fault of a `pre` after a `post`, which no switch can separate."""
+    """Return the fault if a `pre` follows a `post`: no switch can be between them."""
     phases = [revision.phase for revision in waiting]
     if "post" not in phases or "pre" not in phases[phases.index("post") :]:
         return ""

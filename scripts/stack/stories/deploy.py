@@ -177,16 +177,16 @@ class _Deploy:
     def _migrate(self) -> str:
         head, waiting = self._pending_migrations()
         if migrations.order_fault(waiting):
-            # A `post` of the live release still waits for the end of its window, which this deploy
-            # ends. Perhaps no process would apply it: a reboot ends the waiting process, and after
-            # a failed deploy that process skips the slot.
+            # A `post` migration of the live release waits for the end of the rollback window, which
+            # this deploy ends. Otherwise no process may apply it: a reboot ends the waiting
+            # process, and after a failed deploy that process skips the slot.
             window.contract_schema(self.runner, self.project, self.before.live)
             head, waiting = self._pending_migrations()
         fault = migrations.order_fault(waiting)
         if fault:
             raise Failure(
                 fault,
-                hints=["deploy the release that ends with the `post` first"],
+                hints=["first deploy the release whose last migration is this `post`"],
                 runbook="migration-failed",
             )
         if not any(revision.phase == "pre" for revision in waiting):

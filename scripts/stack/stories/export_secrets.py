@@ -119,7 +119,7 @@ def import_bundle(
         runner.write(places[name], content.decode(), mode)
     same = len(files) - len(missing) - len(differing)
     runner.say(
-        f"{len(missing)} files written, {len(differing)} replaced; {same} were the same already"
+        f"{len(missing)} files written, {len(differing)} replaced; {same} were equal already"
     )
 
 
@@ -136,7 +136,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--import",
         dest="is_import",
         action="store_true",
-        help="write what FILE holds into this checkout",
+        help="write the files in FILE into this checkout",
     )
     parser.add_argument(
         "--overwrite",

@@ -107,7 +107,7 @@ def _check_names(runner: Runner, names: list[str]) -> None:
 def _output(result: Result) -> str:
     if result.code != 0:
         raise Failure(
-            "the engine gives no logs",
+            "the engine returns no logs",
             hints=["docker compose config --quiet", "docker version"],
             runbook="site-down",
             evidence=result.err,

@@ -20,7 +20,7 @@ from stack.runner import Runner
 # a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
-# Chosen: above the longest time limit of a task (worker/*/tasks.py): one running job is no alarm.
+# Chosen: above the longest time limit of a task (worker/*/tasks.py): one long job is no fault.
 OLDEST_JOB_SECONDS = 900
 # The free and the total bytes of Postgres' volume, and the bytes of its ballast
 # (postgres/ballast.sh).
@@ -87,7 +87,7 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     return (
         False,
         "live",
-        f"the link names slot {slot} with release {placed or 'none'}, the front door says {shown}",
+        f"the link names slot {slot} with release {placed or 'none'}, the front door shows {shown}",
     )
 
 
@@ -208,7 +208,7 @@ def _clock(project: Project) -> Row:
     now = datetime.now(UTC)
     kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) != TIME_ERROR
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + (
-        "kept by a time service" if kept else "which no time service keeps"
+        "set by a time service" if kept else "which no time service sets"
     )
     try:
         ahead = (

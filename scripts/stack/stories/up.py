@@ -214,7 +214,7 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
         checkout, _ = images.release_name(runner, project.root)
         return (
             placed,
-            "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh",
+            "" if checkout == placed else f"; the checkout, {checkout}, is not live",
         )
     else:
         release = images.build_release(runner, project)
@@ -231,7 +231,7 @@ def _deploy_next(runner: Runner, project: Project) -> str:
     return (
         ""
         if checkout == placed
-        else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"
+        else f"  make it live ./scripts/deploy.sh, the checkout is release {checkout}\n"
     )
 
 
@@ -286,7 +286,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
     first_start = smoke.read_service(runner, slot).first_start
     if first_start is None:
         return file
-    # Written before its use: a password that is only in the database would be lost.
+    # The draft is written before it is used: a password that is only in the database would be lost.
     if not draft.exists():
         credentials = {
             name: secrets.token_urlsafe(18) if text == service.RANDOM else text
