@@ -57,7 +57,7 @@ def prove(wish: Wish, progress: Progress, *, reads_backup: bool = True) -> Choic
 def removed_on_failure(folder: Path) -> Iterator[None]:
     """Remove the directory if the block fails or a signal ends it.
 
-    The next command removes what a kill leaves (`directories.tidy`).
+    After a kill, the next command removes it (`directories.tidy`).
     """
     try:
         yield
