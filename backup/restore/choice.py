@@ -63,7 +63,7 @@ class Repository:
         if not backups:
             raise Failure(
                 f"repository {number} holds no backup",
-                ["./scripts/backup.sh takes one of a running database"],
+                ["./scripts/backup.sh takes a backup of a running database"],
             )
         newest = backups[-1].database_id
         self.backups = [backup for backup in backups if backup.database_id == newest]

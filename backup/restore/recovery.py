@@ -166,7 +166,7 @@ def prepare_to_serve() -> None:
     for setting in SETTINGS:
         postgres.ask(f"alter system reset {setting}", socket=str(SOCKET))
     password = PASSWORD.read_text(encoding="utf-8").rstrip("\n").replace("'", "''")
-    # The password gets into no log: `log_statement` is off.
+    # No log contains the password: `log_statement` is off.
     postgres.ask(f"alter role slipway password '{password}'", socket=str(SOCKET))
 
 
