@@ -240,7 +240,7 @@ def refuse_lost_database() -> None:
             "there is no database here, and the repository off the host has backups of one",
             [
                 "./scripts/restore.sh --latest --replace --repo offsite brings the lost one back",
-                "only for a new database: another OFFSITE_PATH in .env",
+                "for a new database only: set another OFFSITE_PATH in .env",
             ],
         )
     if code not in UNUSED:

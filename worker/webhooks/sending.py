@@ -45,7 +45,7 @@ class Outcome:
 
 
 def signature(secret: str, event_id: UUID | str, timestamp: int, body: bytes) -> str:
-    """Sign as https://www.standardwebhooks.com: HMAC-SHA256 of `id.timestamp.body`, in base64."""
+    """Return the base64 HMAC-SHA256 of `id.timestamp.body` (https://www.standardwebhooks.com)."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = hmac.digest(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed).decode()}"
