@@ -267,7 +267,7 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
-        (lambda text: text + "LOG_LEVEL=DEBUG\n", "LOG_LEVEL stands twice"),
+        (lambda text: text + "LOG_LEVEL=DEBUG\n", "LOG_LEVEL is set twice"),
         (lambda text: text.replace("\n", "\r\n"), "CRLF"),
         (lambda text: text[: len(text) // 2].rstrip(), "cut off"),
         (lambda text: re.sub(r"REDIS_IMAGE=.*", "REDIS_IMAGE=", text), "REDIS_IMAGE"),
@@ -321,7 +321,7 @@ def test_a_rollback_without_an_image_or_a_former_release_is_refused(stack: Stack
     done = stack.run("./scripts/rollback.sh", "no-such-release", check=False)
     assert done.returncode == 1
     assert "the image of release no-such-release is not here" in done.stderr
-    assert "kept are:" in done.stderr
+    assert "these are kept:" in done.stderr
     assert stack.run("./scripts/rollback.sh", before[0], check=False).returncode == 1
     assert stack.live() == before
 

@@ -43,7 +43,7 @@ def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
 
 def _place_faults(given: Mapping[str, str]) -> Iterator[str]:
     if not re.fullmatch(HOST, given.get("SLIPWAY_HOST", DEFAULTS["SLIPWAY_HOST"])):
-        yield "SLIPWAY_HOST is not a host name (an address is none: TLS cannot announce it)"
+        yield "SLIPWAY_HOST is not a host name (TLS has no server name for an IP address)"
     for key in ("HTTP_BIND", "HTTPS_BIND"):
         try:
             ip_address(given.get(key, DEFAULTS[key]))
@@ -57,7 +57,7 @@ def _place_faults(given: Mapping[str, str]) -> Iterator[str]:
         yield "SMOKE_PATHS is not PATH=STATUS, separated by spaces"
     name = given.get("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        yield "COMPOSE_PROJECT_NAME may hold lower-case letters, digits, - and _ only"
+        yield "COMPOSE_PROJECT_NAME may contain only lower-case letters, digits, - and _"
 
 
 def _number_faults(given: Mapping[str, str]) -> Iterator[str]:

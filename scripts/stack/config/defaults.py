@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, str] = {
     "POSTGRES_BALLAST_MB": "256",
     "OFFSITE_TYPE": "",
     "SMOKE_PATHS": "",
-    # Chosen: far above the measured second on an idle machine.
+    # Chosen: far above the one second that was measured on an idle machine.
     "READY_SECONDS": "60",
     "WATCH_SECONDS": "10",
     # A rollback inside the window is one rename. The old slot's API keeps its memory meanwhile.

@@ -27,7 +27,7 @@ def parse(text: str) -> list[Line]:
     """
     lines, faults, numbers = [], [], dict[str, int]()
     if "\r" in text:
-        faults.append("it has Windows line ends (CRLF), which would become part of each value")
+        faults.append("it has Windows line endings (CRLF), which would become part of each value")
     for number, raw in enumerate(text.splitlines(), 1):
         stripped = raw.strip()
         if not stripped or stripped.startswith("#"):
@@ -36,12 +36,12 @@ def parse(text: str) -> list[Line]:
         if not equals or not _KEY.fullmatch(key):
             faults.append(f"line {number} is not KEY=value")
         elif key in numbers:
-            faults.append(f"{key} stands twice, in lines {numbers[key]} and {number}")
+            faults.append(f"{key} is set twice, in lines {numbers[key]} and {number}")
         else:
             numbers[key] = number
             lines.append(Line(number, key, _unquoted(value)))
     if text and not text.endswith("\n"):
-        faults.append("its last line has no end, so the file may be cut off")
+        faults.append("its last line does not end with a newline, so the file may be cut off")
     if faults:
         raise Failure(
             "; ".join([".env cannot be used", *faults]),
@@ -76,12 +76,12 @@ def check_keys(lines: list[Line], known: set[str]) -> None:
 
 
 def check_missing(lines: list[Line], example: Path) -> None:
-    """Refuse a file without some keys of `.env.example`: the file was cut off, or is older."""
+    """Refuse a file that lacks keys of `.env.example`: the file was cut off, or is older."""
     shown = {line.key for line in parse(example.read_text(encoding="utf-8"))}
     missing = sorted(shown - {line.key for line in lines})
     if missing:
         raise Failure(
-            f".env lacks {', '.join(missing)}: it was cut off, or is of an older version",
+            f".env lacks {', '.join(missing)}: it was cut off, or is from an older version",
             hints=[
                 "take the lines, with their comments, from .env.example; "
                 "an empty value means the default"

@@ -30,7 +30,7 @@ class Project:
 
     Attributes:
         root: the checkout.
-        values: `.env`, with the process environment over it, as Compose reads them.
+        values: those of `.env`; variables of the process environment override them, as in Compose.
     """
 
     root: Path
@@ -196,7 +196,7 @@ def default_state(name: str) -> Path:
 
 
 def load(root: Path) -> Project:
-    """Read `.env`, the process environment over it.
+    """Read `.env`; variables of the process environment override its values.
 
     Raises:
         Failure: for every kind of fault in the file, naming keys and lines, never a value.
@@ -219,8 +219,7 @@ def load(root: Path) -> Project:
     project = Project(root, values)
     if is_public and project.is_development:
         raise Failure(
-            ".env is that of a public host, "
-            "and COMPOSE_FILE in the environment names compose.dev.yaml",
+            ".env is for a public host, but COMPOSE_FILE in the environment names compose.dev.yaml",
             hints=[
                 "nothing was touched",
                 "a developer's stack has a checkout and an .env of its own",

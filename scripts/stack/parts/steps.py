@@ -57,6 +57,6 @@ def as_failure(stopped: BaseException, runbook: str) -> Failure:
         )
     return Failure(
         f"stopped by {str(stopped) or 'Ctrl-C'}",
-        hints=["./scripts/status.sh shows how the stack is now"],
+        hints=["./scripts/status.sh shows the present state of the stack"],
         runbook=runbook,
     )

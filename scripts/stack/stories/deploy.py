@@ -152,7 +152,7 @@ class _Deploy:
         release = runner.read(engine.image_label(image, engine.RELEASE_LABEL)).out.strip()
         if not release and not runner.is_dry:
             raise Failure(
-                f"{image} carries no release in its label {engine.RELEASE_LABEL}",
+                f"{image} names no release in its label {engine.RELEASE_LABEL}",
                 hints=["build it from this repository's Dockerfile"],
                 runbook=BEFORE,
             )
@@ -177,16 +177,16 @@ class _Deploy:
     def _migrate(self) -> str:
         head, waiting = self._pending_migrations()
         if migrations.order_fault(waiting):
-            # A `post` of the live release still waits for the end of its window, which this deploy
-            # ends. Perhaps no process would apply it: a reboot ends the waiting process, and after
-            # a failed deploy that process skips the slot.
+            # A `post` migration of the live release waits for the end of the rollback window, which
+            # this deploy ends. Otherwise no process may apply it: a reboot ends the waiting
+            # process, and after a failed deploy that process skips the slot.
             window.contract_schema(self.runner, self.project, self.before.live)
             head, waiting = self._pending_migrations()
         fault = migrations.order_fault(waiting)
         if fault:
             raise Failure(
                 fault,
-                hints=["deploy the release that ends with the `post` first"],
+                hints=["first deploy the release whose last migration is this `post`"],
                 runbook="migration-failed",
             )
         if not any(revision.phase == "pre" for revision in waiting):
@@ -195,7 +195,7 @@ class _Deploy:
         if migrated.code != 0:
             raise Failure(
                 f"migrate exited with {migrated.code}",
-                hints=["the release that serves runs on what was applied"],
+                hints=["the live release works with the migrations that were applied"],
                 runbook="migration-failed",
                 evidence=migrated.out + migrated.err,
             )
@@ -288,7 +288,7 @@ class _Deploy:
 
     def explain_what_is_live(self, failure: Failure) -> None:
         failure.observation = (
-            f"release {self.release} is live, but what follows failed: {failure.observation}"
+            f"release {self.release} is live, but a later step failed: {failure.observation}"
         )
 
     def switch_back(self, failure: Failure) -> None:

@@ -38,7 +38,7 @@ def changed_settings(project: Project, live_release: str) -> list[str]:
     """Return the keys of `.env` that changed since the live release was deployed; no value."""
     snapshot = ledger.settings_of(project, live_release)
     if not snapshot.exists():
-        return [f"not known: {snapshot} is not there"]
+        return [f"unknown: {snapshot} does not exist"]
     former = {
         line.key: line.value for line in environment.parse(snapshot.read_text(encoding="utf-8"))
     }

@@ -91,7 +91,7 @@ def run(runner: Runner, root: Path, *, is_refresh: bool = False, is_prepare: boo
             ledger.keep_settings(runner, project, release)
             ledger.record(runner, project, "up", **facts, seconds=steps.seconds)
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
-            runner.say("    the rollback window that a reboot cut off begins again")
+            runner.say("    the rollback window that a reboot ended begins again")
     _say_next(runner, steps, project, credentials)
 
 
@@ -180,7 +180,7 @@ def _check_ports(runner: Runner, project: Project) -> None:
                 continue  # the engine may bind the port even if this user may not
             except OSError as error:
                 raise Failure(
-                    f"nginx cannot have port {port} of {bound}: {error.strerror}",
+                    f"nginx cannot use port {port} of {bound}: {error.strerror}",
                     hints=[
                         f"ss --listening --tcp --processes 'sport = {port}'",
                         f"or set {key}_PORT in .env",
@@ -214,7 +214,7 @@ def _place(runner: Runner, project: Project, slot: str) -> tuple[str, str]:
         checkout, _ = images.release_name(runner, project.root)
         return (
             placed,
-            "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh",
+            "" if checkout == placed else f"; the checkout, {checkout}, is not live",
         )
     else:
         release = images.build_release(runner, project)
@@ -231,7 +231,7 @@ def _deploy_next(runner: Runner, project: Project) -> str:
     return (
         ""
         if checkout == placed
-        else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"
+        else f"  make it live ./scripts/deploy.sh, the checkout is release {checkout}\n"
     )
 
 
@@ -274,7 +274,7 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
         return []
     return [
         f"the certificate in {project.certificate.parent} must be for {project.host} and not "
-        "expired; move it and its key away to have a self-signed pair made"
+        "expired; if you move it and its key away, up.sh creates a self-signed pair"
     ]
 
 
@@ -286,7 +286,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
     first_start = smoke.read_service(runner, slot).first_start
     if first_start is None:
         return file
-    # Written before its use: a password that is only in the database would be lost.
+    # The draft is written before it is used: a password that is only in the database would be lost.
     if not draft.exists():
         credentials = {
             name: secrets.token_urlsafe(18) if text == service.RANDOM else text
@@ -311,7 +311,7 @@ def _first_credentials(runner: Runner, project: Project, slot: str) -> Path:
         runner.say("    the first user exists with another password, which is not known here")
     else:
         raise Failure(
-            f"the first user could not be made: the command ended with {made.code}",
+            f"the first user could not be created: the command ended with {made.code}",
             hints=[f"./scripts/logs.sh api-{slot}", f"{service.FILE} names the command"],
             runbook="site-down",
             evidence=_redacted(made.err, json.loads(text), first_start),
@@ -348,7 +348,7 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         + f"  try it       curl {trust} {project.url}/readyz\n"
         + _deploy_next(runner, project)
         + "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
-        "  when it burns  docs/runbook.md"
+        "  if it fails  docs/runbook.md"
     )
     runner.say(observation.what_serves(runner, project))
 
