@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sourced by entrypoint.sh and upgrade.sh: names the database's directory and creates a new one.
+# Sourced by entrypoint.sh and upgrade.sh: the path of the database, and a function to create one.
 
 readonly root=/var/lib/postgresql/data
 version=$(postgres --version)
