@@ -1,5 +1,5 @@
 # One image for the API, the worker and migrate: a slot is one release of both.
-# scripts/up.sh gives PYTHON_IMAGE: python:3.13-slim-trixie, or the one built from Debian packages.
+# scripts/up.sh sets PYTHON_IMAGE: python:3.13-slim-trixie, or an image built from Debian packages.
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS runtime
@@ -14,9 +14,10 @@ RUN groupadd --gid 10001 app \
  && find / -xdev -perm /6000 -type f -exec chmod a-s {} + \
  && python3 -m compileall -q -j 0 -x '/(site-packages|dist-packages|test|tests)/' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-# The 19 MiB of a password's hash (api/users/passwords.py) return to the system at once: there are
-# two arenas, and allocations from 1 MiB on are outside of them. By default glibc raises that
-# threshold to the size of the last freed block, and then keeps such blocks.
+# Hashing a password takes 19 MiB (api/users/passwords.py). With these two settings, glibc returns
+# that memory to the system at once, because allocations of 1 MiB or more are outside its two
+# arenas. By default, glibc raises this threshold to the size of the last freed block, and then
+# keeps such blocks.
 ENV PATH=/opt/venv/bin:$PATH \
     MALLOC_ARENA_MAX=2 \
     MALLOC_MMAP_THRESHOLD_=1048576 \
@@ -26,7 +27,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 
 FROM runtime AS dependencies
-# The host's CA bundle and its package index are build secrets: no layer contains them.
+# The host's CA bundle and its pip configuration are build secrets: no layer contains them.
 COPY requirements.lock ./
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
@@ -67,7 +68,7 @@ USER 10001:10001
 CMD ["gunicorn", "--config", "python:api.server.gunicorn_conf", "api.main:app"]
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-I", "-S", "/app/api/health/probe.py"]
-# Last, because these arguments differ in every build: all layers above are reused.
+# These arguments come last, because they differ in every build: all layers above are reused.
 ARG RELEASE
 ARG REVISION
 ARG MIGRATION_HEAD
@@ -88,8 +89,8 @@ HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "api.migrate"]
 
 # For compose.dev.yaml, which mounts the checkout over the sources. watchfiles restarts the process
-# at each save, even after one that it could not start with. Gunicorn's own reload has no effect
-# with Uvicorn's worker.
+# at each save, even if the process could not start after the save before. Gunicorn's own reload has
+# no effect with Uvicorn's worker.
 FROM dependencies AS development
 COPY requirements-dev.lock ./
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf \

@@ -94,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class CORSOutsideOfTheConsole(CORSMiddleware):
-    """Adds no CORS under /ops: its session cookie would let another site read the console."""
+    """Adds no CORS headers under /ops: they would let another site use the session cookie."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/ops/"):
@@ -106,13 +106,13 @@ class CORSOutsideOfTheConsole(CORSMiddleware):
 def _allow_origins(app: FastAPI, settings: Settings) -> None:
     """Let pages of the allowed origins call this API.
 
-    Answers of nginx itself and of RequestMiddleware carry no CORS header: the page's call fails.
+    Answers that nginx or RequestMiddleware makes have no CORS header, so the page cannot read them.
     """
     app.add_middleware(
         CORSOutsideOfTheConsole,
         allow_origins=settings.cors_origins,
         allow_credentials=settings.cors_credentials,
-        # Only what the routes use: nobody would test an allowed method that has no route.
+        # Only the methods that a route has: no test would cover another.
         allow_methods=("GET", "POST", "PUT", "DELETE"),
         allow_headers=(
             "Authorization",

@@ -1,10 +1,10 @@
 """`python -m api.check_config`: checks the settings as each process does at its start.
 
-In the API's container it checks for the API and the worker: the API has all settings and secrets of
-the worker. It starts no process and needs no network.
+In the API's container it checks the settings of both the API and the worker: the API has every
+setting and secret of the worker. It starts no process and needs no network.
 
-It prints one finding per line, `TIER KEY: reason; fix`, and exits with 78 if a finding would refuse
-the start.
+It prints one finding per line, `TIER KEY: reason; fix`, and exits with 78 if a process would refuse
+to start.
 """
 
 import os

@@ -15,7 +15,7 @@ from api.storing.database import Database
 from api.storing.jobs import FailedJob, JobNotFailed, discard_failed, list_failed, retry_failed
 
 MOST_LISTED = 100
-ARGUMENT_CHARS = 200  # the longest part of a job's arguments to show: a job takes a line or two
+ARGUMENT_CHARS = 200  # longer arguments are cut, so that a job takes a line or two
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +32,8 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> str:
     """Execute the action in one transaction, and return the text to print.
 
     Raises:
-        JobNotFailed: if a named job has not failed, or no job of the named task; nothing changes.
+        JobNotFailed: if a named job has not failed, or the named task has no failed job. Nothing
+            changes then.
     """
     database = Database(settings, pool_size=1)
     try:
@@ -67,12 +68,12 @@ def listing(failed: list[FailedJob]) -> str:
 
 
 def report(arguments: argparse.Namespace, changed_ids: list[int]) -> str:
-    """Return how many jobs changed and which; of many, the first 20."""
-    word = "given back to the worker" if arguments.action == "retry" else "discarded"
+    """Return how many jobs changed, and the ids of the first 20."""
+    word = "returned to the queue" if arguments.action == "retry" else "discarded"
     shown = ", ".join(map(str, changed_ids[:20]))
     text = f"{len(changed_ids)} {word}" + (f": {shown}" if shown else "")
     unchanged = len(set(arguments.ids) - set(changed_ids))
-    hint = f"; {unchanged} not changed: a job like it waits already, so discard it"
+    hint = f"; {unchanged} not changed: a job with the same lock waits already, so discard them"
     return text + (hint if unchanged else "")
 
 

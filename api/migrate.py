@@ -1,7 +1,7 @@
 """Bring the database to the head of this code: `python -m api.migrate`.
 
-One migrator runs at a time. It waits for a table's lock only for short times, so that other queries
-continue.
+One migrator runs at a time. It waits for a table's lock only briefly before it retries, so that it
+does not block other queries.
 """
 
 import argparse
@@ -36,7 +36,7 @@ ADVISORY_KEY = 0x736C6970776179  # "slipway"; every migrator of this database ta
 WORK_KEY = ADVISORY_KEY + 1
 TURN_SECONDS = 60.0  # how long to wait for another migrator before giving up
 POLL_SECONDS = 0.25
-# 10 s for a terminated session to end; a build of an index checks for termination often.
+# A terminated session has 10 s to end; an index build often checks whether it was terminated.
 LEFTOVER_LOOKS = 40
 # While a migration waits for a table, every later query on that table waits behind it.
 LOCK_TIMEOUT_SECONDS = 0.5
@@ -94,8 +94,8 @@ def take_turn(connection: psycopg.Connection, seconds: float = TURN_SECONDS) -> 
 def end_leftover(guard: psycopg.Connection, connection: Connection) -> None:
     """Take WORK_KEY for `connection`, and end the session of a killed migrator that still holds it.
 
-    The server continues after its client was killed. Its index build could fail later, after the
-    IF NOT EXISTS of this run skipped the index: the revision is then applied without a valid index.
+    A session goes on after its client is killed. Its index build could fail after this run has
+    skipped the index (IF NOT EXISTS): the revision would then be applied without a valid index.
     """
     for attempt in range(LEFTOVER_LOOKS):
         if (
@@ -143,7 +143,7 @@ def upgrade(
     try:
         _upgrade_in_turns(connection, watch, target, budget_seconds)
     except (MigrationError, DBAPIError):
-        # The lock that stopped the migration may stop this too; the next run begins with it.
+        # The lock that stopped the migration may stop this too; the next run begins by doing this.
         with suppress(DBAPIError):
             drop_invalid_indexes(connection)
         raise
@@ -152,13 +152,13 @@ def upgrade(
 def _upgrade_in_turns(
     connection: Connection, watch: BlockerWatch, target: str, budget_seconds: float
 ) -> None:
-    """Upgrade; if a lock is not granted, let the traffic pass and retry within the budget."""
+    """Upgrade; if a lock is not granted, let other queries run and retry within the budget."""
     deadline = time.monotonic() + budget_seconds
     config = alembic_config(connection=connection, on_version_apply=_log_revision)
     attempt = 0
     while True:
         try:
-            # Each time: an index build that runs into the lock timeout leaves an invalid index.
+            # In each attempt: an index build that hits the lock timeout leaves an invalid index.
             drop_invalid_indexes(connection)
             command.upgrade(config, target)
         except OperationalError as error:
@@ -301,7 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
         lines = [
             f"error: migration failed: {reason}",
             "HINT: the running release is not touched; revisions before it stay applied",
-            "HINT: correct the migration or the data, then run this again: the failed one is next",
+            "HINT: correct the migration or the data; the next run begins with the failed one",
             RUNBOOK,
         ]
     else:

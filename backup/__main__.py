@@ -32,20 +32,21 @@ from backup.policy import Policy
 from backup.snapshot import ArchiveState, Snapshot
 
 WATCH_SECONDS = 10.0
-# A command waits this long for a task of the schedule: a full backup of 100 GB at most.
+# A command waits this long for a scheduled task to end: enough for a full backup of 100 GB.
 # Partner: BACKUP_SECONDS in scripts/stack/stories/backup.py
 WAIT_SECONDS = 7200.0
 RETRY_SECONDS = 2.0
-# archive_timeout (postgres/postgresql.conf) and one watch. With the next watch and the push, the
-# lag stays below a minute.
+# archive_timeout (postgres/postgresql.conf) and one interval of the watch. With the next interval
+# and the push, the lag stays below a minute.
 ASLEEP_SECONDS = 40.0
 SCHEDULE_SECONDS = 5.0
 
 
 class Service:
-    """Runs the watch, which never waits for a task, the schedule, one task at a time, and a server.
+    """Runs a loop for the watch, a loop for the schedule, and a server.
 
-    With a repository off the host, a third loop ships the WAL to it.
+    The watch never waits for a task; the schedule runs one task at a time. With a repository off
+    the host, a third loop ships the WAL to it.
     """
 
     def __init__(self, operator_policy: Policy) -> None:
@@ -99,7 +100,7 @@ class Service:
         if not self.is_registered:
             pgbackrest.create_stanza()
             self.is_registered = True
-            logs.write("the archive takes segments", action="backup_started")
+            logs.write("the database is registered with the archive", action="backup_started")
         drill.reap_children()
         for task in tasks.TASKS:
             if self.ending.is_set():
@@ -118,7 +119,7 @@ class Service:
         return RETRY_SECONDS
 
     def repeat(self, step: Callable[[], float]) -> None:
-        """Repeat a step until the service ends; no error ends it, such as a full disk."""
+        """Repeat a step until the service ends; no error, such as a full disk, ends the loop."""
         while not self.ending.is_set():
             try:
                 pause = step()
@@ -150,7 +151,7 @@ class Service:
 
 
 def _ask_status() -> str:
-    """Return the answer of the service that runs."""
+    """Return the answer of the running service."""
     url = f"http://127.0.0.1:{health.PORT}/status"
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
@@ -160,7 +161,7 @@ def _ask_status() -> str:
 
 
 def _load_policy() -> Policy:
-    """Return the policy, with pgBackRest configured for the repository off the host, if any."""
+    """Return the policy; configure pgBackRest for the repository off the host, if there is one."""
     operator_policy = policy.load()
     if operator_policy.offsite:
         offsite.configure(operator_policy.offsite)

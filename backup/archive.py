@@ -42,7 +42,7 @@ def segment_number(name: str) -> int:
 
 
 def list_folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict[str, object]]:
-    """Return the entries of one folder below the stanza's, by name; subfolders are not read.
+    """Return the entries of a folder in the stanza's folder, by name; subfolders are not read.
 
     Raises:
         Failure: when the repository cannot be read.
@@ -56,7 +56,7 @@ def list_folder(path: str, repository: int = pgbackrest.LOCAL) -> dict[str, dict
 
 
 def list_segments(path: str, repository: int = pgbackrest.LOCAL) -> list[Segment]:
-    """Return the segments in one folder below the stanza's.
+    """Return the segments in a folder in the stanza's folder.
 
     Raises:
         Failure: when the repository cannot be read.
@@ -90,7 +90,7 @@ def list_segments_from(
     Args:
         first: a segment's name.
         database_id: as in `Backup`. An upgrade of Postgres begins another database in the same
-            stanza, whose segments are numbered anew.
+            stanza, whose segments are numbered from 1 again.
 
     Raises:
         Failure: when the repository cannot be read.
@@ -109,8 +109,8 @@ def list_segments_from(
 def find_gaps(segments: list[Segment], first: str) -> list[tuple[int, int]]:
     """Return the ranges of numbers missing between the segment `first` and the newest, inclusive.
 
-    The timeline that was archived last is the live one. The segments of an older timeline beyond
-    the live one's begin belong to a database that was replaced, and do not count.
+    The timeline that was archived last is the live one. The segments of an older timeline that lie
+    after the start of the live one belong to a database that was replaced, and do not count.
     """
     if not segments:
         return []
@@ -139,16 +139,16 @@ def archive_now(report: Callable[[str], None]) -> None:
     Without this, the last seconds before a mistake would usually not be in the archive yet.
     """
     try:
-        # A transaction id of its own gives this transaction a record with its time, so that the
-        # archive reaches the present.
+        # The id makes Postgres write the transaction's end and its time to the WAL, so that the
+        # archive contains a transaction of this moment.
         postgres.ask("select pg_current_xact_id()")
         [[name]] = postgres.ask("select pg_walfile_name(pg_switch_wal())")
     except Failure as failure:
-        report(f"the server does not answer, so a restore ends with the archive: {failure}")
+        report(f"the server does not answer, so only archived WAL can be restored: {failure}")
         return
     deadline = time.monotonic() + ARCHIVED_SECONDS
     while time.monotonic() < deadline:
         if postgres.ask("select last_archived_wal from pg_stat_archiver")[0][0] >= name:
             return
         time.sleep(0.2)
-    report(f"(!) the server does not archive {name}, so a restore ends with the archive")
+    report(f"(!) the server does not archive {name}, so only archived WAL can be restored")

@@ -78,7 +78,7 @@ def _choose_moment(repository: int) -> datetime:
     backups = pgbackrest.list_backups(repository)
     if not backups:
         raise Failure(f"the repository {NAMES[repository]} holds no backup")
-    # If the backup has only just ended, a row after its end makes a time that can be restored.
+    # A backup that has only just ended offers no time to restore until a row is written after it.
     ahead = (backups[-1].stopped + BACKUP_ENDS - datetime.now(UTC)).total_seconds()
     time.sleep(min(max(ahead, 0.0) + AFTER_SECONDS, MAX_AHEAD_SECONDS))
     witness.write_row()
@@ -119,9 +119,9 @@ def _wait_for_shipping() -> None:
 
 
 def _find_begin(contents: Repository, live: int) -> datetime:
-    """Return the time since which the timeline is live; the earlier database has other rows.
+    """Return when the timeline became live; the database before it had other rows.
 
-    Asks the local archive too: off the host, a segment has the time at which it was shipped, by
+    Asks the local archive too: a segment off the host has the time of its shipping, measured by
     another clock.
     """
     archives = [contents.archive]
@@ -137,13 +137,13 @@ def _find_begin(contents: Repository, live: int) -> datetime:
 
 
 def compare_ledger(moment: str) -> int:
-    """Compare the restored ledger with the rows that were committed by a moment.
+    """Compare the restored ledger with the rows that were committed up to a moment.
 
     Returns:
         The number of rows that both have.
 
     Raises:
-        Failure: with the number of rows too many and missing, or because there is no row.
+        Failure: with the numbers of extra and missing rows, or because there is no row.
     """
     committed = f"pg_xact_commit_timestamp(xmin) <= '{moment}'"
     query = f"select id from slipway_ledger where {committed}"  # noqa: S608  a time
@@ -172,7 +172,7 @@ def compare_tables(moment: str) -> tuple[int, int]:
     Raises:
         Failure: with the first table that has too few rows.
     """
-    # A row has no commit timestamp if it is frozen, or older than their recording: it is old.
+    # A row without a commit timestamp is old: it is frozen, or from before Postgres recorded them.
     kept = f"count(*) filter (where coalesce(pg_xact_commit_timestamp(xmin) <= '{moment}', true))"
     needed = _count_rows(kept, postgres.SOCKET)
     restored = _count_rows("count(*)", str(recovery.SOCKET))
@@ -200,10 +200,10 @@ def _count_rows(expression: str, socket: str) -> dict[str, int]:
 
 
 def reap_children() -> None:
-    """Collect the processes of a drill's server, which are children of process 1 by now.
+    """Reap the processes of a drill's server, which have become children of process 1.
 
-    Their session tells them apart: a program that this process started has its own session, and
-    its caller waits for the exit code.
+    Their session id differs from this process's. A program that this process started has the same
+    session id, and is left to its caller, which waits for the exit code.
     """
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:

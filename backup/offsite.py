@@ -19,7 +19,7 @@ INSTALLATION = Path("/tmp/pgbackrest.d/installation.conf")  # noqa: S108  a tmpf
 FOLDER = Path("/tmp/pgbackrest.offsite.d")  # noqa: S108
 # How long a backup waits for its last WAL segment, which ships only after the segments before it.
 ARCHIVE_SECONDS = 300
-# pgBackRest gives up a silent S3 server after nine times this (measured). That must be less than
+# pgBackRest gives up on a silent S3 server after nine times this (measured). That must be less than
 # SHORT_SECONDS, which kills pgBackRest before it prints a reason.
 # Partner: SHORT_SECONDS in backup/pgbackrest.py
 S3_IO_SECONDS = 10
@@ -104,7 +104,7 @@ def convert_fingerprint(fingerprint: str) -> str:
 
 
 def pgbackrest_conf(address: Offsite, secret: str) -> str:
-    """Return the part of pgBackRest's configuration that replaces the local repository by this one.
+    """Return the part of pgBackRest's configuration that names this repository, not the local one.
 
     Options of the section `main` override those of `global` in postgres/pgbackrest.conf.
     """
@@ -150,8 +150,8 @@ def configure(address: Offsite, folder: Path = FOLDER) -> None:
         ("offsite.conf", conf),
         ("installation.conf", INSTALLATION.read_text(encoding="utf-8")),
     ):
-        # A rename, so that a command that runs meanwhile reads a whole file. pgBackRest reads
-        # *.conf only, and so not the draft.
+        # A rename, so that a command that runs meanwhile reads a whole file. pgBackRest reads only
+        # *.conf, so it ignores the draft.
         draft = folder / f"{name}.{os.getpid()}"
         draft.touch(mode=0o600)
         draft.write_text(content, encoding="utf-8")

@@ -57,7 +57,7 @@ def call(
 
 def argv(command: str, *words: str, repository: int = LOCAL) -> list[str]:
     """Return the argument list of a command of pgBackRest."""
-    # Another configuration, in which the repository off the host is the only repository.
+    # A separate configuration, in which the repository off the host is the only repository.
     include = [f"--config-include-path={offsite.FOLDER}"] if repository == OFFSITE else []
     return ["pgbackrest", f"--stanza={STANZA}", *include, command, *words]
 
@@ -117,8 +117,8 @@ def take_backup(kind: str, report: Callable[[str], None], *, repository: int = L
         raise Failure(f"pgbackrest backup: {result.reason}")
     backup = list_backups(repository)[-1]
     if backup.has_error:
-        # (!) pgBackRest only warns here. Without this failure, backups of a damaged database would
-        # expire the good ones.
+        # (!) pgBackRest only warns here. If the task did not fail, backups of a damaged database
+        # would in time replace the good ones.
         raise Failure(
             "pages of the database differ from their checksums, and the backup"
             f" {backup.label} holds them as they are",
@@ -150,7 +150,7 @@ def read_stanza(repository: int = LOCAL) -> dict[str, Any]:
     stanzas = json.loads(result.out) if result.code == 0 and result.out.strip() else []
     if result.code != 0 or not stanzas:
         raise Failure(f"pgbackrest info: {result.reason}")
-    # 0: healthy; 2: no backup yet. Every other code is a fault, as a missing archive.info.
+    # 0: healthy; 2: no backup yet. Every other code is a fault, such as a missing archive.info.
     if stanzas[0]["status"]["code"] not in {0, 2}:
         fault = explain_fault(stanzas[0])
         raise Failure(f"the repository {NAMES[repository]} is not well: {fault}")
@@ -160,7 +160,7 @@ def read_stanza(repository: int = LOCAL) -> dict[str, Any]:
 def explain_fault(stanza: dict[str, Any]) -> str:
     """Return in one line why `pgbackrest info` cannot read a repository."""
     # Each repository's own status has the reason; the status of the whole stanza says "other".
-    # Only the first line is the reason: below are retries, or a whole request with its answer.
+    # Only the first line is the reason; retries, or a whole request and its answer, follow it.
     messages = [repository["status"]["message"] for repository in stanza.get("repo", [])]
     return "; ".join(
         line

@@ -38,7 +38,7 @@ def load() -> Policy:
     """Return the policy.
 
     Raises:
-        Failure: when a value is not a number above 0, or the second repository is half configured.
+        Failure: when a value is not a number above 0, or the second repository lacks a setting.
     """
     return Policy(
         full_hours=_read_number("BACKUP_FULL_HOURS", 168),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 LAST_LINES = 12
 TIMED_OUT = 124
-# Above the longest backup or restore of a large database: a program that takes longer hangs.
+# Above the longest backup or restore of a large database: a slower program counts as hanging.
 FOLLOW_SECONDS = 24 * 3600.0
 # pgBackRest repeats an S3 server's answer over forty lines; these two elements are the reason.
 REFUSAL = re.compile(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>")

@@ -13,7 +13,7 @@ from typing import Any
 from backup.failure import Failure
 
 FOLDER = Path("/var/lib/pgbackrest")
-BEGUN = "begun"  # the fact of a task that did not end yet, in seconds since 1970
+BEGUN = "begun"  # the fact of a task that has not ended yet, in seconds since 1970
 CLOCK_SECONDS = 60.0
 GLANCE_SECONDS = 0.5  # longer than `is_running` holds the lock
 
@@ -48,7 +48,7 @@ def _load(task: str, folder: Path) -> Record:
     try:
         record = Record(**json.loads((folder / f"{task}.json").read_text(encoding="utf-8")))
         begun = float(record.facts.get(BEGUN, 0))
-    except (OSError, ValueError, TypeError, AttributeError):  # no evidence counts as "never"
+    except (OSError, ValueError, TypeError, AttributeError):  # without a record, it never ran
         return Record(task)
     if max(record.ended, record.last_success, begun) > time.time() + CLOCK_SECONDS:
         return Record(task)  # the clock was ahead; with this record nothing would be due until then
@@ -76,7 +76,7 @@ def write(record: Record, folder: Path = FOLDER) -> None:
 
 @contextmanager
 def hold_lock(task: str, folder: Path = FOLDER, *, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold the lock under which one task runs at a time; the kernel frees it if this process dies.
+    """Hold the lock that lets one task run at a time; the kernel frees it if this process dies.
 
     Raises:
         Failure: when another task holds it, with that task's name.

@@ -10,7 +10,7 @@ from backup.snapshot import Snapshot
 
 # Chosen: four times archive_timeout (postgres/postgresql.conf); an alert is due in two minutes.
 ARCHIVE_LAG_SECONDS = 120.0
-# A task that is late by half its interval did not run; a failed one is retried much sooner.
+# A task that is late by half its interval did not run: a failed task is retried much sooner.
 LATE = 1.5
 # A new stack has this long for its first backup, and for its first drill.
 FIRST_SECONDS = 3600.0
@@ -67,7 +67,7 @@ def _judge_archive(snapshot: Snapshot, now: float) -> Row:
     text = f"{archiver.last_segment or 'no segment'} {lag:.0f} s ago, {archiver.waiting} waiting"
     text += f", {archiver.wal_bytes / 1e6:.0f} MB of WAL"
     if archiver.failed > archiver.archived and lag > ARCHIVE_LAG_SECONDS / 4:
-        return Row("archive", False, f"archiving fails since {format_age(lag)}; {text}")
+        return Row("archive", False, f"archiving has failed for {format_age(lag)}; {text}")
     if snapshot.archive.gap:
         missing = f"missing: {snapshot.archive.gap}; times in between cannot be restored"
         return Row("archive", False, f"{missing}; {text}")
@@ -109,9 +109,9 @@ def _judge_disk(snapshot: Snapshot) -> Row:
 
 
 def measure_offsite_lag(now: float) -> float:
-    """Return the age of the newest segment off the host, in seconds; since 1970 if there is none.
+    """Return the seconds since the newest segment off the host, or since 1970 if there is none.
 
-    Later rows are lost with the host.
+    If the host is lost, the rows written after that segment are lost with it.
     """
     return now - float(records.read("shipping").facts.get("archived", 0))
 

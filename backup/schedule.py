@@ -21,7 +21,7 @@ def _is_overdue(task: str, hours: float, now: float) -> bool:
 
 
 def is_full_due(policy: Policy, archive: ArchiveState, now: float) -> bool:
-    """Whether a full backup is due: at once where the present database has no backup.
+    """Whether a full backup is due: at once if the present database has no backup.
 
     A database has no backup after an upgrade of Postgres, or if its backups were lost.
     """
@@ -89,14 +89,14 @@ def is_drill_due(policy: Policy, _: ArchiveState, now: float) -> bool:
 def find_offsite_start() -> float:
     """Return when backups existed both here and off the host, in seconds since 1970, or 0.
 
-    The backups off the host may be much older than this installation, and the reverse.
+    The backups off the host may be much older than this installation, or much newer.
     """
     here, there = records.read("full").last_success, records.read("offsite-full").last_success
     return max(here, there) if here and there else 0.0
 
 
 def is_offsite_drill_due(policy: Policy, _: ArchiveState, now: float) -> bool:
-    """Whether a drill off the host is due; only while its repository is whole.
+    """Whether a drill off the host is due; only while its repository lacks no segment.
 
     A failed drill runs again soon if it was interrupted, or if there is a newer backup.
     """

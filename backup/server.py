@@ -28,14 +28,14 @@ class Metrics:
         self.policy, self.newest = policy, newest
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the families; times in seconds, sizes in bytes."""
+        """Yield the metrics; times are in seconds, sizes in bytes."""
         current, now = self.newest(), time.time()
         yield from _collect_tasks()
         yield from _collect_archive(current, now)
         if self.policy.offsite:
             yield from _collect_offsite(now)
         well = GaugeMetricFamily(
-            "slipway_backup_status_well", "1 where a line of status.sh is well", labels=["row"]
+            "slipway_backup_status_well", "1 if a line of status.sh is well", labels=["row"]
         )
         for row in report.make_rows(self.policy, current, now):
             well.add_metric([row.name], float(row.is_well))
@@ -58,7 +58,7 @@ def _collect_tasks() -> Iterator[GaugeMetricFamily]:
         labels=["task"],
     )
     well = GaugeMetricFamily(
-        "slipway_task_well", "1 where a task's last run succeeded", labels=["task"]
+        "slipway_task_well", "1 if a task's last run succeeded", labels=["task"]
     )
     duration = GaugeMetricFamily(
         "slipway_task_duration_seconds", "Duration of a task's last run", labels=["task"]
@@ -124,5 +124,5 @@ def serve(policy: Policy, newest: Callable[[], Snapshot]) -> ThreadingHTTPServer
         def log_message(self, *_: object) -> None:
             """Keep the probes out of the log."""
 
-    address = ("0.0.0.0", health.PORT)  # noqa: S104  its networks publish nothing
+    address = ("0.0.0.0", health.PORT)  # noqa: S104  compose publishes no port
     return ThreadingHTTPServer(address, Handler)

@@ -37,7 +37,7 @@ class Position:
     Args:
         folder: the database's folder in the local repository.
         segments: the newest shipped segment of each timeline. The live timeline is not always the
-            highest: an undone restore leaves one behind.
+            highest: a restore that was undone leaves a higher one.
         histories: the history files that were shipped.
     """
 
@@ -109,8 +109,8 @@ class Shipper:
         content = draft.read_bytes() if checksum else b""
         if checksum and hashlib.sha1(content, usedforsecurity=False).hexdigest() != checksum:
             raise Failure(f"{name} in the local repository differs from its checksum")
-        # (!) Without the limit of the local queue, above which archive-push drops a segment and
-        # reports success.
+        # (!) The option removes the limit of the local queue: above that limit, archive-push drops
+        # a segment and reports success.
         result = pgbackrest.call(
             "archive-push", "--reset-archive-push-queue-max", str(draft), repository=OFFSITE
         )
@@ -131,8 +131,8 @@ def find_position() -> Position:
         raise Failure("the local repository has no segment yet")
     adopt_backups(there["backup"])
     local = here["archive"][-1]
-    # (!) Compared by the database's number in that repository: after an upgrade of Postgres, the
-    # two folders may have different names.
+    # (!) Select by the database's number in that repository: after an upgrade of Postgres, the two
+    # repositories may use different names for the folder.
     shipped = [
         entry
         for entry in there["archive"]
@@ -164,7 +164,7 @@ def _match_stanza(here: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]
     known = [(database["system-id"], database["version"]) for database in here["db"]]
     if get_identity(there) not in known:
         raise Failure(
-            "the repository off the host is of another database,"
+            "the repository off the host belongs to another database,"
             f" of system {get_identity(there)[0]}",
             [
                 "./scripts/restore.sh --repo offsite restores that database",
@@ -189,7 +189,7 @@ def open_offsite_stanza() -> dict[str, Any]:
         try:
             pgbackrest.create_stanza(OFFSITE)
         except Failure as failure:
-            # Both errors: an S3 server refuses stanza-create's first question without a reason.
+            # Both errors: an S3 server refuses stanza-create's first request without a reason.
             raise Failure(f"{unreadable}; {failure}") from failure
     return pgbackrest.read_stanza(OFFSITE)
 
@@ -197,8 +197,8 @@ def open_offsite_stanza() -> dict[str, Any]:
 def find_newest_shipped(entries: dict[str, dict[str, object]], folder: str) -> dict[str, str]:
     """Return the newest segment off the host of each timeline."""
     newest: dict[str, str] = {}
-    # Only the last folder of each timeline that holds a segment. SFTP needs one request for each
-    # file, and weeks of WAL are 40,000 files.
+    # Read only the last folder of each timeline that holds a segment: SFTP needs one request for
+    # each file, and weeks of WAL are 40,000 files.
     for log in sorted(filter(LOG.fullmatch, entries), reverse=True):
         if log[:8] in newest:
             continue
@@ -209,7 +209,7 @@ def find_newest_shipped(entries: dict[str, dict[str, object]], folder: str) -> d
 
 
 def adopt_backups(backups: list[dict[str, Any]]) -> None:
-    """Correct the records of backups by the repository: its address or this host may be new."""
+    """Correct the records of backups to match the repository: it or this host may be new."""
     for task, kind in (("offsite-full", "full"), ("offsite-incremental", "incr")):
         newest = next((entry for entry in reversed(backups) if entry["type"] == kind), None)
         record = records.read(task)
@@ -221,11 +221,11 @@ def adopt_backups(backups: list[dict[str, Any]]) -> None:
         elif record.last_success and not newest:
             records.write(Record(task))
     if not backups and records.read("offsite-drill").ended:
-        records.write(Record("offsite-drill"))  # of another repository
+        records.write(Record("offsite-drill"))  # the last drill was of another repository
 
 
 def refuse_lost_database() -> None:
-    """Refuse to begin an empty database if the repository off the host has backups of one.
+    """Refuse to create an empty database if the repository off the host has backups of a database.
 
     Raises:
         Failure: if the repository has backups, or does not answer.
@@ -240,7 +240,7 @@ def refuse_lost_database() -> None:
             "there is no database here, and the repository off the host has backups of one",
             [
                 "./scripts/restore.sh --latest --replace --repo offsite brings the lost one back",
-                "only for a new database: another OFFSITE_PATH in .env",
+                "for a new database only: set another OFFSITE_PATH in .env",
             ],
         )
     if code not in UNUSED:
@@ -272,8 +272,8 @@ def list_waiting(position: Position, entries: dict[str, dict[str, object]]) -> l
     waiting = []
     for log in sorted(filter(LOG.fullmatch, entries)):
         timeline = log[:8]
-        # A new timeline begins with its first segment. A timeline from before the first shipped
-        # one is left out.
+        # A new timeline is shipped from its first segment on. A timeline from before the first
+        # shipped one is left out.
         is_new = timeline > min(position.segments)
         last = position.segments.get(timeline, timeline if is_new else "Z")
         if log < last[:16]:
@@ -286,7 +286,7 @@ def list_waiting(position: Position, entries: dict[str, dict[str, object]]) -> l
 def record_shipped(last: str, shipped: Segment, waiting: int) -> None:
     """Record a segment that arrived.
 
-    A segment that does not follow `last` leaves a gap, which the next backup ends.
+    A segment that does not follow `last` leaves a gap, which the next backup closes.
     """
     facts = records.read(TASK).facts
     expected = archive.segment_number(last) + 1

@@ -32,10 +32,10 @@ class Archiver:
 
 @dataclass(frozen=True)
 class ArchiveState:
-    """The content of the local repository from the begin of its newest backup on.
+    """The content of the local repository from the start of its newest backup on.
 
     Args:
-        label: the newest backup's.
+        label: the label of the newest backup.
         newest: when the newest segment was archived, in seconds since 1970, 0 for none.
         gap: which segments are missing; empty for none.
         is_replaced: whether a restored database has replaced the database of the newest backup.
@@ -92,9 +92,9 @@ def take() -> Snapshot:
 
 
 def read_archive() -> ArchiveState:
-    """List the local repository from the begin of its newest backup on.
+    """List the local repository from the start of its newest backup on.
 
-    (!) This is the most expensive thing that the service does every few seconds.
+    (!) This is the most expensive operation that the service repeats every few seconds.
 
     Raises:
         Failure: when the repository cannot be read.

@@ -5,8 +5,8 @@ The table is in the database `postgres`, apart from the application's.
 
 from backup import postgres
 
-# Each time that can be restored needs its rows. One every ten seconds makes a month of rows, which
-# is longer than two weekly full backups are kept.
+# The rows must cover every time that can be restored. At one row every ten seconds, these cover a
+# month, which is longer than two weekly full backups are kept.
 KEEP_ROWS = 31 * 8640
 WRITE = """
     set client_min_messages = warning;

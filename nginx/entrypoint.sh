@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Renders this host's settings into /tmp/nginx, creates the live link on the first start, then
-# becomes nginx. `test` checks the configuration instead and touches no volume. `reload` renders
-# again and makes the running nginx read everything, certificates too.
+# Writes this host's settings into /tmp/nginx, creates the live link on the first start, then
+# executes nginx. `test` checks the configuration instead and changes no volume. `reload` writes the
+# settings again and makes the running nginx reload its configuration and certificates.
 # shellcheck disable=SC2016 # $host and the like are nginx' variables
 set -Eeuo pipefail
 
@@ -22,11 +22,12 @@ render() {
 		fail "RATE_LIMIT_PER_SECOND is '${RATE_LIMIT_PER_SECOND:-}', not a whole number above 0" \
 			"set RATE_LIMIT_PER_SECOND in .env"
 	[[ ${HTTPS_PORT:-443} == 443 ]] || suffix=:$HTTPS_PORT
-	# The hybrid post-quantum group exists from OpenSSL 3.5 on; an unknown name stops nginx.
+	# OpenSSL has the hybrid post-quantum group from 3.5 on; nginx does not start with an unknown
+	# name.
 	if [[ $about =~ OpenSSL\ (3\.([5-9]|[1-9][0-9])|[4-9])\. ]]; then
 		groups=X25519MLKEM768:$groups
 	fi
-	# After a reload nginx closes idle client connections at once; from 1.27.4 on it can keep them
+	# After a reload, nginx closes idle client connections at once. From 1.27.4 on, it can keep them
 	# open for a while.
 	if [[ $about =~ nginx/([0-9.]+) ]] &&
 		printf '1.27.4\n%s\n' "${BASH_REMATCH[1]}" | sort --version-sort --check=quiet; then
@@ -54,8 +55,8 @@ _main() {
 	if [[ ! -L $link ]]; then
 		ln -s blue.sock "$link"
 	fi
-	# (!) The format of nginx' error log cannot be changed, and it contains each request with its
-	# query string, which may hold a secret (conf.d/10-log.conf).
+	# (!) nginx' error log has a fixed format that contains query strings, which may contain secrets
+	# (conf.d/10-log.conf).
 	exec 2> >(exec sed --unbuffered --regexp-extended 's/\?[^" ]*/?[redacted]/g' >&2)
 	exec nginx -c /etc/slipway/current/nginx.conf -g 'daemon off;'
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Creates the data directory on the first start, then becomes the server. With arguments, it becomes
-# that program instead, with pgBackRest configured. Runs as postgres on any image that has initdb
-# and postgres on PATH.
+# Creates the data directory on the first start, then executes the server. With arguments, it
+# configures pgBackRest and executes the given program instead. Runs as the user postgres on any
+# image that has initdb and postgres on PATH.
 set -Eeuo pipefail
 
 # shellcheck source=postgres/cluster.sh
@@ -22,7 +22,8 @@ literal() {
 	printf "'%s'" "${value//\'/\'\'}"
 }
 
-# Writes this installation's part of pgBackRest's configuration into memory, for this user alone.
+# Writes this installation's part of pgBackRest's configuration to /tmp, readable for this user
+# only.
 configure_archive() {
 	local secret=/run/secrets/backup_key
 	[[ -s $secret ]] ||
@@ -49,8 +50,9 @@ create() {
 	mv "$data.new" "$data"
 }
 
-# (!) Refuses to serve an empty database beside one of an older version, and the state from before
-# an upgrade. An older directory beside this version's own is one that an upgrade keeps.
+# (!) Refuses a volume with a database of an older version and none of this version: Postgres would
+# serve an empty database. Also refuses a volume with a newer version: Postgres would serve the
+# state from before the upgrade. An older directory beside this version's own is kept by an upgrade.
 refuse_other_versions() {
 	local file other
 	for file in "$root"/*/PG_VERSION; do
@@ -59,23 +61,24 @@ refuse_other_versions() {
 		if ((other > major)) || [[ $other != "$major" && ! -s $data/PG_VERSION ]]; then
 			printf 'error: the volume holds a database of Postgres %d, and this image is Postgres %d\n' \
 				"$other" "$major" >&2
-			printf 'HINT: %s\n' "put POSTGRES_IMAGE in .env back and run ./scripts/up.sh" \
-				"after an upgrade that was cut off, a comment in .env names the image from before" \
-				"to bring the database over: ./scripts/upgrade-postgres.sh" >&2
+			printf 'HINT: %s\n' "set POSTGRES_IMAGE in .env to its former value and run ./scripts/up.sh" \
+				"after an interrupted upgrade, a comment in .env names the former image" \
+				"to upgrade the database: ./scripts/upgrade-postgres.sh" >&2
 			printf 'RUNBOOK: docs/runbook.md#postgres-major-upgrade\n' >&2
 			exit 1
 		fi
 	done
 }
 
-# (!) Two servers on one directory destroy it, and postmaster.pid cannot see a server in another
-# container. The lock lives as long as this descriptor, across exec and in children. Its file is in
-# the directory, so that a server on another directory, such as a restore's, does not wait for it.
+# (!) Two servers on one directory destroy it, and postmaster.pid does not show a server in another
+# container. The lock is held while this descriptor is open, also after exec and in child processes.
+# The locked file is in the directory, so a server on another directory, such as that of a restore,
+# is not affected.
 take_directory() {
 	exec 9<>"$data/PG_VERSION"
 	flock --nonblock 9 || fail "another server runs on $data, in another container" \
 		"docker ps shows it; a killed upgrade leaves PROJECT-postgres-old, which ./scripts/up.sh removes" \
-		"if it does not: docker rm --force PROJECT-postgres-old, with COMPOSE_PROJECT_NAME for PROJECT"
+		"otherwise: docker rm --force PROJECT-postgres-old, where PROJECT is COMPOSE_PROJECT_NAME"
 }
 
 _main() {
@@ -91,8 +94,8 @@ _main() {
 	if [[ ! -s $data/PG_VERSION ]]; then
 		# (!) An empty database must not silently replace a lost one.
 		[[ ! -e $archive ]] || fail "the volume holds no database, but there are backups of one" \
-			"./scripts/restore.sh --latest --replace brings it back: docs/runbook.md#restore-all" \
-			"only for a new database without them: docker volume rm, of the volume backups"
+			"./scripts/restore.sh --latest --replace restores it: docs/runbook.md#restore-all" \
+			"for a new empty database, delete the volume 'backups': docker volume rm"
 		create
 	fi
 	/etc/slipway/ballast.sh || : # it printed why, status.sh shows it, and Postgres serves without it

@@ -4,7 +4,8 @@ set -Eeuo pipefail
 
 readonly groups=${1:-/sys/fs/cgroup}
 
-# Prints this container's limit in kB, of cgroup v2 or v1; the host's memory if that is less.
+# Prints this container's memory limit (of cgroup v2 or v1) in kB, or the host's memory if that is
+# less.
 limit_kb() {
 	local limit bytes file
 	limit=$(sed -nE 's/^MemTotal: +([0-9]+) kB$/\1/p' /proc/meminfo)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # usage: upgrade.sh    copies all databases at /run/postgresql into MAJOR.new, and compares them
 #
-# MAJOR is this image's major version. scripts/upgrade-postgres.sh calls it after it has closed that
-# server to all other clients and made it read-only, and renames the directory afterwards.
+# MAJOR is this image's major version. Before it calls this script, scripts/upgrade-postgres.sh
+# makes the old server read-only and closes it to all other clients. Afterwards it renames the
+# directory.
 set -Eeuo pipefail
 # shellcheck source=postgres/cluster.sh
 . /etc/slipway/cluster.sh
@@ -22,7 +23,7 @@ contents() {
 	SQL
 }
 
-# usage: copy DATABASE    the database named postgres exists already
+# usage: copy DATABASE    creates the database, except postgres, which exists already
 copy() {
 	local options=(--create) before after
 	[[ $1 != postgres ]] || options=()
@@ -43,14 +44,14 @@ load() {
 
 _main() {
 	[[ ! -e $data ]] || {
-		printf 'error: %s is there already\n' "$data" >&2
+		printf 'error: %s already exists\n' "$data" >&2
 		exit 1
 	}
 	make_directory >/dev/null
-	# Closed to clients, and without fsync: an interrupted copy begins anew, and the last step writes
-	# everything to the disk.
+	# The new server is closed to clients and runs without fsync: an interrupted copy starts again
+	# from the beginning, and the last step writes everything to the disk.
 	mkdir --mode 0700 "$socket"
-	# (!) As options of this server only: the next server would read them in the directory.
+	# (!) Options of this process only: in the directory, the next server would read them too.
 	local options=(config_file=/etc/slipway/postgresql.conf listen_addresses= "unix_socket_directories=$socket"
 		fsync=off full_page_writes=off archive_mode=off wal_level=minimal max_wal_senders=0)
 	pg_ctl --pgdata="$data.new" --wait --silent --log=/tmp/upgrade.log \
@@ -70,7 +71,7 @@ _main() {
 	vacuumdb "${to[@]}" --all --analyze-only --quiet
 	pg_ctl --pgdata="$data.new" --wait --silent stop
 	initdb --sync-only --pgdata="$data.new" >/dev/null
-	printf 'all of it is in %s\n' "$data.new"
+	printf 'all databases are copied to %s\n' "$data.new"
 }
 
 _main "$@"

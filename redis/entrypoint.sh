@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Writes the users with their passwords' digests into memory for Redis, then becomes the server.
+# Writes the users with the digests of their passwords to /tmp, then executes the server.
 set -Eeuo pipefail
 
 users=$(</etc/slipway/users.conf)
 for name in redis_password redis_admin_password; do
 	secret=/run/secrets/$name
 	if [[ ! -e $secret && $name == redis_admin_password ]]; then
-		# An older container, from before this secret existed, that restarted on a newer checkout. It
-		# serves, but no operator can log in.
+		# This container was created before the secret existed and has restarted with a newer
+		# checkout. Redis serves, but no operator can log in.
 		printf 'warning: no %s; until ./scripts/up.sh mounts it, no operator can log in\n' \
 			"$secret" >&2
 		users=$(grep --invert-match '^user operator ' <<<"$users")

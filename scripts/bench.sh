@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/bench.sh [--rounds N] [--seconds S] [--json FILE]    the whole path against bare uvicorn, as a ratio
+# usage: scripts/bench.sh [--rounds N] [--seconds S] [--json FILE]    measure the whole path as a ratio to bare uvicorn
 set -Eeuo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

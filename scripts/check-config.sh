@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/check-config.sh [--help]    everything that is wrong or unwise in .env and secrets/; touches nothing
+# usage: scripts/check-config.sh [--help]    print what is wrong or unwise in .env and secrets/; changes nothing
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

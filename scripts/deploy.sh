@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/deploy.sh [--help]    makes a release of this checkout, or an image, live
+# usage: scripts/deploy.sh [--help]    make a release of this checkout, or an image, live
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

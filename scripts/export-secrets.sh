@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/export-secrets.sh [--import] FILE [--help]    secrets/ and .env as one encrypted file, and back
+# usage: scripts/export-secrets.sh [--import] FILE [--help]    pack secrets/ and .env into one encrypted file, or unpack it
 set -Eeuo pipefail
 
 export CALLER_DIRECTORY=$PWD

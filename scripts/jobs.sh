@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/jobs.sh [--help]    the jobs that failed for good: list, retry, discard
+# usage: scripts/jobs.sh [--help]    list, retry or discard the jobs that failed for good
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/logs.sh [--help]    the logs of one service, of one request, or of all
+# usage: scripts/logs.sh [--help]    print the logs of one service, of one request, or of all services
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

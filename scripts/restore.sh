@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/restore.sh [--help]    the database as it was at a time, beside the present one or in its place
+# usage: scripts/restore.sh [--help]    restore the database to an earlier time, beside the present one or in its place
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

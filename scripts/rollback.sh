@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/rollback.sh [--help]    the release before, or the one that is named, made live again
+# usage: scripts/rollback.sh [--help]    make the previous good release, or the named one, live again
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

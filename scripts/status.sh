@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/status.sh [--help]    one screen: what is live and how it is
+# usage: scripts/status.sh [--help]    show on one screen what is live and its state
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."

@@ -7,7 +7,7 @@ case "${1:-}" in
 -h | --help) exec python3 tests/run.py --help ;;
 esac
 
-# The tests' own Python packages, in .venv; made again when the lock changes.
+# The tests' own Python packages, in .venv; installed again when the lock changes.
 if ! cmp --silent requirements-dev.lock .venv/requirements-dev.lock; then
 	printf '==> test environment in .venv\n'
 	if ! python3 -c 'import ensurepip' 2>/dev/null; then

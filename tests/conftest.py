@@ -13,7 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.scheduling import seconds_of
 
-# The same examples in every run, without a time limit: a failure can be repeated, and a busy
+# The same examples in every run, without a time limit: failures can be reproduced, and a busy
 # machine causes none.
 settings.register_profile(
     "same",
@@ -52,7 +52,7 @@ def kind_of(marks: Container[str]) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: quick kinds first, so that a mistake shows soon; in a kind, long files."""
+    """Order the tests: quick kinds first, so that mistakes show soon; within a kind, long files."""
 
     def place(item: pytest.Item) -> tuple[int, int, str]:
         kind = kind_of({mark.name for mark in item.iter_markers()})

@@ -41,7 +41,7 @@ one test against a stack that stays up between runs, rebuilt only when its sourc
   ./scripts/test.sh --keep-stack tests/stack/test_items.py::test_NAME
   ./scripts/test.sh --drop-stack    remove that stack
 
-SLIPWAY_TEST_STACKS=3 gives another number of stacks side by side than one for each core.
+SLIPWAY_TEST_STACKS=3 sets the number of stacks side by side; the default is one for each core.
 The outcome of each test, with the reason of each failure, is in test-results/.
 """
 
@@ -172,7 +172,7 @@ def main(words: list[str]) -> int:
 
 
 def replace_by(*module: str) -> None:
-    """Replace this process by a module of the test environment."""
+    """Replace this process with a module of the test environment."""
     os.chdir(ROOT)
     os.execv(sys.executable, [sys.executable, "-m", *module])  # noqa: S606  argv, no shell
 
@@ -188,7 +188,7 @@ def is_path(option: str) -> bool:
 
 
 def run_chosen(word: str, options: list[str]) -> None:
-    """Replace this process by pytest for a few tests: one process, no second try."""
+    """Replace this process with pytest for a few tests: one process, no second try."""
     names_tests = any("::" in option for option in options)
     selected = SELECTION[word] if word else "" if names_tests else "not nightly"
     replace_by("pytest", *(["-m", selected] if selected else []), *options)

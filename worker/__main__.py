@@ -1,13 +1,13 @@
 """`python -m worker`: the processes that run jobs.
 
-A single process is the container's first process; several have a supervisor above them.
+A single worker process is the container's first process; several have a supervisor as their parent.
 """
 
 import signal
 import sys
 
-# Before the imports, which take a second: the kernel does not deliver to a container's first
-# process a signal that it does not handle, and a stop would wait for the whole stop_grace_period.
+# Before the imports, which take a second: the kernel delivers a signal to a container's first
+# process only if the process handles it. Otherwise a stop would take the whole stop_grace_period.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One attempt at a job: its time limit, request id and metrics, and what ends its attempts."""
+"""One attempt at a job: its time limit, request id and metrics, and whether another may follow."""
 
 import asyncio
 import logging
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 2.0  # then 4, 8, 16: half a minute in all, longer than a restart of Postgres
-# A shutdown that interrupts a job is not the job's fault, so more deliveries are allowed: chosen
-# above the number of deploys in a day. A limit also ends a job that outlasts every drain, or whose
-# memory gets its worker replaced each time. Interruptions count in `attempts` too: after four of
-# them the first failure is final.
+# A shutdown that interrupts a job is not the job's fault, so a job may be interrupted more often
+# than it may fail. Chosen above the number of deploys in a day. The limit also ends a job that
+# takes longer than every drain, or that uses so much memory that its worker is replaced each time.
+# Interruptions count in `attempts` too: after four of them the first failure is final.
 MOST_DELIVERIES = 20
 
 
@@ -58,7 +58,7 @@ async def run_job(call_next: Callable[[], Awaitable[Any]], context: JobContext, 
 
     Raises:
         JobTimedOut: after the limit of the job's task; the attempt is cancelled.
-        JobInterruptedTooOften: at the interruption number MOST_DELIVERIES.
+        JobInterruptedTooOften: after MOST_DELIVERIES interruptions.
     """
     job, rule = context.job, RULES[context.job.task_name]
     request_id = job.task_kwargs.get("request_id")

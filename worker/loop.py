@@ -1,4 +1,4 @@
-"""The worker's life: wait for Postgres, run jobs, survive its restarts, drain, stop."""
+"""The worker's main loop: wait for Postgres, run jobs, reconnect to Postgres, drain and stop."""
 
 import asyncio
 import faulthandler
@@ -72,7 +72,7 @@ class WorkerLoop:
         self.memory_bytes = share_bytes(memory_limit_bytes(), settings.worker_processes)
         self.worker: Worker | None = None
         self.stopping = asyncio.Event()
-        # A drain for memory is no signal: the first signal after it still lets the jobs end.
+        # A drain to save memory is not a signal: the first signal after it still lets the jobs end.
         self.is_signalled = False
         sender = Sender(Rules.of(settings), Circuits())
         self.deliveries = deliveries.Deliveries(self.database, sender, self.stopping)

@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 from api.storing.database import Database
 from api.storing.jobs import QueueState, read_queues
 
-# Of the first process; each further process has the next port. Only the container's networks reach
-# it.
+# The port of the first process; each further process has the next port. Only the container's
+# networks reach it.
 PORT = 9100
 LOOK_SECONDS = 10.0  # between two queries; below Prometheus' usual 15 s
 

@@ -1,7 +1,7 @@
 """The tasks of this release, and the rule of each task for its jobs.
 
 A domain's tasks are in `worker/<domain>/tasks.py`. A task's queue has the task's name
-(api/storing/jobs.py), so the queues that this worker takes are the tasks that registered here.
+(api/storing/jobs.py), so this worker takes the queues of the tasks that are registered here.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from api.configuring.domains import import_from_domains
 from api.storing.database import Database
 from api.storing.jobs import queue
 
-# Above the 0 of all other tasks: a long queue of exports must not delay the expiry of old ones.
+# A priority above the 0 of all other tasks: many new exports must not delay the expiry of old ones.
 HOUSEKEEPING = 10
 
 

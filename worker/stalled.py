@@ -19,7 +19,7 @@ POLL_SECONDS = 5.0  # a job that returns to the queue sends no notification: pol
 # are still stalled, and skips those that another worker is returning. procrastinate's own function
 # has no limit of attempts: a job that kills its worker would do so for ever.
 # (1) A job is dropped if a job with the same queueing lock waits, or is stalled with a higher id.
-#     Two such jobs cannot wait, and the whole statement would fail.
+#     Postgres refuses two waiting jobs with the same lock: the whole statement would fail.
 # (2) A job that stalls for the second time is suspected of killing its worker. Suspects run one at
 #     a time: otherwise jobs that run beside the culprit would lose attempts too. A job of a queue
 #     that this worker does not take, as after a rollback, is no suspect: the others would wait
@@ -61,8 +61,8 @@ RESCUE = f"""
            END
       FROM judged
 """  # noqa: S608  numbers of this module only
-# The suspects that (2) does not reach: those of the other release, from before this one replaced
-# it.
+# The suspects that (2) does not change: jobs that only the previous release runs, and that it
+# suspected before this release replaced it.
 RELEASE = f"""
     UPDATE procrastinate_jobs SET lock = NULL
      WHERE status = 'todo' AND lock = '{SUSPECT_LOCK}' AND queue_name <> ALL(%(queues)s)

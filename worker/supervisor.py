@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 # does not restart without end.
 SHORT_LIFE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
-# A sleep goes on after a signal, so a pause is slept in short pieces: a stop does not wait for it.
+# A sleep continues after a signal, so a pause consists of short sleeps: a stop takes no longer.
 SLEEP_SECONDS = 0.1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -35,7 +35,7 @@ class Supervisor:
         self.is_stopping = False
 
     def run(self) -> None:
-        """Keep `count` processes until a signal comes, then wait for the last of them."""
+        """Keep `count` processes running until a signal comes, then wait until all have ended."""
         for stop in STOP_SIGNALS:
             signal.signal(stop, self._pass_on)
         for number in range(self.count):

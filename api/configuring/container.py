@@ -42,7 +42,7 @@ def memory_limit_bytes() -> int | None:
 def used_bytes(rollup: Path = ROLLUP) -> int:
     """Return the memory of this process in bytes, or 0 if the kernel does not show it.
 
-    Memory that several processes share counts in equal parts (the kernel's Pss).
+    Memory that several processes share is divided equally among them (the kernel's Pss).
     """
     try:
         lines = rollup.read_text(encoding="ascii").splitlines()

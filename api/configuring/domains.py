@@ -1,4 +1,4 @@
-"""Finds the modules of each domain, so that a new domain is a new folder and no list entry."""
+"""Finds the modules of each domain: a new domain needs only its folder, and no entry in a list."""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -1,13 +1,13 @@
 """The advice to the operator for a missing, wrong or unwise setting, by the key of the setting."""
 
-# Variables of other stacks, which nothing here reads. An operator who sets one expects an effect.
+# Variables that other stacks read. An operator who sets one expects an effect, so it is refused.
 NOT_READ = {
     "DATABASE_URL": (
-        "set DATABASE_HOST, _PORT, _NAME and _USER in a compose file of yours,"
+        "set DATABASE_HOST, _PORT, _NAME and _USER in a compose file of your own,"
         " and the secret database_password"
     ),
     "REDIS_URL": (
-        "set REDIS_HOST and REDIS_PORT in a compose file of yours, and the secret redis_password"
+        "set REDIS_HOST and REDIS_PORT in a compose file of your own, and the secret redis_password"
     ),
     "CREATE_TABLES": "remove it: only migrations create tables (python -m api.migrate)",
 }
@@ -33,7 +33,7 @@ FIXES = {
         "put a random password of 16 characters or more into secrets/ops_password;"
         " with an empty file the console is off"
     ),
-    "OPS_SESSION_MAX_MINUTES": "set 120 or less in .env, which is the default",
+    "OPS_SESSION_MAX_MINUTES": "set 120 or less in .env; 120 is the default",
     "REDIS_PASSWORD": (
         "put a random password of 16 characters or more into secrets/redis_password,"
         " and restart redis"
@@ -43,7 +43,7 @@ FIXES = {
         " ./scripts/up.sh builds a release"
     ),
     "SENTRY_DSN": "copy it from Sentry into secrets/sentry_dsn, or empty that file",
-    "WEBHOOK_ALLOWED_NETWORKS": "name the one receiver, as 10.1.2.3/32, or leave it empty",
+    "WEBHOOK_ALLOWED_NETWORKS": "name the one receiver, such as 10.1.2.3/32, or leave it empty",
     "TOKEN_KEY": (
         "put a random key into secrets/token_key: openssl rand -base64 48."
         " Users have to log in again"

@@ -18,7 +18,7 @@ EX_CONFIG = 78  # sysexits.h: an operator has to act, restarting does not help
 SECRETS_DIR = "/run/secrets"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-# The fields that were read so far: warnings are reported even if another key is refused.
+# The fields read so far, so that warnings are reported even if another key is refused.
 _read: ContextVar[dict[str, Any]] = ContextVar("_read")
 
 
@@ -43,7 +43,7 @@ class ProcessSettings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     debug: bool = False  # logs every SQL statement; production refuses it
-    # The development image sets it: it restarts at each save. Production refuses it.
+    # Restarts the server after each save; the development image sets it. Production refuses it.
     reload: bool = False
     sentry_dsn: SecretStr | None = None
 
@@ -53,7 +53,7 @@ class ProcessSettings(BaseSettings):
     database_user: str = "slipway"
     database_password: SecretStr
     database_pool_size: int = Field(default=5, ge=1, le=100)
-    # Without `prefer` and `allow`, which fall back to plain text silently.
+    # `prefer` and `allow` are left out: they fall back to plain text silently.
     database_sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "disable"
     database_sslrootcert: str = ""
 
@@ -104,7 +104,7 @@ class Settings(ProcessSettings):
     registration_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     export_limit_per_hour: int = Field(default=20, ge=1, le=100_000)
     cors_credentials: bool = False
-    # (!) Below cors_credentials, which its check reads.
+    # (!) Must follow cors_credentials, because the check of cors_origins reads that field.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     @field_validator("token_key_previous", "ops_password", mode="before")
@@ -188,7 +188,7 @@ def _refusal(findings: list[Finding]) -> SystemExit:
     lines = [
         f"error: configuration refused, {len(findings)} missing or wrong",
         *sorted(f"  {finding.key}: {finding.reason}; {finding.fix}" for finding in findings),
-        "HINT: ./scripts/check-config.sh prints all of it again, and touches nothing that runs",
+        "HINT: ./scripts/check-config.sh prints this list again; it changes no running service",
         "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration",
     ]
     sys.stderr.write("\n".join(lines) + "\n")

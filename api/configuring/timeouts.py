@@ -8,7 +8,7 @@ POOL_SECONDS = 1.0
 # A connection is lost when the database's host acknowledges nothing for this long.
 PEER_SECONDS = 1.0
 CONNECT_SECONDS = 2.0  # connections outside the pool; libpq accepts no less
-LOCK_SECONDS = 2.0  # below STATEMENT_SECONDS: a blocked row lock is reported as a lock
+LOCK_SECONDS = 2.0  # below STATEMENT_SECONDS, so that the error names the lock
 STATEMENT_SECONDS = 10.0  # below REQUEST_SECONDS: the database gives up before the request does
 # A process refuses a request that nginx sent longer ago than this. A process short of CPU then
 # answers some requests in time, instead of answering all of them late. Below REQUEST_SECONDS.

@@ -1,4 +1,4 @@
-"""The rules for settings: which values refuse the start in production, and which only warn.
+"""The rules for settings: which values prevent a start in production, and which only warn.
 
 The start of a process (api/configuring/settings.py), preflight and `scripts/check-config.sh` all
 use this code. It names keys and never prints values. docs/configuration.md lists each rule with
@@ -39,8 +39,8 @@ LONGEST_SESSION_MINUTES = 120
 NEVER_A_RECEIVER = tuple(
     map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10", "::ffff:0:0/96"))
 )
-# Chosen: one subnet, by IP version. A whole private range, as in compose.dev.yaml, contains this
-# stack's own networks.
+# Chosen: the prefix of one subnet, by IP version. A whole private range, as in compose.dev.yaml,
+# contains this stack's own networks.
 WIDEST_PREFIX = {4: 24, 6: 64}
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
@@ -48,7 +48,7 @@ DSN = re.compile(r"https?://[^@/\s]+@[^/\s]+/(?:\S*/)?\d+")
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault of the configuration (critical), or a value that is allowed and unwise (warning)."""
+    """A fault of the configuration (critical), or a value that is allowed but unwise (warning)."""
 
     tier: Literal["critical", "warning"]
     key: str
@@ -190,7 +190,7 @@ def _outer_networks(value: str, facts: Mapping[str, Any]) -> str | None:
     is_wide = any(
         network.prefixlen < WIDEST_PREFIX[network.version] for network in _networks(value)
     )
-    return "must not hold more than one subnet at once: /24, or /64 of IPv6" if is_wide else None
+    return "must not hold a network over one subnet: /24, or /64 for IPv6" if is_wide else None
 
 
 def _networks(value: str) -> list[IPv4Network | IPv6Network]:
@@ -198,7 +198,7 @@ def _networks(value: str) -> list[IPv4Network | IPv6Network]:
 
 
 def _off(value: object, _: Mapping[str, Any]) -> str | None:
-    return "on, and for development only" if value else None
+    return "on, but it is for development only" if value else None
 
 
 Rule = Callable[[Any, Mapping[str, Any]], str | None]
@@ -234,7 +234,7 @@ def refusal(field: str, value: object, facts: Mapping[str, Any]) -> str | None:
 
     `facts` are the fields that were read before it.
     """
-    # A wrong ENVIRONMENT is missing from the facts: then the strict rules apply.
+    # The facts do not contain a wrong ENVIRONMENT: the strict rules then apply.
     is_production = facts.get("environment", "production") == "production"
     rule = (CRITICAL if is_production else EVERYWHERE).get(field)
     return rule(value, facts) if rule else None
@@ -249,11 +249,7 @@ def not_read() -> list[Finding]:
 
 
 def _environment(value: str, _: Mapping[str, Any]) -> str | None:
-    return (
-        "development, so that weak and dangerous values are accepted"
-        if value != "production"
-        else None
-    )
+    return "development: weak and dangerous values are accepted" if value != "production" else None
 
 
 def _database_sslmode(value: str, facts: Mapping[str, Any]) -> str | None:
@@ -302,7 +298,7 @@ WARNED: dict[str, Rule] = {
 
 
 def warnings(facts: Mapping[str, Any]) -> list[Finding]:
-    """Return a finding for each field whose value is allowed and unwise."""
+    """Return a finding for each field whose value is allowed but unwise."""
     reasons = {
         field: WARNED[field](value, facts) for field, value in facts.items() if field in WARNED
     }

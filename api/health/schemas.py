@@ -22,7 +22,7 @@ class Check(BaseModel):
 
 
 class Ready(BaseModel):
-    """The state of this process; `degraded` still serves, without Redis."""
+    """The state of this process; a `degraded` process serves requests, but without Redis."""
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, Check]

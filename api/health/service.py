@@ -1,4 +1,4 @@
-"""Readiness: checks the database, the migrations and Redis, at most once at a time."""
+"""Readiness: checks the database, the migrations and Redis; concurrent probes share a check."""
 
 import asyncio
 import logging
@@ -64,7 +64,7 @@ class Readiness:
         return cls(lambda: applied_revision(database), ping, code_migrations())
 
     async def check(self) -> Ready:
-        """Return an answer of at most READY_CACHE_SECONDS; concurrent callers share one check."""
+        """Return an answer at most READY_CACHE_SECONDS old; concurrent callers share one check."""
         if self._answer and self._clock() - self._answered_at < READY_CACHE_SECONDS:
             return self._answer
         if self._asking is None:

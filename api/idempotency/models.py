@@ -14,7 +14,7 @@ KEEP_HOURS = 24  # chosen: a client that repeats a request later has to read the
 
 
 class IdempotencyKey(Base):
-    """A key of a user for a route; it becomes visible together with its change."""
+    """A user's key for a route; it is committed together with the change."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)

@@ -1,6 +1,6 @@
 """Executes a POST once: key, change and answer are committed together. See docs/decisions/0007.
 
-Use it only for routes whose whole effect is rows of the transaction that they get.
+Use it only for routes that do nothing but write rows in the transaction that they receive.
 """
 
 import hashlib
@@ -41,8 +41,8 @@ IS_EXPIRED = IdempotencyKey.created_at < func.now() - text(f"interval '{KEEP_HOU
 _new = insert(IdempotencyKey).values(
     {name: bindparam(name, type_=COLUMNS[name].type) for name in NAMES}
 )
-# It waits for a transaction that has just written the same key. It takes an expired row over, which
-# the worker has not deleted yet; any other row it locks and leaves unchanged.
+# The statement waits for a transaction that has just written the same key. It overwrites an expired
+# row that the worker has not deleted yet. It locks any other row and leaves it unchanged.
 CLAIM = _new.on_conflict_do_update(
     index_elements=NAMES[:3],
     set_={
@@ -111,7 +111,7 @@ class Once:
             return (await connection.execute(CLAIM, values)).first() is not None
         except OperationalError as error:
             if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-                message = "A request with this Idempotency-Key is still running; repeat this one."
+                message = "Another request with this Idempotency-Key is still running; retry."
                 raise ApiError(
                     409, "idempotency_key_in_use", message, headers={"Retry-After": "1"}
                 ) from None

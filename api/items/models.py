@@ -14,7 +14,7 @@ class Item(Base):
     """An item of a user."""
 
     __tablename__ = "items"
-    # Serves the check of the owner and the pages, which are ordered by id.
+    # For the queries by owner, and for pages, which are ordered by id.
     __table_args__ = (Index("ix_items_owner_id_id", "owner_id", "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

@@ -43,13 +43,13 @@ NEW_VALUES = {
     field: bindparam(f"new_{field}", type_=getattr(Item, field).type)
     for field in ItemIn.model_fields
 }
-# The ETag is made of updated_at, so each value is later than the last, whatever the clock does. See
-# docs/decisions/0007.
+# The ETag is made from updated_at, so each value must be later than the last, even if the clock is
+# set back. See docs/decisions/0007.
 NEXT_UPDATED_AT = func.greatest(
     func.clock_timestamp(), Item.updated_at + text("interval '1 microsecond'")
 )
-# A condition in the statement itself: after a separate check, another change could happen before
-# this one.
+# The condition is part of the statement: between a separate check and this change, another request
+# could change the item.
 IF_UNCHANGED = Item.updated_at == any_(bindparam("states", type_=ARRAY(DateTime(timezone=True))))
 
 SELECT_ITEM = sql_text(select(*PUBLIC_COLUMNS).where(*OWNED_BY_CALLER))
@@ -70,7 +70,7 @@ DELETE_IF_UNCHANGED = announced(
     EventType.ITEM_DELETED, DELETE_ITEM.where(IF_UNCHANGED).returning(*PUBLIC_COLUMNS)
 )
 
-# Reads every item of the owner: 4 to 8 ms for 20,000 items; a row by its key takes half a
+# Reads every item of the owner: 4 to 8 ms for 20,000 items. Reading a row by its key takes half a
 # millisecond.
 SUMMARIZE = select(func.count(), func.coalesce(func.sum(Item.price_cents), 0)).where(
     Item.owner_id == bindparam("owner_id")
@@ -108,7 +108,7 @@ async def list_items(
     database: Database, owner_id: UUID, cursor: str | None, limit: int
 ) -> dict[str, Any]:
     """Return a page of items, newest first, in the form of ItemPage."""
-    # One row more than the page tells whether a next page exists.
+    # One row more than the page needs: it shows whether there is a next page.
     statement = (
         select(*PUBLIC_COLUMNS)
         .where(Item.owner_id == owner_id)

@@ -1,4 +1,4 @@
-"""Names the session that blocks a migration during the wait: afterwards this is unknown."""
+"""Names the session that blocks a migration, which is known only while the migration waits."""
 
 import threading
 from types import TracebackType
@@ -49,7 +49,7 @@ def describe(session: tuple[object, ...] | None) -> str:
 class BlockerWatch:
     """Remembers the last session that blocked `connection`.
 
-    `guard`, a connection in autocommit mode, queries for it.
+    It queries Postgres through `guard`, a connection in autocommit mode.
     """
 
     def __init__(self, guard: psycopg.Connection, connection: Connection) -> None:

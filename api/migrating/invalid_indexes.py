@@ -30,7 +30,7 @@ def drop_invalid_indexes(connection: Connection) -> None:
     connection.rollback()
     level = connection.get_isolation_level()
     connection.rollback()
-    connection.execution_options(isolation_level="AUTOCOMMIT")  # what CONCURRENTLY needs
+    connection.execution_options(isolation_level="AUTOCOMMIT")  # CONCURRENTLY requires it
     try:
         abandoned = {"abandoned": list(connection.exec_driver_sql(ABANDONED).scalars())}
         for index, table in connection.exec_driver_sql(STILL_INVALID, abandoned).all():

@@ -19,7 +19,7 @@ class Migrations:
     Args:
         head: the newest revision.
         known: every revision that has a file.
-        enough: the revisions that a database may be at, because only `post` ones follow.
+        enough: the revisions that a database may be at, because only `post` revisions follow them.
     """
 
     head: str
@@ -30,8 +30,8 @@ class Migrations:
         """Tell whether this code can run on a database whose head is `applied`.
 
         An unknown revision comes from a newer release, whose `pre` migrations ran before its switch
-        and only added. A `post` migration runs when the release before is retired, long after this
-        release began to serve.
+        and only added. A `post` migration runs when the previous release is retired, long after
+        this release began to serve.
         """
         return applied is not None and (
             applied == self.head or applied in self.enough or applied not in self.known

@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 
 from api.migrating.models import all_tables
 
-OWNED_ELSEWHERE = "procrastinate_"  # its tables come from its own packaged schema
+OWNED_ELSEWHERE = "procrastinate_"  # these tables come from the schema in procrastinate's package
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:

@@ -38,7 +38,7 @@ class LineFormatter(JsonFormatter):
         log_data["request_id"] = context.request_id.get()
         super().add_fields(log_data, record, message_dict)
         job = log_data.get("job")
-        if isinstance(job, dict):  # of procrastinate: keep the request id and three facts
+        if isinstance(job, dict):  # procrastinate's job: keep the request id and three facts
             log_data["request_id"] = job.get("task_kwargs", {}).get("request_id")
             log_data["job"] = {key: job.get(key) for key in ("id", "task_name", "attempts")}
             log_data.pop("worker", None)

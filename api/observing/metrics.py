@@ -29,7 +29,7 @@ from api.configuring.settings import ProcessSettings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LOOK_SECONDS = 1.0  # between two measurements of the event loop; Prometheus usually asks every 15 s
-# nginx passes no other.
+# nginx passes on no other method.
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 # From a read by key (1 to 2 ms) to the longest request (REQUEST_SECONDS, 15 s).

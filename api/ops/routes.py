@@ -34,7 +34,8 @@ async def log_in_operator(
     session_id, session = await service.log_in(
         request.app.state.settings, sessions, login, earlier_id, client
     )
-    # Without a lifetime: the browser deletes it when it is closed; the session expires long before.
+    # Without a lifetime, so the browser deletes the cookie when it is closed. The session itself
+    # usually expires long before that.
     response.set_cookie(
         SESSION_COOKIE, session_id, path="/", secure=True, httponly=True, samesite="strict"
     )

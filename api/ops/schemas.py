@@ -20,9 +20,9 @@ class OpsSession(BaseModel):
 
     user: str
     csrf_token: str = Field(
-        description="The header X-CSRF-Token of every request that is not a GET."
+        description="Send it as the header X-CSRF-Token of every request that is not a GET."
     )
-    ends_at: datetime = Field(description="The session ends at this time, even in use.")
+    ends_at: datetime = Field(description="The session ends at this time, even if it is in use.")
     idle_seconds: int = Field(
         description="The session ends after this many seconds without a request."
     )

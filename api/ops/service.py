@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def fits(typed: str, expected: str) -> bool:
-    """Compare two texts in a time that depends on neither; their hashes have the same length."""
+    """Compare two texts in constant time, by their hashes, which have the same length."""
     digests = (hashlib.sha256(text.encode()).digest() for text in (typed, expected))
     return hmac.compare_digest(*digests)
 
@@ -89,7 +89,7 @@ async def retry_failed_job(database: Database, operator: Session, job_id: int) -
             is_back = await jobs.retry_failed(connection, [job_id])
     except jobs.JobNotFailed:
         raise not_failed() from None
-    except IntegrityError:  # a job like it was enqueued at the same moment
+    except IntegrityError:  # a job with the same lock was enqueued at this moment
         is_back = []
     if not is_back:
         raise ApiError(

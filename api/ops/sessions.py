@@ -52,7 +52,7 @@ class Sessions:
         return session_id, session
 
     async def find(self, session_id: str) -> Session | None:
-        """Return a session that has not expired, and restart its idle time; None without one."""
+        """Return a session and restart its idle time; None if it is unknown or has expired."""
         key = self._key(session_id)
         stored = await self._call(lambda: self._redis.client.getex(key, ex=self.idle_seconds))
         try:

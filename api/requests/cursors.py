@@ -6,7 +6,7 @@ from uuid import UUID
 
 from api.requests.errors import ApiError
 
-# 16 bytes in base64, which leave two bits to the last character.
+# 16 bytes in base64: the last character encodes only two bits, hence its four possible values.
 CURSOR = "^[A-Za-z0-9_-]{21}[AQgw]$"
 
 

@@ -104,7 +104,7 @@ def error_response(
 
 
 def internal_error_response() -> Response:
-    """Return the answer to any error that has no other."""
+    """Return the answer to an error that no handler expects."""
     message = "The server failed; the request id identifies the failure in its logs."
     return error_response(500, "internal_error", message)
 
@@ -147,7 +147,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  the handler is registered for this class
-    # Only the place and the rule: `input` and `ctx` would return the caller's values.
+    # Only the location and the reason: `input` and `ctx` would return the caller's values.
     details = [
         {
             "field": ".".join(str(part) for part in item["loc"]),
@@ -191,10 +191,10 @@ def is_user_gone(error: BaseException) -> bool:
 
 
 def is_database_unavailable(error: BaseException) -> bool:
-    """Tell an outage from a mistake in a statement.
+    """Tell whether an error is an outage and not a mistake in a statement.
 
-    An outage is: no connection, none free in time, a lost connection, or a statement over its
-    limit.
+    An outage is a refused or lost connection, no free connection in time, or a statement that
+    exceeded its time limit.
     """
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True

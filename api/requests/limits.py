@@ -5,13 +5,14 @@ at once, and the quota refills evenly over the rule's seconds.
 
 Answers have the headers of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
 `RateLimit-Policy` is the rule: `q` requests in `w` seconds. `RateLimit` is the client's state: `r`
-requests are left, and all of them in `t` seconds. The draft can describe two rules at once, and its
-seconds are durations, so a client's clock does not matter; the older X-RateLimit-* can do neither.
+requests are left, and the whole quota is available again in `t` seconds. The draft can describe two
+rules at once, and its seconds are durations, so a client's clock does not matter. The older headers
+X-RateLimit-* can do neither.
 
-These have no rule, on purpose: GET of an item, of the user or of an export, each of which reads a
-row by its key. Redis would cost a third of their throughput (measured: 1,165 reads/s of a process
-without a rule, 800 with one), and nginx limits them per address (RATE_LIMIT_PER_SECOND). Logout has
-no rule either: a user who fears that a login was stolen must be able to end it.
+These requests have no rule, on purpose: GET of an item, of the user or of an export, each of which
+reads a row by its key. Redis would cost a third of their throughput (measured: 1,165 reads/s of a
+process without a rule, 800 with one), and nginx limits them per address (RATE_LIMIT_PER_SECOND).
+Logout has no rule either: a user who fears that a login was stolen must be able to end it.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ from api.storing.redis_client import GuardedRedis, RedisAway
 DECISIONS = Counter(
     "slipway_rate_limit_decisions_total",
     "Requests by rule: allowed or limited by the count in Redis, by the count of this process, or"
-    " open because Redis is away.",
+    " open (not limited) because Redis is away.",
     ("rule", "outcome"),
 )
 # In the ASGI scope; RequestMiddleware adds the headers, to errors as well.
@@ -67,7 +68,7 @@ class Away(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """A quota of requests at once, which refills evenly over some seconds."""
+    """A quota of requests that may come at once; it refills evenly over some seconds."""
 
     quota: int
     seconds: int
@@ -86,18 +87,18 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
         # A user's writes and lists. Open: nginx's limit per address remains, and to refuse all
         # users because Redis is away would be worse.
         RuleName.USER: Rule(2 * per_second, 2, Away.OPEN),
-        # One quota for an account from an address, and one for the address: an office may share it.
-        # Local: with OPEN, anyone who can crash Redis could guess passwords without limit; a
-        # refusal would lock everybody out.
+        # One quota for each account and address, and a larger one for the address, which an office
+        # may share. Local: with OPEN, anyone who can crash Redis could guess passwords without
+        # limit; a refusal would lock everybody out.
         RuleName.LOGIN: Rule(per_minute, 60, Away.LOCAL),
         RuleName.LOGIN_ADDRESS: Rule(3 * per_minute, 60, Away.LOCAL),
         # A refresh token cannot be guessed, so this rule only limits the load of an address on
         # Postgres. An office of 900 users who refresh every 15 minutes stays below the limit.
         RuleName.REFRESH: Rule(6 * per_minute, 60, Away.LOCAL),
-        # The console's password from an address. A count over all addresses would let anybody lock
-        # the operator out.
+        # Attempts at the console's password, by address. A count over all addresses would let
+        # anybody lock the operator out.
         RuleName.OPS_LOGIN: Rule(per_minute, 60, Away.LOCAL),
-        # New accounts from an address: each costs a hash, and a row for ever.
+        # New accounts from an address: each costs a password hash, and a row that is never deleted.
         RuleName.REGISTRATION: Rule(settings.registration_limit_per_hour, 3600, Away.LOCAL),
         # A user's exports: each occupies the worker for seconds and the database for a day.
         RuleName.EXPORT: Rule(settings.export_limit_per_hour, 3600, Away.LOCAL),
@@ -105,8 +106,8 @@ def rules(settings: Settings) -> dict[RuleName, Rule]:
 
 
 # A key holds the microsecond at which the whole quota is available again. The time is the Redis
-# server's, so the clocks of the processes do not matter. A time in the far future, after that clock
-# was set back or a quota was lowered, counts as a quota used up.
+# server's, so the clocks of the processes do not matter. If that clock is set back or a quota is
+# lowered, the time may lie in the far future; it then counts as a quota that is used up.
 GCRA = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -151,7 +152,7 @@ Counted: TypeAlias = Sequence[tuple[Claim, Rule]]
 
 
 class LocalCounts:
-    """The same algorithm for this process alone."""
+    """The same algorithm in this process's memory, for the time that Redis is away."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -181,7 +182,7 @@ class LocalCounts:
         self._whole_at.pop(key, None)
         self._whole_at[key] = whole_at
         if len(self._whole_at) > LOCAL_KEYS:
-            del self._whole_at[next(iter(self._whole_at))]  # the key that counted longest ago
+            del self._whole_at[next(iter(self._whole_at))]  # the key that was counted longest ago
 
 
 class Limits:
@@ -190,7 +191,7 @@ class Limits:
     def __init__(self, redis: GuardedRedis, table: Mapping[RuleName, Rule]) -> None:
         self._redis = redis
         self._table = table
-        # Called by its digest. After a restart or a flush, the client sends the script once more.
+        # The client calls the script by its digest, and sends it again after Redis restarted.
         self._script = redis.client.register_script(GCRA)
         self._local = LocalCounts()
 
@@ -198,7 +199,7 @@ class Limits:
         """Count a request, and store the header fields of its answer in the scope.
 
         Raises:
-            ApiError: 429 with Retry-After, the seconds after which the same request passes.
+            ApiError: 429 with Retry-After, the seconds to wait before retrying.
         """
         rules_of_claims = [(claim, self._table[claim.name]) for claim in claims]
         counted, answer, suffix = await self._count(rules_of_claims)

@@ -5,7 +5,7 @@ as reading a row from Postgres.
 
 To rotate the key without refusing a token: put the new key into token_key_previous and deploy;
 exchange the two keys and deploy; empty token_key_previous when the last token of the old key has
-expired. So every process can verify the new key before one signs with it.
+expired. That way every process can verify the new key's tokens before any process issues one.
 """
 
 import hashlib

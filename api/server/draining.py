@@ -44,7 +44,7 @@ class DrainingServer(Server):
         """Drain, then shut down."""
         heartbeat = asyncio.create_task(self._keep_heartbeat())
         try:
-            # Gunicorn stops at once on SIGQUIT, which only Ctrl-C causes: no drain in this case.
+            # On SIGQUIT, which only Ctrl-C causes, Gunicorn stops at once: there is no drain then.
             if self.worker.alive:
                 await self._drain()
             await super().shutdown(sockets)
@@ -62,10 +62,10 @@ class DrainingServer(Server):
     async def _drain(self) -> None:
         for server in self.servers:
             server.close()
-        # In place: requests in flight refer to this very list.
+        # Changed in place, because requests in flight refer to this list.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
         started = time.monotonic()
-        # Connections that were just accepted appear in the next turn of the loop.
+        # A connection that was just accepted appears in the next iteration of the event loop.
         await asyncio.sleep(0)
         while time.monotonic() - started < GRACEFUL_SECONDS:
             connections = self.server_state.connections

@@ -1,4 +1,4 @@
-"""Gunicorn's configuration: a Unix socket per slot, and workers by the container's limits."""
+"""Gunicorn's configuration: a Unix socket per slot, as many workers as the container can hold."""
 
 import gc
 import math
@@ -15,8 +15,8 @@ from api.observing.logs import log_config
 from api.server import metric_files
 from api.users.passwords import HASH_KIBIBYTES, HASHES_AT_ONCE
 
-# Measured: a preloaded worker takes about 40 MB of its own and the master 60 MB. 16 MB of a worker
-# are room for requests.
+# Measured: the master takes 60 MB, and a preloaded worker about 40 MB of its own. The other 16 MB
+# of a worker are for requests.
 MASTER_BYTES = 64 * 1024**2
 OWN_BYTES = 56 * 1024**2
 WORKER_BYTES = OWN_BYTES + HASHES_AT_ONCE * HASH_KIBIBYTES * 1024
@@ -32,12 +32,12 @@ def worker_count(cpus: float, memory_bytes: int | None) -> int:
 
 
 def when_ready(server: Any) -> None:
-    """Freeze the objects from before the fork: a collection would copy them in each worker."""
+    """Freeze the objects made before the fork: garbage collection in a worker would copy them."""
     gc.freeze()
 
 
 def on_starting(server: Any) -> None:
-    """Delete the metrics of the processes of the last start."""
+    """Delete the metric files of the previous start."""
     metric_files.wipe()
 
 
@@ -56,7 +56,7 @@ backlog = 512
 timeout = GUNICORN_TIMEOUT_SECONDS
 graceful_timeout = GUNICORN_GRACEFUL_SECONDS
 keepalive = KEEPALIVE_SECONDS
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - memory: a heartbeat on a slow disk gets a healthy worker killed
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - a slow disk would make Gunicorn kill healthy workers
 control_socket_disable = True
 forwarded_allow_ips = "*"  # the peer of a Unix socket is nginx, which overwrites what clients send
 logconfig_dict = log_config(settings)

@@ -1,4 +1,4 @@
-"""The metrics of several processes: each Gunicorn worker writes files, and any worker sums all.
+"""The metrics of several processes: each Gunicorn worker writes files, and any worker adds them up.
 
 A file's name has the worker's number, not its process id: a replacement continues the files of the
 worker that it replaces. Otherwise each replacement would add files.
@@ -16,7 +16,8 @@ from prometheus_client.multiprocess import mark_process_dead
 
 FOLDER = Path(tempfile.gettempdir()) / "metrics"  # a tmpfs in the container: writes stay in memory
 
-# The name of this process in its files. The master writes only zeros, which are deleted.
+# Identifies this process in the names of its files. The master's files hold only zeros, and are
+# deleted.
 _writer = "master"
 
 

@@ -1,7 +1,7 @@
 """Cache-aside in Redis: keeps an expensive answer for a while, and deletes it when it changes.
 
 Use it only for an answer that costs the database far more than a round trip to Redis, and that is
-read far more often than it changes. A row by its key is neither.
+read far more often than it changes. Do not use it to read a row by its key.
 """
 
 import asyncio

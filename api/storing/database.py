@@ -47,7 +47,7 @@ POOL_WAIT = Histogram(
     buckets=(0.001, 0.005, 0.025, 0.1, 0.5, POOL_SECONDS),
 )
 
-# Names do not depend on the order of creation: a migration can drop an index of an earlier one.
+# Names are not numbered by order of creation, so a migration knows the name of an earlier index.
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -75,8 +75,8 @@ def connect_arguments(settings: ProcessSettings) -> dict[str, Any]:
         "connect_timeout": int(CONNECT_SECONDS),
         "sslmode": settings.database_sslmode,
         **({"sslrootcert": settings.database_sslrootcert} if settings.database_sslrootcert else {}),
-        # A server that vanished is noticed after 5 + 3 * 2 s, instead of the kernel's two hours;
-        # with a statement under way after 11 s, instead of a quarter of an hour.
+        # An idle connection to a server that vanished is closed after 5 + 3 * 2 s, where the kernel
+        # would wait two hours; a connection that runs a statement after 11 s, instead of 15 min.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -118,8 +118,8 @@ class _Connection(psycopg.AsyncConnection[Any]):
         try:
             return await super().connect(*arguments, **options)
         except asyncio.CancelledError as error:
-            # Only these frames refer to the connection that was begun. Until Python collected them
-            # as garbage, it would occupy one of Postgres' max_connections.
+            # Only these frames refer to the unfinished connection. Until the garbage collector
+            # frees them, it would occupy one of Postgres' max_connections.
             traceback.clear_frames(error.__traceback__)
             raise
 
@@ -146,8 +146,8 @@ class Database:
             "async_creator_fn": _Connection.connect,
         }
         size = pool_size or settings.database_pool_size
-        # SQLAlchemy's queue lets newcomers overtake: under load some requests waited in vain, at
-        # random.
+        # SQLAlchemy's queue does not keep the order: under load, later requests overtook earlier
+        # ones, and some of the earlier ones timed out.
         self._turns = asyncio.Semaphore(size)
         self._size = size
         self.engine = create_async_engine(
@@ -156,7 +156,7 @@ class Database:
             pool_size=size,
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
-            pool_recycle=1800,  # chosen: a new backend frees the memory that an old one collected
+            pool_recycle=1800,  # chosen: a Postgres backend gives its memory back only when it ends
             # A read runs without BEGIN and ROLLBACK, which are two of three round trips;
             # `transaction` sets its own level.
             isolation_level="AUTOCOMMIT",
@@ -176,7 +176,7 @@ class Database:
         """Open every connection of the pool, so that no request of a new process waits for one.
 
         On a busy host a new connection may take longer than POOL_SECONDS, and its request then
-        fails. Without a database this only logs: requests try again by themselves.
+        fails. If the database does not answer, this only logs: each request connects by itself.
         """
         async with AsyncExitStack() as lent:
             try:
@@ -214,7 +214,7 @@ class Database:
                     await cursor.execute(statement, values)
                     row: dict[str, Any] | None = await cursor.fetchone()
             except BaseException:
-                # After a cancelled request, too: the next request would read its answer as its own.
+                # Also after a cancelled request: the next request would read that one's answer.
                 await greenlet_spawn(lent.invalidate)
                 raise
             await greenlet_spawn(lent.close)
@@ -270,8 +270,8 @@ def sql_text(statement: Select[*tuple[Any, ...]]) -> str:
 
 
 def _refuse_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:
-    # An idle connection that is readable was closed by the server. This check costs a microsecond,
-    # and a ping a round trip. With it no request sees that Postgres was restarted.
+    # An idle connection that is readable was closed by the server. This check costs a microsecond;
+    # a ping would cost a round trip. It keeps requests from failing after a restart of Postgres.
     raw = dbapi_connection.driver_connection
     if raw.closed or _is_readable(raw.fileno()):
         raise InvalidatePoolError("the server closed this connection")

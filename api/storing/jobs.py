@@ -138,13 +138,13 @@ async def retry_failed(
 ) -> list[int]:
     """Return failed jobs to the queue: the jobs in `ids`, or all of a task, or all.
 
-    Return the ids of the jobs that are back. The others do not change: a job with the same queueing
-    lock waits already.
+    Return the ids of the jobs that are in the queue again. The others do not change: a job with the
+    same queueing lock waits already.
 
     Raises:
         JobNotFailed: if a job in `ids` has not failed; nothing changes.
         sqlalchemy.exc.IntegrityError: if a job with the same queueing lock is enqueued at the same
-            moment; the transaction is over.
+            moment; the transaction is aborted.
     """
     return await _change(connection, _RETRY, ids, task)
 
@@ -167,7 +167,7 @@ async def _change(
         rows = await connection.execute(_STATES, {"ids": list(ids)})
         states = {row.id: row.status for row in rows}
         not_failed = [
-            f"job {job_id} is {states.get(job_id, 'not there')}"
+            f"job {job_id} is {states.get(job_id, 'unknown')}"
             for job_id in ids
             if states.get(job_id) != "failed"
         ]

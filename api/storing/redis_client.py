@@ -23,17 +23,17 @@ REDIS_CONNECTIONS = 20  # per process; further calls wait up to REDIS_SECONDS fo
 AWAY_SECONDS = 1.0
 
 ERRORS = Counter(
-    "slipway_redis_errors_total", "Calls that Redis failed or did not answer in time.", ("use",)
+    "slipway_redis_errors_total", "Calls that failed or had no answer in time.", ("use",)
 )
 SKIPPED = Counter(
-    "slipway_redis_skipped_total", "Calls that were not made because one had just failed.", ("use",)
+    "slipway_redis_skipped_total", "Calls not made because another had just failed.", ("use",)
 )
 
 T = TypeVar("T")
 
 
 def create_redis(settings: Settings) -> Redis:
-    """Return a client that connects on first use. With its default it would retry for 4 s."""
+    """Return a client that connects on first use. The library's default retries for 4 s."""
     pool = BlockingConnectionPool(
         host=settings.redis_host,
         port=settings.redis_port,
@@ -54,7 +54,7 @@ class RedisAway(Exception):
 
 
 class GuardedRedis:
-    """Bounds the cost of Redis.
+    """Limits the time that requests lose when Redis does not answer.
 
     A failed call takes REDIS_SECONDS; the calls of the next AWAY_SECONDS fail at once.
     """

@@ -1,4 +1,4 @@
-"""`python -m api.users.first_user`: makes the user of the credentials on standard input.
+"""`python -m api.users.first_user`: creates the user whose credentials come on standard input.
 
 `service.toml` names this command; scripts/up.sh runs it on a new stack, in a separate container.
 It may run twice: if the user exists with this password, it changes nothing. Status 3 means that
@@ -40,7 +40,7 @@ async def ensure_with_patience(settings: Settings, user: NewUser) -> bool:
 
 
 async def ensure(settings: Settings, user: NewUser) -> bool:
-    """Create the user unless the address has one; return whether the password is the user's."""
+    """Create the user if the address has none; return whether the password is the user's."""
     database, passwords = Database(settings, pool_size=1), Passwords()
     try:
         try:
@@ -60,7 +60,7 @@ def main() -> int:
     try:
         user = NewUser.model_validate_json(sys.stdin.read())
     except ValidationError as error:
-        # Without the input, which contains a password.
+        # The message leaves out the input, which contains a password.
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'input'}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_context=False)

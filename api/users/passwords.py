@@ -19,12 +19,13 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 HASH_KIBIBYTES = 19_456
 PASSES = 2
 LANES = 1
-# Per process; there is a process per core. (!)
+# (!) Per process; there is a process per core.
 # Partner: WORKER_BYTES in api/server/gunicorn_conf.py
 HASHES_AT_ONCE = 1
 COSTLY_LOCK = Path(tempfile.gettempdir()) / "costly-hash.lock"
 
-# A hash of no password, verified for an unknown address: the time of an answer reveals nothing.
+# A hash of no password, verified for an unknown address, so that the time of an answer reveals
+# nothing.
 DUMMY_HASH = (
     "$argon2id$v=19$m=19456,t=2,p=1$r7xUw0JhEvWII0jvYeCpug"
     "$jTi4ogMC8jQrHiCKhF7B0tXZex59txoz8THsQH2Ymoc"
@@ -44,7 +45,7 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the password is right; without a hash, False, after the same time."""
+        """Tell whether the password is right; without a hash it is wrong, after the same time."""
         async with self._turns:
             fits = await asyncio.to_thread(self._verify, password, password_hash or DUMMY_HASH)
         return fits and password_hash is not None

@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 32  # 256 bits cannot be guessed, so their hash needs neither salt nor slowness
 # Above nginx's proxy_read_timeout (20 s): a client that got no answer may repeat the request.
-# Short, because a thief within this time gets the same successor as the owner, and is noticed only
-# when the second of them uses it.
+# Short, because within this time a thief gets the same successor as the owner, and the theft is
+# detected only when both have used that successor.
 REPEAT_SECONDS = 30
 
 _Relative = aliased(RefreshToken)
@@ -42,7 +42,7 @@ _Successor = aliased(RefreshToken)
 _is_presented = RefreshToken.token_hash == bindparam("presented")
 _is_live = and_(
     RefreshToken.expires_at > func.now(),
-    # This row's own column as well: Postgres reads only this row again after waiting for its lock.
+    # Also the row's own column: after waiting for its lock, Postgres reads only this row again.
     RefreshToken.revoked_at.is_(None),
     ~exists().where(
         _Relative.family_id == RefreshToken.family_id, _Relative.revoked_at.is_not(None)
@@ -65,7 +65,8 @@ BEGIN = insert(RefreshToken).values(
     user_id=bindparam("user_id"),
     expires_at=func.now() + bindparam("lifetime", type_=Interval),
 )
-# One statement: of two at the same time, the second waits for the row's lock and finds it used.
+# One statement: if two run at the same time, the second waits for the row's lock and then sees that
+# the token is used.
 ROTATE = (
     insert(RefreshToken)
     .from_select(

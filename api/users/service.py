@@ -54,7 +54,7 @@ async def log_in(
     # The connection is back in the pool before the slow part begins.
     password_hash = user.password_hash if user else None
     if not await passwords.verify(login.password, password_hash) or user is None:
-        # Without the typed address: people type their password there.
+        # Not the address: people sometimes type their password in its field.
         user_id = str(user.id) if user else None
         logger.warning("login failed", extra={"action": "login_failed", "user_id": user_id})
         raise ApiError(401, "login_failed", "The address or the password is wrong.")

@@ -67,8 +67,8 @@ class Delivery(Base):
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="status"),
-        # The order of an item's events, and the due deliveries; both indexes hold only pending
-        # ones.
+        # For the order of an item's events, and for the due deliveries. Both indexes hold only
+        # pending deliveries.
         Index(
             "ix_webhook_deliveries_order",
             "subscription_id",
@@ -83,7 +83,7 @@ class Delivery(Base):
     subscription_id: Mapped[UUID] = mapped_column(
         ForeignKey("webhook_subscriptions.id", ondelete="CASCADE"), primary_key=True
     )
-    # The event's id: equal for all subscriptions. Receivers recognise a repeated event by it.
+    # The event's id, the same for all subscriptions. Receivers use it to recognise repetitions.
     id: Mapped[UUID] = mapped_column(primary_key=True)
     # Taken while the item's row is locked, so it has the order of the changes; the id does not.
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
@@ -100,7 +100,7 @@ class Delivery(Base):
     last_status_code: Mapped[int | None]
     last_error: Mapped[str | None] = mapped_column(String(200))
     last_response: Mapped[str | None] = mapped_column(Text)
-    # The clock's time: the transaction's time is from before it locked the item.
+    # Not now(), the start of the transaction, which is before it locked the item.
     created_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )

@@ -43,7 +43,7 @@ RulesDep = Annotated[Rules, Depends(get_rules)]
 async def subscribe(
     body: SubscriptionIn, user_id: UserId, database: DatabaseDep, rules: RulesDep
 ) -> dict[str, Any]:
-    """Send the changes of your items to a URL of yours, signed by the scheme of Standard Webhooks.
+    """Send the changes of your items to a URL of yours, signed as in Standard Webhooks.
 
     The events of an item arrive in order, each at least once. A delivery succeeds if your server
     answers 2xx within 10 seconds. Otherwise it is retried for about a day, and the item's later
@@ -85,7 +85,7 @@ async def unsubscribe(webhook_id: UUID, user_id: UserId, database: DatabaseDep) 
     "/{webhook_id}/secret", response_model=NewSubscriptionOut, responses=error_responses(404)
 )
 async def rotate_secret(webhook_id: UUID, user_id: UserId, database: DatabaseDep) -> dict[str, Any]:
-    """Create a new secret. For 24 hours events have a second signature, by the previous secret."""
+    """Create a new secret. For 24 hours events are signed with the previous secret as well."""
     return await service.rotate_secret(database, user_id, webhook_id)
 
 
@@ -122,5 +122,5 @@ async def replay_delivery(
 async def replay_failed(
     webhook_id: UUID, body: ReplayIn, user_id: UserId, database: DatabaseDep
 ) -> dict[str, Any]:
-    """Send all failed events since a time again."""
+    """Send again all failed events that were created since a time."""
     return await service.replay_failed(database, user_id, webhook_id, body.since)

@@ -42,7 +42,7 @@ class SubscriptionOut(BaseModel):
     event_types: list[EventType]
     is_enabled: bool = Field(description="Becomes false when the receiver answers 410.")
     previous_secret_until: datetime | None = Field(
-        description="Until this time each event has a second signature, by the previous secret."
+        description="Until this time each event is signed with the previous secret as well."
     )
     created_at: datetime
 

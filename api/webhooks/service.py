@@ -72,7 +72,7 @@ def new_secret() -> str:
 
 
 async def checked_url(settings: SubscriptionIn, rules: Rules) -> str:
-    """Return the URL to store; of a disabled webhook only the form is checked.
+    """Return the URL to store; for a disabled webhook, only its form is checked.
 
     Raises:
         ApiError: 422 with the reason, if webhooks may not go there.
@@ -164,7 +164,7 @@ async def replace_subscription(
 async def rotate_secret(
     database: Database, owner_id: UUID, subscription_id: UUID
 ) -> dict[str, Any]:
-    """Make a new secret; for SECRET_OVERLAP events are signed by the previous one as well."""
+    """Make a new secret; for SECRET_OVERLAP events are signed with the previous one as well."""
     secret = new_secret()
     changes = {
         "secret": secret,
@@ -198,7 +198,7 @@ async def list_deliveries(
     query: DeliveryQuery,
 ) -> dict[str, Any]:
     """Return a page of deliveries, newest first, in the form of DeliveryPage."""
-    # One row more than the page tells whether a next page exists.
+    # One row more than the page needs: it shows whether there is a next page.
     page = select(*DELIVERY_COLUMNS).where(Delivery.subscription_id == subscription_id)
     if query.status is not None:
         page = page.where(Delivery.status == query.status.value)
@@ -246,7 +246,7 @@ async def replay_delivery(
 async def replay_failed(
     database: Database, owner_id: UUID, subscription_id: UUID, since: datetime
 ) -> dict[str, Any]:
-    """Send the failed deliveries since a time again; return their number."""
+    """Send again the failed deliveries that were created since a time; return their number."""
     failed = (
         Delivery.subscription_id == subscription_id,
         Delivery.status == Status.FAILED.value,

@@ -1,8 +1,8 @@
-"""Checks the target of a webhook: no URL of a user may reach what only this host can reach.
+"""Checks the target of a webhook: a user's URL must not lead to a server inside our networks.
 
 A URL is parsed once, its host is resolved once, and the connection goes to an address that was
 checked. The API checks when a subscription is written, and the worker before each attempt, because
-names change.
+a name's addresses change.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from api.configuring.settings import ProcessSettings
 
 # Chosen: every HTTP server reads a request line of this length; nginx reads 8 kB.
 MAX_URL_CHARS = 2048
-RESOLVE_SECONDS = 3.0  # a slower name server is down; below REQUEST_SECONDS
+RESOLVE_SECONDS = 3.0  # a slower name server counts as down; below REQUEST_SECONDS
 # Own threads: slow name servers must not delay logins, which hash in the event loop's threads.
 RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 DEFAULT_PORTS = {"https": 443, "http": 80}
-# Addresses that Python, or an older version of it, counts as global: protocol assignments (a cloud
+# Not public, although some version of Python counts them as global: protocol assignments (a cloud
 # has its metadata at 192.0.0.192), relays and tunnels to an embedded IPv4 address (RFC 3056, 4380),
 # documentation.
 NOT_PUBLIC = tuple(
     map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"))
 )
-# Without IPv4-mapped, NAT64 (64:ff9b::/96) and local addresses.
+# This excludes IPv4-mapped, NAT64 (64:ff9b::/96) and local addresses.
 GLOBAL_UNICAST = ip_network("2000::/3")
 NO_ADDRESS = "the host has no public address"
 NOT_IN_TIME = "no name server answered for the host; retry later"
@@ -136,7 +136,8 @@ async def resolve(target: Target, rules: Rules) -> list[str]:
             isinstance(error, TimeoutError) or getattr(error, "errno", None) == socket.EAI_AGAIN
         )
         raise TargetRefused(NOT_IN_TIME if is_silent else NO_ADDRESS) from None
-    # A single forbidden address refuses the host: its owner could choose between them by timing.
+    # One forbidden address is enough to refuse the host: its owner could choose by timing which
+    # address is used.
     if not addresses or not all(is_allowed(ip_address(text), rules) for text in addresses):
         raise TargetRefused(NO_ADDRESS)
     return addresses

@@ -45,8 +45,8 @@ def _is_answering() -> bool:
 def _database_identity(arguments: argparse.Namespace) -> Iterator[None]:
     """Give pgBackRest a directory that identifies the database if no server runs.
 
-    `archive-get` reads the identity in `pg_control`. Without a server, this takes the file from a
-    backup, without the application's rows, and never from a database that may be damaged.
+    `archive-get` reads the identity in `pg_control`. Without a server, the database may be damaged,
+    so this file comes from a backup, restored without the application's rows.
 
     Raises:
         Failure: when no backup has it.
@@ -109,7 +109,7 @@ def _print_repository(repository: Repository, arguments: argparse.Namespace) -> 
 
 
 def _make(arguments: argparse.Namespace) -> Facts:
-    """Restore, recover and check in a new directory; leave the present database alone."""
+    """Restore, recover and check in a new directory; do not touch the present database."""
     root = Path(arguments.root)
     started = time.monotonic()
     seconds: dict[str, float] = {}
@@ -139,14 +139,14 @@ def _make(arguments: argparse.Namespace) -> Facts:
 
 
 def _check(arguments: argparse.Namespace) -> Facts:
-    """Prove that a restore would find every file unchanged, and restore nothing."""
+    """Prove that every file of a restore is unchanged, and restore nothing."""
     with records.hold_lock("check", wait_seconds=TASK_SECONDS), _database_identity(arguments):
         chosen = _prove(arguments, Progress(report, report))
     return {"label": chosen.backup.label, "text": chosen.text, "segments": chosen.checked_segments}
 
 
 def _prove(arguments: argparse.Namespace, progress: Progress) -> Choice:
-    """Prove the restore that the arguments ask for; a failure offers an older backup.
+    """Prove that the requested restore is possible; if it is not, offer an older backup.
 
     Raises:
         Failure: as `attempt.prove`.

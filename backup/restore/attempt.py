@@ -36,7 +36,7 @@ def prove(wish: Wish, progress: Progress, *, reads_backup: bool = True) -> Choic
             Off the host, each byte that is read may cost money.
 
     Raises:
-        Failure: when the wish cannot be met, or a file is missing or damaged.
+        Failure: when the request cannot be met, or a file is missing or damaged.
     """
     progress.step("look for the backup, and check the WAL")
     chosen = choice.choose(wish, progress.report)
@@ -57,7 +57,7 @@ def prove(wish: Wish, progress: Progress, *, reads_backup: bool = True) -> Choic
 def removed_on_failure(folder: Path) -> Iterator[None]:
     """Remove the directory if the block fails or a signal ends it.
 
-    The next command removes what a kill leaves (`directories.tidy`).
+    After a kill, the next command removes it (`directories.tidy`).
     """
     try:
         yield

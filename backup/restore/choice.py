@@ -1,4 +1,4 @@
-"""Chooses a restore's timeline, its backup and the explicit place at which recovery ends."""
+"""Chooses a restore's timeline, its backup and the explicit target at which recovery ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,8 +53,8 @@ class Choice:
 class Repository:
     """One repository: its backups, oldest first, and the archive of its newest database.
 
-    Reads the part of the archive that a moment needs (None for the newest time), and later the
-    part that a chain needs in addition.
+    It reads the part of the archive that a restore to `moment` needs (None is the newest time), and
+    later any older part that a chain needs.
     """
 
     def __init__(self, number: int, moment: datetime | None = None) -> None:
@@ -63,7 +63,7 @@ class Repository:
         if not backups:
             raise Failure(
                 f"repository {number} holds no backup",
-                ["./scripts/backup.sh takes one of a running database"],
+                ["./scripts/backup.sh takes a backup of a running database"],
             )
         newest = backups[-1].database_id
         self.backups = [backup for backup in backups if backup.database_id == newest]
@@ -79,7 +79,7 @@ class Repository:
         self.archive: Archive = timelines.read(backup.database_id, self.number, self.first)
 
     def list_usable(self, timeline: Timeline) -> list[Backup]:
-        """Return the good backups on the way to a timeline, the oldest first."""
+        """Return the good backups from which recovery reaches a timeline, the oldest first."""
         return [
             backup
             for backup in self.backups
@@ -97,7 +97,7 @@ class Repository:
         return self.archive.find_chain(timeline, archive.segment_number(backup.wal_start))
 
     def list_ranges(self) -> list[Range]:
-        """Return the ranges of times that the files allow to restore; verifies no file."""
+        """Return the ranges of times that the existing files can restore; no file is verified."""
         ranges = []
         began = datetime.fromtimestamp(0, UTC)
         for timeline in sorted(self.archive.timelines.values(), key=lambda line: line.number):
@@ -125,7 +125,7 @@ def _merge(ranges: list[Range]) -> list[Range]:
 
 
 def choose(wish: Wish, report: Callable[[str], None]) -> Choice:
-    """Choose, and check each WAL segment that recovery will read up to its end.
+    """Choose a restore, and check each WAL segment that its recovery will read.
 
     Raises:
         Failure: when the request is not possible, with the nearest possible ones.
@@ -167,7 +167,7 @@ def _count_segments(lsn: str, chain: Chain) -> int:
 
 
 def _choose_newest(repository: Repository, wish: Wish, report: Callable[[str], None]) -> Choice:
-    """Choose the last transaction in the archive as the explicit place."""
+    """Choose the last transaction in the archive as the explicit target."""
     timeline = repository.archive.newest
     backup = _find_backup_before(repository, wish, timeline)
     chain = repository.find_chain(backup, timeline)
@@ -193,7 +193,7 @@ def _find_backup_before(repository: Repository, wish: Wish, timeline: Timeline) 
         usable = [backup for backup in usable if backup.label == wish.label]
         if not usable:
             raise Failure(
-                f"there is no good backup {wish.label} on the way there",
+                f"there is no good backup {wish.label} that leads there",
                 [f"the good ones are: {names}", LIST],
             )
     early = [

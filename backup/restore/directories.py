@@ -23,7 +23,7 @@ EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 
 @dataclass
 class State:
-    """The directories: whether there is a database, the old ones in bytes, and what was tidied."""
+    """Whether there is a database, the sizes of old ones in bytes, and what was tidied up."""
 
     has_database: bool
     old: dict[str, int] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def finish(folder: Path, stamp: str) -> Path:
 
 
 def swap(root: Path, stamp: str) -> None:
-    """Replace the present database by the restored one in one rename, and keep the present one."""
+    """Replace the present database with the restored one in one rename, and keep the old one."""
     new, present = root / f"{NAME}.restored-{stamp}", root / NAME
     if not is_marked(new, stamp):
         raise Failure(

@@ -27,7 +27,7 @@ SPARE_BYTES = 512 * 1024**2
 PERCENT = re.compile(r"([\d.]+)%\)")
 PROGRESS_PERCENT = 20.0
 # A restore writes these into postgresql.auto.conf. If they stayed there, the next restore of this
-# database would find them.
+# database would use them too.
 SETTINGS = (
     "restore_command",
     "recovery_target_time",
@@ -102,14 +102,14 @@ def copy_backup(choice: Choice, folder: Path, report: Callable[[str], None]) -> 
 
 
 def start_server(folder: Path) -> str:
-    """Recover to the target with a private server, and return its log line about its end.
+    """Recover to the target with a private server; return its log line about the end of recovery.
 
     The server runs when this returns. It archives nothing: its archive_command is empty, so that
     the files of the new timeline wait for the real server.
 
     Raises:
-        Failure: when the target was not reached; without an explicit target the server would have
-            started with less than that.
+        Failure: when the target was not reached. Without an explicit target, the server would have
+            started with an older state and reported no error.
     """
     SOCKET.mkdir(mode=0o700, exist_ok=True)
     LOG.unlink(missing_ok=True)
@@ -166,7 +166,7 @@ def prepare_to_serve() -> None:
     for setting in SETTINGS:
         postgres.ask(f"alter system reset {setting}", socket=str(SOCKET))
     password = PASSWORD.read_text(encoding="utf-8").rstrip("\n").replace("'", "''")
-    # No log holds it: `log_statement` is off.
+    # No log contains the password: `log_statement` is off.
     postgres.ask(f"alter role slipway password '{password}'", socket=str(SOCKET))
 
 

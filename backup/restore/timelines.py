@@ -88,7 +88,7 @@ class Archive:
         return self.timelines[int(first.name[:8], 16)]
 
     def find_end(self, timeline: Timeline) -> float | None:
-        """Return when a timeline was archived last, in seconds since 1970; None if it is live."""
+        """Return when a timeline was last archived, in seconds since 1970; None if it is live."""
         if timeline == self.newest:
             return None
         return max(
@@ -101,14 +101,14 @@ class Archive:
         )
 
     def find_chain(self, timeline: Timeline, first: int) -> Chain:
-        """Return the segments that recovery to a timeline reads, starting with a number."""
+        """Return the segments that recovery to a timeline reads, from number `first` on."""
         chain: list[Segment] = []
         for number, owners in _list_owners(timeline, first):
             names = [segment_name(owner, number) for owner in owners]
             existing = [self.segments[name] for name in names if name in self.segments]
             chain += existing[:1]
-            # An ancestor's copy of this segment holds only the ancestor's part of it, so that
-            # recovery cannot go on after it.
+            # An ancestor's copy of this segment holds only the ancestor's part of it, so recovery
+            # cannot continue after it.
             if not existing or existing[0].name != names[0]:
                 is_gap = any(
                     segment.number > number

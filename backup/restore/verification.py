@@ -22,7 +22,7 @@ NO_RETRY = "--job-retry=0"
 VERIFY_SECONDS = 6 * 3600.0  # 100 GB at 15 MB/s on a slow disk
 FETCH_SECONDS = 120.0
 DUMP_SECONDS = 120.0
-AT_ONCE = 2  # segments of 16 MB in /tmp, of 64 MB (compose.yaml)
+AT_ONCE = 2  # segments of 16 MB in /tmp, which has 64 MB (compose.yaml)
 PROGRESS_SEGMENTS = 200
 TRANSACTION = re.compile(
     r"lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+),.*"
@@ -109,7 +109,7 @@ def read_transactions(
     return other content.
 
     Args:
-        wanted: False to check the segment only and return nothing.
+        wanted: False to check the segment only, and return no transactions.
 
     Raises:
         DamagedSegment: when it cannot be fetched, or differs.
@@ -127,8 +127,8 @@ def read_transactions(
                 raise DamagedSegment(segment, "its content differs from the checksum in its name")
         if not wanted:
             return []
-        # Its exit code is 1 if the last record continues in the next segment, so only its output
-        # counts.
+        # pg_waldump exits with 1 if the last record continues in the next segment, so only its
+        # output counts.
         dump = programs.run(["pg_waldump", "--rmgr=Transaction", str(file)], timeout=DUMP_SECONDS)
     return [
         Transaction(record["lsn"], datetime.fromisoformat(record["time"]).replace(tzinfo=UTC))
@@ -146,7 +146,7 @@ def find_first_after(
     Raises:
         DamagedSegment: for the first damaged segment.
     """
-    # No record of a segment is younger than the segment itself; one minute allows for clocks that
+    # A segment contains no record that is newer than its file; one minute allows for clocks that
     # differ.
     early = moment.timestamp() - 60
     with ThreadPoolExecutor(AT_ONCE) as pool:

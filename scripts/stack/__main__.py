@@ -54,7 +54,7 @@ def parser() -> ArgumentParser:
         command = subparsers.add_parser(name, prog=prog, help=story.HELP)
         story.add_arguments(command)
         command.add_argument(
-            "--verbose", action="store_true", help="print each command as it runs, as into a pipe"
+            "--verbose", action="store_true", help="print each command as it runs, as in a pipe"
         )
         command.set_defaults(usage_error=command.error)
     return main
@@ -65,7 +65,7 @@ def main() -> int:
     arguments, unknown = parser().parse_known_args()
     if unknown:
         arguments.usage_error(f"unknown: {' '.join(unknown)}")
-    os.chdir(ROOT)  # so that each printed command works as it stands in the checkout
+    os.chdir(ROOT)  # so that each printed command works unchanged in the checkout
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     # A dry run prints commands and nothing else: it has no use for a terminal's steps.
@@ -112,7 +112,7 @@ def _fault_of_the_machine(error: OSError) -> Failure:
             f"this user may not open {error.filename}",
             hints=[
                 "run this as the user who ran ./scripts/up.sh first: "
-                ".env and secrets/ are closed to others"
+                "other users may not read .env and secrets/"
             ],
             runbook=RUNBOOK,
         )

@@ -20,7 +20,7 @@ class AttemptLog:
     def open(self, state: Path, command: str) -> None:
         """Create the file under the state directory, and remove the oldest files there.
 
-        `deploy` on a new host runs `up` first: the open log then takes the lines of both.
+        `deploy` on a new host runs `up` first: the same log then contains the lines of both.
         """
         if self.path:
             return
@@ -31,8 +31,8 @@ class AttemptLog:
                 folder.mkdir(parents=True)
                 folder.chmod(0o750)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            # A command may contain a token, because NOTIFY_COMMAND is in .env, which others cannot
-            # read either.
+            # A command may contain a token, as NOTIFY_COMMAND does. Other users cannot read .env
+            # either.
             os.fchmod(self._descriptor, 0o600)
             for old in sorted(folder.glob("*.log"))[:-KEPT_LOGS]:  # names begin with the time
                 old.unlink(missing_ok=True)

@@ -189,7 +189,7 @@ class Terminal(Display):
     def _draw_live(self) -> None:
         """Draw changes; skip this while the terminal accepts no output, for example after Ctrl-S.
 
-        Otherwise the ticker would wait with the lock, and a command could not end.
+        Otherwise the ticker would wait while it holds the lock, and a command could not end.
         """
         if self._lock.acquire(timeout=STALLED_SECONDS):
             try:
@@ -236,7 +236,7 @@ def _label(mark: str, name: str, time_text: str) -> str:
 
 
 def _painted(line: str, colour: str, time_text: str) -> str:
-    """Return a step's line with its mark and its time in colour; a failure's whole line."""
+    """Return a step's line with its mark and time in colour; a failure's line is all in colour."""
     if colour == layout.RED:
         return layout.paint(line, colour)
     name, _, result = line[2:].partition(time_text)

@@ -73,7 +73,7 @@ CRITICAL_VALUES = [
     ("CREATE_TABLES", "true", "nothing reads it"),
     ("DEBUG", "true", "development only"),
     ("RELOAD", "1", "development only"),
-    ("WEBHOOK_ALLOWED_NETWORKS", "10.1.2.0/24,172.16.0.0/12", "more than one subnet"),
+    ("WEBHOOK_ALLOWED_NETWORKS", "10.1.2.0/24,172.16.0.0/12", "over one subnet"),
     ("DEBUG", "app:*", "valid boolean"),
     ("ALLOWED_HOSTS", "*", "must not hold *"),
     ("ALLOWED_HOSTS", "api.example.org, *.example.org", "must not hold *"),
@@ -104,7 +104,7 @@ def test_no_service_of_production_runs_from_the_image_for_development(
     kind: type[ProcessSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RELOAD", "true")  # set by its Dockerfile target
-    assert findings(kind) == {"RELOAD": ("critical", "on, and for development only")}
+    assert findings(kind) == {"RELOAD": ("critical", "on, but it is for development only")}
 
 
 def test_an_empty_password_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_an_s3_server_may_have_a_ca_of_its_own(
     assert scripts.faults(S3, secret.parent) == []
     assert f"repo1-storage-ca-file={file}\n" in offsite.pgbackrest_conf(s3, "word")
     file.chmod(0o600)
-    assert "is closed to the backup service" in scripts.faults(S3, secret.parent)[0]
+    assert "cannot be read by the backup service" in scripts.faults(S3, secret.parent)[0]
 
 
 def test_the_configuration_is_closed_to_others(
@@ -158,15 +158,15 @@ def test_each_key_that_is_missing_is_named_at_once(secret: Path, values: dict[st
         ({**SFTP, "OFFSITE_TYPE": "ftp"}, "OFFSITE_TYPE is neither sftp nor s3"),
         (
             {**SFTP, "OFFSITE_BUCKET": "b"},
-            "OFFSITE_BUCKET is set, and OFFSITE_TYPE=sftp does not know it",
+            "OFFSITE_BUCKET is set, but OFFSITE_TYPE=sftp does not use it",
         ),
         (
             {**S3, "OFFSITE_FINGERPRINT": PRINT},
-            "OFFSITE_FINGERPRINT is set, and OFFSITE_TYPE=s3 does not know it",
+            "OFFSITE_FINGERPRINT is set, but OFFSITE_TYPE=s3 does not use it",
         ),
         ({**S3, "OFFSITE_HOST": "https://s3.example"}, "OFFSITE_HOST is not a host name"),
-        ({**SFTP, "OFFSITE_PATH": "backups"}, "OFFSITE_PATH is not an absolute path"),
-        ({**SFTP, "OFFSITE_PATH": "/"}, "OFFSITE_PATH is not an absolute path"),
+        ({**SFTP, "OFFSITE_PATH": "backups"}, "OFFSITE_PATH is not the absolute path"),
+        ({**SFTP, "OFFSITE_PATH": "/"}, "OFFSITE_PATH is not the absolute path"),
         ({**SFTP, "OFFSITE_FINGERPRINT": HEX}, "OFFSITE_FINGERPRINT is not of the form SHA256:"),
         ({**SFTP, "OFFSITE_PORT": "65536"}, "OFFSITE_PORT is not a port"),
     ],
@@ -182,13 +182,13 @@ def test_a_secret_that_the_service_cannot_read_is_refused(secret: Path) -> None:
     """ssh-keygen creates a file with this mode; the mode of secrets/ protects the file instead."""
     secret.chmod(0o600)
     [reason] = scripts.faults(SFTP, secret.parent)
-    assert "is closed to the backup service" in reason
+    assert "cannot be read by the backup service" in reason
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "is empty: it takes the private key"),
+        ("", "is empty: put in the private key"),
         ("password\n", "is not a private key"),
         (KEY.replace("BG5vbmU", "CmFlczI"), "is a private key with a passphrase"),
         (

@@ -100,7 +100,7 @@ def test_a_repository_that_cannot_be_read_is_not_well(folder: Path) -> None:
         (
             Archiver("A", archived=NOW - 40, failed=NOW - 5, since=1, waiting=2),
             False,
-            "archiving fails since 40 s",
+            "archiving has failed for 40 s",
         ),
         (Archiver("", since=NOW - 300), False, "no segment 300 s ago"),
     ],

@@ -242,5 +242,5 @@ def test_a_place_of_another_database_is_refused(monkeypatch: pytest.MonkeyPatch)
         }
 
     monkeypatch.setattr(pgbackrest, "read_stanza", stanza)
-    with pytest.raises(Failure, match="of another database, of system 2"):
+    with pytest.raises(Failure, match="belongs to another database, of system 2"):
         shipping.find_position()

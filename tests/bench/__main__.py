@@ -55,7 +55,7 @@ def main() -> None:
             found = measure(stack, given.rounds, given.seconds)
         except LoadFailed as failed:
             sys.exit(
-                f"error: {failed}\nHINT: --rounds 1 --seconds 1 shows sooner whether it repeats"
+                f"error: {failed}\nHINT: --rounds 1 --seconds 1 soon shows whether it fails again"
             )
         finally:
             stack.remove()

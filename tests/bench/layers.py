@@ -33,7 +33,7 @@ NOBODY = UUID(int=2)
 
 
 class Silent(RequestMiddleware):
-    """Writes no line."""
+    """Writes no log line."""
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         pass
@@ -47,7 +47,7 @@ class OneRow:
 
 
 class Trusting:
-    """Accepts every token as the same user's."""
+    """Accepts every token as a token of the same user."""
 
     def user_id(self, _token: str) -> UUID:
         return NOBODY

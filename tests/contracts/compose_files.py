@@ -29,7 +29,7 @@ def load(name: str = "compose.yaml") -> dict[str, Any]:
 
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-# With the services of the other files, which must follow the same rules.
+# Includes the services of the other files, which must follow the same rules.
 EVERY_SERVICE = {
     name: s for file in FILES[1:] for name, s in load(file)["services"].items()
 } | SERVICES

@@ -35,7 +35,7 @@ def parse(path: Path) -> list[Directive]:
     words: list[str] = []
     while position < len(source):
         match = TOKEN.match(source, position)
-        assert match, f"{path}: cannot read on from {source[position : position + 20]!r}"
+        assert match, f"{path}: cannot parse the text from {source[position : position + 20]!r}"
         token, position = match[0], match.end()
         if token.isspace() or token[0] == "#":
             continue

@@ -14,7 +14,7 @@ EXCLUDED = {
     "prefer-robust-stmts": "a revision is one transaction; IF NOT EXISTS would hide a half-run one",
     "require-lock-timeout": "api.migrate sets it on its session, before the first statement",
     "require-statement-timeout": "an index may take long: the lock timeout protects the traffic",
-    "prefer-text-field": "the length must be limited; to raise the limit needs no rewrite",
+    "prefer-text-field": "the length must be limited; raising the limit needs no rewrite",
     "prefer-bigint-over-int": "a price in cents and a count of rows; keys are UUIDs",
     "prefer-identity": "the job queue's packaged schema uses serial",
 }
@@ -160,7 +160,7 @@ def test_what_stops_the_traffic_is_a_fault_in_any_phase(
 def test_what_takes_away_belongs_into_post(tmp_path: Path, body: str) -> None:
     (fault,) = lint(tmp_path, "2026_01_01_0000_pre_x", body)
     assert fault.startswith("api/migrations/versions/2026_01_01_0000_pre_x.py:4: ")
-    assert fault.endswith("in a pre migration; make it a post one") or "takes away" in fault
+    assert fault.endswith("in a pre migration; move it to a post one") or "removes" in fault
     (tmp_path / migrations.VERSIONS / "2026_01_01_0000_pre_x.py").unlink()
     assert lint(tmp_path, "2026_01_01_0000_post_x", body) == []
 

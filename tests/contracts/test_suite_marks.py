@@ -1,4 +1,4 @@
-"""Tests that count losses are marked, so that the runner never runs them again."""
+"""The marks by which the runner sorts the tests: what needs the engine, and what counts losses."""
 
 import ast
 import re
@@ -55,6 +55,20 @@ def test_a_test_without_the_mark_would_be_seen() -> None:
     assert counting(through) == {"test_b": False}
     assert counting(f"@pytest.mark.{MARK}\n{direct}") == {"test_a": True}
     assert counting("def test_c(stack):\n    assert stack.is_serving()\n") == {}
+
+
+def engine_mark(source: str) -> str:
+    """Return the mark of a whole module by which the runner knows that it needs the engine."""
+    match = re.search(r"^pytestmark = .*pytest\.mark\.(docker|stack|drill)\b", source, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def test_every_file_of_stack_tests_says_that_it_needs_the_engine() -> None:
+    paths = files("tests/stack/test_*.py")
+    assert len(paths) > 40
+    assert [path for path in paths if not engine_mark(text(path))] == [], (
+        "the runner would take these for unit tests"
+    )
 
 
 def test_each_mark_is_explained_and_used() -> None:

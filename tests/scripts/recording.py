@@ -60,7 +60,7 @@ class RecordingRunner:
         if command.argv[0] == "git":
             return self.files.read(command)
         answer = self._find(text)
-        assert answer is not None, f"the test does not say what `{text}` answers"
+        assert answer is not None, f"the test defines no reply to `{text}`"
         return accepted(command, answer)
 
     def run(self, command: Command) -> Result:

@@ -22,10 +22,10 @@ CODE = re.compile(r"\x1b\[(\d*(?:;\d+)*)([A-Za-z])")
 
 @dataclass
 class Screen:
-    """The lines that a terminal shows now, and those after each earlier frame.
+    """The lines that a terminal shows now, and the lines of each earlier frame.
 
     The emulation knows the few codes that the display may write. Any other code fails the test, for
-    example a code that hides the cursor or changes the screen.
+    example a code that hides the cursor or switches to another screen.
     """
 
     columns: int
@@ -149,7 +149,7 @@ def _set_columns(terminal: int, columns: int) -> None:
 def on_terminal(
     argv: Sequence[str], *, columns: int = 100, env: dict[str, str], cwd: Path = ROOT
 ) -> Iterator[Session]:
-    """Run a program whose input, output and errors are a terminal; kill it with the block."""
+    """Run a program on a terminal during the block; kill the program at the end."""
     ours, theirs = pty.openpty()
     _set_columns(ours, columns)
     try:

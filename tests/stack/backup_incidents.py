@@ -14,7 +14,7 @@ def pgbackrest(stack: Stack, *words: str) -> str:
 
 
 def backup_row(stack: Stack, name: str) -> tuple[bool, str]:
-    """Return whether a line of status.sh starts with ok, and its text; False and "" without one."""
+    """Return whether a line of status.sh is ok, and its text; False and "" if there is no line."""
     shown = stack.run("./scripts/status.sh", check=False).stdout
     for line in shown.splitlines():
         if line[4:20].strip() == name:

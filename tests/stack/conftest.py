@@ -64,7 +64,7 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_table_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The tests of a file drop their tables: the order of the files differs from run to run."""
+    """Check that the tests of a file drop their tables: the order of files differs between runs."""
     if not uses_fixture(request, "stack"):
         yield
         return

@@ -19,7 +19,7 @@ def hang(stack: Stack, service: str) -> None:
     children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
     for pid in (first, *map(int, children)):
         os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: not stack.is_serving(), 30, f"{service} is missed")
+    wait_until(lambda: not stack.is_serving(), 30, f"the stack is not ready without {service}")
 
 
 def hanging_postgres(stack: Stack) -> None:

@@ -118,7 +118,7 @@ def all_connections_taken(stack: Stack) -> Iterator[None]:
 
 
 def fail_one_fsync(stack: Stack, seconds: float) -> str:
-    """Fail the next fdatasync of each process of Postgres with EIO; return the first one's trace.
+    """Fail the next fdatasync of each process of Postgres with EIO; return the trace of the first.
 
     Processes that start later are not affected: the fault is over for them.
     """

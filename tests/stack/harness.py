@@ -50,7 +50,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def reserved_project() -> Iterator[None]:
-    """Keep the project name for this run: another run would remove its stacks."""
+    """Reserve the project name for this run, because another run would remove its stacks."""
     with (Path(tempfile.gettempdir()) / f"{PROJECT}.lock").open("w", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -56,14 +56,14 @@ class Report:
 
 @dataclass
 class Load:
-    """Requests at a constant rate over keep-alive TLS connections; every third is a keyed POST.
+    """Requests at a constant rate over keep-alive TLS; every third is a POST with a key.
 
     A mixed load adds HTTP/2, new connections, uploads of 1 MB and connections that idle for up to
     15 s. Where `slow_path` names a slow route, some requests are in flight for seconds.
     """
 
     stack: Stack
-    rate: int = 60  # with two stacks side by side, 100 keep two cores busy by themselves
+    rate: int = 60  # with two stacks side by side, a rate of 100 alone keeps two cores busy
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS

@@ -47,7 +47,7 @@ def test_the_stack_as_up_makes_it_has_no_finding(stack: Stack) -> None:
     containers = stack.compose("ps", "--all", "--quiet")
     done = stack.run("./scripts/check-config.sh")
     lines = done.stdout.splitlines()
-    assert lines[-2] == "0 critical, 0 to think about"
+    assert lines[-2] == "0 critical, 0 to reconsider"
     assert lines[-1].startswith("live: release ")
     assert stack.compose("ps", "--all", "--quiet") == containers
 

@@ -127,7 +127,7 @@ def test_a_bad_release_is_stopped_before_the_switch(
         source = (stack.root / path).read_text(encoding="utf-8")
         old = next(line for line in source.splitlines() if '"/readyz"' in line)
         new = old.replace("/readyz", "/readyz-gone")
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         with stack.edited(path, old, new):
@@ -155,9 +155,9 @@ def test_a_bad_release_is_stopped_before_the_switch(
 @pytest.mark.counts_losses
 def test_a_release_that_is_slow_only_under_traffic_is_rolled_back(stack: Stack) -> None:
     before = stack.live()
-    slow = f"    if limit != 20:\n        await asyncio.sleep(0.8)\n{LIST_ITEMS}"
-    with Load(stack, rate=40).running() as report:
-        wait_until(lambda: report.sent > 200, 30, "the load is under way")
+    slow = f"    if limit != 20:\n        await asyncio.sleep(2)\n{LIST_ITEMS}"
+    with Load(stack, rate=15).running() as report:
+        wait_until(lambda: report.sent > 150, 30, "the load is under way")
         with (
             stack.edited("api/items/routes.py", "from datetime", "import asyncio\nfrom datetime"),
             stack.edited("api/items/routes.py", LIST_ITEMS, slow),
@@ -244,7 +244,7 @@ def test_a_broken_nginx_configuration_is_refused_before_any_effect(stack: Stack)
 
 @pytest.mark.counts_losses
 def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stack: Stack) -> None:
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         with stack.edited(
@@ -267,7 +267,7 @@ def test_a_changed_nginx_configuration_is_reloaded_without_a_failed_request(stac
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
-        (lambda text: text + "LOG_LEVEL=DEBUG\n", "LOG_LEVEL stands twice"),
+        (lambda text: text + "LOG_LEVEL=DEBUG\n", "LOG_LEVEL is set twice"),
         (lambda text: text.replace("\n", "\r\n"), "CRLF"),
         (lambda text: text[: len(text) // 2].rstrip(), "cut off"),
         (lambda text: re.sub(r"REDIS_IMAGE=.*", "REDIS_IMAGE=", text), "REDIS_IMAGE"),
@@ -321,7 +321,7 @@ def test_a_rollback_without_an_image_or_a_former_release_is_refused(stack: Stack
     done = stack.run("./scripts/rollback.sh", "no-such-release", check=False)
     assert done.returncode == 1
     assert "the image of release no-such-release is not here" in done.stderr
-    assert "kept are:" in done.stderr
+    assert "these are kept:" in done.stderr
     assert stack.run("./scripts/rollback.sh", before[0], check=False).returncode == 1
     assert stack.live() == before
 
@@ -335,7 +335,7 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
     (stack.root / "state/ledger.jsonl").write_text('{"cut of', encoding="utf-8")
     (stack.root / "state/lock").write_text("not json", encoding="utf-8")
     stack.run("docker", "rmi", f"{stack.image}:{first}")  # the slot's tag keeps the image
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: report.sent > 50, 30, "the load is under way")
         stack.run("./scripts/rollback.sh")
@@ -351,12 +351,12 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
 def test_retention_removes_old_releases_and_never_the_rollback_target(stack: Stack) -> None:
     first, _ = stack.live()
     releases = [first]
-    for _ in range(3):
+    for _ in range(2):
         stack.vary()
         stack.deploy(KEEP_RELEASES="1", WATCH_SECONDS="0")
         releases.append(stack.live()[0])
     tags = set(stack.run("docker", "images", "--format", "{{.Tag}}", stack.image).stdout.split())
     assert {releases[-1], releases[-2]} <= tags
-    assert releases[1] not in tags
+    assert first not in tags
     stack.run("./scripts/rollback.sh")
     assert stack.live()[0] == releases[-2]

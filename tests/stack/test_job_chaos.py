@@ -16,6 +16,7 @@ from tests.stack.harness import Stack, wait_until
 from tests.stack.job_ledger import Exports, ledger_kept, redeliveries
 from tests.stack.load import Load
 
+pytestmark = pytest.mark.drill
 SERVICES = ("worker-blue", "redis", "api-blue", "postgres")
 # The engine delays the restart of a container that ran for less than 10 s, and doubles the delay
 # each time.
@@ -135,7 +136,6 @@ def of(exports: Exports) -> str:
 
 
 @pytest.mark.counts_losses
-@pytest.mark.drill
 def test_kills_of_everything_lose_no_job_and_do_none_twice(stack: Stack, figure: Figure) -> None:
     chaos(stack, jobs=500, kills=8, figure=figure)
 
@@ -220,6 +220,7 @@ def flood(exports: Exports, count: int) -> None:
 
 
 @pytest.mark.counts_losses
+@pytest.mark.alone  # compares percentiles
 @pytest.mark.nightly
 def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: Figure) -> None:
     few, many = Exports(stack), Exports(stack)

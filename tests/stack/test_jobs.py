@@ -232,7 +232,7 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
         "./scripts/jobs.sh", "retry", ids[one], ids[three], "999999999", check=False
     )
     assert refused.returncode == 1
-    assert f"error: job {ids[three]} is succeeded, job 999999999 is not there" in refused.stderr
+    assert f"error: job {ids[three]} is succeeded, job 999999999 is unknown" in refused.stderr
     assert "RUNBOOK: docs/runbook.md#failed-jobs" in refused.stderr
     assert job(stack, one)["status"] == "failed", "nothing was changed"
     assert stack.run("./scripts/jobs.sh", "retry", check=False).returncode == 2
@@ -243,7 +243,7 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
         == 1
     )
     done = stack.run("./scripts/jobs.sh", "retry", ids[one])
-    assert f"1 given back to the worker: {ids[one]}" in done.stdout
+    assert f"1 returned to the queue: {ids[one]}" in done.stdout
     wait_until(lambda: job(stack, one)["status"] == "succeeded", 60, "the job has succeeded")
     done = stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "exports.write")
     assert f"1 discarded: {ids[two]}" in done.stdout

@@ -105,7 +105,7 @@ def all_run_again(stack: Stack, before: dict[str, int]) -> bool:
     return all(stack.host_pid(service) not in {0, pid} for service, pid in before.items())
 
 
-@pytest.mark.nightly  # fault 32; the runbook has it in every change
+@pytest.mark.nightly  # fault 32; the runbook's test injects it in every change
 @pytest.mark.counts_losses
 def test_after_a_power_cut_the_live_slot_serves_again_unattended(
     stack: Stack, figure: Figure

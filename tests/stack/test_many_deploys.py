@@ -8,7 +8,7 @@ from tests.conftest import Figure
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
-pytestmark = pytest.mark.nightly
+pytestmark = [pytest.mark.drill, pytest.mark.nightly, pytest.mark.alone]
 ROUNDS = 20
 STEADY_SECONDS = 20
 FEWEST_REQUESTS = 50_000

@@ -182,7 +182,7 @@ def test_a_migration_that_fails_half_way_leaves_a_clean_start_for_the_next(
 ) -> None:
     broken = variant(stack, tmp_path, "broken", COLUMN, f'{TABLE}\nop.execute("select 1 / 0")')
     corrected = variant(stack, tmp_path, "corrected", COLUMN, TABLE)
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: len(report.latencies) > 20, 30, "the load is under way")
         done = migrate(stack, broken)
@@ -210,7 +210,7 @@ def test_a_migration_killed_in_its_transaction_leaves_nothing(
     stack: Stack, tmp_path: Path, figure: Figure
 ) -> None:
     slow = variant(stack, tmp_path, "slow", f'{TABLE}\nop.execute("select pg_sleep(60)")')
-    load = Load(stack, rate=50)
+    load = Load(stack, rate=30)
     with load.running() as report:
         wait_until(lambda: len(report.latencies) > 20, 30, "the load is under way")
         with killed_when(

@@ -155,7 +155,7 @@ def test_what_is_off_the_host_tells_nothing_without_the_key(pair: Pair) -> None:
     )
 
 
-@pytest.mark.nightly  # a full place is in every change
+@pytest.mark.nightly  # the test of a full store runs in every change
 def test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with(pair: Pair) -> None:
     await_well(pair.host)
     pair.place.pause()

@@ -28,7 +28,7 @@ __all__ = [
     "test_a_place_that_hangs_delays_nothing_on_the_host_and_is_caught_up_with"
 ]  # also run with the bucket
 
-pytestmark = pytest.mark.nightly
+pytestmark = [pytest.mark.drill, pytest.mark.nightly]
 
 # 20 MB of incompressible content, which pgBackRest uploads in several parts of 5 MiB.
 ROWS = """create table large as

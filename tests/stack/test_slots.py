@@ -138,7 +138,7 @@ def test_a_slot_is_ready_within_moments_of_its_start(stack: Stack, figure: Figur
 
 
 def idle_container(stack: Stack) -> None:
-    """Run an empty program in the same image: the shortest time of the engine and Python now."""
+    """Run an empty program in the same image: the time that the engine and Python need at least."""
     stack.run("docker", "run", "--rm", "--network", "none", f"{IMAGE}:blue", "python", "-c", "pass")
 
 

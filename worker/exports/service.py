@@ -20,13 +20,13 @@ from api.storing.database import Database
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 256 * 1024  # the memory of a download
+CHUNK_BYTES = 256 * 1024  # a download holds one chunk in memory
 BATCH_ROWS = 1000  # about 2 ms of formatting on the event loop
 COLUMNS = (Item.id, Item.name, Item.description, Item.price_cents, Item.created_at, Item.updated_at)
 # Spreadsheets run a cell that begins with one of these (OWASP, CSV injection).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-# Exports in one transaction. A file of 5 MB is 20 rows, so a transaction deletes a few hundred
-# rows.
+# How many exports a transaction deletes. A file of 5 MB is 20 rows, so a transaction deletes a few
+# hundred rows.
 EXPIRED_AT_ONCE = 20
 # A job that kills its worker every time cannot report it. So a pending export that is older than
 # this and has no runnable job counts as failed. Chosen: the interval of the task that checks.

@@ -18,7 +18,7 @@ async def _mark_failed(context: JobContext) -> None:
     await service.mark_failed(database_of(context), UUID(str(context.job.task_kwargs["export_id"])))
 
 
-# Measured: 20,000 rows take most of a second; ten minutes are millions.
+# Measured: 20,000 rows take most of a second, so ten minutes are enough for millions.
 @job(WRITE_EXPORT, limit_seconds=600, on_failed=_mark_failed, retry=Backoff())
 async def write_export(
     context: JobContext, *, export_id: str, request_id: str | None = None
@@ -29,9 +29,9 @@ async def write_export(
 
 
 # A periodic task has no retry: its next run is the retry. Its queueing lock keeps a second job of
-# it from waiting beside the first. This holds for every periodic task.
+# the task from waiting beside the first. This is so for every periodic task.
 @queue.periodic(cron="*/5 * * * *")
 @job(EXPIRE_EXPORTS, limit_seconds=120, priority=HOUSEKEEPING, queueing_lock=EXPIRE_EXPORTS)
 async def expire_exports(context: JobContext, timestamp: int) -> None:
-    """Delete the files whose time is over."""
+    """Delete the files of exports that have expired."""
     await service.expire_exports(database_of(context))

@@ -37,7 +37,7 @@ class Circuits:
     """The circuits of this process, by host and port.
 
     Only a missing answer is a failure of the host; an answer of 500 is an answer. So one user's
-    broken URL does not close a service that takes webhooks for many customers.
+    broken URL does not stop the deliveries to a service that receives webhooks for many customers.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

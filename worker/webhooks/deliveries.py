@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 # Above TOTAL_SECONDS (worker/webhooks/sending.py) by the time to record the result.
 LEASE_SECONDS = 15
-POLL_SECONDS = 2.0  # between two reads of the index of due deliveries; a retry is late by as much
+POLL_SECONDS = 2.0  # between two reads of the index of due deliveries; a retry may be this late
 RUN_SECONDS = 60.0  # of one job, so that no job runs for ever; the next job takes the rest
 AT_ONCE = 16  # open attempts per process: slow receivers occupy these, not the places of jobs
-# Also the number of a user's open attempts from which other users' deliveries go first.
+# Also: while a user has this many open attempts, the deliveries of other users go first.
 CLAIM_AT_ONCE = 4
 KEEP_DAYS = 30
 
@@ -111,7 +111,7 @@ class Claimed:
 
 
 def pause_seconds(attempts: int) -> float | None:
-    """Return the pause after so many attempts, with a jitter of half; None after the last one."""
+    """Return the pause after this many attempts, plus or minus half; None after the last one."""
     if attempts >= MAX_ATTEMPTS:
         return None
     pause: float = min(FIRST_PAUSE_SECONDS * FACTOR ** (attempts - 1), LONGEST_PAUSE_SECONDS)
@@ -215,8 +215,8 @@ class Deliveries:
             "next_attempt_at": None if pause is None else func.now() + timedelta(seconds=pause),
             "delivered_at": func.now() if outcome.is_delivered else None,
         }
-        # Only of the claimed attempt: an attempt that outlived its lease must not overwrite a later
-        # one.
+        # Record only the claimed attempt: an attempt that outlived its lease must not overwrite a
+        # later one.
         claimed = (
             Delivery.subscription_id == delivery.subscription_id,
             Delivery.id == delivery.id,

@@ -1,4 +1,4 @@
-"""One attempt: an event signed by the scheme of Standard Webhooks, sent to a checked address."""
+"""One attempt: an event, signed as in Standard Webhooks, is sent to a checked address."""
 
 import asyncio
 import base64
@@ -17,10 +17,10 @@ import httpx2
 from api.webhooks.targets import Rules, Target, TargetRefused, parse_target, resolve
 from worker.webhooks.circuits import Circuits
 
-CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a receiver that takes longer is down
+CONNECT_SECONDS = 3.0  # far below TOTAL_SECONDS; a slower receiver counts as down
 # Name lookup, connecting, sending and reading. Below LEASE_SECONDS (worker/webhooks/deliveries.py).
 TOTAL_SECONDS = 10.0
-RESPONSE_BYTES = 4096  # of a refusal's body that is read and kept: enough for an error message
+RESPONSE_BYTES = 4096  # how much of a refusal's body is kept: enough for an error message
 ADDRESSES_TRIED = 2  # addresses of a host to try: one may be down
 CIRCUIT_OPEN = "the host did not answer earlier attempts; no attempts for a minute"
 
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def signature(secret: str, event_id: UUID | str, timestamp: int, body: bytes) -> str:
-    """Sign by https://www.standardwebhooks.com: HMAC-SHA256 of `id.timestamp.body`, in base64."""
+    """Return the base64 HMAC-SHA256 of `id.timestamp.body` (https://www.standardwebhooks.com)."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = hmac.digest(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed).decode()}"

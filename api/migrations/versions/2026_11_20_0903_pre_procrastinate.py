@@ -15,5 +15,5 @@ def upgrade() -> None:
     if context.is_offline_mode():
         op.get_context().impl.static_output(schema)
         return
-    # Through the driver's own cursor: SQLAlchemy would take the file's % and : for parameters.
+    # Through the driver's own cursor: SQLAlchemy would read the file's % and : as parameters.
     op.get_bind().connection.cursor().execute(schema)

@@ -1,8 +1,8 @@
-"""Index the failed jobs: each worker counts them every 10 s, among all of the last three days.
+"""Index the failed jobs: each worker counts them every 10 s, among all jobs of three days.
 
-(!) Only failed jobs. If the index contained waiting jobs, Postgres would use it to fetch a job as
-soon as the statistics are older than the queue: procrastinate's statement then compares 100,000
-jobs with each other, and no job runs.
+(!) The index must contain only failed jobs. If it contained waiting jobs, Postgres would use it to
+fetch a job as soon as the statistics are older than the queue: procrastinate's statement then
+compares 100,000 jobs with each other, and no job runs.
 """
 
 import sqlalchemy as sa

@@ -187,7 +187,7 @@ def exec_in(service: str, *words: str, **options: Unpack[Options]) -> Command:
 
 
 def one_shot(*words: str, **options: Unpack[Options]) -> Command:
-    """Run a service's container for one command: the options, the service, its command."""
+    """Run one command in a new container: the words are options, the service and the command."""
     return compose("run", "--rm", "--no-deps", "--no-TTY", *words, **options)
 
 

@@ -55,7 +55,7 @@ def parse(text: str) -> list[Line]:
         faults.append("it begins with a byte order mark (BOM): save it as UTF-8 without BOM")
         text = text.removeprefix(BOM)
     if "\r" in text:
-        faults.append("it has Windows line ends (CRLF), which would become part of each value")
+        faults.append("it has Windows line endings (CRLF), which would become part of each value")
     for number, raw in enumerate(text.split("\n"), 1):  # Compose splits nowhere else
         stripped = raw.strip()
         if not stripped or stripped.startswith("#"):
@@ -64,7 +64,7 @@ def parse(text: str) -> list[Line]:
         if not equals or not _KEY.fullmatch(key):
             faults.append(f"line {number} is not KEY=value")
         elif key in numbers:
-            faults.append(f"{key} stands twice, in lines {numbers[key]} and {number}")
+            faults.append(f"{key} is set twice, in lines {numbers[key]} and {number}")
         else:
             numbers[key] = number
             try:
@@ -74,7 +74,7 @@ def parse(text: str) -> list[Line]:
             else:
                 lines.append(Line(number, key, value))
     if text and not text.endswith("\n"):
-        faults.append("its last line has no end, so the file may be cut off")
+        faults.append("its last line does not end with a newline, so the file may be cut off")
     if faults:
         raise Failure(
             "; ".join([".env cannot be used", *faults]),
@@ -148,7 +148,7 @@ def check_keys(lines: list[Line], known: set[str]) -> None:
 
 
 def check_missing(lines: list[Line]) -> None:
-    """Refuse a file without a key that identifies the stack: the file was cut off.
+    """Refuse a file that lacks a key that identifies the stack: the file was cut off.
 
     Any other missing key has its default: a newer version of the scripts may have added the key.
     """

@@ -86,7 +86,7 @@ def memory(value: str) -> int:
 def host(value: str) -> str:
     """Return a host name."""
     if not re.fullmatch(HOST, value):
-        raise ValueError("not a host name (an address is none: TLS cannot announce it)")
+        raise ValueError("not a host name (TLS has no server name for an IP address)")
     return value
 
 

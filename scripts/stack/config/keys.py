@@ -120,7 +120,7 @@ KEYS: Mapping[str, Key] = {
     "NGINX_CPUS": _container(Scope.NGINX, NGINX, "1", forms.cpus),
     "POSTGRES_BALLAST_MB": _container(Scope.DATA, POSTGRES, "256", forms.shell_whole),
     "SMOKE_PATHS": Key(Scope.SCRIPTS, "", forms.requests),
-    # Chosen: far above the measured second on an idle machine.
+    # Chosen: far above the one second that was measured on an idle machine.
     "READY_SECONDS": Key(Scope.SCRIPTS, "60", forms.whole),
     "WATCH_SECONDS": Key(Scope.SCRIPTS, "10", forms.number),
     # A rollback inside the window is one rename. The old slot's API keeps its memory meanwhile.

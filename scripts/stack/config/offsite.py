@@ -15,7 +15,7 @@ FORMS = {
         r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?",
         "a host name, without https:// and path",
     ),
-    "OFFSITE_PATH": (r"/[^\s]+", "an absolute path, of a folder below the root"),
+    "OFFSITE_PATH": (r"/[^\s]+", "the absolute path of a folder other than /"),
     "OFFSITE_FINGERPRINT": (
         r"SHA256:[A-Za-z0-9+/]{43}=?",
         "of the form SHA256:..., as ssh-keygen -l prints it",
@@ -34,12 +34,12 @@ def faults(values: Mapping[str, str], secrets: Path) -> list[str]:
     if kind not in NEEDED:
         return ["OFFSITE_TYPE is neither sftp nor s3"]
     wrong = [
-        f"{key} is empty, and OFFSITE_TYPE={kind} needs it"
+        f"{key} is empty, but OFFSITE_TYPE={kind} needs it"
         for key in NEEDED[kind]
         if not values.get(key)
     ]
     misplaced = [key for key in KEYS if values.get(key) and _is_of_another_type(key, kind)]
-    wrong += [f"{key} is set, and OFFSITE_TYPE={kind} does not know it" for key in misplaced]
+    wrong += [f"{key} is set, but OFFSITE_TYPE={kind} does not use it" for key in misplaced]
     for key, (form, meaning) in FORMS.items():
         if values.get(key) and key not in misplaced and not re.fullmatch(form, values[key]):
             wrong.append(f"{key} is not {meaning}")
@@ -61,15 +61,13 @@ def _secret_fault(kind: str, file: Path) -> list[str]:
     """Check the private or secret key; for a missing file up.sh creates an empty one."""
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     if not text.strip():
-        return [
-            f"{file} is empty: it takes the {'private key' if kind == 'sftp' else 'secret key'}"
-        ]
+        return [f"{file} is empty: put in the {'private key' if kind == 'sftp' else 'secret key'}"]
     if not file.stat().st_mode & 0o004:
         return [_closed(file)]
     if kind == "sftp" and not re.match(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n", text):
         return [f"{file} is not a private key"]
     if kind == "sftp" and ("ENCRYPTED" in text or ("OPENSSH" in text and OPEN not in text)):
-        return [f"{file} is a private key with a passphrase, which nobody is there to type"]
+        return [f"{file} is a private key with a passphrase, but nobody can type it"]
     return []
 
 
@@ -84,6 +82,6 @@ def _authority_fault(kind: str, file: Path) -> list[str]:
 
 def _closed(file: Path) -> str:
     return (
-        f"{file} is closed to the backup service, which runs as a user of its own: "
+        f"{file} cannot be read by the backup service, which runs as another user: "
         f"chmod 0444 {file}"
     )

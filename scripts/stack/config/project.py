@@ -39,7 +39,7 @@ class Project:
 
     Attributes:
         root: the checkout.
-        values: `.env`, with the process environment over it, as Compose gets them.
+        values: those of `.env`; variables of the process environment override them, as in Compose.
         overriding: the keys whose value in the process environment differs from that in `.env`.
         unknown: the keys of `.env` that nothing here reads, each with its line.
     """
@@ -247,7 +247,7 @@ def default_state(name: str) -> Path:
 
 
 def load(root: Path, *, is_lenient: bool = False) -> Project:
-    """Read `.env`, the process environment over it.
+    """Read `.env`; variables of the process environment override its values.
 
     `is_lenient` keeps unknown keys apart instead of refusing them: after the checkout of an older
     commit, a rollback and `status.sh` meet the keys of the newer one.

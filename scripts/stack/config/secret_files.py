@@ -77,7 +77,7 @@ def fix(name: str, reason: str) -> str:
     """Return what to do about a fault of `fault`, as a command to the operator."""
     if reason == MISSING:
         is_made = name in MAY_BE_EMPTY
-        return "./scripts/up.sh makes it" if is_made else "restore it from your copy of secrets/"
+        return "./scripts/up.sh creates it" if is_made else "restore it from your copy of secrets/"
     if reason == "is empty":
         return "restore it from your copy of secrets/"
     if reason.startswith("is a directory"):

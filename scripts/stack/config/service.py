@@ -18,7 +18,7 @@ from stack.failure import Failure
 FILE = "service.toml"
 # The placeholder for the contents of secrets/first_user.json.
 FIRST_USER = "first_user"
-# In the credentials of the first user; the first start replaces it by a random password.
+# A value in the first user's credentials; the first start replaces it with a random password.
 RANDOM = "{random}"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
@@ -188,7 +188,7 @@ class _Reader:
             where = f"web.smoke, request {number}: "
             request = self._request(table, where)
             for name in sorted(request.placeholders - known):
-                self._fault(f"{where}{{{name}}}", "no request before this one takes it")
+                self._fault(f"{where}{{{name}}}", "no earlier request takes it")
             known |= set(request.take)
             yield request
 
@@ -237,7 +237,7 @@ class _Reader:
         take = self._text_table(table, "take", where)
         for name in take:
             if not _NAME.fullmatch(name):
-                self._fault(f"{where}take", f"{name!r} may hold a-z, 0-9 and _ only")
+                self._fault(f"{where}take", f"{name!r} may contain only a-z, 0-9 and _")
         return take
 
     def _skip_on(self, table: dict[str, Any], where: str) -> tuple[int, ...]:
@@ -288,7 +288,7 @@ class _Reader:
 
 
 _IN_BODY_ONLY = (
-    f"{{{FIRST_USER}}} holds a password and may stand in a body only: "
+    f"{{{FIRST_USER}}} contains a password and may be used only in a body: "
     "other users of the host see a program's arguments"
 )
 

@@ -18,7 +18,7 @@ ASK_SECONDS = 180  # pgBackRest waits 20 s for a silent repository, and tries se
 SERVICE = ("python3", "-m", "backup")
 ANSWERS = {"result": dict, "error": dict, "rows": list}
 # After `git pull` the scripts may be newer than the service, until up.sh replaces the service.
-UPDATE = "./scripts/up.sh starts the backup service in this checkout's version"
+UPDATE = "./scripts/up.sh starts this checkout's version of the backup service"
 Row = tuple[bool, str, str]
 
 
@@ -98,7 +98,7 @@ def refuse_new_database(runner: Runner, project: Project) -> None:
 
 
 def _find_answer(output: str) -> dict[str, Any]:
-    """Return the last line that is an answer, or an empty text."""
+    """Return the last answer in the output, or an empty dict."""
     for line in reversed(output.splitlines()):
         try:
             answer = json.loads(line)

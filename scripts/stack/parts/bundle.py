@@ -22,7 +22,7 @@ from stack.runner import Result, Runner
 
 RUNBOOK = "restore-to-a-new-host"
 ENVIRONMENT, FOLDER = ".env", "secrets"
-# The containers, which run as other users, mount folders below it.
+# The containers, which run as other users, mount folders below secrets/.
 MODE_OF_FOLDER = {FOLDER: 0o700}
 Files = dict[str, tuple[int, bytes]]
 
@@ -38,7 +38,7 @@ def collect(project: Project) -> Files:
         raise Failure(
             "; ".join(faults),
             hints=[
-                "a bundle with these would start no new host",
+                "a new host could not start from a bundle with these files",
                 "./scripts/check-config.sh names the fix of each",
             ],
             runbook=environment.RUNBOOK,
@@ -68,7 +68,7 @@ def encrypt(runner: Runner, files: Files, passphrase: str) -> str:
     if encrypted.code != 0:
         raise Failure(
             f"gpg could not encrypt: exit {encrypted.code}",
-            hints=["gpg's own words stand above"],
+            hints=["the output of gpg is above"],
             runbook=RUNBOOK,
             evidence=encrypted.err,
         )
@@ -115,7 +115,7 @@ def decrypt(runner: Runner, source: Path, passphrase: str) -> Files:
             runbook=RUNBOOK,
         )
     # The output of gpg up to the damage is secret: only the last line of its errors is shown.
-    error = (decrypted.err.strip().splitlines() or ["its contents are of another form"])[-1]
+    error = (decrypted.err.strip().splitlines() or ["its contents have another format"])[-1]
     raise Failure(
         f"{source} is damaged: {error}",
         hints=["nothing was written; take another copy of the file"],

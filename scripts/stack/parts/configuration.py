@@ -48,7 +48,7 @@ def check_mounted_folders(project: Project) -> None:
             needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
             if path.stat().st_mode & needed != needed:
                 raise Failure(
-                    f"{path} is closed to the containers, which run as users of their own",
+                    f"{path} cannot be read by the containers, which run as other users",
                     hints=[f"chmod -R o+rX {folder}"],
                     runbook="a-service-keeps-restarting",
                 )
@@ -127,7 +127,7 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
             else (key, project.certificate)
         )
         raise Failure(
-            f"{present} is there, but {missing} is not",
+            f"{present} exists, but {missing} does not",
             hints=[
                 "put the matching file there",
                 f"or for a self-signed pair: move {present} away, and run this again",

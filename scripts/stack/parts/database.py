@@ -59,9 +59,9 @@ def check_version(runner: Runner, project: Project) -> None:
     new = image_version(runner, image)
     if new != running:
         raise Failure(
-            f"POSTGRES_IMAGE is Postgres {new}, and the database is of {running}; that one runs on",
+            f"POSTGRES_IMAGE is Postgres {new}, but the running server is Postgres {running}",
             hints=[
-                "put POSTGRES_IMAGE in .env back to the image from before",
+                "set POSTGRES_IMAGE in .env back to the former image; the server was not touched",
                 f"then ./scripts/upgrade-postgres.sh --image {image}",
             ],
             runbook=UPGRADE,

@@ -14,20 +14,20 @@ ENTRYPOINT = f"{CURRENT}/entrypoint.sh"
 # nginx/conf.d/70-public.conf includes it.
 SERVICE = "service.conf"
 LOGIN_LOCATION = """\
-# Made of login_paths in service.toml.
+# From login_paths in service.toml.
 location ~ ^(%s)(/|$) {
     client_max_body_size 8k;
     include /etc/slipway/current/snippets/proxy.conf;
     proxy_pass http://live;
 }
 """
-KEPT = 5  # former configurations, for a comparison or a return by hand
+KEPT = 5  # former configurations, to compare or to reinstall by hand
 
 
 def fingerprint(folder: Path) -> str:
     """Return a name for a configuration: the same files have the same name."""
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    if (folder.parent / service.FILE).is_file():  # a checkout; installed, SERVICE is a file
+    if (folder.parent / service.FILE).is_file():  # a checkout; an installed copy has the file
         files[SERVICE] = service_locations(folder.parent).encode()
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
@@ -79,7 +79,7 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
             f"or the certificate in {project.certificate.parent}",
             hints=[
                 "correct what nginx names",
-                "what serves, and what is installed, was not touched",
+                "neither the running nginx nor its installed configuration was touched",
             ],
             runbook="nginx-refuses-its-configuration",
             evidence=result.err,

@@ -86,7 +86,7 @@ class Exchange:
         runner.say(observation.what_serves(runner, project))
 
     def stop_writers(self) -> None:
-        with self.steps.step("stop what writes"):
+        with self.steps.step("stop the writers"):
             self.undo.push("record", self.record_failure)
             self.undo.push("notification", self.notify_failure)
             self.undo.push("database", self.put_database_back)
@@ -105,7 +105,7 @@ class Exchange:
     def exchange(self) -> None:
         with self.steps.step("exchange") as report:
             read_facts(restorer.swap(self.runner, self.stamp))
-            kept = f"the database before is kept as 17.before-{self.stamp}"
+            kept = f"the former database is kept as 17.before-{self.stamp}"
             report(kept if self.has_old else "there was none before")
 
     def start(self) -> None:
@@ -148,9 +148,7 @@ class Exchange:
         if self.has_old:
             self._start("postgres")
             self._start_rest()
-            failure.hints.append(
-                "the database from before serves again, and holds every row that it held"
-            )
+            failure.hints.append("the former database serves again, with every row that it had")
 
     def record_failure(self, failure: Failure) -> None:
         outcome = {"result": "failed", "reason": failure.observation}

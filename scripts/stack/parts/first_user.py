@@ -24,7 +24,7 @@ def ensure(runner: Runner, project: Project, slot: str) -> Path:
     first_start = smoke.read_service(runner, slot).first_start
     if first_start is None:
         return file
-    # Written before its use: a password that is only in the database would be lost.
+    # The draft is written before it is used: a password that is only in the database would be lost.
     if not draft.exists():
         credentials = {
             name: secrets.token_urlsafe(18) if text == service.RANDOM else text
@@ -49,7 +49,7 @@ def ensure(runner: Runner, project: Project, slot: str) -> Path:
         runner.say("    the first user exists with another password, which is not known here")
     else:
         raise Failure(
-            f"the first user could not be made: the command ended with {made.code}",
+            f"the first user could not be created: the command ended with {made.code}",
             hints=[f"./scripts/logs.sh api-{slot}", f"{service.FILE} names the command"],
             runbook="site-down",
             evidence=_redacted(made.err, json.loads(text), first_start),

@@ -23,7 +23,7 @@ def resolve(runner: Runner, project: Project, reference: str) -> str:
     release = label_of(runner, reference)
     if not release and not runner.is_dry:
         raise Failure(
-            f"{reference} carries no release in its label {engine.RELEASE_LABEL}",
+            f"{reference} names no release in its label {engine.RELEASE_LABEL}",
             hints=["build it from this repository's Dockerfile"],
             runbook=RUNBOOK,
         )

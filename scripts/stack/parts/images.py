@@ -68,7 +68,7 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             bases[service] = pulled
         elif project.base(service) and not is_own:
             raise Failure(
-                f"{image}, which .env names, is neither here nor to be had from its registry",
+                f"{image}, named in .env, is neither on this host nor available from its registry",
                 hints=[
                     f"empty {service.upper()}_IMAGE in .env, so that up.sh chooses an image",
                     "or wait for the registry",
@@ -129,10 +129,10 @@ def _build_base(runner: Runner, service: str, *, is_fresh: bool) -> None:
 def _bootstrap(runner: Runner) -> None:
     if os.geteuid() != 0:
         raise Failure(
-            "the registry gives no base images, and only root may build them from Debian packages",
+            "the registry has no base images, and only root may build them from Debian packages",
             hints=[
                 "run this once as root: sudo ./scripts/up.sh",
-                "or name images that are here in .env",
+                "or set the names of local images in .env",
             ],
             runbook=RUNBOOK,
         )
@@ -377,7 +377,7 @@ def choose_postgres(runner: Runner, project: Project, image: str) -> str:
     pulled = _pull(runner, image or OFFICIAL["postgres"]) if has_registry else ""
     if image and not pulled:
         raise Failure(
-            f"{image} is neither here nor to be had from its registry",
+            f"{image} is neither on this host nor available from its registry",
             hints=["docker pull shows why; nothing was touched"],
             runbook="postgres-major-upgrade",
         )

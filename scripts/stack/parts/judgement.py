@@ -1,4 +1,4 @@
-"""Lets a release check its settings with the code of its start; changes nothing.
+"""Lets a release check its settings with the code that also runs at its start; changes nothing.
 
 The check runs in a throw-away container with the mounts and the environment of the service.
 """
@@ -44,7 +44,7 @@ def accept_settings(runner: Runner, project: Project, slot: str) -> str:
     if critical:
         keys = ", ".join(_key(line) for line in critical)
         raise Failure(
-            f"the release in slot {slot} refuses {keys}; what runs was not touched",
+            f"the release in slot {slot} refuses {keys}; no service was touched",
             hints=[
                 "correct the keys named above in .env, or the file in secrets/",
                 "./scripts/check-config.sh",
@@ -115,10 +115,10 @@ def _judge(
     if "No module named api.check_config" in result.err:
         return [
             f"{WARNING}{service}: its release is older than this check; "
-            "it judges its settings when it starts"
+            "it checks its settings when it starts"
         ]
     raise Failure(
-        f"{service} could not judge its settings: exit code {result.code}",
+        f"{service} could not check its settings: exit code {result.code}",
         hints=["docker compose config --quiet", "./scripts/status.sh"],
         runbook=RUNBOOK,
         evidence=result.err[-2000:],

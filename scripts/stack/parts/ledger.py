@@ -89,7 +89,7 @@ def last(project: Project) -> dict[str, Any] | None:
 
 
 def has_begun_since(project: Project, entry: int) -> bool:
-    """Whether a deploy or rollback has begun after the first `entry` entries, unless refused."""
+    """Whether a deploy or rollback, unless refused, has begun after the first `entry` entries."""
     return any(newer.get("result") == "begun" for newer in entries(project)[entry:])
 
 

@@ -99,7 +99,7 @@ def exclusive(
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)  # only a killed holder leaves its name, and orphans
+            os.ftruncate(descriptor, 0)  # only a killed holder leaves its name
     finally:
         os.close(descriptor)
 
@@ -162,4 +162,4 @@ def _holder(descriptor: int) -> str:
             f"{facts['command']} by {facts['who']}, process {facts['pid']}, since {facts['since']}"
         )
     except (ValueError, KeyError, TypeError):
-        return "its holder has not said who it is"
+        return "its holder has not written its name yet"

@@ -45,13 +45,13 @@ def ensure_engine(runner: Runner) -> str:
     if not _has_programs(runner):
         _install(runner)
     if not shutil.which("curl") and os.geteuid() == 0 and shutil.which("apt-get"):
-        # The runbook's commands use it.
+        # The commands of the runbook use curl.
         runner.run(host.install_packages(["curl"]))
     answer = runner.read(engine.ENGINE_VERSION)
     if answer.code != 0:
         if "permission denied" in answer.err:
             raise Failure(
-                "this user may not talk to the engine",
+                "this user may not use the engine",
                 hints=["run this as root, or add the user to the group docker and log in again"],
                 runbook=RUNBOOK,
             )
@@ -94,7 +94,7 @@ def _install(runner: Runner) -> None:
             "no engine here, and this script can install one on Debian and Ubuntu only "
             f"(this is {name or 'unknown'})",
             hints=[
-                "install Docker Engine and its Compose plugin as your distribution says, "
+                "install Docker Engine and its Compose plugin as your distribution documents, "
                 "then run this again"
             ],
             runbook=RUNBOOK,

@@ -22,15 +22,17 @@ def prepare(runner: Runner, project: Project, release: str, live: str) -> str:
     """
     head, waiting = _pending(runner, project, release)
     if migrations.order_fault(waiting):
-        # A `post` of the live release still waits for the end of its window, which this deploy
-        # ends. Perhaps no process would apply it: a reboot ends the waiting process, and after a
-        # failed deploy that process skips the slot.
+        # A `post` migration of the live release waits for the end of the rollback window, which
+        # this deploy ends. Otherwise no process may apply it: a reboot ends the waiting process,
+        # and after a failed deploy that process skips the slot.
         window.contract_schema(runner, project, live)
         head, waiting = _pending(runner, project, release)
     fault = migrations.order_fault(waiting)
     if fault:
         raise Failure(
-            fault, hints=["deploy the release that ends with the `post` first"], runbook=RUNBOOK
+            fault,
+            hints=["first deploy the release whose last migration is this `post`"],
+            runbook=RUNBOOK,
         )
     if not any(revision.phase == "pre" for revision in waiting):
         return f"nothing to do before the switch, the database is at {head}"
@@ -38,7 +40,7 @@ def prepare(runner: Runner, project: Project, release: str, live: str) -> str:
     if migrated.code != 0:
         raise Failure(
             f"migrate exited with {migrated.code}",
-            hints=["the release that serves runs on what was applied"],
+            hints=["the live release works with the migrations that were applied"],
             runbook=RUNBOOK,
             evidence=migrated.out + migrated.err,
         )

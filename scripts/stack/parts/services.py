@@ -81,7 +81,7 @@ def end(runner: Runner, *filters: str, runbook: str) -> None:
         nonlocal left, error
         left = runner.read(engine.list_containers(list(filters))).out.split()
         if left:
-            # The engine refuses if the container is ending by itself; it is then gone soon.
+            # The engine refuses if the container is already ending; the next check then succeeds.
             error = runner.run(engine.remove_containers(left)).err
         return not left
 

@@ -85,7 +85,7 @@ def drain_worker(runner: Runner, slot: str) -> None:
 
 
 def stop(runner: Runner, services: list[str]) -> None:
-    """Stop services within their grace: the API drains its connections, the worker its jobs."""
+    """Stop services within their grace period: the API drains connections, the worker its jobs."""
     runner.run(engine.compose("stop", *services, timeout_seconds=STOP_SECONDS))
 
 

@@ -60,7 +60,7 @@ def as_failure(stopped: BaseException, runbook: str) -> Failure:
         return unexpected(stopped, runbook)
     return Failure(
         f"stopped by {str(stopped) or 'Ctrl-C'}",
-        hints=["./scripts/status.sh shows how the stack is now"],
+        hints=["./scripts/status.sh shows the present state of the stack"],
         runbook=runbook,
     )
 

@@ -24,7 +24,7 @@ def schedule_end(runner: Runner, project: Project, slot: str, release: str) -> N
 
 
 def resume(runner: Runner, project: Project, booted_at: datetime) -> bool:
-    """Restart the window if a reboot ended it; return whether a reboot did."""
+    """Restart the window if a reboot ended it; return whether that was so."""
     past = [
         entry
         for entry in ledger.entries(project)

@@ -82,8 +82,8 @@ def _links(path: Path) -> tuple[str, str | None]:
 
 
 def _chain(parents: dict[str, str | None]) -> list[str]:
-    """Return the revisions from the first to the head; refuse more than one line."""
-    hints = ["give each migration but the first the one before it as down_revision"]
+    """Return the revisions from the first to the head; refuse more than one chain."""
+    hints = ["set down_revision of each migration but the first to the migration before it"]
     heads = sorted(parents.keys() - set(parents.values()))
     if len(heads) != 1:
         raise Failure(
@@ -96,7 +96,7 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
     while at is not None:
         if at not in parents:
             raise Failure(
-                f"migration {chain[-1]} builds on {at}, which is not there",
+                f"migration {chain[-1]} builds on {at}, which does not exist",
                 hints=hints,
                 runbook=RUNBOOK,
             )
@@ -105,7 +105,7 @@ def _chain(parents: dict[str, str | None]) -> list[str]:
     apart = sorted(parents.keys() - set(chain))
     if apart:
         raise Failure(
-            f"the migrations are not one line: {', '.join(apart)} stand apart",
+            f"the migrations do not form one chain: {', '.join(apart)} are not in it",
             hints=hints,
             runbook=RUNBOOK,
         )
@@ -144,14 +144,14 @@ def pending(known: Sequence[Revision], database_head: str) -> list[Revision]:
 
 
 def order_fault(waiting: Sequence[Revision]) -> str:
-    """Return the fault of a `pre` after a `post`, which no switch can separate."""
+    """Return the fault if a `pre` follows a `post`: no switch can be between them."""
     phases = [revision.phase for revision in waiting]
     if "post" not in phases or "pre" not in phases[phases.index("post") :]:
         return ""
     first = phases.index("post")
     late = waiting[phases.index("pre", first)]
     former = waiting[first].identifier
-    return f"{late.identifier} is a pre migration and stands behind {former}, a post one"
+    return f"{late.identifier} is a pre migration that follows {former}, a post migration"
 
 
 def list_contracting(
@@ -260,15 +260,15 @@ class _Rules(ast.NodeVisitor):
         is_operation = ast.unparse(node.func) == f"op.{name}" and name not in NO_OPERATION
         if is_operation and self._has_block and not self._in_block:
             fault = (
-                f"op.{name} stands beside an autocommit_block, which commits it alone: "
-                "a run cut off there cannot be repeated; give it a migration of its own"
+                f"op.{name} is in one migration with an autocommit_block, which commits it alone: "
+                "an interrupted run could not be repeated; put it into its own migration"
             )
             self.faults.append((node.lineno, fault))
         self.generic_visit(node)
 
     def _judge(self, node: ast.Call, name: str) -> Iterator[str]:
         if name == "batch_alter_table":
-            yield "op.batch_alter_table hides its table from this lint; name each operation on op"
+            yield "op.batch_alter_table hides its table from this lint; call each operation on op"
         if name in SQL:
             yield from self._judge_sql(" ".join(_strings(node)))
         if name not in TABLE or self._is_new(node, name):
@@ -279,14 +279,14 @@ class _Rules(ast.NodeVisitor):
         if name == "add_column" and _needs_value(node):
             yield (
                 "op.add_column adds a NOT NULL column without server_default: "
-                "the rows that are there have no value"
+                "existing rows would have no value"
             )
         if self._phase != "pre":
             return
         if name in TAKES_AWAY:
             yield (
-                f"op.{name} in a pre migration takes away what the running release uses; "
-                "make it a post one"
+                f"op.{name} in a pre migration removes a thing that the running release uses; "
+                "move it to a post one"
             )
         if name == "alter_column":
             changed: list[str] = [key for key in ("new_column_name", "type_") if key in options]
@@ -296,7 +296,7 @@ class _Rules(ast.NodeVisitor):
             )
             if changed:
                 words = ", ".join(changed)
-                yield f"op.alter_column with {words} in a pre migration; make it a post one"
+                yield f"op.alter_column with {words} in a pre migration; move it to a post one"
 
     def _judge_index(self, name: str, options: dict[str | None, ast.expr]) -> Iterator[str]:
         if not (self._in_block and _is_constant(options.get("postgresql_concurrently"), True)):
@@ -306,8 +306,7 @@ class _Rules(ast.NodeVisitor):
             )
         elif not _is_constant(options.get(INDEX[name]), True):
             yield (
-                f"op.{name} without {INDEX[name]}=True cannot be repeated "
-                "after a run that was cut off"
+                f"op.{name} without {INDEX[name]}=True cannot be repeated after an interrupted run"
             )
 
     def _judge_sql(self, sql: str) -> Iterator[str]:
@@ -316,7 +315,7 @@ class _Rules(ast.NodeVisitor):
         match = SQL_TAKES_AWAY.search(sql)
         if match and self._phase == "pre":
             words = " ".join(match[0].upper().split())
-            yield f"SQL with {words} in a pre migration; make it a post one"
+            yield f"SQL with {words} in a pre migration; move it to a post one"
 
     def _is_new(self, node: ast.Call, name: str) -> bool:
         place, keyword = TABLE[name]

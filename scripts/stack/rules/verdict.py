@@ -7,8 +7,8 @@ from dataclasses import dataclass
 # first requests were slow.
 FEWEST_REQUESTS = 20
 FEWEST_FOR_LATENCY = 100
-# Chosen: a shared host stalls for a moment, which slows a part of the watch; a slow release is slow
-# in each part. A shorter watch may be one such moment.
+# Chosen: when a shared host stalls for a moment, one part of the watch is slow; a slow release is
+# slow in every part. A shorter watch could lie within one such stall.
 PARTS = 3
 SHORTEST_SECONDS_FOR_LATENCY = 5.0
 # Chosen: 5 percentage points more errors, or three times the latency and at least 0.5 s more.

@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="of everything, not only of what changed since the last backup",
+        help="back up everything, not only the changes since the last backup",
     )
 
 

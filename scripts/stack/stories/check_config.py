@@ -21,7 +21,7 @@ def run(runner: Runner, project: Project) -> bool:
     slot = observation.live_slot(runner, project)
     if not observation.slot_release(runner, project, slot):
         raise Failure(
-            f"no release is in slot {slot}, and only a release knows its settings",
+            f"no release is in slot {slot}, and only a release can check its settings",
             hints=["./scripts/up.sh builds one, and checks its settings before it starts anything"],
             runbook=RUNBOOK,
         )
@@ -43,7 +43,7 @@ def run(runner: Runner, project: Project) -> bool:
         *applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"),
     ]:
         runner.say(line)
-    runner.say(f"{len(critical)} critical, {len(findings) - len(critical)} to think about")
+    runner.say(f"{len(critical)} critical, {len(findings) - len(critical)} to reconsider")
     runner.say(observation.what_serves(runner, project))
     return not critical
 

@@ -288,7 +288,7 @@ class _Deploy:
 
     def explain_what_is_live(self, failure: Failure) -> None:
         failure.observation = (
-            f"release {self.release} is live, but what follows failed: {failure.observation}"
+            f"release {self.release} is live, but a later step failed: {failure.observation}"
         )
 
     def switch_back(self, failure: Failure) -> None:

@@ -10,7 +10,7 @@ from stack.runner import Runner
 
 # Three passes (check, copy, check) over 100 GB at 15 MB/s, on a slow disk.
 DRILL_SECONDS = 6 * 3600
-KEPT = "the live database was not touched; a restore refuses what a drill finds damaged"
+KEPT = "the live database was not touched; a restore refuses damaged files, too"
 
 
 def run(runner: Runner, *, is_offsite: bool) -> None:
@@ -29,7 +29,7 @@ def run(runner: Runner, *, is_offsite: bool) -> None:
 
 
 COMMAND = "drill"
-HELP = "try now what is tried every day"
+HELP = "run the daily restore drill now"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -58,7 +58,7 @@ def export_bundle(
     """
     if len(passphrase) < PASSPHRASE_LEAST:
         raise Failure(
-            f"the passphrase has {len(passphrase)} characters, and {PASSPHRASE_LEAST} is the least",
+            f"the passphrase has {len(passphrase)} characters, fewer than {PASSPHRASE_LEAST}",
             hints=[
                 "take six random words, for example; without the passphrase nobody can open the "
                 "bundle, not even its owner"
@@ -80,14 +80,14 @@ def export_bundle(
     runner.write(target, bundle.encrypt(runner, files, passphrase), 0o600)
     if bundle.decrypt(runner, target, passphrase) != files:
         raise Failure(
-            f"{target} does not hold what was put into it",
+            f"{target} does not contain the files that were put into it",
             hints=["df -h; then export once more"],
             runbook=RUNBOOK,
         )
     runner.say(f"    {len(files)} files: {', '.join(files)}")
     runner.say(
         f"wrote {target}, and opened it again: it is good\n"
-        "  keep it off this host, and its passphrase somewhere else than the file\n"
+        "  keep it off this host, and keep its passphrase in another place\n"
         "  export again after each change of .env or secrets/"
     )
 
@@ -112,10 +112,10 @@ def import_bundle(
     if differing and not is_overwrite:
         names = ", ".join(differing)
         raise Failure(
-            f"these are here already, with other contents than in the bundle: {names}",
+            f"these files exist here with other contents than in the bundle: {names}",
             hints=[
                 "nothing was written",
-                "--overwrite takes those of the bundle: what was made with these is lost",
+                "--overwrite takes the bundle's files: data that needs the present ones is lost",
             ],
             runbook=RUNBOOK,
         )
@@ -128,7 +128,7 @@ def import_bundle(
         runner.write(places[name], content.decode(), mode)
     same = len(files) - len(missing) - len(differing)
     runner.say(
-        f"{len(missing)} files written, {len(differing)} replaced; {same} were the same already"
+        f"{len(missing)} files written, {len(differing)} replaced; {same} were equal already"
     )
 
 
@@ -173,7 +173,7 @@ def _refuse_foreign_secrets(
 
 
 COMMAND = "export-secrets"
-HELP = "secrets/ and .env as one encrypted file, and back"
+HELP = "pack secrets/ and .env into one encrypted file, or unpack it"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -185,7 +185,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--import",
         dest="is_import",
         action="store_true",
-        help="write what FILE holds into this checkout",
+        help="write the files in FILE into this checkout",
     )
     parser.add_argument(
         "--overwrite",
@@ -196,7 +196,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="its first line is the passphrase; without it the terminal is asked",
+        help="its first line is the passphrase; without it, the script asks at the terminal",
     )
 
 

@@ -53,9 +53,9 @@ def run(
 def _check_usage(action: str, ids: list[int], *, is_all: bool, task: str) -> None:
     fault = ""
     if action == "list" and (ids or is_all):
-        fault = "list takes --task alone"
+        fault = "list accepts only --task"
     elif action != "list" and bool(ids) == is_all:
-        fault = f"{action} takes the ids of jobs, or --all"
+        fault = f"{action} needs the ids of jobs, or --all"
     elif task and ids:
         fault = "--task goes with --all, not with ids"
     if fault:
@@ -74,11 +74,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="*",
         type=command_line.positive,
         metavar="ID",
-        help="of failed jobs, as `list` shows them",
+        help="ids of failed jobs, as `list` shows them",
     )
-    parser.add_argument(
-        "--all", action="store_true", help="every failed job instead of those named"
-    )
+    parser.add_argument("--all", action="store_true", help="all failed jobs, instead of ids")
     parser.add_argument(
         "--task", default="", metavar="NAME", help="with list or --all: of one task only"
     )

@@ -65,7 +65,7 @@ def run(runner: Runner, project: Project, names: list[str], *, lines: int, reque
 
 
 def print_table(display: Display, entries: Iterable[LogLine]) -> None:
-    """Print a row per line in order of time, cut to the width, below the date of the day."""
+    """Print a row per line in order of time, cut to the width; a date begins each day."""
     date = ""
     # A stable sort: lines of the same millisecond keep the order in which they were written.
     for entry in sorted(entries, key=lambda entry: entry.time):
@@ -107,7 +107,7 @@ def _check_names(runner: Runner, names: list[str]) -> None:
 def _output(result: Result) -> str:
     if result.code != 0:
         raise Failure(
-            "the engine gives no logs",
+            "the engine returns no logs",
             hints=["docker compose config --quiet", "docker version"],
             runbook="site-down",
             evidence=result.err,

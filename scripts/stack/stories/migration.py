@@ -11,8 +11,8 @@ from stack.rules import migrations
 from stack.runner import Runner
 
 PHASES = {
-    "pre": "it runs before the switch, while the release before still serves: it may only add",
-    "post": "it runs once the old slot is retired: it may take away",
+    "pre": "it runs before the switch, while the previous release still serves: it may only add",
+    "post": "it runs once the old slot is retired: it may remove",
 }
 TEMPLATE = Path("api/migrations/revision.template")
 NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")

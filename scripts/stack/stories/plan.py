@@ -74,6 +74,6 @@ def changed_settings(project: Project, slot: str) -> list[str]:
     """Return the service's keys that differ from those of the deployment in a slot; no value."""
     file = slot_files.path_of(project, slot)
     if not file.exists():
-        return [f"not known: {file} is not there"]
+        return [f"unknown: {file} does not exist"]
     names = applied.waiting_for_deploy(project, slot)
     return [f"{name} changed" for name in names] or ["none changed"]

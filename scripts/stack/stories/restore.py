@@ -23,7 +23,7 @@ from stack.parts.steps import Steps
 from stack.runner import Runner
 
 BESIDE_SECONDS = 120
-COPY = """rows that are in the copy and not in the database go back in one line; for a TABLE:
+COPY = """this command inserts the rows of TABLE that are in the copy but not in the database:
 
   docker compose exec --no-TTY postgres-beside psql -qX -h /tmp -U postgres slipway \\
     -c 'copy TABLE to stdout' |
@@ -32,7 +32,7 @@ COPY = """rows that are in the copy and not in the database go back in one line;
     -c 'create temporary table returned (like TABLE)' -c 'copy returned from stdin' \\
     -c 'insert into TABLE select * from returned on conflict do nothing'
 
-look before: docker compose exec postgres-beside psql -h /tmp -U postgres slipway
+look first:  docker compose exec postgres-beside psql -h /tmp -U postgres slipway
 remove it:   ./scripts/restore.sh --remove-beside"""
 
 REPOSITORIES = {"local": 1, "offsite": 2}  # Partner: LOCAL in backup/pgbackrest.py
@@ -171,7 +171,7 @@ def confirm(name: str, options: Options, answer: Callable[[], str] = sys.stdin.r
 
 
 COMMAND = "restore"
-HELP = "the database as it was at a time"
+HELP = "restore the database to an earlier time"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -181,7 +181,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--list", action="store_true", help="print the backups and the times that can be restored"
     )
     what.add_argument(
-        "--to", metavar="TIME", help="as 2026-11-21T12:30:00Z; a time without a zone is in UTC"
+        "--to", metavar="TIME", help="such as 2026-11-21T12:30:00Z; a time without a zone is in UTC"
     )
     what.add_argument("--latest", action="store_true", help="everything that is in the archive")
     what.add_argument(
@@ -230,7 +230,7 @@ def _options(arguments: Namespace) -> Options:
         to = moment(arguments.to) if arguments.to is not None else ""
     except ValueError:
         arguments.usage_error(
-            f"argument --to: '{arguments.to}' is not a time as 2026-11-21T12:30:00Z"
+            f"argument --to: '{arguments.to}' is not a time such as 2026-11-21T12:30:00Z"
         )
     is_restore = bool(to) or arguments.latest
     if is_restore != (arguments.beside or arguments.replace):

@@ -25,7 +25,7 @@ def run(
     def has_begun() -> bool:
         return ledger.has_begun_since(project, entry)
 
-    left_alone = f"slot {slot} is left alone: something else was done since"
+    left_alone = f"slot {slot} is left alone: another deploy or rollback has begun"
     if after_seconds > 0 and wait_until(
         runner, has_begun, after_seconds, pause_seconds=POLL_SECONDS
     ):

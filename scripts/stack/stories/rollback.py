@@ -86,7 +86,7 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
         names = ", ".join(name for name in tags if name not in observation.SLOTS)
         raise Failure(
             f"the image of release {target} is not here",
-            hints=[f"kept are: {names}"],
+            hints=[f"these are kept: {names}"],
             runbook=REFUSED,
         )
     head = database.migration_head(runner)
@@ -97,7 +97,7 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
     known = max(lists, key=len)
     if not known:
         raise Failure(
-            f"the database is at {head}, and neither release says which migrations led there",
+            f"the database is at {head}, and neither release lists the migrations that led there",
             hints=["deploy a release instead: ./scripts/deploy.sh"],
             runbook=REFUSED,
         )
@@ -105,7 +105,7 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
     if between:
         names = ", ".join(revision.identifier for revision in between)
         raise Failure(
-            f"the schema is past release {target}: {names} took away what it needs",
+            f"the schema is too new for release {target}: {names} removed a part that it needs",
             hints=[
                 "deploy a corrected release: ./scripts/deploy.sh",
                 "or restore the database to a time before it",
@@ -219,7 +219,7 @@ class _Rollback:
     def hand_over_jobs(self) -> None:
         with self.steps.step("workers"):
             self.restore_settings()
-            # Anew: after a deploy this worker may still drain. It is healthy until it exits, and
+            # `anew`: after a deploy this worker may still drain. It is healthy until it exits, and
             # then no worker would fetch jobs.
             slots.start(self.runner, self.project, f"worker-{self.before.idle}", anew=True)
             slots.drain_worker(self.runner, self.before.live)
@@ -270,7 +270,7 @@ class _Rollback:
             self.runner.write(self.project.root / ".env", text, 0o600)
 
     def start_former_worker(self, _: Failure) -> None:
-        # Anew: the worker may be draining, or running with the settings of the target.
+        # `anew`: the worker may be draining, or running with the settings of the target.
         slots.start(self.runner, self.project, f"worker-{self.before.live}", anew=True)
 
     def remove_slot(self, _: Failure) -> None:
@@ -291,7 +291,7 @@ class _Rollback:
 
 
 COMMAND = "rollback"
-HELP = "go back to a release that was good"
+HELP = "make an earlier good release live again"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -31,9 +31,10 @@ from stack.runner import Runner
 # a second slot and a dump.
 CERTIFICATE_DAYS_LOW = 30
 DISK_PERCENT_LOW = 15
-# Chosen: above the longest time limit of a task (worker/*/tasks.py): one running job is no alarm.
+# Chosen: above the longest time limit of a task (worker/*/tasks.py): one long job is no fault.
 OLDEST_JOB_SECONDS = 900
-# Free and all bytes of Postgres' volume, and those of its ballast (postgres/ballast.sh).
+# The free and the total bytes of Postgres' volume, and the bytes of its ballast
+# (postgres/ballast.sh).
 POSTGRES_DISK = (
     "df --block-size=1 --output=avail,size /var/lib/postgresql/data | tail -n 1;"
     " du --block-size=1 /var/lib/postgresql/data/ballast || echo 0"
@@ -125,7 +126,7 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
     return (
         False,
         "live",
-        f"the link names slot {slot} with release {placed or 'none'}, the front door says {shown}",
+        f"the link names slot {slot} with release {placed or 'none'}, the front door shows {shown}",
     )
 
 
@@ -274,7 +275,7 @@ def _clock(project: Project) -> Row:
     now = datetime.now(UTC)
     kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) != TIME_ERROR
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + (
-        "kept by a time service" if kept else "which no time service keeps"
+        "set by a time service" if kept else "which no time service sets"
     )
     try:
         ahead = (
@@ -286,7 +287,7 @@ def _clock(project: Project) -> Row:
         return (
             False,
             "clock",
-            f"{text}; the last deploy lies {ahead:.0f} s ahead: docs/runbook.md#clock-wrong",
+            f"{text}; the last deploy is {ahead:.0f} s ahead of it: docs/runbook.md#clock-wrong",
         )
     return True, "clock", text
 
@@ -303,7 +304,7 @@ def history(runner: Runner, project: Project) -> None:
 
 
 COMMAND = "status"
-HELP = "print what is live and how it is; exit 1 if not well"
+HELP = "print what is live and its state; exit 1 if a check fails"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

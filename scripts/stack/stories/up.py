@@ -108,7 +108,7 @@ def run(
         for line in applied.describe(waiting, "./scripts/deploy.sh"):
             runner.say(f"    {line}")
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
-            runner.say("    the rollback window that a reboot cut off begins again")
+            runner.say("    the rollback window that a reboot ended begins again")
     _say_next(runner, steps, project, credentials)
 
 
@@ -228,7 +228,7 @@ def _check_ports(runner: Runner, project: Project) -> None:
                 continue  # the engine may bind the port even if this user may not
             except OSError as error:
                 raise Failure(
-                    f"nginx cannot have port {port} of {bound}: {error.strerror}",
+                    f"nginx cannot use port {port} of {bound}: {error.strerror}",
                     hints=[
                         f"ss --listening --tcp --processes 'sport = {port}'",
                         f"or set {key}_PORT in .env",
@@ -265,7 +265,7 @@ def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str
         deployments.adopt(runner, project, slots.look(runner, project))
         return (
             placed,
-            "" if checkout == placed else f"; the checkout is {checkout}, for ./scripts/deploy.sh",
+            "" if checkout == placed else f"; the checkout, {checkout}, is not live",
         )
     else:
         if image:
@@ -287,7 +287,7 @@ def _deploy_next(runner: Runner, project: Project) -> str:
     return (
         ""
         if checkout == placed
-        else f"  make it live ./scripts/deploy.sh, for the checkout is release {checkout}\n"
+        else f"  make it live ./scripts/deploy.sh, the checkout is release {checkout}\n"
     )
 
 
@@ -330,7 +330,7 @@ def _certificate_hint(project: Project, error: str) -> list[str]:
         return []
     return [
         f"the certificate in {project.certificate.parent} must be for {project.host} and not "
-        "expired; move it and its key away to have a self-signed pair made"
+        "expired; if you move it and its key away, up.sh creates a self-signed pair"
     ]
 
 
@@ -354,7 +354,7 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
         + f"  try it       curl {trust} {project.url}/readyz\n"
         + _deploy_next(runner, project)
         + "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
-        "  when it burns  docs/runbook.md"
+        "  if it fails  docs/runbook.md"
     )
     runner.say(observation.what_serves(runner, project))
 

@@ -113,7 +113,7 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
     if answer.code != 0:
         raise Failure(
             f"Postgres does not answer: {answer.err.strip()[-200:]}",
-            hints=["an upgrade begins with a Postgres that is well: ./scripts/up.sh"],
+            hints=["an upgrade needs a running and healthy Postgres: ./scripts/up.sh"],
             runbook=database.UPGRADE,
         )
     old, size = (int(word) for word in answer.out.strip().split("|"))
@@ -121,8 +121,8 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
     new = database.image_version(runner, base)
     if new < old:
         raise Failure(
-            f"{base} is Postgres {new}, and the database is of {old}",
-            hints=["an upgrade goes to a newer version: name one with --image"],
+            f"{base} is Postgres {new}, but the database is of Postgres {old}",
+            hints=["name the image of a newer version with --image"],
             runbook=database.UPGRADE,
         )
     df = ["df", "--block-size=1", "--output=avail", ROOT]
@@ -140,7 +140,7 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
 
 def _stop(upgrade: Upgrade, steps: Steps) -> None:
     runner, project, undo = upgrade.runner, upgrade.project, upgrade.undo
-    with steps.step("stop what writes") as report:
+    with steps.step("stop the writers") as report:
         undo.push("containers", lambda _: end_upgrade(runner, project))
         undo.push("directories", lambda _: _remove(upgrade, f"{upgrade.directory}.new"))
         undo.push("services", lambda failure: _serve_as_before(upgrade, failure))
@@ -177,7 +177,7 @@ def _copy(upgrade: Upgrade, steps: Steps) -> None:
         if copied.code != 0:
             raise Failure(
                 "the copy failed",
-                hints=["the last lines of the copy stand above"],
+                hints=["the last lines of the copy are above"],
                 runbook=database.UPGRADE,
                 evidence=copied.err[-3000:],
             )

@@ -63,7 +63,7 @@ def test_a_byte_that_is_not_utf_8_is_named_by_its_line() -> None:
     ("text", "fault"),
     [
         (f"A={VALUE}\r\n", "CRLF"),
-        (f"A={VALUE}\nB=1\nA={VALUE}\n", "A stands twice, in lines 1 and 3"),
+        (f"A={VALUE}\nB=1\nA={VALUE}\n", "A is set twice, in lines 1 and 3"),
         (f"A={VALUE}", "cut off"),
         (f"export A={VALUE}\n", "line 1 is not KEY=value"),
         (f"{VALUE}\n", "line 1 is not KEY=value"),
@@ -84,7 +84,7 @@ def test_a_fault_is_named_without_its_value(text: str, fault: str) -> None:
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(Failure) as raised:
         parse(f"what\nA=1\r\nA={VALUE}")
-    for fault in ("line 1", "CRLF", "A stands twice", "cut off"):
+    for fault in ("line 1", "CRLF", "A is set twice", "cut off"):
         assert fault in str(raised.value)
 
 

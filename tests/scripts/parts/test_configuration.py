@@ -133,7 +133,7 @@ def test_half_a_certificate_is_refused_and_stays(
     files[0].parent.mkdir(parents=True)
     files[present].write_text("mine", encoding="utf-8")
     with pytest.raises(
-        Failure, match=f"{files[present].name} is there, but .*{files[1 - present].name} is not"
+        Failure, match=f"{files[present].name} exists, but .*{files[1 - present].name} does not"
     ):
         ensure_certificate(runner, loaded)
     assert files[present].read_text(encoding="utf-8") == "mine"
@@ -180,7 +180,7 @@ def test_a_mounted_file_that_containers_cannot_read_is_refused(
         file.chmod(0o755)
     check_mounted_folders(project)
     (bare / path).chmod(mode)
-    with pytest.raises(Failure, match=f"{path} is closed to the containers") as raised:
+    with pytest.raises(Failure, match=f"{path} cannot be read by the containers") as raised:
         check_mounted_folders(project)
     assert raised.value.hints == [f"chmod -R o+rX {bare / path.partition('/')[0]}"]
 

@@ -76,7 +76,9 @@ def test_a_base_image_of_another_major_version_is_refused_before_the_running_one
     )
     database.check_version(runner, loaded)
     runner.reply("--entrypoint postgres", Result(0, "postgres (PostgreSQL) 18.1\n"))
-    with pytest.raises(Failure, match="is Postgres 18, and the database is of 17") as raised:
+    with pytest.raises(
+        Failure, match="is Postgres 18, but the running server is Postgres 17"
+    ) as raised:
         database.check_version(runner, loaded)
     assert raised.value.runbook == "postgres-major-upgrade"
     assert runner.ran == []

@@ -100,7 +100,7 @@ def test_an_image_that_env_names_and_nobody_has_is_refused(
 ) -> None:
     project = Project(loaded.root, {**loaded.values, "PYTHON_IMAGE": image})
     before = (loaded.root / ".env").read_bytes()
-    with pytest.raises(Failure, match="neither here nor to be had") as raised:
+    with pytest.raises(Failure, match="neither on this host nor available") as raised:
         images.ensure_bases(offline, project)
     assert "empty PYTHON_IMAGE in .env" in raised.value.hints[0]
     assert not offline.has_run("docker build")
@@ -163,7 +163,7 @@ def test_a_pull_that_fails_without_a_word_is_a_failed_pull(
 ) -> None:
     runner.reply("docker image inspect", ABSENT)
     runner.reply("docker pull", Result(1))
-    with pytest.raises(Failure, match="nor to be had"):
+    with pytest.raises(Failure, match="nor available"):
         images.ensure_bases(runner, loaded)
 
 

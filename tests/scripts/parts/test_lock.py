@@ -215,7 +215,7 @@ def test_a_holder_that_has_not_said_who_it_is_still_holds_it(loaded: Project) ->
     with (loaded.state / "lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with (
-            pytest.raises(Failure, match="its holder has not said who it is"),
+            pytest.raises(Failure, match="its holder has not written its name yet"),
             exclusive(RealRunner(), loaded, "up"),
         ):
             pass

@@ -50,14 +50,14 @@ def test_no_migration_at_all_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_link_is_refused(bare: Path) -> None:
     write(bare, f"{FIRST}_pre_first", "2025_01_01_0000")
-    with pytest.raises(Failure, match=f"{FIRST} builds on 2025_01_01_0000, which is not there"):
+    with pytest.raises(Failure, match=f"{FIRST} builds on 2025_01_01_0000, which does not exist"):
         migrations.revisions(bare)
 
 
 def test_a_circle_beside_the_line_is_refused(bare: Path) -> None:
     write(bare, "2026_02_01_0000_pre_a", "2026_02_02_0000")
     write(bare, "2026_02_02_0000_pre_b", "2026_02_01_0000")
-    with pytest.raises(Failure, match="2026_02_01_0000, 2026_02_02_0000 stand apart"):
+    with pytest.raises(Failure, match="2026_02_01_0000, 2026_02_02_0000 are not in it"):
         migrations.revisions(bare)
 
 
@@ -133,7 +133,7 @@ def test_first_pre_then_post_is_in_order(waiting: list[Revision]) -> None:
 def test_a_pre_behind_a_post_is_a_fault_that_names_both(waiting: list[Revision]) -> None:
     fault = migrations.order_fault(waiting)
     assert (
-        fault == "2026_04_01_0000 is a pre migration and stands behind 2026_03_01_0000, a post one"
+        fault == "2026_04_01_0000 is a pre migration that follows 2026_03_01_0000, a post migration"
     )
 
 

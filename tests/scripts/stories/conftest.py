@@ -16,7 +16,7 @@ ADD = f'revision = "2026_02_01_0000"\ndown_revision = "{HEAD}"\n'
 
 @pytest.fixture
 def no_floors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk and the memory are the test machine's own."""
+    """Set the floors to 0, because the test machine may have little free disk and memory."""
     monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
     monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
     monkeypatch.setenv("NOTIFY_COMMAND", "notify me")

@@ -36,14 +36,14 @@ def test_the_live_slot_judges_without_what_it_needs_to_serve(host: Host, project
     host.reply(judge, Result(0, "warning KEY: judged; nothing\n"))
     assert check_config.run(host, project)
     assert (host.ran, host.written) == ([], [])
-    assert host.said[:2] == ["warning KEY: judged; nothing", "0 critical, 1 to think about"]
+    assert host.said[:2] == ["warning KEY: judged; nothing", "0 critical, 1 to reconsider"]
     assert host.said[-1].startswith("live: release older in slot green")
 
 
 def test_what_is_critical_is_said_first(host: Host, project: Project) -> None:
     host.reply("api-blue python -m api.check_config", Result(78, UNWISE + REFUSED))
     assert not check_config.run(host, project)
-    assert host.said[:3] == [REFUSED.strip(), UNWISE.strip(), "1 critical, 1 to think about"]
+    assert host.said[:3] == [REFUSED.strip(), UNWISE.strip(), "1 critical, 1 to reconsider"]
 
 
 def test_warnings_alone_are_no_failure(host: Host, project: Project) -> None:
@@ -100,7 +100,7 @@ def test_a_container_that_cannot_judge_is_a_failure_with_its_words(
 ) -> None:
     host.reply("api.check_config", Result(125, err="no such network"))
     with pytest.raises(
-        Failure, match="api-blue could not judge its settings: exit code 125"
+        Failure, match="api-blue could not check its settings: exit code 125"
     ) as raised:
         check_config.run(host, project)
     assert raised.value.evidence == "no such network"
@@ -111,7 +111,7 @@ def test_what_is_refused_is_told_before_the_release_starts(host: Host, project: 
     assert host.changes() == ["run api-green"]
     host.reply("api.check_config", Result(78, REFUSED + UNWISE))
     with pytest.raises(
-        Failure, match="the release in slot green refuses TOKEN_KEY; what runs"
+        Failure, match="the release in slot green refuses TOKEN_KEY; no service"
     ) as raised:
         judgement.accept_settings(host, project, "green")
     assert raised.value.evidence == (REFUSED + UNWISE).strip()

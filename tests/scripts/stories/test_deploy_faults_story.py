@@ -78,7 +78,7 @@ BEFORE: dict[str, tuple[Injection, str, str]] = {
         "exited with 7",
         "deploy-failed-before-the-switch",
     ),
-    "order of migrations": (order_badly, "stands behind", "migration-failed"),
+    "order of migrations": (order_badly, "that follows", "migration-failed"),
     "migrate": (fail(MIGRATE), "migrate exited with 1", "migration-failed"),
     "place": (fail("docker tag slipway/app:src-"), "docker tag", "deploy-failed-before-the-switch"),
     "start": (fail(START.format("api-green")), "did not become healthy", "deploy-waits-for-health"),

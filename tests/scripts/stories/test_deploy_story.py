@@ -126,7 +126,7 @@ def test_an_image_is_deployed_as_the_release_that_its_label_names(
 def test_an_image_without_a_release_is_refused(host: Host, project: Project) -> None:
     host.reply("registry/app:9", Result(0, "\n"))
     failed = failed_deploy(host, project, image="registry/app:9")
-    assert "carries no release" in failed.observation
+    assert "names no release" in failed.observation
     assert host.live == "blue"
 
 

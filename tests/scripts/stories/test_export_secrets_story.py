@@ -139,7 +139,7 @@ def test_a_bundle_that_is_there_is_replaced_only_when_told(project: Project, mad
 
 
 def test_a_short_passphrase_is_refused(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="15 characters, and 16 is the least"):
+    with pytest.raises(Failure, match="15 characters, fewer than 16"):
         export_secrets.export_bundle(
             RealRunner(), project, tmp_path / "bundle.asc", "x" * 15, is_overwrite=False
         )

@@ -155,7 +155,7 @@ def test_what_cannot_be_gone_back_to_is_refused_before_any_effect(
 
 
 def test_a_missing_image_is_answered_with_those_that_are_kept(host: Host, project: Project) -> None:
-    assert failure(host, project, "no-such").hints == ["kept are: older, old"]
+    assert failure(host, project, "no-such").hints == ["these are kept: older, old"]
 
 
 def test_past_a_post_migration_it_is_refused_and_says_what_can_be_done(
@@ -165,7 +165,8 @@ def test_past_a_post_migration_it_is_refused_and_says_what_can_be_done(
     host.head = DROPPED
     failed = failure(host, project)
     assert (
-        failed.observation == f"the schema is past release older: {DROPPED} took away what it needs"
+        failed.observation
+        == f"the schema is too new for release older: {DROPPED} removed a part that it needs"
     )
     assert failed.hints[0] == "deploy a corrected release: ./scripts/deploy.sh"
     assert (failed.runbook, host.ran, host.live) == ("rollback-refused", [], "blue")

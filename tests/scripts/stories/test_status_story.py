@@ -49,7 +49,7 @@ def test_a_front_door_that_does_not_answer_as_the_link_says_is_not_ok(
     vars(door).update(change)
     is_well, text = rows(well, loaded)["live"]
     assert not is_well
-    assert text.endswith(f"the front door says {said}")
+    assert text.endswith(f"the front door shows {said}")
 
 
 def test_a_slot_without_a_release_is_not_ok(

@@ -138,7 +138,7 @@ def test_settings_that_the_release_refuses_stop_before_anything_is_started(
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
         "critical ACCESS_TOKEN_MINUTES: too large; set less",
-        "error: the release in slot blue refuses ACCESS_TOKEN_MINUTES; what runs was not touched",
+        "error: the release in slot blue refuses ACCESS_TOKEN_MINUTES; no service was touched",
     ]
     assert "RUNBOOK: docs/runbook.md#boot-refused-by-the-configuration" in lines
     assert not runner.has_run("docker compose up")

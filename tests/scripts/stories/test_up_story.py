@@ -175,8 +175,8 @@ def test_a_placed_release_stays_and_the_newer_checkout_is_named(
     up.run(runner, checkout)
     assert not runner.has_run("--tag slipway/app:")
     assert not runner.has_run(PLACE)
-    assert "for ./scripts/deploy.sh" in "\n".join(runner.said)
-    assert "make it live ./scripts/deploy.sh, for the checkout is release src-" in runner.said[-2]
+    assert "; the checkout, src-" in "\n".join(runner.said)
+    assert "make it live ./scripts/deploy.sh, the checkout is release src-" in runner.said[-2]
     assert "release r-0 in slot blue" in runner.said[-1]
 
 

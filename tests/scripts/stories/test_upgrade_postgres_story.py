@@ -92,7 +92,7 @@ def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path
         (
             "server_version_num",
             Result(0, "18|1000000\n"),
-            "is Postgres 17, and the database is of 18",
+            "is Postgres 17, but the database is of Postgres 18",
         ),
         ("server_version_num", Result(1, err="refused"), "Postgres does not answer: refused"),
         ("df --block-size=1", Result(0, "Avail\n1074900000\n"), "1.1 GB are free"),
