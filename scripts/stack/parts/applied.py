@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stack.config.keys import KEYS, Scope
 from stack.config.project import Project
+from stack.failure import Failure
 from stack.parts import slot_files
 from stack.runner import Runner
 
@@ -12,6 +13,8 @@ from stack.runner import Runner
 APPLIED_BY_UP = tuple(
     name for name, key in KEYS.items() if key.scope in {Scope.NGINX, Scope.DATA, Scope.BACKUP}
 )
+# By these a command asks the front door.
+FRONT_DOOR = ("SLIPWAY_HOST", "HTTPS_BIND", "HTTPS_PORT")
 HEAD = "# What up.sh applied last; the scripts compare .env with it.\n"
 
 
@@ -38,6 +41,26 @@ def waiting_for_up(project: Project) -> list[str]:
     """
     former = slot_files.read(_file(project))
     return _differing(former, _wanted(project)) if former else []
+
+
+def check_front_door(project: Project) -> None:
+    """Refuse a command that asks the front door where nginx does not listen yet.
+
+    Raises:
+        Failure: before any effect, if a key of FRONT_DOOR waits for `up.sh`.
+    """
+    waiting = [key for key in FRONT_DOOR if key in waiting_for_up(project)]
+    if waiting:
+        raise Failure(
+            f"nginx does not have {', '.join(waiting)} of .env yet, and only the front door shows "
+            "what is live",
+            hints=[
+                "./scripts/up.sh applies the change",
+                f"or write the former value into .env: {_file(project)} has it",
+                "nothing was touched",
+            ],
+            runbook="boot-refused-by-the-configuration",
+        )
 
 
 def waiting_for_deploy(project: Project, slot: str) -> list[str]:

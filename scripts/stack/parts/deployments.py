@@ -181,8 +181,39 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
             place(runner, project, deployment, slot, settings or project.service_settings)
 
 
+def follow_host(runner: Runner, project: Project) -> None:
+    """Write the present SLIPWAY_HOST into the slots' files: nginx' key belongs to no deployment."""
+    for slot in observation.SLOTS:
+        values = slot_files.of_slot(project, slot)
+        if values and values.get(slot_files.HOSTS) != project.host:
+            text = slot_files.content({**values, slot_files.HOSTS: project.host})
+            write(runner, project, slot, text)
+
+
+def knows_host(runner: Runner, project: Project, slot: str) -> bool:
+    """Whether the API's container of a slot accepts SLIPWAY_HOST; also if there is none."""
+    hosts = _environment_of(runner, slot).get(slot_files.HOSTS, project.host)
+    return project.host in hosts.split(",")
+
+
+def runs_another(runner: Runner, slot: str, deployment: Deployment) -> bool:
+    """Whether the API's container of a slot is known to belong to another deployment.
+
+    A killed deploy writes the slot's file before it replaces the container. The container of an
+    earlier version has no number.
+    """
+    number = slot_files.number_of(_environment_of(runner, slot))
+    return bool(number and deployment.number) and number != deployment.number
+
+
 def running_settings(runner: Runner, slot: str) -> dict[str, str]:
     """Return the settings that the API's container of a slot has; empty if there is none."""
+    values = _environment_of(runner, slot)
+    return slot_files.settings_in(values) if "ENVIRONMENT" in values else {}
+
+
+def _environment_of(runner: Runner, slot: str) -> dict[str, str]:
+    """Return the variables of the API's container of a slot; empty if there is none."""
     listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", f"api-{slot}")
     container = runner.read(listing).out.strip()
     if not container:
@@ -192,5 +223,4 @@ def running_settings(runner: Runner, slot: str) -> dict[str, str]:
         pairs = [str(each).partition("=") for each in json.loads(shown.out)]
     except (ValueError, TypeError):
         return {}
-    values = {key: value for key, _, value in pairs}
-    return slot_files.settings_in(values) if "ENVIRONMENT" in values else {}
+    return {key: value for key, _, value in pairs}

@@ -10,6 +10,7 @@ from stack.config import environment
 from stack.config.project import Project, load, refuse_development
 from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
+    applied,
     custody,
     database,
     deployments,
@@ -71,6 +72,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
 
 
 def _check(runner: Runner, project: Project, before: Slots, deployment: Deployment) -> None:
+    applied.check_front_door(project)
     target = deployment.release
     live = deployments.in_slot(project, before.live, before.live_release)
     if deployments.is_same(deployment, live):
@@ -183,14 +185,16 @@ class _Rollback:
         self.undo.push("notification", self.notify_failure)
 
     def is_warm(self) -> bool:
-        """Whether the idle slot holds the target, its API runs, and it knows the present host."""
+        """Whether the API of the target runs in the idle slot, and knows the present host."""
         slot, project = self.before.idle, self.project
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
         held = deployments.in_slot(project, slot, self.before.idle_release)
         host = slot_files.of_slot(project, slot).get(slot_files.HOSTS, project.host)
         is_held = deployments.is_same(held, self.deployment) and host == project.host
-        return is_held and f"api-{slot}" in well
+        if not is_held or f"api-{slot}" not in well:
+            return False
+        return not deployments.runs_another(self.runner, slot, self.deployment)
 
     def start(self) -> None:
         runner, project, slot = self.runner, self.project, self.before.idle

@@ -178,10 +178,15 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
 
 
 def _missing(runner: Runner, project: Project, slot: str) -> list[str]:
-    """Return the services of a slot that do not serve; only a deploy replaces those that serve."""
+    """Return the services of a slot that do not serve; only a deploy replaces those that serve.
+
+    An API that does not know SLIPWAY_HOST would refuse every request through the new nginx.
+    """
     names = engine.slot_services(slot)
     if project.is_development:
         return names  # Compose replaces those whose image was built again
+    if not deployments.knows_host(runner, project, slot):
+        return names
     well = {each.name for each in observation.services(runner, project) if each.is_well}
     return [name for name in names if name not in well]
 
@@ -263,6 +268,7 @@ def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str
     elif placed and placed != images.DEVELOPMENT:
         checkout = images.release_of_checkout(runner, project)
         deployments.adopt(runner, project, slots.look(runner, project))
+        deployments.follow_host(runner, project)
         return (
             placed,
             "" if checkout == placed else f"; the checkout, {checkout}, is not live",

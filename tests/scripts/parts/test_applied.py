@@ -5,9 +5,16 @@ from dataclasses import replace
 import pytest
 from stack.config.project import Project, load
 from stack.parts import applied
-from stack.stories import check_config, plan
+from stack.stories import check_config, plan, rollback
 
-from tests.scripts.imitation import Host, deploy_on, furnish, set_values
+from tests.scripts.imitation import (
+    Host,
+    deploy_on,
+    failed_deploy,
+    failure_of,
+    furnish,
+    set_values,
+)
 from tests.scripts.recording import RecordingRunner
 
 
@@ -58,6 +65,25 @@ def test_a_default_that_is_written_out_is_no_change(project: Project) -> None:
     )
     assert applied.waiting_for_up(same) == []
     assert applied.waiting_for_deploy(same, "blue") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SLIPWAY_HOST", "api.example.org"), ("HTTPS_PORT", "9443"), ("HTTPS_BIND", "127.0.0.2")],
+)
+@pytest.mark.parametrize("command", ["deploy", "rollback"])
+def test_a_front_door_that_nginx_does_not_have_yet_is_refused_before_any_effect(
+    project: Project, key: str, value: str, command: str
+) -> None:
+    set_values(project.root, **{key: value})
+    host = Host()
+    if command == "deploy":
+        failed = failed_deploy(host, project)
+    else:
+        failed = failure_of(lambda: rollback.run(host, project.root, "", 0))
+    assert failed.observation.startswith(f"nginx does not have {key} of .env yet")
+    assert failed.hints[0] == "./scripts/up.sh applies the change"
+    assert host.changes() == []
 
 
 def test_check_config_names_both_commands(project: Project) -> None:

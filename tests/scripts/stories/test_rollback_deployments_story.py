@@ -144,6 +144,23 @@ def test_where_a_live_container_was_deleted_by_hand_the_warm_slot_is_used(
     assert host.changes() == WARM
 
 
+@pytest.mark.parametrize(
+    ("number", "changes"), [("2", WARM), ("7", ["place old in green", "up api-green", *WARM])]
+)
+def test_a_container_that_a_killed_deploy_did_not_replace_is_not_the_deployment(
+    host: Host, project: Project, number: str, changes: list[str]
+) -> None:
+    """The slot's file names deployment 2, and the container tells which one it runs."""
+    settings_only(project)
+    host.tags["green"] = "old"
+    host.running.add("api-green")
+    host.reply("ps --all --quiet api-green", Result(0, "c0ffee\n"))
+    variables = json.dumps(["ENVIRONMENT=production", f"SLIPWAY_DEPLOYMENT={number}"])
+    host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, variables))
+    run(host, project, "2")
+    assert host.changes() == changes
+
+
 def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     host: Host, project: Project
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import Failure
+from stack.parts import slot_files
 from stack.runner import Result
 from stack.stories import up
 
@@ -63,6 +64,22 @@ def test_a_second_run_replaces_no_container_of_the_slot_that_serves(
         machine.containers = "".join(container(name) for name in running.split())
         up.run(runner, checkout)
         assert f"{WAIT} --wait-timeout 90 {started}" in runner.ran[done:]
+
+
+def test_a_new_host_name_reaches_the_slot_and_its_containers(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    up.run(runner, checkout)
+    done = len(runner.ran)
+    set_values(checkout, SLIPWAY_HOST="api.example.org")
+    machine.containers = container("api-blue") + container("worker-blue")
+    runner.reply("ps --all --quiet api-blue", Result(0, "c0ffee\n"))
+    runner.reply("c0ffee", Result(0, '["ENVIRONMENT=production", "ALLOWED_HOSTS=localhost"]'))
+    up.run(runner, checkout)
+    values = slot_files.of_slot(load(checkout), "blue")
+    assert values["ALLOWED_HOSTS"] == "api.example.org"
+    assert slot_files.number_of(values) == 1, "it is the same deployment"
+    assert f"{WAIT} --wait-timeout 90 api-blue worker-blue nginx" in runner.ran[done:]
 
 
 def test_the_first_user_is_registered_once_and_told_by_file_only(
