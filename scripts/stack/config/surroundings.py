@@ -138,8 +138,8 @@ class _Client:
     def endpoint(self, context: str) -> str:
         """Return the address of a context's engine; empty if its file is not there."""
         name = hashlib.sha256(context.encode()).hexdigest()
-        found = _read(self.folder / "contexts" / "meta" / name / "meta.json")
-        return _text(found, "Endpoints", "docker", "Host")
+        metadata = _read(self.folder / "contexts" / "meta" / name / "meta.json")
+        return _text(metadata, "Endpoints", "docker", "Host")
 
 
 def _read(file: Path) -> object:

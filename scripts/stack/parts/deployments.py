@@ -120,15 +120,15 @@ def named(project: Project, name: str) -> Deployment:
     """
     every = ledger.deployments(project)
     if name.isdecimal():
-        found = [each for each in every if each.number == int(name)]
-        if not found:
+        matches = [each for each in every if each.number == int(name)]
+        if not matches:
             numbers = ", ".join(str(each.number) for each in ledger.good_deployments(project))
             raise Failure(
                 f"there is no deployment {name}",
                 hints=[f"good are: {numbers or 'none'}", "./scripts/status.sh --history"],
                 runbook=REFUSED,
             )
-        return found[-1]
+        return matches[-1]
     of_release = [each for each in ledger.good_deployments(project) if each.release == name]
     of_release += [each for each in reversed(every) if each.release == name]
     return of_release[0] if of_release else Deployment(0, name)

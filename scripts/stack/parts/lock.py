@@ -43,10 +43,10 @@ def holder(project: Project) -> Holder | None:
         facts = json.loads((project.state / "lock").read_text(encoding="utf-8"))
         named = Holder(str(facts["command"]), int(facts["pid"]))
         inode = (project.state / "lock").stat().st_ino
-        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    for line in held:
+    for line in locks:
         words = line.split()
         if "FLOCK" in words and str(named.pid) in words and words[-3].endswith(f":{inode}"):
             return named

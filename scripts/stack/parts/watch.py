@@ -58,14 +58,14 @@ def watch_slot(
     """
     started = datetime.now(UTC)
     now, own = NO_TRAFFIC, _Probes()
-    is_seen, fault = runner.is_dry, ""
+    is_shown, fault = runner.is_dry, ""
 
     def look() -> None:
-        nonlocal now, is_seen, fault
+        nonlocal now, is_shown, fault
         result = runner.read(_log(started, may_fail=True))
         fault = result.err.strip() or f"exit code {result.code}" if result.code else ""
         now = verdict.traffic_of(result.out, slot, own.identifiers)
-        is_seen = not fault and verdict.shows(result.out, own.identifiers)
+        is_shown = not fault and verdict.shows(result.out, own.identifiers)
 
     def is_failing() -> bool:
         own.ask(runner, project)
@@ -76,13 +76,13 @@ def watch_slot(
 
     def is_proven() -> bool:
         look()
-        return is_seen
+        return is_shown
 
     is_worse = wait_until(runner, is_failing, project.watch_seconds, pause_seconds=LOOK_SECONDS)
     is_long_enough = project.watch_seconds >= verdict.SHORTEST_SECONDS_FOR_LATENCY
     reason = verdict.judge(earlier, now, by_latency=is_long_enough and not is_worse)
     reason = reason or own.judge(now)
-    if not reason and not is_seen and not wait_until(runner, is_proven, PROOF_SECONDS):
+    if not reason and not is_shown and not wait_until(runner, is_proven, PROOF_SECONDS):
         raise _blindness(fault, runbook="deploy-failed-after-the-switch")
     return reason, now
 

@@ -189,10 +189,10 @@ class _Rollback:
         slot, project = self.before.idle, self.project
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
-        held = deployments.in_slot(project, slot, self.before.idle_release)
+        placed = deployments.in_slot(project, slot, self.before.idle_release)
         host = slot_files.of_slot(project, slot).get(slot_files.HOSTS, project.host)
-        is_held = deployments.is_same(held, self.deployment) and host == project.host
-        if not is_held or f"api-{slot}" not in well:
+        is_placed = deployments.is_same(placed, self.deployment) and host == project.host
+        if not is_placed or f"api-{slot}" not in well:
             return False
         return not deployments.runs_another(self.runner, slot, self.deployment)
 
