@@ -19,6 +19,8 @@ import smtplib
 mail = "From: api@example.org\\nTo: anna@example.org\\nSubject: Welcome\\n\\nYour account is ready."
 smtplib.SMTP("sink", timeout=5).sendmail("api@example.org", ["anna@example.org"], mail)
 """
+# These replace the developer's settings in the file of the slot.
+OF_PRODUCTION = ("ENVIRONMENT=production", "DOCS_ENABLED=false", "WEBHOOK_ALLOWED_NETWORKS=")
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +165,7 @@ def test_production_refuses_each_part(developer: Stack) -> None:
 
 def start(developer: Stack, service: str, module: str, *given: str) -> Any:
     """Start a module in a production service with the development image."""
-    # The file of the slot has the developer's settings.
-    options = [word for one in ("ENVIRONMENT=production", *given) for word in ("--env", one)]
+    options = [word for one in (*OF_PRODUCTION, *given) for word in ("--env", one)]
     argv = [
         "docker",
         "compose",
