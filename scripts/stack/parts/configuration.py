@@ -114,6 +114,37 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
     return created
 
 
+def check_certificate(runner: Runner, project: Project) -> None:
+    """Refuse a certificate that is not for SLIPWAY_HOST, before nginx gets that name.
+
+    Raises:
+        Failure: with the output of openssl.
+    """
+    if runner.is_dry:
+        return  # there may be no image yet that has openssl
+    words = ["openssl", "x509", "-noout", "-checkhost", project.host, "-in", "/tls/fullchain.pem"]
+    command = engine.throwaway(
+        project.base("python"),
+        words,
+        mounts=[f"{project.certificate.parent}:/tls:ro"],
+        user=f"{os.geteuid()}:{os.getegid()}",
+        environment={},
+        answers=(0, 1),  # openssl before 3 ends with 0 in both cases
+    )
+    shown = runner.read(command)
+    if "does match" not in shown.out:
+        raise Failure(
+            f"the certificate in {project.certificate.parent} is not for {project.host}",
+            hints=[
+                f"put a certificate for {project.host} and its key there",
+                "or for a self-signed pair: move both files away, and run this again",
+                "what serves was not touched",
+            ],
+            runbook="nginx-refuses-its-configuration",
+            evidence=shown.out + shown.err,
+        )
+
+
 def ensure_certificate(runner: Runner, project: Project) -> bool:
     """Create a self-signed certificate if there is none; return whether one was created."""
     directory = project.certificate.parent

@@ -144,6 +144,7 @@ def _provide(
         )
     with steps.step("certificate") as report:
         is_new = configuration.ensure_certificate(runner, project)
+        configuration.check_certificate(runner, project)
         report("made a self-signed one" if is_new else "kept as it is")
     with steps.step("nginx configuration") as report:
         report(_install_nginx(runner, project))
