@@ -50,7 +50,7 @@ def kill_at(stack: Stack, command: list[str], moment: int | str) -> str:
 # A part of each command that changes the database or what serves. The nightly test kills at every
 # command.
 TURNS = {
-    "deploy": ("MIGRATE_TAG", "--force-recreate", "live.sock", " worker-"),
+    "deploy": ("MIGRATE_TAG", "live.sock", " worker-"),
     "rollback": ("live.sock", " worker-"),
 }
 EVERY_COMMAND = tuple(range(1, 30))

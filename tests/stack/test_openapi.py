@@ -20,7 +20,7 @@ from tests.stack.harness import ROOT, Stack
 pytestmark = pytest.mark.stack
 
 # Per operation: requests that fit the description, and as many that do not.
-EXAMPLES = [25, pytest.param(100, marks=pytest.mark.nightly)]
+EXAMPLES = [10, pytest.param(100, marks=pytest.mark.nightly)]
 SEED = 1  # the same requests in every run, so that a failure can be repeated
 
 

@@ -180,7 +180,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
         stack.sql("insert into kept values (2)")
         done = restore(stack, "--to", moment, "--replace", "--yes", check=False)
     assert done.returncode == 4, done.stderr
-    assert "the previous database serves again" in done.stderr
+    assert "the former database serves again" in done.stderr
     assert stack.sql("select count(*) from kept") == "2"
     assert stack.ledger()[-1]["result"] == "failed"
     restore(stack, "--to", moment, "--replace", "--yes")

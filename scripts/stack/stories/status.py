@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from stack.commands import engine
 from stack.config.project import Project, load
@@ -42,6 +43,9 @@ POSTGRES_DISK = (
 HISTORY_LINES = 40
 # These commands start the worker of one slot and drain that of the other.
 SWITCHING = ("deploy", "rollback", "retire")
+# After a deploy or rollback, the worker of the idle slot finishes its jobs for 30 s at most
+# (stop_grace_period in compose.yaml).
+DRAIN_SECONDS = 35
 CLOCK_AHEAD_SECONDS = 10  # the tokens' leeway (api/requests/tokens.py)
 # adjtimex(2) without a mode only reads, into a struct of at most this size. It returns TIME_ERROR
 # if no service synchronises the clock.
@@ -143,7 +147,8 @@ def _services(runner: Runner, project: Project, live: str, holder: lock.Holder |
     if not services:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
     wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
-    rows = [_service(service, wanted, holder) for service in services]
+    is_draining = _is_draining(ledger.last(project) or {})
+    rows = [_service(service, wanted, holder, is_draining=is_draining) for service in services]
     missing = wanted - {service.name for service in services}
     return rows + [
         (
@@ -160,12 +165,36 @@ def _is_handed_over(name: str, holder: lock.Holder | None) -> bool:
     return name.startswith("worker-") and holder is not None and holder.command in SWITCHING
 
 
-def _service(service: observation.Service, wanted: set[str], holder: lock.Holder | None) -> Row:
+def _is_draining(entry: dict[str, Any]) -> bool:
+    """Whether the ledger's last entry is a deploy or rollback that has only just ended."""
+    if entry.get("action") not in {"deploy", "rollback"} or entry.get("result") != "done":
+        return False
+    ahead = _seconds_ahead(entry)
+    return ahead is not None and -DRAIN_SECONDS < ahead <= 0
+
+
+def _seconds_ahead(entry: dict[str, Any]) -> float | None:
+    """Return the seconds from now to an entry's time, or None if it has no readable time."""
+    try:
+        return (datetime.fromisoformat(str(entry["at"])) - datetime.now(UTC)).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _service(
+    service: observation.Service,
+    wanted: set[str],
+    holder: lock.Holder | None,
+    *,
+    is_draining: bool,
+) -> Row:
     if _is_handed_over(service.name, holder) and not (service.name in wanted and service.is_well):
         return True, service.name, f"{service.status}; {holder} runs"
     if service.name in wanted:
         return service.is_well, service.name, service.status
     if service.name.startswith("worker-") and service.state == "running":
+        if is_draining:
+            return True, service.name, f"{service.status}, in the idle slot, finishes its jobs"
         return (
             False,
             service.name,
@@ -277,12 +306,7 @@ def _clock(project: Project) -> Row:
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, " + (
         "set by a time service" if kept else "which no time service sets"
     )
-    try:
-        ahead = (
-            datetime.fromisoformat(str((ledger.last(project) or {})["at"])) - now
-        ).total_seconds()
-    except (KeyError, ValueError, TypeError):
-        ahead = 0.0
+    ahead = _seconds_ahead(ledger.last(project) or {}) or 0.0
     if ahead > CLOCK_AHEAD_SECONDS:
         return (
             False,

@@ -95,6 +95,31 @@ def test_a_worker_that_runs_in_the_idle_slot_is_not_ok_while_its_warm_api_is(
     assert rows(well, loaded)["worker-green"] == (True, "exited")
 
 
+@pytest.mark.parametrize(
+    ("entry", "age_seconds", "is_well"),
+    [
+        (("rollback", "done"), 5, True),
+        (("deploy", "done"), status.DRAIN_SECONDS - 5, True),
+        (("deploy", "done"), status.DRAIN_SECONDS + 5, False),
+        (("deploy", "begun"), 5, False),
+        (("restore", "done"), 5, False),
+        (("deploy", "done"), -60, False),  # the clock was set back
+    ],
+)
+def test_a_worker_that_drains_after_a_deploy_or_rollback_is_ok(
+    well: RecordingRunner,
+    loaded: Project,
+    entry: tuple[str, str],
+    age_seconds: float,
+    is_well: bool,
+) -> None:
+    at = (datetime.now(UTC) - timedelta(seconds=age_seconds)).isoformat()
+    action, result = entry
+    ledger.record(RecordingRunner(), loaded, action, result=result, at=at)
+    well.reply("docker compose ps", containers(worker_green="running"))
+    assert rows(well, loaded)["worker-green"][0] is is_well
+
+
 def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded: Project) -> None:
     well.reply("docker compose ps", Result(0, ""))
     found = {text for is_well, text in rows(well, loaded).values() if not is_well}
