@@ -1,0 +1,167 @@
+"""A real nginx with the product's configuration feeds the counter, and never depends on it."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.counter.processes import ROOT, Counter, Edge, wait_until
+
+
+def reported(edge: Edge, counter: Counter, query: str = "") -> dict[str, Any]:
+    """Return the counts after a report of nginx' own number of requests."""
+    status, text = counter.ask("POST", f"/counts{query}", edge.inside("/status"))
+    assert status == 200, text
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def answers(counts: dict[str, Any]) -> dict[str, int]:
+    return {slot: tally["answers"] for slot, tally in counts["slots"].items()}
+
+
+def test_each_request_counts_for_who_answered_it(edge: Edge, fed: Counter) -> None:
+    edge.slots["blue"].statuses = {"/broken": 500, "/gone": 0}
+    got = [edge.ask(path) for path in ("/a", "/broken", "/gone", "/metrics")]
+    assert got == [200, 500, 502, 404]
+    edge.make_live("green")
+    wait_until(lambda: edge.ask("/a") == 200, "green answers")
+    counts = reported(edge, fed)
+    assert counts["malformed"] == 0
+    assert answers(counts) == {"blue": 2, "green": 1, "unnamed": 1, "nginx": 1}
+    assert counts["slots"]["blue"]["errors"] == 1
+    assert counts["slots"]["unnamed"]["errors"] == 1
+    assert counts["slots"]["nginx"]["errors"] == 0
+
+
+def test_nothing_is_lost_whatever_a_client_sends(edge: Edge, fed: Counter) -> None:
+    first = reported(edge, fed)
+    for content in (b"GET / HTTP/3.0\r\n\r\n", b"rubbish\r\n\r\n", b"GET / HT", b"\r\n"):
+        edge.send(content)
+    pair = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    edge.send(pair + pair)
+    edge.inside("/readyz", 8083)
+    edge.inside("/metrics", 8084)
+
+    def is_complete() -> bool:
+        last = reported(edge, fed)
+        assert last["lost"] == 0
+        return bool(last["received"] >= first["received"] + 8)
+
+    wait_until(is_complete, "every request has arrived")
+
+
+def test_requests_from_inside_nginx_container_are_no_traffic(edge: Edge, fed: Counter) -> None:
+    edge.inside("/readyz", 8083)
+    edge.inside("/readyz", 8084)
+    counts = reported(edge, fed)
+    assert answers(counts) == {"blue": 0, "green": 0, "unnamed": 0, "nginx": 0}
+    assert counts["received"] >= 2
+
+
+def test_what_was_not_counted_is_lost(edge: Edge, fed: Counter) -> None:
+    base = reported(edge, fed)
+    fed.kill()
+    for _ in range(5):
+        assert edge.ask("/a") == 200
+    fed.start()
+    # The new counter does not know nginx' former number: its restart shows that counts are gone.
+    assert reported(edge, fed)["started"] > base["started"]
+    for _ in range(5):
+        edge.ask("/a")
+    assert reported(edge, fed)["lost"] <= 1  # a worker of nginx notices with its first datagram
+
+
+def test_nginx_starts_and_serves_without_a_counter(edge: Edge) -> None:
+    assert [edge.ask("/a") for _ in range(20)] == [200] * 20
+    log = edge.errors.read_text(encoding="utf-8")
+    assert "connect() failed (2: No such file or directory)" in log
+    assert "[warn]" not in log
+
+
+def test_a_counter_that_hangs_delays_nobody(edge: Edge, fed: Counter) -> None:
+    reported(edge, fed)
+    assert fed.process
+    subprocess.run(["kill", "-STOP", str(fed.process.pid)], check=True)
+    try:
+        assert [edge.ask(f"/{number}") for number in range(60)] == [200] * 60
+    finally:
+        subprocess.run(["kill", "-CONT", str(fed.process.pid)], check=True)
+    wait_until(lambda: reported(edge, fed)["lost"] > 0, "the queue was full")
+    counts = reported(edge, fed)
+    assert counts["lost"] + answers(counts)["blue"] == 60
+
+
+def test_nginx_finds_a_counter_that_starts_later_and_one_that_restarts(
+    edge: Edge, short_path: Path
+) -> None:
+    edge.ask("/a")
+    counter = Counter(edge.folder / "counter")
+    for _ in range(2):
+        counter.start()
+        try:
+            for number in range(8):  # each worker of nginx loses at most one
+                edge.ask(f"/{number}")
+            assert answers(reported(edge, counter))["blue"] >= 6
+        finally:
+            counter.kill()
+
+
+def test_a_client_cannot_mark_its_requests_as_the_watch_s(edge: Edge, fed: Counter) -> None:
+    name = reported(edge, fed, "?begin=60&slot=blue")["period"]["name"]
+    for mark in ("0" * 32, "x" * 32, name[:-1], ""):
+        edge.ask("/a", X_Slipway_Watch=mark)
+    edge.ask("/a", X_Slipway_Watch=name)
+    period = reported(edge, fed, f"?period={name}")["period"]
+    assert (period["own"], period["answers"]) == (1, 4)
+
+
+def test_a_slow_client_does_not_make_the_slot_slow(edge: Edge, fed: Counter) -> None:
+    body = b"POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+    with edge.connect() as connection:
+        connection.sendall(body)
+        wait_until(lambda: "Reading: 0" in edge.inside("/status"), "the head has arrived")
+        subprocess.run(["sleep", "1.2"], check=True)
+        connection.sendall(b"{}")
+        assert b" 200 " in connection.makefile("rb").readline()
+    buckets = reported(edge, fed)["slots"]["blue"]["buckets"]
+    assert sum(buckets[:15]) == 1  # below 0.9 s
+
+
+def test_the_latency_is_the_slot_s(edge: Edge, fed: Counter) -> None:
+    edge.slots["blue"].delays["/slow"] = 1.2
+    edge.ask("/slow")
+    buckets = reported(edge, fed)["slots"]["blue"]["buckets"]
+    assert sum(buckets[16:]) == 1  # 0.9 s and more
+
+
+def test_metrics_can_be_read_through_nginx_from_inside_alone(edge: Edge, fed: Counter) -> None:
+    edge.ask("/a")
+    text = edge.inside("/metrics")
+    assert 'slipway_requests_total{slot="blue",status="2xx"} 1' in text
+    assert edge.ask("/metrics") == 404
+
+
+def health_check() -> str:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    kind, words = compose["services"]["nginx"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    return str(words)
+
+
+def test_the_health_check_reports_to_the_counter_and_does_not_need_it(
+    edge: Edge, fed: Counter
+) -> None:
+    check = ["sh", "-c", edge.translate(health_check())]
+    assert subprocess.run(check, check=False).returncode == 0
+    edge.ask("/a")
+    assert subprocess.run(check, check=False).returncode == 0
+    metrics = fed.ask("GET", "/metrics")[1]
+    assert re.search(r"^slipway_datagrams_lost_total 0$", metrics, re.MULTILINE)
+    fed.kill()
+    assert subprocess.run(check, check=False).returncode == 0
+    edge.stop()
+    assert subprocess.run(check, check=False, stderr=subprocess.DEVNULL).returncode == 1
