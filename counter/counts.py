@@ -12,7 +12,7 @@ from counter.periods import Period
 from counter.tallies import LastMinute, Tally
 
 # A deploy needs two at a time. An older one is dropped: a killed deploy left it.
-MOST_PERIODS = 4
+MOST_PERIODS = 3
 # Chosen: no watch lasts longer than a day.
 LONGEST_SECONDS = 86_400.0
 

@@ -6,7 +6,7 @@ A datagram comes from nginx, but a client wrote parts of it: nothing here trusts
 import re
 from dataclasses import dataclass
 
-# Partner: log_format counter in nginx/conf.d/10-log.conf
+# Partner: log_format in nginx/conf.d/10-log.conf
 FIELDS = 9
 # The path is the last field: the kernel cuts off the rest of a longer datagram. Chosen: a route
 # needs far less, and all fields before it have fixed sizes.
@@ -93,6 +93,6 @@ def _last_number(text: str) -> float | None:
 
 
 def route(method: str, path: str) -> str:
-    """Return the method and the path without identifiers: `GET /v1/items/*`."""
+    """Return the method and the path without identifiers: `GET /v1/orders/*`."""
     segments = _IDENTIFIER.sub("*", path).split("/")[: SEGMENTS + 1]
     return f"{method} {'/'.join(segments)}"

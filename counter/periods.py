@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from counter.datagrams import UNNAMED, Request, route
 from counter.tallies import Tally
 
-# Chosen: more than a small host has clients and routes in the seconds of a watch; 1 MB.
-MOST_PAIRS = 4096
+# Chosen: more than a small host has clients and routes in the seconds of a watch; half a MB.
+MOST_PAIRS = 2048
 # One client that asks for many paths fills no table and outvotes no other.
 ROUTES_OF_A_CLIENT = 16
 # Whether there are three is all that a verdict asks.

@@ -3,6 +3,7 @@
 import http.client
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Question:
     address: str = "127.0.0.1"
     method: str = "GET"
     body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def ask(question: Question) -> Answer:
         return Answer(0, error=f"the certificate in {question.trust} cannot be read: {error}")
     connection = _Connection(question, context)
     try:
-        headers = {"Content-Type": "application/json"} if question.body else {}
+        kind = {"Content-Type": "application/json"} if question.body else {}
+        headers = {**kind, **question.headers}
         connection.request(question.method, question.path, question.body or None, headers)
         response = connection.getresponse()
         body = response.read().decode("utf-8", "replace")

@@ -45,8 +45,10 @@ KEY_ORDER = (
         "volumes",
         "tmpfs",
         "secrets",
+        "network_mode",
         "networks",
         "dns_opt",
+        "sysctls",
         "shm_size",
     ),
     *("oom_score_adj", "mem_limit", "cpus", "pids_limit", "healthcheck"),
@@ -62,7 +64,8 @@ def test_every_service_is_hardened(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.get("cap_add")
     assert not service.get("privileged")
-    assert not {"pid", "ipc", "network_mode", "userns_mode", "devices"} & set(service)
+    assert not {"pid", "ipc", "userns_mode", "devices"} & set(service)
+    assert service.get("network_mode", "none") == "none"
 
 
 @every_service
@@ -132,7 +135,7 @@ def test_every_service_runs_without_root(name: str) -> None:
 def dockerfile_user(image: str) -> str:
     if "${SLIPWAY_IMAGE:" not in image:
         return ""  # not our image: nothing guarantees its user
-    part = re.search(r"-(nginx|postgres):", image)
+    part = re.search(r"-(nginx|counter|postgres):", image)
     file = f"{part[1]}/Dockerfile" if part else "Dockerfile"
     users = re.findall(r"^USER (\S+)$", text(file), re.MULTILINE)
     assert users, f"{file} sets no user"
@@ -162,13 +165,14 @@ def test_ports_are_published_on_an_address_and_on_this_machine_alone_by_default(
 
 def test_networks_keep_the_data_away_from_the_edge() -> None:
     members = {
-        network: {n for n, s in SERVICES.items() if network in s["networks"]}
+        network: {n for n, s in SERVICES.items() if network in s.get("networks", [])}
         for network in COMPOSE["networks"]
     }
     slots = {"api-blue", "api-green", "worker-blue", "worker-green"}
     data = {*slots, "migrate", "postgres", "postgres-beside", "redis"}
     assert members == {"edge": {"nginx"}, "data": data, "egress": {*slots, "backup", "restore"}}
     assert SERVICES["nginx"]["networks"] == ["edge"]
+    assert {n for n, s in SERVICES.items() if "networks" not in s} == {"counter"}
     assert COMPOSE["networks"]["data"] == {"internal": True}
 
 
@@ -193,7 +197,8 @@ def test_a_slot_is_one_image_and_migrate_runs_from_it() -> None:
         assert SERVICES[f"api-{slot}"]["image"].endswith(f":{slot}")
     repository = SERVICES["api-blue"]["image"].removesuffix(":blue")
     assert SERVICES["migrate"]["image"] == repository + ":${MIGRATE_TAG:-blue}"
-    assert {SERVICES[name]["pull_policy"] for name in (*APP_SERVICES, "nginx")} == {"never"}
+    own = (*APP_SERVICES, "nginx", "counter")
+    assert {SERVICES[name]["pull_policy"] for name in own} == {"never"}
 
 
 def test_blue_and_its_data_start_by_themselves_and_the_rest_when_asked() -> None:
@@ -219,15 +224,31 @@ def test_the_sockets_are_shared_with_nginx_by_the_group_of_the_images() -> None:
     }
     assert holders == {"nginx", "api-blue", "api-green"}
     (group,) = SERVICES["nginx"]["group_add"]
-    for file in ("Dockerfile", "nginx/Dockerfile"):
+    for file in ("Dockerfile", "nginx/Dockerfile", "counter/Dockerfile"):
         assert f"groupadd --gid {group} " in text(file)
+
+
+def test_only_the_counter_writes_where_its_sockets_are() -> None:
+    mounts = {
+        name: [mount for mount in service.get("volumes", []) if mount.startswith("counter:")]
+        for name, service in SERVICES.items()
+    }
+    assert {name: found for name, found in mounts.items() if found} == {
+        "nginx": ["counter:/run/counter:ro"],
+        "counter": ["counter:/run/counter"],
+    }
+    # The first container that mounts an empty volume gives it owner and mode.
+    (owner,) = re.findall(r"^USER (\d+):10001$", text("counter/Dockerfile"), re.MULTILINE)
+    for file in ("counter/Dockerfile", "nginx/Dockerfile"):
+        assert f"install -d -o {owner} -g app -m 0750 /run/counter" in text(file)
 
 
 @every_service
 def test_every_secret_and_volume_and_network_that_is_used_is_declared(name: str) -> None:
     service = EVERY_SERVICE[name]
     assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
-    assert set(service["networks"]) <= set(COMPOSE["networks"])
+    assert set(service.get("networks", [])) <= set(COMPOSE["networks"])
+    assert ("networks" in service) is ("network_mode" not in service)
 
 
 @pytest.mark.parametrize("kind", ["secrets", "volumes", "networks"])
@@ -255,6 +276,8 @@ def test_every_service_has_time_to_stop(name: str) -> None:
 def test_a_stack_with_one_slot_fits_a_host_of_one_gigabyte() -> None:
     one_slot = ("nginx", "api-blue", "worker-blue", "postgres", "backup", "redis")
     assert sum(size_bytes(defaulted(SERVICES[name]["mem_limit"])) for name in one_slot) <= 1024**3
+    # On top of it: one small process, whose tables are bounded (tests/counter/test_counter.py).
+    assert size_bytes(defaulted(SERVICES["counter"]["mem_limit"])) == 40 * 1024**2
 
 
 def test_redis_evicts_and_postgres_caches_within_their_containers() -> None:
@@ -294,6 +317,7 @@ def test_the_top_level_keys_and_the_services_stand_in_order() -> None:
     assert kinds == sorted(kinds, key=TOP_LEVEL_ORDER.index)
     assert list(SERVICES) == [
         "nginx",
+        "counter",
         *APP_SERVICES,
         "postgres",
         "backup",

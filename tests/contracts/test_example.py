@@ -8,7 +8,9 @@ from stack.config import service
 
 from tests.contracts.tree import ROOT, files, lines
 
-PLATFORM = [f"{folder}/**" for folder in ("scripts", "nginx", "backup", "postgres", "redis")]
+PLATFORM = [
+    f"{folder}/**" for folder in ("scripts", "nginx", "counter", "backup", "postgres", "redis")
+]
 # The example's table and route `items` in any form, except Python's `.items()`.
 ITEMS = r"(?<!\.)\bitems?\b"
 # `users` as a table, a route or a quoted name; prose may contain the word, and Redis has a

@@ -12,7 +12,7 @@ from tests.contracts.import_graph import Graph, cycles, graph
 from tests.contracts.tree import ROOT, files, nodes, text
 
 # Each package, and the root folder of its imports.
-PACKAGES = {"scripts": "scripts", "api": "", "worker": "", "backup": ""}
+PACKAGES = {"scripts": "scripts", "api": "", "worker": "", "backup": "", "counter": ""}
 # The folders that each folder of scripts/stack may import. `stack` itself contains the modules that
 # all folders need, such as the runner.
 COMMON = {"stack", "stack/rules", "stack/commands", "stack/config"}
@@ -30,7 +30,7 @@ PARTS_OF_A_STORY = {("deploy", "plan"), ("deploy", "up"), ("upgrade_postgres", "
 TOOLS_OF_THE_API = {"api.openapi"}
 # A health check runs every 10 s in each container: it may import only what loads quickly.
 LIGHT = {"os", "socket", "sys", "time", "pathlib"}
-PROBES = ("api/health/probe.py", "worker/health.py", "backup/health.py")
+PROBES = ("api/health/probe.py", "worker/health.py", "backup/health.py", "counter/health.py")
 DOMAINS = sorted(path.parent for path in files("api/*/routes.py"))
 
 
@@ -67,7 +67,7 @@ def test_the_worker_imports_the_api_and_never_the_reverse() -> None:
     assert importers("api", "worker/**/*.py") != set()
 
 
-@pytest.mark.parametrize("other", ["tests", "scripts", "stack", "sink", "backup"])
+@pytest.mark.parametrize("other", ["tests", "scripts", "stack", "sink", "backup", "counter"])
 def test_what_is_in_the_image_imports_nothing_that_is_not(other: str) -> None:
     assert importers(other, "api/**/*.py", "worker/**/*.py") == set()
 
@@ -111,6 +111,12 @@ def test_the_backup_service_needs_what_its_image_has_and_runs_programs_in_one_mo
     )
     assert foreign == {"backup", "prometheus_client"}
     assert importers("subprocess", "backup/**/*.py") == {"backup/programs.py"}
+
+
+def test_the_counter_needs_python_alone_and_runs_no_program() -> None:
+    foreign = {package(name) for _, name in imports("counter/**/*.py")}
+    assert foreign - set(sys.stdlib_module_names) == {"counter"}
+    assert importers("subprocess", "counter/**/*.py") == set()
 
 
 def test_no_program_is_run_through_a_shell() -> None:

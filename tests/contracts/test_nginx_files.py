@@ -8,6 +8,7 @@ import pytest
 
 from api.app import create_app
 from api.requests.errors import CODES, ErrorBody
+from counter import datagrams
 from tests.api.settings_for_tests import make_settings
 from tests.contracts.compose_files import SERVICES, defaulted, size_bytes
 from tests.contracts.nginx_files import Directive, directives, parse, value
@@ -94,11 +95,9 @@ def test_every_pass_includes_the_snippet_and_goes_to_a_slot() -> None:
     assert passing
     for block in passing:
         assert block.has("include", f"{CONFIGURATION}/snippets/proxy.conf")
-    assert {tuple(d.arguments) for d in named("proxy_pass")} == {
-        ("http://live",),
-        ("http://blue",),
-        ("http://green",),
-    }
+    slots = {("http://live",), ("http://blue",), ("http://green",)}
+    targets = {tuple(d.arguments) for d in named("proxy_pass")}
+    assert targets == {*slots, ("http://unix:/run/counter/answers.sock",)}
 
 
 def test_a_public_server_passes_to_the_live_slot_alone() -> None:
@@ -252,9 +251,14 @@ def test_every_location_with_an_answer_says_that_it_is_json() -> None:
     assert all(d.has("default_type", "application/json") for d in named("location", ERRORS))
 
 
+def log_format(name: str) -> Directive:
+    (form,) = [d for d in named("log_format") if d.arguments[0] == name]
+    return form
+
+
 def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
-    (form,) = named("log_format")
-    assert form.arguments[:2] == ["slipway", "escape=json"]
+    form = log_format("slipway")
+    assert form.arguments[1] == "escape=json"
     line = "".join(form.arguments[2:])
     entry = json.loads(re.sub(r":(\$\w+)", r':"\1"', line))
     assert {
@@ -300,7 +304,7 @@ def test_the_log_s_method_and_path_are_those_of_the_request(
 
 
 def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
-    (form,) = named("log_format")
+    form = log_format("slipway")
     assert (
         json.loads(re.sub(r":(\$\w+)", r':"\1"', "".join(form.arguments[2:])))["ts"] == "$ended_at"
     )
@@ -308,6 +312,42 @@ def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
         "2026-11-21T03:08:58.965+00:00"
     )
     assert "ENV TZ=UTC\n" in text("nginx/Dockerfile")
+
+
+def test_every_server_sends_each_of_its_requests_to_the_counter() -> None:
+    """The counter takes what nginx has answered and it has not got for lost."""
+    count = f"{CONFIGURATION}/snippets/count.conf"
+    (http,) = [d for d in ALL if d.name == "include" and d.file.name == "10-log.conf"]
+    assert http.arguments == [count]
+    logs = [d for d in named("access_log") if d.file.name not in {"10-log.conf", "count.conf"}]
+    assert logs == [], "an access_log of a server replaces the one of the counter"
+    inside = [s for s in SERVERS if all(port.startswith("127.0.0.1:") for port in ports(s))]
+    assert [s for s in SERVERS if s.has("include", count)] == [SERVERS[0], *inside]
+    assert SERVERS[0].has("return", "444")
+
+
+def test_the_counter_gets_the_fields_that_it_reads() -> None:
+    form = "".join(log_format("counter").arguments[2:])
+    assert form.replace(r"\t", "\t").split("\t") == [
+        "$asked_from",
+        "$upstream_http_x_slipway_slot",
+        "$status",
+        "$upstream_status",
+        "$upstream_header_time",
+        "$remote_addr",
+        "$watch",
+        "$asked_method",
+        "$asked_path",
+    ]
+    assert len(form.split(r"\t")) == datagrams.FIELDS
+
+
+def test_each_port_inside_the_container_is_no_traffic() -> None:
+    (block,) = [d.block for d in named("map") if d.arguments[1] == "$asked_from"]
+    inside = {d.name for d in block if d.arguments == ["inside"]}
+    listening = {port for server in SERVERS for port in ports(server)}
+    assert inside == {port.rpartition(":")[2] for port in listening if ":" in port}
+    assert [d.arguments for d in block if d.name == "default"] == [["public"]]
 
 
 def only(name: str, file: str) -> int:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.contracts.tree import ROOT, files, lines
 
-FOLDERS = ("api", "backup", "nginx", "postgres", "redis", "scripts", "sink", "worker")
+FOLDERS = ("api", "backup", "counter", "nginx", "postgres", "redis", "scripts", "sink", "worker")
 PRODUCT = ["*", *(f"{folder}/**" for folder in FOLDERS)]
 WORD = re.compile(r"\bpartners?\b", re.IGNORECASE)
 NOTE = re.compile(r"[Pp]artner: (?:(?P<name>[\w.-]+) in )?(?P<path>[\w./-]*\w)")

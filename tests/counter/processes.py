@@ -144,6 +144,9 @@ class SlotServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.delays = dict[str, float]()
         super().__init__(str(folder / f"{slot}.sock"), SlotHandler)
 
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: a client that goes away is part of a test."""
+
 
 class SlotHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -181,6 +184,7 @@ class Edge:
     folder: Path
     ports: dict[int, int]
     slots: dict[str, SlotServer]
+    rate_limit: int
     process: subprocess.Popen[bytes] | None = None
     errors: Path = field(default_factory=Path)
 
@@ -233,7 +237,7 @@ class Edge:
         environment = {
             **os.environ,
             "SLIPWAY_HOST": "localhost",
-            "RATE_LIMIT_PER_SECOND": "500",
+            "RATE_LIMIT_PER_SECOND": str(self.rate_limit),
             "HTTPS_PORT": str(self.ports[8443]),
         }
         self.errors = self.folder / "nginx.log"
@@ -297,7 +301,7 @@ def _make_certificate(folder: Path) -> None:
 
 
 @contextmanager
-def running_edge(folder: Path) -> Iterator[Edge]:
+def running_edge(folder: Path, rate_limit: int = 100) -> Iterator[Edge]:
     """Run nginx with blue live, and no counter yet; its sockets belong in `folder/counter`."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.socket()) for _ in PORTS]
@@ -315,7 +319,7 @@ def running_edge(folder: Path) -> Iterator[Edge]:
             server = slots[slot] = stack.enter_context(SlotServer(folder / "slots", slot))
             threading.Thread(target=server.serve_forever, daemon=True).start()
             stack.callback(server.shutdown)
-        edge = Edge(folder, ports, slots)
+        edge = Edge(folder, ports, slots, rate_limit)
         edge.make_live("blue")
         stack.callback(edge.stop)
         edge.start()

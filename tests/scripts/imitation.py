@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack.commands.command import Command
@@ -18,6 +18,7 @@ from stack.runner import Result, accepted
 from stack.stories import deploy
 from stack.stories.deploy import Options
 
+from tests.scripts.counting import MARK, SOCKET, Counting
 from tests.scripts.recording import RecordingRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,23 +51,23 @@ class Host(RecordingRunner):
     labels: dict[str, str] = field(default_factory=dict)
     built_from: dict[str, str] = field(default_factory=dict)
     head: str = HEAD
-    nginx_log: str = ""
-    own_log: list[str] = field(default_factory=list)
+    failing: str = ""  # the slot that answers clients with errors
+    counting: Counting = field(init=False)
     service: str = field(default_factory=lambda: (ROOT / "service.toml").read_text("utf-8"))
     ill: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.door = self.answer
+        self.counting = Counting(self.clock)
 
     def answer(self, question: Question) -> Answer:
-        """Answer at the front door as the live slot does."""
+        """Answer at the front door as the live slot does; some clients ask at the same time."""
         answer = self._from_slot(self.live)
-        number = f"own-{len(self.own_log)}"
-        facts = {"status": answer.status, "seconds": 0, "slot": self.live}
-        line = json.dumps({**facts, "request_id": number}, separators=(",", ":"))
-        if question.path != "/readyz":  # nginx/conf.d/10-log.conf
-            self.own_log.append(line + "\n")
-        return replace(answer, headers={**answer.headers, "X-Request-ID": number})
+        mark = question.headers.get(MARK, "")
+        self.counting.add(self.live, answer.status, watch=mark)
+        if mark and self.live == self.failing:
+            self.counting.add(self.live, 500, 30)
+        return answer
 
     def _from_slot(self, slot: str, status: int = 200) -> Answer:
         release = self.tags.get(slot, "")
@@ -80,6 +81,8 @@ class Host(RecordingRunner):
         found = self._find(text)
         if found is not None:
             return accepted(command, found)
+        if SOCKET in text:
+            return accepted(command, self.counting.answer(command))
         if argv[:2] == ["docker", "image"]:
             return self._inspect(argv[-1].rpartition(":")[2], argv[-2])
         if "curl" in argv:
@@ -98,7 +101,6 @@ class Host(RecordingRunner):
             ("readlink", f"{self.live or 'none'}.sock\n"),
             ("ps --all --format json", "\n".join(lines)),
             ("ps --all --quiet", ""),
-            ("--no-log-prefix", self.nginx_log + "".join(self.own_log)),
             ("docker compose logs", "the reason\n"),
             ("docker compose config", ""),
             ("docker info", "/\n"),

@@ -12,7 +12,7 @@ from tests.scripts.recording import RecordingRunner
 
 LABEL = "2026_11_20_0902:pre,2026_11_20_0903:pre,2026_11_20_0904:post"
 VOLUME = "/var/lib/postgresql/data/ballast"
-HEALTHY = ("api-blue", "backup", "nginx", "postgres", "redis", "worker-blue")
+HEALTHY = ("api-blue", "backup", "counter", "nginx", "postgres", "redis", "worker-blue")
 
 
 def containers(**changed: str) -> Result:

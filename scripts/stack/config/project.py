@@ -94,6 +94,11 @@ class Project:
         return f"{self.image}-nginx:current"
 
     @property
+    def counter_image(self) -> str:
+        """The image of the counter; `counter/Dockerfile`."""
+        return f"{self.image}-counter:current"
+
+    @property
     def postgres_image(self) -> str:
         """The image of Postgres and of the backup service; `postgres/Dockerfile`."""
         return f"{self.image}-postgres:current"

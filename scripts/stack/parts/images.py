@@ -325,9 +325,21 @@ def _build(
 def build_nginx(runner: Runner, project: Project) -> None:
     """Build nginx's image; a no-op if nothing changed."""
     arguments = {"NGINX_IMAGE": project.base("nginx")}
-    image = project.nginx_image
+    _build_plain(runner, project, Path("nginx"), project.nginx_image, arguments)
+
+
+def build_counter(runner: Runner, project: Project) -> None:
+    """Build the counter's image; a no-op if nothing changed."""
+    arguments = {"PYTHON_IMAGE": project.base("python")}
+    _build_plain(runner, project, Path("counter"), project.counter_image, arguments)
+
+
+def _build_plain(
+    runner: Runner, project: Project, folder: Path, image: str, arguments: dict[str, str]
+) -> None:
+    """Build an image that needs nothing from a registry."""
     command = engine.build_image(
-        Path("nginx"),
+        folder,
         [image],
         arguments,
         {},

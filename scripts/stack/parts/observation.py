@@ -1,6 +1,7 @@
 """Reads from the running system what is live and in which state; changes and keeps nothing."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,7 +140,12 @@ def slot_release(runner: Runner, project: Project, slot: str) -> str:
 
 
 def ask(
-    runner: Runner, project: Project, path: str, *, body: dict[str, Any] | None = None
+    runner: Runner,
+    project: Project,
+    path: str,
+    *,
+    body: dict[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send a request to the front door as a client does; a request with a body is a POST."""
     return runner.ask(
@@ -151,6 +157,7 @@ def ask(
             address=project.dial_address,
             method="GET" if body is None else "POST",
             body="" if body is None else json.dumps(body),
+            headers=headers or {},
         )
     )
 

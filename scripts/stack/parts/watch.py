@@ -1,130 +1,178 @@
-"""Watches the live slot in nginx's access log after a switch; changes nothing.
+"""Watches the live slot after a switch, by the counter's numbers; changes nothing.
 
-A log that shows nothing proves nothing: the watch sends its own requests, and must find them.
+Numbers that show nothing prove nothing: the watch sends its own requests, and must find them.
 """
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 
-from stack.commands import engine
-from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import observation
+from stack.parts import counts, observation
+from stack.parts.counts import AFTER, BEFORE, Period
 from stack.rules import verdict
-from stack.rules.verdict import NO_TRAFFIC, Traffic
+from stack.rules.verdict import Traffic
 from stack.runner import Runner
 from stack.waiting import wait_until
 
-BEFORE_SECONDS = 30
 LOOK_SECONDS = 1.0
-# Chosen: the engine delivers a line within milliseconds; a busy host may take longer.
+# Chosen: a datagram arrives within milliseconds; a busy host may take longer.
 PROOF_SECONDS = 5
+# Chosen: the counter ends a period that a killed deploy left after this time. Between the beginning
+# and the watch, a worker starts and another drains; the former slot is counted while the new one
+# starts.
+SPARE_SECONDS = 300
+# nginx/conf.d/10-log.conf
+MARK = "X-Slipway-Watch"
 
 
-def recent_traffic(runner: Runner, slot: str) -> Traffic:
-    """Return the traffic of a slot in the last BEFORE_SECONDS."""
-    start = datetime.now(UTC) - timedelta(seconds=BEFORE_SECONDS)
-    return verdict.traffic_of(runner.read(_log(start)).out, slot)
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a watch: the reason why the release is worse, or an empty text, and its facts."""
+
+    reason: str
+    text: str
 
 
-def check_sight(runner: Runner, project: Project) -> None:
-    """Refuse a deploy that could not be watched: a log that does not show a request of today.
+def begin(runner: Runner, project: Project, slot: str, runbook: str) -> str:
+    """Begin to count the answers of a slot; return the name of the period.
+
+    Raises:
+        Failure: if the counter does not answer.
+    """
+    seconds = project.watch_seconds + project.ready_seconds + SPARE_SECONDS
+    return "" if runner.is_dry else counts.begin(runner, slot, seconds, runbook)
+
+
+def end_former(runner: Runner, name: str) -> Traffic:
+    """Return the traffic of the former slot, and end its period."""
+    if runner.is_dry:
+        return verdict.NO_TRAFFIC
+    return counts.read_period(runner, name, BEFORE, is_last=True).traffic()
+
+
+def check_sight(runner: Runner, project: Project, name: str) -> None:
+    """Refuse a deploy that could not be watched: the counter does not see a request of now.
 
     A front door that gives no answer proves nothing; then the watch itself decides.
 
     Raises:
         Failure: before the switch.
     """
-    own = _Probes()
-    start = datetime.now(UTC)
+    own = _Probes(name)
     own.ask(runner, project)
-    if not own.ids:
+    if not own.answered:
         return
 
-    def is_shown() -> bool:
-        return verdict.shows(runner.read(_log(start)).out, own.identifiers)
+    def is_visible() -> bool:
+        return counts.read_period(runner, name, BEFORE).own > 0
 
-    if not wait_until(runner, is_shown, PROOF_SECONDS):
-        raise _blindness("", runbook="deploy-failed-before-the-switch")
+    if not wait_until(runner, is_visible, PROOF_SECONDS):
+        raise counts.blindness(_UNSEEN, BEFORE)
 
 
-def watch_slot(
-    runner: Runner, project: Project, slot: str, earlier: Traffic
-) -> tuple[str, Traffic]:
-    """Watch the live slot; if it is worse, return the reason at once, else an empty text.
+def watch_slot(runner: Runner, project: Project, name: str, earlier: Traffic) -> Outcome:
+    """Watch the live slot; if it is worse, return the reason at once.
 
     Raises:
-        Failure: if the log cannot be read, or shows none of the watch's own requests.
+        Failure: if the counter does not answer, has restarted, lost most of the requests, or knows
+            none of the watch's own.
     """
-    started = datetime.now(UTC)
-    now, own = NO_TRAFFIC, _Probes()
-    is_shown, fault = runner.is_dry, ""
-
-    def look() -> None:
-        nonlocal now, is_shown, fault
-        result = runner.read(_log(started, may_fail=True))
-        fault = result.err.strip() or f"exit code {result.code}" if result.code else ""
-        now = verdict.traffic_of(result.out, slot, own.identifiers)
-        is_shown = not fault and verdict.shows(result.out, own.identifiers)
+    if runner.is_dry:
+        return Outcome("", "")
+    view = _View(runner, name)
 
     def is_failing() -> bool:
-        own.ask(runner, project)
-        look()
+        view.own.ask(runner, project)
         # Errors end the watch at once. Latency is measured over the whole period, because the
         # first requests fill pools and caches.
-        return bool(verdict.judge(earlier, now, by_latency=False))
-
-    def is_proven() -> bool:
-        look()
-        return is_shown
+        return view.look() and bool(verdict.judge(earlier, view.traffic(), by_latency=False))
 
     is_worse = wait_until(runner, is_failing, project.watch_seconds, pause_seconds=LOOK_SECONDS)
+    if not is_worse:
+        view.prove()
     is_long_enough = project.watch_seconds >= verdict.SHORTEST_SECONDS_FOR_LATENCY
-    reason = verdict.judge(earlier, now, by_latency=is_long_enough and not is_worse)
-    reason = reason or own.judge(now)
-    if not reason and not is_shown and not wait_until(runner, is_proven, PROOF_SECONDS):
-        raise _blindness(fault, runbook="deploy-failed-after-the-switch")
-    return reason, now
+    reason = verdict.judge(earlier, view.traffic(), by_latency=is_long_enough and not is_worse)
+    counts.end(runner, name)
+    if verdict.shortage(view.traffic()):
+        reason = reason or view.own.judge()
+    return Outcome(reason, view.describe(earlier))
+
+
+class _View:
+    """What the watch has read of its period."""
+
+    def __init__(self, runner: Runner, name: str) -> None:
+        self.runner, self.name = runner, name
+        self.own = _Probes(name)
+        self.periods: list[Period] = []
+        self.fault: Failure | None = None
+
+    def look(self) -> bool:
+        """Read the period; return whether the counter answered."""
+        try:
+            self.periods.append(counts.read_period(self.runner, self.name, AFTER))
+        except Failure as failure:
+            # A busy engine may fail once. Only what the last reading shows is a proof.
+            self.fault = failure
+            return False
+        self.fault = None
+        return True
+
+    def prove(self) -> None:
+        """Read the period a last time, until it shows the watch's own requests.
+
+        Raises:
+            Failure: if it shows nothing, or too little.
+        """
+
+        def is_visible() -> bool:
+            return self.look() and bool(self.periods[-1].own or not self.own.answered)
+
+        if not wait_until(self.runner, is_visible, PROOF_SECONDS):
+            raise self.fault or counts.blindness(_UNSEEN, AFTER)
+        if self.periods[-1].is_blind:
+            raise counts.blindness(self.losses(), AFTER)
+
+    def traffic(self) -> Traffic:
+        """Return the traffic of the last reading."""
+        *former, last = self.periods
+        return last.traffic([period.buckets for period in former])
+
+    def losses(self) -> str:
+        """Return how many requests the counter does not know of."""
+        last = self.periods[-1]
+        return f"{last.lost} of {last.lost + last.received} requests were not counted"
+
+    def describe(self, earlier: Traffic) -> str:
+        """Return the facts of the watch in one line."""
+        now, own = self.traffic(), self.own
+        facts = [str(now), f"before the switch: {earlier}"]
+        shortage = verdict.shortage(now)
+        if shortage:
+            answered = own.sent - own.failed
+            facts = [shortage, f"{answered} of {own.sent} requests of the watch succeeded"]
+        return "; ".join(facts + ([self.losses()] if self.periods[-1].lost else []))
+
+
+_UNSEEN = "the counter does not know the requests that nginx has just answered"
 
 
 class _Probes:
-    """The watch's own requests through the front door."""
+    """The watch's own requests through the front door, with the name of its period as a mark."""
 
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.sent = self.failed = 0
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sent = self.failed = self.answered = 0
 
     def ask(self, runner: Runner, project: Project) -> None:
-        """Send a request; nginx logs every request except a health check that succeeds."""
-        answer = observation.ask(runner, project, "/version")
-        headers = {key.lower(): value for key, value in answer.headers.items()}
-        self.ids += filter(None, [headers.get("x-request-id")])
+        """Send a request."""
+        answer = observation.ask(runner, project, "/version", headers={MARK: self.name})
         self.sent += 1
         self.failed += not 0 < answer.status < 500
+        self.answered += answer.status > 0
 
-    @property
-    def identifiers(self) -> frozenset[str]:
-        return frozenset(self.ids)
-
-    def judge(self, now: Traffic) -> str:
-        """Return the reason why the release is bad if there are too few other requests."""
-        if now.requests >= verdict.FEWEST_REQUESTS or 2 * self.failed <= self.sent:
+    def judge(self) -> str:
+        """Return the reason why the release is bad, where there are too few other requests."""
+        if 2 * self.failed <= self.sent:
             return ""
         return f"{self.failed} of {self.sent} requests of the watch failed, and few others came"
-
-
-def _log(start: datetime, *, may_fail: bool = False) -> Command:
-    options = ["--no-color", "--no-log-prefix", "--since", start.isoformat()]
-    return engine.compose("logs", *options, "nginx", may_fail=may_fail)
-
-
-def _blindness(fault: str, runbook: str) -> Failure:
-    return Failure(
-        "cannot watch: nginx' log does not show the requests that nginx has just answered"
-        + (f": {fault}" if fault else ""),
-        hints=[
-            "docker compose logs --tail 5 nginx must show requests: compare its logging driver",
-            "WATCH_SECONDS=0 in .env deploys without a watch",
-        ],
-        runbook=runbook,
-    )

@@ -12,6 +12,7 @@ from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
     applied,
     configuration,
+    counts,
     custody,
     database,
     deployments,
@@ -109,6 +110,7 @@ class _Deploy:
         self.is_checked = False
         self.deployment = Deployment(0, "")
         self.earlier = NO_TRAFFIC
+        self.former_period = self.period = ""
 
     def run(self) -> None:
         with self.undo.on_failure(BEFORE):
@@ -146,6 +148,8 @@ class _Deploy:
 
     def check(self) -> None:
         with self.steps.step("preflight") as report:
+            if self.project.watch_seconds > 0:
+                counts.check(self.runner)
             warnings = preflight.check(self.runner, self.project)
             fingerprints.keep(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
@@ -192,6 +196,9 @@ class _Deploy:
     def start(self) -> None:
         with self.steps.step("start") as report:
             self.undo.push("slot", self.remove_slot)
+            if self.project.watch_seconds > 0:
+                live = self.before.live
+                self.former_period = watch.begin(self.runner, self.project, live, BEFORE)
             slots.start(self.runner, self.project, f"api-{self.slot}", anew=True)
             report(f"slot {self.slot} is ready")
 
@@ -208,18 +215,18 @@ class _Deploy:
 
     def update_nginx(self) -> None:
         runner, project = self.runner, self.project
-        if project.watch_seconds > 0:
-            watch.check_sight(runner, project)
-            self.earlier = watch.recent_traffic(runner, self.before.live)
+        if not edge.is_current(project):
+            with self.steps.step("nginx configuration"):
+                former = edge.installed_name(project)
+                if former:
+                    self.undo.push("nginx", lambda _: self._restore_nginx(former))
+                edge.install(runner, project)
+                edge.reload(runner)
+        # After the reload: the former configuration may be older than the counter.
+        if project.watch_seconds > 0 and not runner.is_dry:
+            watch.check_sight(runner, project, self.former_period)
+            self.earlier = watch.end_former(runner, self.former_period)
         hooks.run(runner, project, "pre-switch", **self.facts)
-        if edge.is_current(project):
-            return
-        with self.steps.step("nginx configuration"):
-            former = edge.installed_name(project)
-            if former:
-                self.undo.push("nginx", lambda _: self._restore_nginx(former))
-            edge.install(runner, project)
-            edge.reload(runner)
 
     def switch(self) -> None:
         runner, project = self.runner, self.project
@@ -228,6 +235,9 @@ class _Deploy:
             self.undo.push("workers", lambda _: self._start_former_worker(anew=False))
             self.undo.push("slot", self.stop_slot)
             slots.make_live(runner, self.slot)
+            # Only now: an error that no slot has answered belongs to the live slot.
+            if project.watch_seconds > 0:
+                self.period = watch.begin(runner, project, self.slot, AFTER)
             slots.wait_for_front_door(runner, project, self.release, self.slot)
             report(f"the front door answers with release {self.release} from slot {self.slot}")
 
@@ -244,14 +254,15 @@ class _Deploy:
             if self.project.watch_seconds == 0:
                 report("none, for WATCH_SECONDS is 0")
                 return
-            reason, now = watch.watch_slot(self.runner, self.project, self.slot, self.earlier)
-            if reason:
+            outcome = watch.watch_slot(self.runner, self.project, self.period, self.earlier)
+            if outcome.reason:
+                former, reason = self.before.live_release, outcome.reason
                 raise Failure(
-                    f"release {self.release} is worse than {self.before.live_release}: {reason}",
+                    f"release {self.release} is worse than {former}: {reason}",
                     hints=[f"./scripts/logs.sh api-{self.slot} shows its errors"],
                     runbook=AFTER,
                 )
-            report(f"{now}; before the switch: {self.earlier}")
+            report(outcome.text)
 
     def record_success(self) -> None:
         """Keep the settings and record the deploy: what cannot be recorded is taken back."""

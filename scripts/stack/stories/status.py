@@ -16,6 +16,7 @@ from stack.failure import Failure
 from stack.https import Answer
 from stack.parts import (
     backup_service,
+    counts,
     custody,
     ledger,
     lock,
@@ -74,6 +75,7 @@ def run(runner: Runner, project: Project) -> bool:
     looks: dict[str, Callable[[str], list[Row]]] = {
         "live": lambda live: [_live(runner, project, live)],
         "readiness": lambda _: [_readiness(observation.ask(runner, project, "/readyz"))],
+        "requests": lambda live: [counts.read_row(runner, live)],
         "services": lambda live: _services(runner, project, live, holder),
         "migrations": lambda live: _database(runner, project, live),
         "backup": lambda _: backup_service.read_rows(runner),
@@ -146,7 +148,7 @@ def _services(runner: Runner, project: Project, live: str, holder: lock.Holder |
     services = observation.services(runner, project)
     if not services:
         return [(False, "services", "no container; ./scripts/up.sh starts them")]
-    wanted = {"nginx", "postgres", "backup", "redis", *engine.slot_services(live)}
+    wanted = {"nginx", "counter", "postgres", "backup", "redis", *engine.slot_services(live)}
     is_draining = _is_draining(ledger.last(project) or {})
     rows = [_service(service, wanted, holder, is_draining=is_draining) for service in services]
     missing = wanted - {service.name for service in services}

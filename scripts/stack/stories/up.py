@@ -137,6 +137,7 @@ def _provide(
     with steps.step("base images") as report:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
+        images.build_counter(runner, project)
         database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
         report(
@@ -172,7 +173,7 @@ def _bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as report:
-        names = [*_missing(runner, project, slot), "nginx", *_sink(project)]
+        names = [*_missing(runner, project, slot), "counter", "nginx", *_sink(project)]
         _start(runner, project, names, SLOT_SECONDS)
         _repair(runner, project, slot)
         report(_await_release(runner, project, release))

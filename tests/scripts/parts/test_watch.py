@@ -1,273 +1,275 @@
-"""Tests the watch after a switch: a slot's traffic in nginx' log, and when it is worse."""
+"""Tests the watch after a switch, with the real counter behind the scripts' query."""
 
-import json
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from stack.commands.command import Command
 from stack.config.defaults import DEFAULTS
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.https import Answer
-from stack.parts import watch
-from stack.rules.verdict import NO_TRAFFIC, Traffic, judge, traffic_of
+from stack.https import Answer, Question
+from stack.parts import counts, watch
+from stack.parts.counts import AFTER, BEFORE
+from stack.parts.watch import MARK
+from stack.rules.verdict import NO_TRAFFIC, Traffic
 from stack.runner import Result
 
+from tests.scripts.counting import SOCKET, Watched
 from tests.scripts.recording import RecordingRunner
 
-OWN = '{"slot":"green","status":200,"seconds":0.01,"request_id":"own"}\n'
+WELL = Traffic(100, 100, 0.0, 3, 0, 0.1, 0.1)
+WATCH_SECONDS = float(DEFAULTS["WATCH_SECONDS"])
+# The periods in which three thirds of a watch lie.
+SECONDS = int(WATCH_SECONDS)
 
 
 @pytest.fixture
-def door(runner: RecordingRunner) -> RecordingRunner:
-    """Return a front door whose answers carry the id that the log shows."""
-    runner.door = lambda _: Answer(200, "{}", {"X-Request-ID": "own"})
+def host() -> Watched:
+    """A front door whose slot green answers the watch's own requests."""
+    runner = Watched()
+
+    def answer(question: Question) -> Answer:
+        if runner.status:
+            runner.count_own(question.headers.get(MARK))
+        return Answer(runner.status, "{}")
+
+    runner.door = answer
     return runner
 
 
-def traffic(requests: int, error_share: float, p95_seconds: float) -> Traffic:
-    """Return a traffic that is equally slow all the time."""
-    return Traffic(requests, error_share, p95_seconds, p95_seconds)
+def on_each_request(host: Watched, act: Callable[[], None]) -> None:
+    """Let clients act whenever the watch sends its own request."""
+    door = host.door
+
+    def answer(question: Question) -> Answer:
+        act()
+        return door(question)
+
+    host.door = answer
 
 
-WELL = traffic(100, 0.0, 0.1)
+def watched(host: Watched, project: Project, earlier: Traffic = WELL) -> watch.Outcome:
+    name = watch.begin(host, project, "green", AFTER)
+    return watch.watch_slot(host, project, name, earlier)
 
 
-def line(slot: str, status: int = 200, seconds: float = 0.01, upstream: str = "") -> str:
-    facts = {"slot": slot, "status": status, "seconds": seconds, "upstream_status": upstream}
-    return json.dumps(facts) + "\n"
+def test_it_ends_with_the_first_reason(host: Watched, loaded: Project) -> None:
+    on_each_request(host, lambda: host.counting.add("green", 500 if host.now > 3 else 200, 30))
+    outcome = watched(host, loaded)
+    assert outcome.reason.endswith("requests failed, 0% before")
+    assert host.now == 4
+    assert host.counting.counts.periods == {}, "the counter no longer tells clients apart"
 
 
-def test_only_the_lines_of_the_slot_count() -> None:
-    log = line("green", seconds=0.2) * 3 + line("blue", 500) * 5
-    assert traffic_of(log, "green") == traffic(3, 0.0, 0.2)
-    assert traffic_of(log, "blue") == traffic(5, 1.0, 0.01)
-
-
-def test_a_request_that_the_slot_did_not_answer_counts_for_the_slot_that_is_watched() -> None:
-    log = line("green") + line("", 503, upstream="502")
-    assert traffic_of(log, "green") == traffic(2, 0.5, 0.01)
-
-
-@pytest.mark.parametrize("status", [301, 404, 429, 501, 503, 505])
-def test_what_nginx_refuses_by_itself_is_not_the_slot_s(status: int) -> None:
-    assert traffic_of(line("", status) * 20, "green") == NO_TRAFFIC
-
-
-def test_a_client_s_mistake_is_no_error() -> None:
-    assert traffic_of(line("green", 401) + line("green", 499), "green").error_share == 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "2026/01/01 [error] 7#7: upstream\n",
-        "[1]\n",
-        '"text"\n',
-        '{"status":"x"}\n',
-        '{"cut of\n',
-        "null\n",
-    ],
-)
-def test_lines_of_another_form_are_passed_over(text: str) -> None:
-    assert traffic_of(text + line("green"), "green").requests == 1
-
-
-def test_the_95th_percentile_leaves_out_the_slowest_twentieth() -> None:
-    log = line("green", seconds=0.1) * 95 + line("green", seconds=9) * 5
-    assert traffic_of(log, "green").p95_seconds == 9
-    assert traffic_of(log + line("green", seconds=0.1) * 5, "green").p95_seconds == 0.1
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "reason"),
-    [
-        (WELL, traffic(19, 1.0, 9.0), ""),
-        (WELL, traffic(20, 1.0, 0.1), "100% of 20 requests failed, 0% before"),
-        (WELL, traffic(100, 0.05, 0.1), ""),
-        (WELL, traffic(100, 0.06, 0.1), "6% of 100 requests failed, 0% before"),
-        (traffic(100, 0.5, 0.1), traffic(100, 0.5, 0.1), ""),
-        (NO_TRAFFIC, traffic(100, 0.06, 0.1), "6% of 100 requests failed, 0% before"),
-        (WELL, traffic(100, 0.0, 0.59), ""),
-        (
-            WELL,
-            traffic(100, 0.0, 0.61),
-            "p95 is 610 ms or more in each third of the watch, 100 ms before",
-        ),
-        (traffic(100, 0.0, 1.0), traffic(100, 0.0, 2.9), ""),
-        (
-            traffic(100, 0.0, 1.0),
-            traffic(100, 0.0, 3.1),
-            "p95 is 3100 ms or more in each third of the watch, 1000 ms before",
-        ),
-        (traffic(99, 0.0, 0.1), traffic(100, 0.0, 9.0), ""),
-        (WELL, traffic(99, 0.0, 9.0), ""),
-    ],
-)
-def test_a_release_is_worse_by_errors_or_by_latency(
-    before: Traffic, now: Traffic, reason: str
-) -> None:
-    assert judge(before, now) == reason
-
-
-some_traffic = st.builds(traffic, st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 60))
-
-
-@given(some_traffic)
-def test_what_is_as_it_was_is_never_worse(same: Traffic) -> None:
-    assert judge(same, same) == ""
-
-
-@given(some_traffic, some_traffic)
-def test_fewer_errors_and_quicker_answers_are_never_worse(before: Traffic, now: Traffic) -> None:
-    better = traffic(
-        now.requests,
-        min(before.error_share, now.error_share),
-        min(before.p95_seconds, now.p95_seconds),
+def test_a_release_without_errors_is_not_worse(host: Watched, loaded: Project) -> None:
+    on_each_request(host, lambda: host.counting.add("green", 200, 30))
+    outcome = watched(host, loaded)
+    assert outcome.reason == ""
+    assert outcome.text == (
+        "330 requests, 0.0% errors, p95 10 ms;"
+        " before the switch: 100 requests, 0.0% errors, p95 100 ms"
     )
-    assert judge(before, better) == ""
-
-
-def test_it_ends_with_the_first_reason(door: RecordingRunner, loaded: Project) -> None:
-    runner = door
-    runner.reply("logs", lambda: Result(0, line("green", 500 if runner.now > 3 else 200) * 30))
-    reason, now = watch.watch_slot(runner, loaded, "green", WELL)
-    assert reason == "100% of 30 requests failed, 0% before"
-    assert now.error_share == 1
-    assert runner.now == 4
+    assert host.counting.counts.periods == {}
 
 
 def test_latency_is_judged_at_the_end_when_the_first_slow_answers_weigh_little(
-    door: RecordingRunner, loaded: Project
+    host: Watched, loaded: Project
 ) -> None:
-    runner = door
-    slow, quick = line("green", seconds=9) * 100, line("green") * 4000
-    runner.reply("logs", lambda: Result(0, OWN + slow + (quick if runner.now > 3 else "")))
-    assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
-    assert runner.now == float(DEFAULTS["WATCH_SECONDS"])
-    runner.reply("logs", Result(0, OWN + slow))
-    assert (
-        watch.watch_slot(runner, loaded, "green", WELL)[0]
-        == "p95 is 9000 ms or more in each third of the watch, 100 ms before"
-    )
+    def answer_slowly_at_first() -> None:
+        host.counting.add("green", 200, 100, seconds=9 if host.now < 1 else 0.01)
+
+    on_each_request(host, answer_slowly_at_first)
+    assert watched(host, loaded).reason == ""
+    assert host.now == WATCH_SECONDS
+    on_each_request(host, lambda: host.counting.add("green", 200, 200, seconds=9))
+    reason = watched(host, loaded).reason
+    assert reason.startswith("p95 is ")
+    assert reason.endswith(" ms or more in each third of the watch, 100 ms before")
 
 
 def test_a_host_that_stalls_during_a_part_of_the_watch_does_not_condemn_the_release(
-    door: RecordingRunner, loaded: Project
+    host: Watched, loaded: Project
 ) -> None:
-    stalled, quick = line("green", seconds=9), line("green") * 70
-    door.reply("logs", Result(0, OWN + quick + stalled * 70 + quick))
-    reason, now = watch.watch_slot(door, loaded, "green", WELL)
-    assert now.p95_seconds == 9
-    assert reason == ""
+    def stall() -> None:
+        seconds = 9 if SECONDS / 3 < host.now < 2 * SECONDS / 3 else 0.01
+        host.counting.add("green", 200, 100, seconds=seconds)
+
+    on_each_request(host, stall)
+    outcome = watched(host, loaded)
+    assert outcome.reason == ""
+    assert "p95 9" in outcome.text
 
 
-def test_a_watch_of_a_moment_does_not_judge_latency(door: RecordingRunner, loaded: Project) -> None:
-    door.reply("logs", Result(0, OWN + line("green", seconds=9) * 300))
+def test_a_watch_of_a_moment_does_not_judge_latency(host: Watched, loaded: Project) -> None:
+    on_each_request(host, lambda: host.counting.add("green", 200, 100, seconds=9))
     project = Project(loaded.root, {**loaded.values, "WATCH_SECONDS": "4"})
-    assert watch.watch_slot(door, project, "green", WELL)[0] == ""
+    assert watched(host, project).reason == ""
 
 
-@pytest.mark.parametrize(
-    ("setting", "seconds"), [("", float(DEFAULTS["WATCH_SECONDS"])), ("3", 3), ("0", 0)]
-)
+@pytest.mark.parametrize(("setting", "seconds"), [("", WATCH_SECONDS), ("3", 3), ("0", 0)])
 def test_it_watches_for_as_long_as_the_settings_say(
-    door: RecordingRunner, loaded: Project, setting: str, seconds: float
+    host: Watched, loaded: Project, setting: str, seconds: float
 ) -> None:
-    runner = door
-    runner.reply("logs", Result(0, OWN + line("green") * 30))
+    on_each_request(host, lambda: host.counting.add("green", 200, 30))
     project = Project(loaded.root, {**loaded.values, "WATCH_SECONDS": setting})
-    assert watch.watch_slot(runner, project, "green", WELL)[0] == ""
-    assert runner.now == seconds
+    assert watched(host, project).reason == ""
+    assert host.now == seconds
 
 
-def test_a_dry_run_does_not_wait(loaded: Project) -> None:
-    assert watch.watch_slot(RecordingRunner(is_dry=True), loaded, "green", WELL) == ("", NO_TRAFFIC)
+def test_a_dry_run_does_not_wait_and_asks_for_no_period(loaded: Project) -> None:
+    runner = RecordingRunner(is_dry=True)
+    assert watch.begin(runner, loaded, "green", AFTER) == ""
+    assert watch.watch_slot(runner, loaded, "", WELL) == watch.Outcome("", "")
+    assert watch.end_former(runner, "") == NO_TRAFFIC
+    assert runner.asked == []
 
 
-def test_before_is_the_last_half_minute_of_nginx_log(runner: RecordingRunner) -> None:
-    asked: list[list[str]] = []
-    read = runner.read
-
-    def remember(command: Command) -> Result:
-        asked.append(list(command.argv))
-        return read(command)
-
-    runner.read = remember  # type: ignore[method-assign]
-    runner.reply("logs", Result(0, line("blue")))
-    earliest = datetime.now(UTC)
-    assert watch.recent_traffic(runner, "blue").requests == 1
-    latest = datetime.now(UTC)
-    since = datetime.fromisoformat(asked[0][asked[0].index("--since") + 1])
-    assert earliest <= since + timedelta(seconds=30) <= latest
-    assert asked[0][-1] == "nginx"
+def test_the_former_slot_is_counted_until_the_switch(host: Watched, loaded: Project) -> None:
+    host.counting.add("blue", 500, 40)
+    name = watch.begin(host, loaded, "blue", BEFORE)
+    host.counting.add("blue", 200, 30)
+    host.counting.add("green", 500, 40)
+    former = watch.end_former(host, name)
+    assert (former.requests, former.error_share, former.addresses) == (30, 0.0, 3)
+    with pytest.raises(Failure, match="no such period"):
+        watch.end_former(host, name)
 
 
-def test_nginx_writes_the_fields_that_are_read() -> None:
-    text = (Path(__file__).parents[3] / "nginx/conf.d/10-log.conf").read_text(encoding="utf-8")
-    for field in (
-        '"status":$status',
-        '"seconds":$request_time',
-        '"slot":"$upstream_http_x_slipway_slot"',
-        '"upstream_status":"$upstream_status"',
-    ):
-        assert field in text
+def check_blind(failed: Failure) -> None:
+    assert failed.observation.startswith("cannot watch: ")
+    assert "WATCH_SECONDS=0" in failed.hints[1]
 
 
-def test_a_log_that_shows_nothing_is_no_quiet_release(
-    door: RecordingRunner, loaded: Project
+def test_a_counter_that_nothing_reaches_shows_no_quiet_release(
+    host: Watched, loaded: Project
 ) -> None:
-    door.reply("logs", Result(0, line("green") * 3))
-    with pytest.raises(Failure, match="cannot watch") as raised:
-        watch.watch_slot(door, loaded, "green", WELL)
-    assert "WATCH_SECONDS=0" in raised.value.hints[1]
+    host.is_counted = False
+    with pytest.raises(Failure, match="does not know the requests") as raised:
+        watched(host, loaded)
+    check_blind(raised.value)
+    assert raised.value.runbook == AFTER
 
 
-def test_a_log_that_cannot_be_read_is_no_quiet_release(
-    door: RecordingRunner, loaded: Project
+def test_a_counter_that_does_not_answer_shows_no_quiet_release(
+    host: Watched, loaded: Project
 ) -> None:
-    door.reply("logs", Result(1, OWN, err="configured logging driver does not support reading\n"))
-    with pytest.raises(Failure, match=r"cannot watch.*does not support reading"):
-        watch.watch_slot(door, loaded, "green", WELL)
+    name = watch.begin(host, loaded, "green", AFTER)
+    host.reply(SOCKET, Result(7, err="curl: (7) Couldn't connect to server\n"))
+    with pytest.raises(Failure, match=r"cannot watch: .*Couldn't connect") as raised:
+        watch.watch_slot(host, loaded, name, WELL)
+    check_blind(raised.value)
 
 
-def test_a_log_that_is_late_is_waited_for(door: RecordingRunner, loaded: Project) -> None:
-    end = float(DEFAULTS["WATCH_SECONDS"])
-    door.reply("logs", lambda: Result(0, OWN if door.now > end + 2 else ""))
-    assert watch.watch_slot(door, loaded, "green", WELL) == ("", NO_TRAFFIC)
+def test_a_counter_that_restarts_shows_no_quiet_release(host: Watched, loaded: Project) -> None:
+    def restart_once() -> None:
+        if 4 < host.now < 6:
+            host.counting.restart()
+
+    on_each_request(host, restart_once)
+    with pytest.raises(Failure, match="it may have restarted") as raised:
+        watched(host, loaded)
+    check_blind(raised.value)
 
 
-@pytest.mark.parametrize("status", [0, 500, 503])
+def test_a_watch_that_lost_most_of_the_requests_is_blind(host: Watched, loaded: Project) -> None:
+    def lose() -> None:
+        host.counting.add("green", 200, 30)
+        host.counting.lost += 32
+
+    on_each_request(host, lose)
+    with pytest.raises(Failure, match=r"cannot watch: 352 of 693 requests were not") as raised:
+        watched(host, loaded)
+    check_blind(raised.value)
+
+
+def test_a_few_lost_requests_are_shown(host: Watched, loaded: Project) -> None:
+    def lose() -> None:
+        host.counting.add("green", 200, 30)
+        host.counting.lost += 1
+
+    on_each_request(host, lose)
+    outcome = watched(host, loaded)
+    assert outcome.reason == ""
+    assert outcome.text.endswith("; 11 of 352 requests were not counted")
+
+
+def test_a_query_that_fails_once_costs_no_release(host: Watched, loaded: Project) -> None:
+    def fail_once() -> None:
+        host.counting.add("green", 200, 30)
+        if host.now == 3:
+            host.reply(SOCKET, Result(124, err="stopped after 30 s"))
+        elif host.now == 4:
+            host.replies.pop()
+
+    on_each_request(host, fail_once)
+    assert watched(host, loaded).reason == ""
+
+
+def test_a_datagram_that_is_late_is_waited_for(host: Watched, loaded: Project) -> None:
+    host.is_counted = False
+    name = watch.begin(host, loaded, "green", AFTER)
+    sleep = host.sleep
+
+    def arrive(seconds: float) -> None:
+        sleep(seconds)
+        if host.now > WATCH_SECONDS + 2:
+            host.counting.add("green", watch=name)
+
+    host.sleep = arrive  # type: ignore[method-assign]
+    assert watch.watch_slot(host, loaded, name, WELL).reason == ""
+
+
+@pytest.mark.parametrize("status", [500, 503])
 def test_where_few_requests_come_those_of_the_watch_decide(
-    runner: RecordingRunner, loaded: Project, status: int
+    host: Watched, loaded: Project, status: int
 ) -> None:
-    runner.door = lambda _: Answer(status, "{}", {"X-Request-ID": "own"})
-    runner.reply("logs", Result(0, OWN + line("green") * 19))
-    reason, _ = watch.watch_slot(runner, loaded, "green", WELL)
-    assert "requests of the watch failed" in reason
-    runner.reply("logs", Result(0, OWN + line("green") * 20))
-    assert watch.watch_slot(runner, loaded, "green", WELL)[0] == ""
+    host.status = status
+    outcome = watched(host, loaded)
+    assert outcome.reason == "11 of 11 requests of the watch failed, and few others came"
 
 
-def test_the_requests_of_the_watch_are_no_traffic() -> None:
-    assert traffic_of(OWN + line("green", 500), "green", frozenset({"own"})) == traffic(1, 1, 0.01)
+def test_a_front_door_that_gives_no_answer_is_no_success(host: Watched, loaded: Project) -> None:
+    host.status = 0
+    assert watched(host, loaded).reason.startswith("11 of 11 requests of the watch failed")
 
 
-def test_before_the_switch_a_log_that_shows_no_request_is_refused(
-    door: RecordingRunner, loaded: Project
+def test_too_little_traffic_is_printed_with_what_decided(host: Watched, loaded: Project) -> None:
+    on_each_request(host, lambda: host.counting.add("green", 200, 30, clients=2))
+    outcome = watched(host, loaded)
+    assert outcome.reason == ""
+    assert outcome.text == (
+        "too little traffic to judge: 330 requests from 2 addresses;"
+        " 11 of 11 requests of the watch succeeded"
+    )
+
+
+def test_one_client_s_errors_take_no_release_back(host: Watched, loaded: Project) -> None:
+    def abuse() -> None:
+        host.counting.add("green", 500, 30, clients=1)
+        host.counting.add("green", 200, 10)
+
+    on_each_request(host, abuse)
+    outcome = watched(host, loaded)
+    assert outcome.reason == ""
+    assert "errors of fewer than 3 addresses" in outcome.text
+
+
+def test_before_the_switch_a_counter_that_sees_no_request_is_refused(
+    host: Watched, loaded: Project
 ) -> None:
-    door.reply("logs", Result(0, line("blue") * 30))
-    with pytest.raises(Failure, match="cannot watch"):
-        watch.check_sight(door, loaded)
-    door.reply("logs", Result(1, err="the reason"))
-    with pytest.raises(Failure, match=r"logs .* exited with 1"):
-        watch.check_sight(door, loaded)
-    door.reply("logs", Result(0, OWN))
-    watch.check_sight(door, loaded)
-    door.door = lambda _: Answer(0, error="connection refused")
-    door.reply("logs", Result(0))
-    watch.check_sight(door, loaded)
+    name = watch.begin(host, loaded, "blue", BEFORE)
+    watch.check_sight(host, loaded, name)
+    host.is_counted = False
+    name = watch.begin(host, loaded, "blue", BEFORE)
+    with pytest.raises(Failure, match="does not know the requests") as raised:
+        watch.check_sight(host, loaded, name)
+    assert raised.value.runbook == BEFORE
+    host.status = 0
+    watch.check_sight(host, loaded, name)  # no answer: the watch itself decides
+
+
+def test_before_any_effect_a_counter_that_does_not_answer_is_refused(host: Watched) -> None:
+    counts.check(host)
+    host.reply(SOCKET, Result(7, err="curl: (7) Couldn't connect to server\n"))
+    with pytest.raises(Failure, match="Couldn't connect") as raised:
+        counts.check(host)
+    check_blind(raised.value)

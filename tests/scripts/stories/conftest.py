@@ -6,6 +6,7 @@ import pytest
 from stack.config.project import Project
 from stack.runner import Result
 
+from tests.scripts.counting import SOCKET, Counting
 from tests.scripts.imitation import HEAD, Host, furnish
 from tests.scripts.parts.test_redis import info
 from tests.scripts.recording import RecordingRunner
@@ -49,6 +50,8 @@ def well(runner: RecordingRunner, door: Door) -> RecordingRunner:
     runner.reply("docker compose ps", containers())
     runner.reply("psql", Result(0, "2026_11_20_0903|0|1|0|0\n"))
     runner.reply("python3 -m backup status", backup_rows(archive=True))
+    counting = Counting(runner.clock)
+    runner.reply(SOCKET, lambda: Result(0, counting.ask("/counts")[1]))
     runner.reply("cli.sh info", info())
     runner.reply("docker info", Result(0, "/\n"))
     runner.reply(VOLUME, Result(0, "40000000000 100000000000\n268435456\n"))

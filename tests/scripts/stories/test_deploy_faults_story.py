@@ -145,17 +145,25 @@ def answer_with_another(host: Host, project: Project) -> None:
 
 
 def answer_badly_under_traffic(host: Host, project: Project) -> None:
-    host.nginx_log = '{"status":500,"seconds":0.01,"slot":"green"}\n' * 30
+    host.failing = "green"
 
 
-def lose_the_log(host: Host, project: Project) -> None:
-    """Replace nginx' log after the deploy has seen that it shows requests."""
+def restart_the_counter(host: Host, project: Project) -> None:
+    """Restart the counter after the watch's period has begun."""
 
-    def blind() -> Result:
-        host.reply("--no-log-prefix", Result(0, ""))
+    def restart() -> Result:
+        host.counting.restart()
         return Result(0)
 
-    host.reply("kill --signal SIGTERM worker-blue", blind)
+    host.reply("kill --signal SIGTERM worker-blue", restart)
+
+
+def lose_the_datagrams(host: Host, project: Project) -> None:
+    def lose() -> Result:
+        host.counting.lost = 1000
+        return Result(0)
+
+    host.reply("kill --signal SIGTERM worker-blue", lose)
 
 
 def break_the_scripts(host: Host, project: Project) -> None:
@@ -182,8 +190,9 @@ def refuse_the_last_entry(host: Host, project: Project) -> None:
 AFTER: dict[str, tuple[Injection, str]] = {
     "front door": (answer_with_another, "the front door does not answer with release src-"),
     "worker": (fail(WAIT.format("worker-green")), "worker-green did not become healthy"),
-    "watch": (answer_badly_under_traffic, "100% of 30 requests failed, 0% before"),
-    "blind": (lose_the_log, "cannot watch: nginx' log does not show"),
+    "watch": (answer_badly_under_traffic, "98% of 31 requests failed, 0% before"),
+    "counter restarts": (restart_the_counter, "cannot watch: the counter gives no counts"),
+    "datagrams are lost": (lose_the_datagrams, "cannot watch: 1000 of "),
     "fault of these scripts": (break_the_scripts, "a fault of these scripts: LookupError"),
     "end of the disk": (refuse_the_last_entry, "No space left on device: "),
 }

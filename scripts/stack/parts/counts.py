@@ -1,0 +1,130 @@
+"""Reads the counter; a counter that cannot be read is a failure, never a count of zero."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from stack.commands import counter
+from stack.commands.command import Command
+from stack.failure import Failure
+from stack.rules import verdict
+from stack.rules.verdict import Traffic
+from stack.runner import Runner
+
+BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
+# counter/datagrams.py: nginx asked a slot, which gave no answer that names it.
+UNNAMED = "unnamed"
+
+
+@dataclass(frozen=True)
+class Period:
+    """The counts of a slot since a period began.
+
+    Attributes:
+        own: the requests of the scripts, which are in no other number but `received`.
+        received: the requests through the front door that the counter knows of.
+        lost: those of nginx that it does not know of.
+        buckets: the answers of the slot by latency.
+    """
+
+    name: str
+    own: int
+    received: int
+    lost: int
+    buckets: Sequence[int]
+    facts: dict[str, Any]
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether more is lost than known: the rest is no sample of the traffic."""
+        return self.lost > self.received
+
+    def traffic(self, history: Sequence[Sequence[int]] = ()) -> Traffic:
+        """Return the traffic; `history` contains the buckets of earlier readings."""
+        facts = self.facts
+        steps = [[0] * len(self.buckets), *history, self.buckets]
+        return Traffic(
+            requests=facts["answers"],
+            counted=facts["answers"] - facts["errors"] + facts["failing_pairs"],
+            error_share=facts["error_share"],
+            addresses=facts["addresses"],
+            failing_addresses=facts["failing_addresses"],
+            p95_seconds=verdict.p95(self.buckets),
+            lowest_p95_seconds=verdict.lowest_p95(steps),
+        )
+
+
+def check(runner: Runner) -> None:
+    """Refuse a deploy that could not be watched, before any effect.
+
+    Raises:
+        Failure: if the counter does not answer.
+    """
+    _read(runner, counter.read_counts(), BEFORE)
+
+
+def begin(runner: Runner, slot: str, seconds: float, runbook: str) -> str:
+    """Begin a period of a slot; return its name."""
+    return _period(runner, counter.begin(slot, seconds), runbook).name
+
+
+def read_period(runner: Runner, name: str, runbook: str, *, is_last: bool = False) -> Period:
+    """Return the counts of a period; the last reading ends it.
+
+    Raises:
+        Failure: if the counter does not answer, or has restarted: its counts are gone.
+    """
+    return _period(runner, counter.read_period(name, is_last=is_last), runbook)
+
+
+def end(runner: Runner, name: str) -> None:
+    """End a period. The counter ends it by itself later, so that a failure has no effect."""
+    runner.read(counter.read_period(name, is_last=True))
+
+
+def _period(runner: Runner, command: Command, runbook: str) -> Period:
+    facts = _read(runner, command, runbook)["period"]
+    received = facts["received"] + facts["own"]
+    return Period(facts["name"], facts["own"], received, facts["lost"], facts["buckets"], facts)
+
+
+def _read(runner: Runner, command: Command, runbook: str) -> dict[str, Any]:
+    result = runner.read(command)
+    if result.code == 0:
+        answer: dict[str, Any] = json.loads(result.out)
+        return answer
+    reason = " ".join((result.out + result.err).split())[-200:] or f"exit code {result.code}"
+    raise blindness(f"the counter gives no counts: {reason}", runbook)
+
+
+def blindness(reason: str, runbook: str) -> Failure:
+    """Return the failure of a watch that sees nothing."""
+    return Failure(
+        f"cannot watch: {reason}",
+        hints=[
+            "./scripts/logs.sh counter; ./scripts/up.sh starts it",
+            "WATCH_SECONDS=0 in .env deploys without a watch",
+        ],
+        runbook=runbook,
+    )
+
+
+def read_row(runner: Runner, live: str) -> tuple[bool, str, str]:
+    """Return the row of status.sh: the answers of the live slot, and what was lost.
+
+    The row is not ok if the counter is blind. Errors alone do not make it so: a client can cause
+    some.
+    """
+    counts = _read(runner, counter.read_counts(), "site-down")
+    minute = counts["last_minute"]
+    answers, errors = minute[live]["answers"], minute[live]["errors"] + minute[UNNAMED]["errors"]
+    answers += minute[UNNAMED]["errors"]
+    share = errors / answers if answers else 0.0
+    latency = verdict.p95(minute[live]["buckets"]) * 1000
+    received, lost = counts["received"], counts["lost"]
+    began = datetime.fromtimestamp(counts["started"], UTC)
+    text = f"{answers} requests in the last minute, {share:.1%} errors, p95 {latency:.0f} ms"
+    text += f"; {lost} of {received + lost} not counted since {began:%Y-%m-%d %H:%M:%S}"
+    return lost <= received, "requests", text
