@@ -127,4 +127,6 @@ def read_row(runner: Runner, live: str) -> tuple[bool, str, str]:
     began = datetime.fromtimestamp(counts["started"], UTC)
     text = f"{answers} requests in the last minute, {share:.1%} errors, p95 {latency:.0f} ms"
     text += f"; {lost} of {received + lost} not counted since {began:%Y-%m-%d %H:%M:%S}"
+    if lost > received:
+        text += "; deploy.sh installs a newer configuration of nginx, ./scripts/logs.sh counter"
     return lost <= received, "requests", text

@@ -1,0 +1,97 @@
+"""`deploy.sh` and `status.sh` with a counter that is dead, blind, or not fed yet."""
+
+from dataclasses import replace
+
+import pytest
+from stack.config.project import Project
+from stack.https import Answer, Question
+from stack.parts import ledger
+from stack.runner import Result
+
+from tests.scripts.counting import SOCKET, Counting
+from tests.scripts.imitation import Host, deploy_on, failed_deploy
+from tests.scripts.recording import RecordingRunner
+from tests.scripts.status_rows import rows
+
+
+def test_a_counter_that_does_not_answer_is_refused_before_any_effect(
+    host: Host, project: Project
+) -> None:
+    host.reply(SOCKET, Result(7, err="curl: (7) Couldn't connect to server\n"))
+    failed = failed_deploy(host, project)
+    assert "cannot watch: the counter gives no counts" in failed.observation
+    assert failed.runbook == "deploy-failed-before-the-switch"
+    assert host.changes() == []
+    assert ledger.entries(project)[-1]["result"] == ledger.NOT_BEGUN
+
+
+def test_without_a_watch_a_deploy_needs_no_counter(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCH_SECONDS", "0")
+    host.reply(SOCKET, Result(7))
+    deploy_on(host, project)
+    assert host.live == "green"
+
+
+def test_a_counter_that_sees_nothing_is_refused_before_the_switch(
+    host: Host, project: Project
+) -> None:
+    host.door = lambda question: host.answer(replace(question, headers={}))
+    failed = failed_deploy(host, project)
+    assert "does not know the requests that nginx has just answered" in failed.observation
+    assert not any(change.startswith("switch") for change in host.changes())
+    assert host.live == "blue"
+
+
+def test_a_configuration_of_nginx_that_does_not_feed_the_counter_yet_is_replaced_first(
+    host: Host, project: Project
+) -> None:
+    """The first deploy after an update installs what sends the datagrams."""
+    (project.root / "nginx/conf.d/a.conf").write_text("# newer\n", encoding="utf-8")
+
+    def answer(question: Question) -> Answer:
+        has_reloaded = any(command.endswith("entrypoint.sh reload") for command in host.ran)
+        return host.answer(question if has_reloaded else replace(question, headers={}))
+
+    host.door = answer
+    deploy_on(host, project)
+    assert host.live == "green"
+
+
+@pytest.fixture
+def counting(well: RecordingRunner) -> Counting:
+    counting = Counting(well.clock)
+    well.reply(SOCKET, lambda: Result(0, counting.ask("/counts")[1]))
+    return counting
+
+
+def test_status_shows_the_requests_of_the_live_slot_and_what_was_lost(
+    well: RecordingRunner, loaded: Project, counting: Counting
+) -> None:
+    counting.add("blue", 200, 96)
+    counting.add("blue", 500, 3)
+    counting.add("red", 502)  # no slot answered
+    counting.add("green", 500, 50)
+    counting.add("", 501, 50)
+    counting.lost = 7
+    is_well, text = rows(well, loaded)["requests"]
+    assert is_well, "a client can cause errors"
+    assert text.startswith("100 requests in the last minute, 4.0% errors, p95 10 ms; 7 of 207 not")
+
+
+def test_a_counter_that_lost_most_requests_is_not_ok(
+    well: RecordingRunner, loaded: Project, counting: Counting
+) -> None:
+    counting.add("blue", 200, 6)
+    counting.lost = 7
+    is_well, text = rows(well, loaded)["requests"]
+    assert not is_well
+    assert "7 of 13 not counted" in text
+
+
+def test_a_counter_that_does_not_answer_is_not_ok(well: RecordingRunner, loaded: Project) -> None:
+    well.reply(SOCKET, Result(7, err="curl: (7) Couldn't connect to server\n"))
+    is_well, text = rows(well, loaded)["requests"]
+    assert not is_well
+    assert "the counter gives no counts: curl: (7)" in text
