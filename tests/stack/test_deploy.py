@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Figure
+from tests.stack.crowd import crowd
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load, Report
 
@@ -159,7 +160,7 @@ def test_a_bad_release_is_stopped_before_the_switch(
 def test_a_release_that_is_slow_only_under_traffic_is_rolled_back(stack: Stack) -> None:
     before = stack.live()
     slow = f"    if limit != 20:\n        await asyncio.sleep(2)\n{LIST_ITEMS}"
-    with Load(stack, rate=15).running() as report:
+    with Load(stack, rate=15).running() as report, crowd(stack, "/v1/items?limit=5"):
         wait_until(lambda: report.sent > 150, 30, "the load is under way")
         with (
             stack.edited("api/items/routes.py", "from datetime", "import asyncio\nfrom datetime"),
@@ -180,7 +181,7 @@ def test_a_release_that_fails_only_under_traffic_is_rolled_back(
     # The smoke test sends no `limit`; the load sends 5, which fails here.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'
     load = Load(stack, rate=60)
-    with load.running() as report:
+    with load.running() as report, crowd(stack, "/v1/items?limit=5"):
         wait_until(lambda: report.sent > 100, 30, "the load is under way")
         with stack.edited("api/items/routes.py", LIST_ITEMS, broken):
             done = stack.deploy(check=False, WATCH_SECONDS="15")

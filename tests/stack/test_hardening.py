@@ -8,7 +8,7 @@ import pytest
 from tests.stack.harness import IMAGE, Stack, wait_until
 
 pytestmark = pytest.mark.stack
-SERVICES = ("nginx", "api-blue", "worker-blue", "postgres", "redis")
+SERVICES = ("nginx", "counter", "api-blue", "worker-blue", "postgres", "redis")
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.stack import transcript
+from tests.stack.crowd import crowd
 from tests.stack.documents import README
 from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
@@ -38,7 +39,7 @@ def assert_is_shown(name: str, shown: str) -> None:
 @pytest.mark.counts_losses
 def test_the_readme_shows_a_deploy_as_it_is(stack: Stack) -> None:
     load = Load(stack, rate=RATE)
-    with load.running() as report:
+    with load.running() as report, crowd(stack, "/v1/items?limit=5"):
         wait_until(lambda: report.sent > REQUESTS_FIRST, 30, "the load is under way")
         stack.vary()
         sent = report.sent
@@ -53,7 +54,7 @@ def test_the_readme_shows_a_deploy_as_it_is(stack: Stack) -> None:
 def test_the_readme_shows_a_deploy_that_takes_itself_back(stack: Stack) -> None:
     # The smoke test sends no `limit`; the load sends 5, which fails here.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'
-    with Load(stack, rate=RATE).running() as report:
+    with Load(stack, rate=RATE).running() as report, crowd(stack, "/v1/items?limit=5"):
         wait_until(lambda: report.sent > REQUESTS_FIRST, 30, "the load is under way")
         with stack.edited("api/items/routes.py", LIST_ITEMS, broken):
             deploy = stack.deploy(check=False, WATCH_SECONDS=WATCH_SECONDS)

@@ -12,13 +12,17 @@ COUNTS = (
     " --unix-socket /run/counter/answers.sock --data-binary @- 'http://counter/counts{query}'"
 )
 
+# The exit code of an nginx whose container is older than the counter: it lacks the volume.
+TOO_OLD = 3
+
 
 def read_counts(query: str = "") -> Command:
     """Ask the counter from nginx' container, and report nginx' own number of requests to it.
 
     The exit code is that of the second curl, which fails without a report too.
     """
-    words = f"{STATUS} | {COUNTS.format(query=f'?{query}' if query else '')}"
+    is_old = f"[ -d /run/counter ] || exit {TOO_OLD}"
+    words = f"{is_old}; {STATUS} | {COUNTS.format(query=f'?{query}' if query else '')}"
     return engine.exec_in("nginx", "sh", "-c", words, may_fail=True)
 
 

@@ -56,13 +56,20 @@ class Period:
         )
 
 
-def check(runner: Runner) -> None:
+def check(runner: Runner) -> bool:
     """Refuse a deploy that could not be watched, before any effect.
+
+    Returns:
+        Whether nginx' container knows of a counter. The first deploy after an update must not
+        replace nginx, because that fails requests.
 
     Raises:
         Failure: if the counter does not answer.
     """
+    if runner.read(counter.read_counts()).code == counter.TOO_OLD:
+        return False
     _read(runner, counter.read_counts(), BEFORE)
+    return True
 
 
 def begin(runner: Runner, slot: str, seconds: float, runbook: str) -> str:
@@ -95,6 +102,8 @@ def _read(runner: Runner, command: Command, runbook: str) -> dict[str, Any]:
     if result.code == 0:
         answer: dict[str, Any] = json.loads(result.out)
         return answer
+    if result.code == counter.TOO_OLD:
+        raise blindness("the container of nginx is older than the counter", runbook)
     reason = " ".join((result.out + result.err).split())[-200:] or f"exit code {result.code}"
     raise blindness(f"the counter gives no counts: {reason}", runbook)
 
@@ -104,7 +113,7 @@ def blindness(reason: str, runbook: str) -> Failure:
     return Failure(
         f"cannot watch: {reason}",
         hints=[
-            "./scripts/logs.sh counter; ./scripts/up.sh starts it",
+            "./scripts/logs.sh counter; ./scripts/up.sh starts it, and replaces an older nginx",
             "WATCH_SECONDS=0 in .env deploys without a watch",
         ],
         runbook=runbook,
@@ -125,8 +134,8 @@ def read_row(runner: Runner, live: str) -> tuple[bool, str, str]:
     latency = verdict.p95(minute[live]["buckets"]) * 1000
     received, lost = counts["received"], counts["lost"]
     began = datetime.fromtimestamp(counts["started"], UTC)
-    text = f"{answers} requests in the last minute, {share:.1%} errors, p95 {latency:.0f} ms"
-    text += f"; {lost} of {received + lost} not counted since {began:%Y-%m-%d %H:%M:%S}"
+    text = f"{answers} in the last minute, {share:.1%} errors, p95 {latency:.0f} ms"
+    text += f"; {lost} of {received + lost} not counted since {began:%m-%d %H:%M}"
     if lost > received:
-        text += "; deploy.sh installs a newer configuration of nginx, ./scripts/logs.sh counter"
+        text += "; ./scripts/deploy.sh installs a newer configuration of nginx"
     return lost <= received, "requests", text

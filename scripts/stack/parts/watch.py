@@ -17,10 +17,9 @@ from stack.waiting import wait_until
 LOOK_SECONDS = 1.0
 # Chosen: a datagram arrives within milliseconds; a busy host may take longer.
 PROOF_SECONDS = 5
-# Chosen: the counter ends a period that a killed deploy left after this time. Between the beginning
-# and the watch, a worker starts and another drains; the former slot is counted while the new one
-# starts.
-SPARE_SECONDS = 300
+# Chosen: the counter ends a period that a killed deploy left after this time. Before the switch, it
+# covers most migrations; after it, a worker that starts and another that drains.
+SPARE_SECONDS = 600
 # nginx/conf.d/10-log.conf
 MARK = "X-Slipway-Watch"
 
@@ -43,14 +42,34 @@ def begin(runner: Runner, project: Project, slot: str, runbook: str) -> str:
     return "" if runner.is_dry else counts.begin(runner, slot, seconds, runbook)
 
 
+def watch_alone(runner: Runner, project: Project) -> Outcome:
+    """Watch by own requests alone, where nginx' container is older than the counter."""
+    own = _Probes("")
+
+    def ask() -> bool:
+        own.ask(runner, project)
+        return False
+
+    if not runner.is_dry:
+        wait_until(runner, ask, project.watch_seconds, pause_seconds=LOOK_SECONDS)
+    return Outcome(own.judge(), f"no counter yet: ./scripts/up.sh adds it; {own}")
+
+
 def end_former(runner: Runner, name: str) -> Traffic:
-    """Return the traffic of the former slot, and end its period."""
+    """Return the traffic of the former slot, and end its period.
+
+    A period that is over, as after a long migration, is no traffic: then the new release has to be
+    without errors.
+    """
     if runner.is_dry:
         return verdict.NO_TRAFFIC
-    return counts.read_period(runner, name, BEFORE, is_last=True).traffic()
+    try:
+        return counts.read_period(runner, name, BEFORE, is_last=True).traffic()
+    except Failure:
+        return verdict.NO_TRAFFIC
 
 
-def check_sight(runner: Runner, project: Project, name: str) -> None:
+def check_sight(runner: Runner, project: Project, slot: str) -> None:
     """Refuse a deploy that could not be watched: the counter does not see a request of now.
 
     A front door that gives no answer proves nothing; then the watch itself decides.
@@ -58,6 +77,9 @@ def check_sight(runner: Runner, project: Project, name: str) -> None:
     Raises:
         Failure: before the switch.
     """
+    if runner.is_dry:
+        return
+    name = begin(runner, project, slot, BEFORE)
     own = _Probes(name)
     own.ask(runner, project)
     if not own.answered:
@@ -68,6 +90,7 @@ def check_sight(runner: Runner, project: Project, name: str) -> None:
 
     if not wait_until(runner, is_visible, PROOF_SECONDS):
         raise counts.blindness(_UNSEEN, BEFORE)
+    counts.end(runner, name)
 
 
 def watch_slot(runner: Runner, project: Project, name: str, earlier: Traffic) -> Outcome:
@@ -149,8 +172,7 @@ class _View:
         facts = [str(now), f"before the switch: {earlier}"]
         shortage = verdict.shortage(now)
         if shortage:
-            answered = own.sent - own.failed
-            facts = [shortage, f"{answered} of {own.sent} requests of the watch succeeded"]
+            facts = [shortage, str(own)]
         return "; ".join(facts + ([self.losses()] if self.periods[-1].lost else []))
 
 
@@ -170,6 +192,9 @@ class _Probes:
         self.sent += 1
         self.failed += not 0 < answer.status < 500
         self.answered += answer.status > 0
+
+    def __str__(self) -> str:
+        return f"{self.sent - self.failed} of {self.sent} requests of the watch succeeded"
 
     def judge(self) -> str:
         """Return the reason why the release is bad, where there are too few other requests."""

@@ -111,6 +111,7 @@ class _Deploy:
         self.deployment = Deployment(0, "")
         self.earlier = NO_TRAFFIC
         self.former_period = self.period = ""
+        self.is_counted = False
 
     def run(self) -> None:
         with self.undo.on_failure(BEFORE):
@@ -148,8 +149,7 @@ class _Deploy:
 
     def check(self) -> None:
         with self.steps.step("preflight") as report:
-            if self.project.watch_seconds > 0:
-                counts.check(self.runner)
+            self.is_counted = self.project.watch_seconds > 0 and counts.check(self.runner)
             warnings = preflight.check(self.runner, self.project)
             fingerprints.keep(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
@@ -186,6 +186,8 @@ class _Deploy:
             facts |= {"result": "begun", **self.deployment.facts}
             ledger.record(runner, project, "deploy", **facts)
             slots.place(runner, project, self.release, self.slot)
+            if self.is_counted:
+                self.former_period = watch.begin(runner, project, self.before.live, BEFORE)
             report(judgement.accept_settings(runner, project, self.slot))
 
     def migrate(self) -> None:
@@ -196,9 +198,6 @@ class _Deploy:
     def start(self) -> None:
         with self.steps.step("start") as report:
             self.undo.push("slot", self.remove_slot)
-            if self.project.watch_seconds > 0:
-                live = self.before.live
-                self.former_period = watch.begin(self.runner, self.project, live, BEFORE)
             slots.start(self.runner, self.project, f"api-{self.slot}", anew=True)
             report(f"slot {self.slot} is ready")
 
@@ -223,8 +222,8 @@ class _Deploy:
                 edge.install(runner, project)
                 edge.reload(runner)
         # After the reload: the former configuration may be older than the counter.
-        if project.watch_seconds > 0 and not runner.is_dry:
-            watch.check_sight(runner, project, self.former_period)
+        if self.is_counted:
+            watch.check_sight(runner, project, self.before.live)
             self.earlier = watch.end_former(runner, self.former_period)
         hooks.run(runner, project, "pre-switch", **self.facts)
 
@@ -236,7 +235,7 @@ class _Deploy:
             self.undo.push("slot", self.stop_slot)
             slots.make_live(runner, self.slot)
             # Only now: an error that no slot has answered belongs to the live slot.
-            if project.watch_seconds > 0:
+            if self.is_counted:
                 self.period = watch.begin(runner, project, self.slot, AFTER)
             slots.wait_for_front_door(runner, project, self.release, self.slot)
             report(f"the front door answers with release {self.release} from slot {self.slot}")
@@ -254,7 +253,11 @@ class _Deploy:
             if self.project.watch_seconds == 0:
                 report("none, for WATCH_SECONDS is 0")
                 return
-            outcome = watch.watch_slot(self.runner, self.project, self.period, self.earlier)
+            runner, project = self.runner, self.project
+            if self.is_counted:
+                outcome = watch.watch_slot(runner, project, self.period, self.earlier)
+            else:
+                outcome = watch.watch_alone(runner, project)
             if outcome.reason:
                 former, reason = self.before.live_release, outcome.reason
                 raise Failure(

@@ -8,7 +8,7 @@ from stack.https import Answer, Question
 from stack.parts import ledger
 from stack.runner import Result
 
-from tests.scripts.counting import SOCKET, Counting
+from tests.scripts.counting import MARK, SOCKET, Counting
 from tests.scripts.imitation import Host, deploy_on, failed_deploy
 from tests.scripts.recording import RecordingRunner
 from tests.scripts.status_rows import rows
@@ -41,6 +41,29 @@ def test_a_counter_that_sees_nothing_is_refused_before_the_switch(
     failed = failed_deploy(host, project)
     assert "does not know the requests that nginx has just answered" in failed.observation
     assert not any(change.startswith("switch") for change in host.changes())
+    assert host.live == "blue"
+
+
+def test_a_stack_that_is_older_than_the_counter_is_deployed_to_without_replacing_nginx(
+    host: Host, project: Project
+) -> None:
+    host.reply(SOCKET, Result(3))
+    deploy_on(host, project)
+    assert host.live == "green"
+    assert any("no counter yet: ./scripts/up.sh adds it; 11 of 11" in line for line in host.said)
+    assert not host.has_run("up --detach --no-deps --wait --wait-timeout 60 nginx")
+
+
+def test_there_a_release_that_gives_no_answers_is_taken_back(host: Host, project: Project) -> None:
+    host.reply(SOCKET, Result(3))
+
+    def answer(question: Question) -> Answer:
+        is_watched = MARK in question.headers and host.live == "green"
+        return Answer(503, "{}") if is_watched else host.answer(question)
+
+    host.door = answer
+    failed = failed_deploy(host, project)
+    assert "11 of 11 requests of the watch failed" in failed.observation
     assert host.live == "blue"
 
 
@@ -77,7 +100,7 @@ def test_status_shows_the_requests_of_the_live_slot_and_what_was_lost(
     counting.lost = 7
     is_well, text = rows(well, loaded)["requests"]
     assert is_well, "a client can cause errors"
-    assert text.startswith("100 requests in the last minute, 4.0% errors, p95 10 ms; 7 of 207 not")
+    assert text.startswith("100 in the last minute, 4.0% errors, p95 10 ms; 7 of 207 not counted")
 
 
 def test_a_counter_that_lost_most_requests_is_not_ok(
