@@ -159,7 +159,7 @@ def test_a_moved_checkout_is_taken_over_in_words_and_its_stopped_slot_made_anew(
         runner.said
     )
     removed = runner.position("docker compose rm --stop --force api-blue worker-blue")
-    assert removed < runner.position("api-blue worker-blue nginx")
+    assert removed < runner.position("api-blue worker-blue counter nginx")
     assert (ownership.read(project) or Owner("", "", "")).checkout == str(checkout)
 
 

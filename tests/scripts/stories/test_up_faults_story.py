@@ -48,7 +48,7 @@ def test_a_service_that_stays_ill_ends_with_its_logs_a_hint_and_what_serves(
             container("api-blue", health="starting") + container("nginx", "created", "starting"),
             ["api-blue", "nginx"],
         ),
-        ("", ["api-blue", "worker-blue", "nginx"]),
+        ("", ["api-blue", "worker-blue", "counter", "nginx"]),
     ],
 )
 def test_of_a_failed_start_the_unhealthy_are_named_before_those_that_only_wait(

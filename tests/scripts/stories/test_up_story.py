@@ -38,7 +38,7 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
     assert order == sorted(order)
     services = [command for command in runner.ran if command.startswith("docker")]
     assert services[-2:] == [
-        f"{WAIT} --wait-timeout 90 api-blue worker-blue nginx",
+        f"{WAIT} --wait-timeout 90 api-blue worker-blue counter nginx",
         "docker compose run --rm --no-deps --no-TTY api-blue python -m api.users.first_user",
     ]
     assert runner.environments[runner.position("--no-TTY migrate")] == {
@@ -56,9 +56,9 @@ def test_a_second_run_replaces_no_container_of_the_slot_that_serves(
 ) -> None:
     up.run(runner, checkout)
     for running, started in (
-        ("api-blue worker-blue", "nginx"),
-        ("api-blue", "worker-blue nginx"),
-        ("worker-blue", "api-blue nginx"),
+        ("api-blue worker-blue", "counter nginx"),
+        ("api-blue", "worker-blue counter nginx"),
+        ("worker-blue", "api-blue counter nginx"),
     ):
         done = len(runner.ran)
         machine.containers = "".join(container(name) for name in running.split())
@@ -79,7 +79,7 @@ def test_a_new_host_name_reaches_the_slot_and_its_containers(
     values = slot_files.of_slot(load(checkout), "blue")
     assert values["ALLOWED_HOSTS"] == "api.example.org"
     assert slot_files.number_of(values) == 1, "it is the same deployment"
-    assert f"{WAIT} --wait-timeout 90 api-blue worker-blue nginx" in runner.ran[done:]
+    assert f"{WAIT} --wait-timeout 90 api-blue worker-blue counter nginx" in runner.ran[done:]
 
 
 def test_the_first_user_is_registered_once_and_told_by_file_only(
@@ -208,7 +208,7 @@ def test_for_a_developer_the_image_for_development_is_placed_and_nothing_is_reco
     assert "--tag slipway/app:development" in builds[0]
     assert not runner.has_run("--target production")
     assert runner.has_run("docker tag slipway/app:development slipway/app:blue")
-    assert runner.has_run("api-blue worker-blue nginx sink")
+    assert runner.has_run("api-blue worker-blue counter nginx sink")
     assert ledger(checkout) == []
     assert "deploy.sh" not in "\n".join(runner.said)
 
@@ -229,7 +229,7 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(
     runner.reply("readlink", Result(0, "green.sock\n"))
     with pytest.raises(Failure, match="front door"):  # the front door answers only for blue
         up.run(runner, checkout)
-    assert runner.ran[-1].endswith("api-green worker-green nginx")
+    assert runner.ran[-1].endswith("api-green worker-green counter nginx")
     assert runner.environments[runner.position("--no-TTY migrate")]["MIGRATE_TAG"] == "green"
 
 
@@ -240,7 +240,7 @@ def test_a_lost_live_link_is_made_again(
     up.run(runner, checkout)
     made = runner.position(LINK_MADE)
     assert "ln -sfn blue.sock" in runner.ran[made]
-    assert made > runner.position("worker-blue nginx")
+    assert made > runner.position("worker-blue counter nginx")
 
 
 @pytest.mark.parametrize(
