@@ -30,7 +30,7 @@ async def run(folder: Path) -> None:
 
     loop.add_reader(requests, receive)
     listener = sockets.bind(folder, sockets.ANSWERS, socket.SOCK_STREAM)
-    server = await asyncio.start_unix_server(answers.handler(counts, receive), sock=listener)
+    server = await asyncio.start_unix_server(answers.handler(counts), sock=listener)
     logs.write(f"counts the requests of nginx in {folder}", action="counter_started")
     await ending.wait()
     server.close()

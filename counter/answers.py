@@ -29,10 +29,11 @@ _REASONS = {
 }
 
 
-def handler(counts: Counts, receive: Callable[[], None]) -> Handler:
-    """Return the handler of a connection; `receive` counts the datagrams that wait.
+def handler(counts: Counts) -> Handler:
+    """Return the handler of a connection.
 
-    Every answer includes the datagrams that arrived before its request.
+    Every answer includes the datagrams that arrived before its request: the loop takes them in the
+    turn in which it accepts the connection, at the latest.
     """
     places = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -40,7 +41,6 @@ def handler(counts: Counts, receive: Callable[[], None]) -> Handler:
         try:
             async with places, asyncio.timeout(REQUEST_SECONDS):
                 method, target, body = await _read(reader)
-                receive()
                 writer.write(_format(answer(counts, method, target, body)))
                 await writer.drain()
         except (OSError, ValueError, TimeoutError, EOFError):
