@@ -93,6 +93,6 @@ def _last_number(text: str) -> float | None:
 
 
 def route(method: str, path: str) -> str:
-    """Return the method and the path without identifiers: `GET /v1/orders/*`."""
+    """Return the method and the path without identifiers: `GET /orders/*`."""
     segments = _IDENTIFIER.sub("*", path).split("/")[: SEGMENTS + 1]
     return f"{method} {'/'.join(segments)}"
