@@ -233,7 +233,7 @@ def test_only_the_counter_writes_where_its_sockets_are() -> None:
         name: [mount for mount in service.get("volumes", []) if mount.startswith("counter:")]
         for name, service in SERVICES.items()
     }
-    assert {name: found for name, found in mounts.items() if found} == {
+    assert {name: present for name, present in mounts.items() if present} == {
         "nginx": ["counter:/run/counter:ro"],
         "counter": ["counter:/run/counter"],
     }

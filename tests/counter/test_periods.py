@@ -115,7 +115,7 @@ def test_a_route_has_no_identifiers(path: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one_address", "other_address", "is_same"),
+    ("first_address", "other_address", "is_same"),
     [
         ("192.0.2.1", "192.0.2.2", False),
         ("2001:db8::1", "2001:db8::ffff:2", True),
@@ -125,9 +125,9 @@ def test_a_route_has_no_identifiers(path: str, expected: str) -> None:
     ],
 )
 def test_a_client_is_an_address_or_a_network_of_ipv6(
-    one_address: str, other_address: str, *, is_same: bool
+    first_address: str, other_address: str, *, is_same: bool
 ) -> None:
-    assert (network(one_address) == network(other_address)) is is_same
+    assert (network(first_address) == network(other_address)) is is_same
 
 
 def test_a_client_with_many_paths_has_few_votes(counts: Counts) -> None:
