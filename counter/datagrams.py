@@ -4,7 +4,7 @@ A datagram comes from nginx, but a client wrote parts of it: nothing here trusts
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Partner: log_format in nginx/conf.d/10-log.conf
 FIELDS = 9
@@ -21,8 +21,7 @@ _IDENTIFIER = re.compile(r"(?<=/)(?!v\d{1,2}(?:/|$))(?:[^/]*[0-9%][^/]*|[^/]{33,
 SEGMENTS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request that nginx has finished.
 
     Attributes:
@@ -78,16 +77,15 @@ def parse(datagram: bytes) -> Request | None:
 
 def _slot(header: str, upstream: str) -> str:
     """Return the slot that answered, by the header of its answer and the upstream's statuses."""
-    if not any(character.isdecimal() for character in upstream):
+    if not upstream.isdecimal() and not any(map(str.isdecimal, upstream)):
         return NGINX
     return header if header in {BLUE, GREEN} else UNNAMED
 
 
 def _last_number(text: str) -> float | None:
     """Return the last of nginx' values: a request that was sent twice has two."""
-    last = re.split(r"[ ,:]+", text)[-1]
     try:
-        return float(last)
+        return float(text.replace(":", ",").rpartition(",")[2])
     except ValueError:
         return None
 
