@@ -11,6 +11,11 @@ _REQUESTS = re.compile(r"^ *\d+ \d+ (\d+) *$", re.MULTILINE)
 _PENDING = re.compile(r"Reading: (\d+) Writing: (\d+)")
 
 
+# nginx changes one number after the other, so that the finished requests may go down by one for
+# each of its processes. An nginx that has restarted begins at zero.
+FLUX = 8
+
+
 def finished_requests(status: str) -> int | None:
     """Return the requests that nginx has finished, by its stub_status, or None for another text.
 
@@ -39,7 +44,7 @@ class Losses:
 
     def report(self, finished: int, received: int) -> None:
         """Compare both numbers; a number that went down is that of an nginx that restarted."""
-        if not self.is_known or finished < self._finished:
+        if not self.is_known or finished < self._finished - FLUX:
             self._before = self.total
             self._base_finished, self._base_received = finished, received
         self.is_known, self._finished = True, finished

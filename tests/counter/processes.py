@@ -233,17 +233,27 @@ class Edge:
         """Return a shell command of nginx' container with the paths and ports of this test."""
         return _translated(words, self.folder, self.ports)
 
-    def start(self) -> None:
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "SLIPWAY_HOST": "localhost",
             "RATE_LIMIT_PER_SECOND": str(self.rate_limit),
             "HTTPS_PORT": str(self.ports[8443]),
         }
+
+    def run(self, word: str) -> subprocess.CompletedProcess[str]:
+        """Run the entry point's `test` or `reload`."""
+        argv = ["bash", str(self.folder / "nginx/entrypoint.sh"), word]
+        return subprocess.run(
+            argv, env=self.environment, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def start(self) -> None:
         self.errors = self.folder / "nginx.log"
         with self.errors.open("ab") as log:
             argv = ["bash", str(self.folder / "nginx/entrypoint.sh")]
-            self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log)
         wait_until(self.is_up, "nginx answers")
 
     def is_up(self) -> bool:

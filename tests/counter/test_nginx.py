@@ -120,6 +120,23 @@ def test_nginx_finds_a_counter_that_starts_later_and_one_that_restarts(
             counter.kill()
 
 
+def test_the_configuration_needs_no_counter_to_be_valid(edge: Edge) -> None:
+    tested = edge.run("test")
+    assert tested.returncode == 0, tested.stderr
+    assert "[warn]" not in tested.stderr
+
+
+def test_a_reload_loses_no_count(edge: Edge, fed: Counter) -> None:
+    first = reported(edge, fed)
+    for _ in range(3):
+        assert edge.run("reload").returncode == 0
+        for number in range(10):
+            assert edge.ask(f"/{number}") == 200
+    last = reported(edge, fed)
+    assert last["lost"] == first["lost"]
+    assert answers(last)["blue"] == 30
+
+
 def test_a_client_cannot_mark_its_requests_as_the_watch_s(edge: Edge, fed: Counter) -> None:
     name = reported(edge, fed, "?begin=60&slot=blue")["period"]["name"]
     for mark in ("0" * 32, "x" * 32, name[:-1], ""):
