@@ -11,11 +11,16 @@ from stack.commands.command import Command
 from stack.failure import Failure
 from stack.rules import verdict
 from stack.rules.verdict import Traffic
-from stack.runner import Runner
+from stack.runner import Result, Runner
 
 BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
 # counter/datagrams.py: nginx asked a slot, which gave no answer that names it.
 UNNAMED = "unnamed"
+# What a verdict needs of a period.
+NUMBERS = (
+    *("answers", "errors", "failing_pairs", "error_share"),
+    *("addresses", "failing_addresses"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,10 @@ def check(runner: Runner) -> bool:
     Raises:
         Failure: if the counter does not answer.
     """
-    if runner.read(counter.read_counts()).code == counter.TOO_OLD:
+    result = runner.read(counter.read_counts())
+    if result.code == counter.TOO_OLD:
         return False
-    _read(runner, counter.read_counts(), BEFORE)
+    _parse(result, BEFORE)
     return True
 
 
@@ -92,20 +98,32 @@ def end(runner: Runner, name: str) -> None:
 
 
 def _period(runner: Runner, command: Command, runbook: str) -> Period:
-    facts = _read(runner, command, runbook)["period"]
-    received = facts["received"] + facts["own"]
-    return Period(facts["name"], facts["own"], received, facts["lost"], facts["buckets"], facts)
+    answer = _parse(runner.read(command), runbook)
+    try:
+        facts = answer["period"]
+        numbers = {key: facts[key] for key in NUMBERS}
+        received = facts["received"] + facts["own"]
+        return Period(
+            facts["name"], facts["own"], received, facts["lost"], facts["buckets"], numbers
+        )
+    except (KeyError, TypeError):
+        raise blindness(_OTHER_VERSION, runbook) from None
 
 
-def _read(runner: Runner, command: Command, runbook: str) -> dict[str, Any]:
-    result = runner.read(command)
-    if result.code == 0:
-        answer: dict[str, Any] = json.loads(result.out)
-        return answer
+_OTHER_VERSION = "the counter answers in the form of another version: ./scripts/up.sh replaces it"
+
+
+def _parse(result: Result, runbook: str) -> dict[str, Any]:
     if result.code == counter.TOO_OLD:
         raise blindness("the container of nginx is older than the counter", runbook)
-    reason = " ".join((result.out + result.err).split())[-200:] or f"exit code {result.code}"
-    raise blindness(f"the counter gives no counts: {reason}", runbook)
+    if result.code != 0:
+        reason = " ".join((result.out + result.err).split())[-200:] or f"exit code {result.code}"
+        raise blindness(f"the counter gives no counts: {reason}", runbook)
+    try:
+        answer: dict[str, Any] = json.loads(result.out)
+    except ValueError:
+        raise blindness(_OTHER_VERSION, runbook) from None
+    return answer
 
 
 def blindness(reason: str, runbook: str) -> Failure:
@@ -126,7 +144,7 @@ def read_row(runner: Runner, live: str) -> tuple[bool, str, str]:
     The row is not ok if the counter is blind. Errors alone do not make it so: a client can cause
     some.
     """
-    counts = _read(runner, counter.read_counts(), "site-down")
+    counts = _parse(runner.read(counter.read_counts()), "site-down")
     minute = counts["last_minute"]
     answers, errors = minute[live]["answers"], minute[live]["errors"] + minute[UNNAMED]["errors"]
     answers += minute[UNNAMED]["errors"]

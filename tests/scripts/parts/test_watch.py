@@ -265,6 +265,16 @@ def test_before_the_switch_a_counter_that_sees_no_request_is_refused(
     watch.check_sight(host, loaded, "blue")  # no answer: the watch itself decides
 
 
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"period": {"name": "x"}}', "<html>"])
+def test_a_counter_of_another_version_is_no_quiet_release(
+    host: Watched, loaded: Project, answer: str
+) -> None:
+    host.reply(SOCKET, Result(0, answer))
+    with pytest.raises(Failure, match="in the form of another version") as raised:
+        watch.begin(host, loaded, "green", AFTER)
+    check_blind(raised.value)
+
+
 def test_before_any_effect_a_counter_that_does_not_answer_is_refused(host: Watched) -> None:
     counts.check(host)
     host.reply(SOCKET, Result(7, err="curl: (7) Couldn't connect to server\n"))
