@@ -3,12 +3,15 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h2.connection
+import h2.events
 import yaml
 
 from tests.counter.processes import ROOT, Counter, Edge, wait_until
@@ -66,6 +69,41 @@ def test_nothing_is_lost_whatever_a_client_sends(edge: Edge, fed: Counter) -> No
         return bool(last["received"] >= first["received"] + 8)
 
     wait_until(is_complete, "every request has arrived")
+
+
+def reset_streams(edge: Edge, count: int) -> None:
+    """Send requests over HTTP/2, of which the client resets every second one at once."""
+    context = edge.tls()
+    context.set_alpn_protocols(["h2"])
+    plain = socket.create_connection(("127.0.0.1", edge.ports[8443]), 10)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        client = h2.connection.H2Connection()
+        client.initiate_connection()
+        for number in range(count):
+            stream = client.get_next_available_stream_id()
+            path = "/broken" if number == 0 else "/slow"
+            head = {":method": "GET", ":path": path, ":scheme": "https", ":authority": "localhost"}
+            client.send_headers(stream, list(head.items()), end_stream=True)
+            if number % 2:
+                client.reset_stream(stream)
+        connection.sendall(client.data_to_send())
+        ended = 0
+        while ended < count - count // 2:
+            events = client.receive_data(connection.recv(65536))
+            ended += sum(isinstance(event, h2.events.StreamEnded) for event in events)
+            connection.sendall(client.data_to_send())
+
+
+def test_streams_that_a_client_resets_are_counted_and_no_errors(edge: Edge, fed: Counter) -> None:
+    edge.slots["blue"].delays["/slow"] = 0.3
+    edge.slots["blue"].statuses["/broken"] = 500
+    first = reported(edge, fed)
+    reset_streams(edge, 20)
+    last = reported(edge, fed)
+    assert last["lost"] == first["lost"]
+    assert (last["slots"]["blue"]["answers"], last["slots"]["blue"]["errors"]) == (10, 1)
+    assert (last["slots"]["unnamed"]["errors"], last["slots"]["nginx"]["errors"]) == (0, 0)
+    assert sum(answers(last).values()) == 20
 
 
 def test_requests_from_inside_nginx_container_are_no_traffic(edge: Edge, fed: Counter) -> None:
