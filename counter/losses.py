@@ -31,22 +31,23 @@ def finished_requests(status: str) -> int | None:
 class Losses:
     """The datagrams that were lost since the first report of nginx' number.
 
-    nginx' number is read some milliseconds before the datagrams are counted, so that the result may
-    miss the losses of these milliseconds until the next report. A first report under load may add
-    as many.
+    nginx' number is read some milliseconds before the datagrams are counted, and the request that
+    reads it may be among them or not. A loss counts when two reports in a row show it. A first
+    report under load may add the requests of these milliseconds.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.is_known = False
         self._finished = self._base_finished = self._base_received = 0
-        self._before = 0
+        self._before = self._missing = 0
 
     def report(self, finished: int, received: int) -> None:
         """Compare both numbers; a number that went down is that of an nginx that restarted."""
         if not self.is_known or finished < self._finished - FLUX:
-            self._before = self.total
+            self._before, self._missing = self.total, 0
             self._base_finished, self._base_received = finished, received
         self.is_known, self._finished = True, finished
         missing = (finished - self._base_finished) - (received - self._base_received)
-        self.total = max(self.total, self._before + missing)
+        self.total = max(self.total, self._before + min(missing, self._missing))
+        self._missing = missing
