@@ -16,7 +16,6 @@ import yaml
 
 from tests.counter.processes import ROOT, Counter, Edge, wait_until
 
-
 # The request for nginx' number may be in the first report and not in two later ones (counter/
 # losses.py).
 SKEW = 1
