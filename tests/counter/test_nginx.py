@@ -148,7 +148,7 @@ def test_a_counter_that_hangs_delays_nobody(edge: Edge, fed: Counter) -> None:
     def is_complete() -> bool:
         counts = reported(edge, fed)
         is_whole = 60 <= counts["lost"] + answers(counts)["blue"] <= 60 + SKEW
-        return counts["lost"] > 0 and is_whole
+        return bool(counts["lost"]) and is_whole
 
     wait_until(is_complete, "each request is counted or lost")
 
