@@ -106,6 +106,7 @@ def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups
     done = stack.run("docker", "compose", *command, check=False)
     assert done.returncode == 1
     assert "the volume holds no database, but there are backups of one" in done.stderr
+    assert "HINT: only for a new database without these backups" in done.stderr
     assert "docs/runbook.md" in done.stderr
 
 

@@ -50,6 +50,7 @@ def test_the_readme_shows_a_deploy_as_it_is(stack: Stack) -> None:
     assert_is_shown("a deploy", f"{shown}# {meanwhile} requests during this deploy: 0 failed\n")
 
 
+@pytest.mark.nightly  # the runbook's drills roll bad releases back in every change
 def test_the_readme_shows_a_deploy_that_takes_itself_back(stack: Stack) -> None:
     # The smoke test sends no `limit`; the load sends 5, which fails here.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'
