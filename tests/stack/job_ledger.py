@@ -49,7 +49,7 @@ def ledger_kept(stack: Stack) -> Iterator[None]:
 
 
 def redeliveries(stack: Stack, owner: str) -> list[float]:
-    """Return the seconds between two starts, for each redelivered job of a user."""
+    """Return the seconds between consecutive starts of each redelivered job of a user."""
     gaps = (
         "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from "
         "procrastinate_events e"

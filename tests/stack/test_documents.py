@@ -302,7 +302,7 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
         assert accepts_the_earlier_token(stack)
     if name == "boot-refused-by-the-configuration":
         assert "LOG_LEVEL=\n" in (stack.root / ".env").read_text(encoding="utf-8"), (
-            "the first of two lines is kept"
+            "the first of the two LOG_LEVEL lines is kept"
         )
 
 

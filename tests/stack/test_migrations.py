@@ -19,8 +19,8 @@ from tests.stack.load import Load
 pytestmark = pytest.mark.drill
 
 HEAD = migrations.head(ROOT)
-MOST_WORSE_SECONDS = 0.7  # the promise; 0.5 of it is the lock timeout
-TRIES = 3  # what one noisy second of the machine spoils is measured again
+MOST_WORSE_SECONDS = 0.7  # the promise, which includes the lock timeout of 0.5 s
+TRIES = 3  # a measurement that another program disturbed is repeated
 ONE, TWO = "2099_01_01_0000", "2099_01_01_0001"
 COLUMN = 'op.add_column("items", sa.Column("drill_note", sa.Text(), nullable=True))'
 TABLE = 'op.create_table("drill_notes", sa.Column("id", sa.Integer(), primary_key=True))'

@@ -1,6 +1,6 @@
-"""The two deploys in README.md are real: each block equals the output of today's deploy.sh.
+"""The two deploys in README.md are real: each block equals the output of the present deploy.sh.
 
-`UPDATE_README=1 ./scripts/test.sh tests/stack/test_transcripts.py` writes both blocks anew.
+`UPDATE_README=1 ./scripts/test.sh tests/stack/test_transcripts.py` replaces both blocks.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.stack.test_deploy import LIST_ITEMS
 
 pytestmark = [pytest.mark.drill, pytest.mark.alone]
 WATCH_SECONDS = "10"  # the default; the tests' stack watches for 2 s
-RATE = 100  # requests per second: the README names it
+RATE = 100  # requests per second; README.md states this number
 REQUESTS_FIRST = 100
 
 

@@ -31,7 +31,7 @@ LIMIT_SECONDS = 0.05
 
 @pytest.fixture
 def given_up_ids(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """Return the ids of the jobs without further attempts."""
+    """Return a list that receives the id of each job without a further attempt."""
     given_up: list[int | None] = []
 
     async def give_up(context: JobContext) -> None:
