@@ -12,7 +12,7 @@ from tests.stack.harness import Stack, wait_until
 
 # The transaction that finishes an export writes the ledger: an export that finished twice has two
 # rows. Each chunk of a slow owner's export takes four seconds, which is below the statement limit;
-# the file takes the sum of its chunks.
+# a whole file takes four seconds for each of its chunks.
 TRIGGERS = """
     create table finished_log (export_id uuid not null);
     create function note_finished() returns trigger language plpgsql security definer as

@@ -176,7 +176,7 @@ def test_a_body_over_the_limit_is_refused_by_nginx_in_the_apis_form(stack: Stack
 
 
 def test_plain_http_leads_to_https_and_an_unknown_host_gets_nothing(stack: Stack) -> None:
-    import httpx2  # noqa: PLC0415 - only here without TLS
+    import httpx2  # noqa: PLC0415 - only this test connects without TLS
 
     with httpx2.Client(trust_env=False) as client:
         answer = client.post(f"{stack.plain_url}/v1/items?a=b")

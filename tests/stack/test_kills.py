@@ -135,7 +135,7 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(
             f"lost {lost}, doubled {doubled}"
         )
         assert stack.live()[1] == "green"
-        assert stack.host_pid("api-blue") == 0, "a container that a command stopped stays stopped"
+        assert stack.host_pid("api-blue") == 0, "the engine started a stopped container"
         assert (lost, doubled) == (0, 0)
         assert [what for _, what in report.failures if not OUTAGE.match(what)] == []
         assert back < CUT_SECONDS

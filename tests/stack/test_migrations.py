@@ -139,7 +139,7 @@ def test_drift_is_noticed(stack: Stack) -> None:
     assert "drill_note" in done.stderr
 
 
-@pytest.mark.alone  # compares two percentiles
+@pytest.mark.alone  # other stacks would change the compared percentiles
 @pytest.mark.counts_losses
 def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_notices(
     stack: Stack, tmp_path: Path, figure: Figure

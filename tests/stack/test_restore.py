@@ -52,7 +52,7 @@ def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
     write_rows(stack, table, 100 * count)
     times = committed(stack, table)
     stack.sql(f"delete from {table}")
-    chosen = random.Random(SEED)  # noqa: S311  no secret
+    chosen = random.Random(SEED)  # noqa: S311  not for secrets
     first, last = min(times.values()), max(times.values())
     too_many = missing = 0
     for _ in range(count):
@@ -110,7 +110,7 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
     # restore would succeed.
     words = ["--latest", "--replace", "--yes", "--set", label]
     before = untouched(stack)
-    chosen = random.Random(SEED)  # noqa: S311  no secret
+    chosen = random.Random(SEED)  # noqa: S311  not for secrets
     # The newest segment is not removed: without it the archive would only end earlier, and the
     # restore would succeed.
     for path in chosen.choices(wanted(stack, label)["wal"][:-1], k=count):

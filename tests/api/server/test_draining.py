@@ -102,7 +102,7 @@ async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path:
 
 
 async def keep_posting(server: Server, until: asyncio.Event, failures: list[str]) -> int:
-    """Reuse a connection while it is open. Count a failed POST, as nginx would."""
+    """Send POSTs, on one connection while it is open; add each failure to `failures`."""
     sent, stream = 0, None
     while not until.is_set():
         try:
