@@ -209,4 +209,4 @@ def test_an_interrupt_ends_all_at_once_as_a_developer_expects(server: Server) ->
     server.process.send_signal(signal.SIGINT)
     assert (
         server.process.wait(20) == 0
-    )  # measured: a fraction of a second; 35 s if the workers do not react to it
+    )  # measured: a fraction of a second; 35 s if the workers ignore the signal
