@@ -13,8 +13,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.scheduling import seconds_of
 
-# The same examples in every run, without a time limit: failures can be reproduced, and a busy
-# machine causes none.
+# Hypothesis tries the same examples in every run, so that you can reproduce a failure. Examples
+# have no time limit, so that a busy machine causes no failure.
 settings.register_profile(
     "same",
     derandomize=True,
@@ -41,7 +41,7 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
 
 
 def uses_fixture(request: pytest.FixtureRequest, name: str) -> bool:
-    """Whether a test of the requesting file uses a fixture."""
+    """Whether any test in the file of the requesting test uses the fixture `name`."""
     tests = [test for test in request.session.items if test.path == request.path]
     return any(name in getattr(test, "fixturenames", ()) for test in tests)
 
@@ -52,7 +52,7 @@ def kind_of(marks: Container[str]) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: quick kinds first, so that mistakes show soon; within a kind, long files."""
+    """Order the tests: quick kinds first, to show mistakes early; in a kind, slow files first."""
 
     def place(item: pytest.Item) -> tuple[int, int, str]:
         kind = kind_of({mark.name for mark in item.iter_markers()})

@@ -48,7 +48,7 @@ def fences(path: Path) -> list[tuple[str, str, str]]:
 
 
 def commands(path: Path) -> list[str]:
-    """Return the commands of the fenced shell blocks: continued lines joined, no comments."""
+    """Return the commands of a page's shell blocks, without comments; join continued lines."""
     shell = [block for _, language, block in fences(path) if language in {"sh", "console"}]
     joined = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
     return [

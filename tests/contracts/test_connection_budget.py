@@ -1,4 +1,4 @@
-"""The scripts count the connections of all processes; the default fits Postgres' limit."""
+"""The scripts count the connections of all processes, and the default count fits into Postgres."""
 
 import runpy
 

@@ -1,4 +1,4 @@
-"""Checks the ladder of time limits and sizes: each step is below the next, in any file."""
+"""Checks the order of limits across files: a time limit is below the limit that encloses it."""
 
 import ast
 import runpy
