@@ -24,8 +24,8 @@ settings.register_profile(
 )
 settings.load_profile("same")
 KINDS = ("unit", "docker", "stack", "drill")
-# The file that tests/run.py reads afterwards. Only the main process writes it: the worker processes
-# of pytest-xdist send their reports to the main process.
+# The file that tests/run.py reads after pytest has ended. Only the main process writes this file,
+# because the worker processes of pytest-xdist send their reports to the main process.
 REPORT = "" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("SLIPWAY_TEST_REPORT", "")
 seconds: dict[str, float] = collections.defaultdict(float)
 figures: list[str] = []
@@ -36,7 +36,7 @@ Figure = Callable[[str], None]
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
-    """Keeps a measured figure; the end of the run prints all figures."""
+    """Return a function that records a measured figure; the run prints all figures at its end."""
     return lambda text: record_property("figure", text)
 
 
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
     """Give each worker process whole files, because the tests of a file share fixtures."""
-    config.option.loadscopereorder = False  # otherwise xdist orders the files by number of tests
+    config.option.loadscopereorder = False  # otherwise xdist sorts the files by number of tests
     return LoadFileScheduling(config, log)
 
 

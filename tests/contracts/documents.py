@@ -32,7 +32,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def entries() -> dict[str, list[str]]:
-    """Return each `##` section of the runbook by its anchor, with the headings inside it."""
+    """Map the anchor of each `##` section of the runbook to the headings in this section."""
     sections = re.split(r"^## ", without_fences(text(RUNBOOK)), flags=re.MULTILINE)[1:]
     return {anchor(s.splitlines()[0]): re.findall(r"^### (.+)$", s, re.MULTILINE) for s in sections}
 

@@ -1,4 +1,4 @@
-"""The scripts count the connections of all processes, and the default count fits into Postgres."""
+"""The scripts count the connections of all processes; Postgres accepts the default number."""
 
 import runpy
 

@@ -32,7 +32,7 @@ def level(folder: str) -> int:
 
 
 def edges(package: str) -> set[tuple[str, str]]:
-    """Return each pair of an importing folder and another folder that it imports."""
+    """Return pairs of folders: a folder, and another folder from which it imports."""
     modules = {".".join(path.with_suffix("").parts): path for path in files(f"{package}/**/*.py")}
     pairs = ((path, modules.get(name)) for path, name in imports(f"{package}/**/*.py"))
     return {

@@ -195,8 +195,8 @@ def bodies() -> list[tuple[str, int, str]]:
     ]
 
 
-# Location, status and error code. For some errors nginx has a status of its own, such as 497; the
-# error code is the API's code for this status, if the API has one.
+# Each entry has a location, a status and an error code. nginx has statuses of its own, such as 497.
+# If the API has an error code for the status, nginx returns the same code.
 ANSWERS = {
     ("400", 400, CODES[400]),
     ("403", 403, "forbidden"),

@@ -43,7 +43,7 @@ def test_every_setting_of_postgres_has_its_reason_beside_or_above_it() -> None:
             assert setting[3] or is_explained, f"{line} has no reason"
             is_explained = (
                 is_explained and not setting[3]
-            )  # a comment line explains the settings below, until one has its own comment
+            )  # a comment explains all settings below, up to a setting with a comment
             names.append(setting[1])
     assert len(names) == len(set(names)) > 30
 

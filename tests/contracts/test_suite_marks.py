@@ -1,4 +1,4 @@
-"""Each test has the marks that the runner reads: the test needs the engine, or counts losses."""
+"""Checks the marks that the runner reads: a test needs the engine, or a test counts losses."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Checks the order of limits across files: a time limit is below the limit that encloses it."""
+"""Checks limits across files: an inner limit, such as a statement's, is below the outer limit."""
 
 import ast
 import runpy

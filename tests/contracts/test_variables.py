@@ -1,4 +1,4 @@
-"""Variables agree in `.env.example`, the compose files, the scripts and the API's settings."""
+"""`.env.example`, compose files, scripts and settings of the API name the same variables."""
 
 import ast
 import re
@@ -104,7 +104,7 @@ def test_the_scripts_read_settings_with_their_default_from_one_table() -> None:
 
 
 def is_read_of_values(node: ast.AST) -> TypeGuard[ast.expr]:
-    """Whether a node reads a key of a project's values: `project.values.get(...)` or `[...]`."""
+    """Whether a node reads a value of a project, by `values.get(...)` or by `values[...]`."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).endswith(".values.get")
     return isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(".values")

@@ -101,7 +101,7 @@ def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
 
 @pytest.mark.parametrize("size", [0, 60_000, 300_000])
 def test_a_program_that_reads_late_gets_the_whole_input(size: int) -> None:
-    """A pipe holds only 64 KiB until its reader starts; gpg, for example, needs a second."""
+    """A pipe holds 64 KiB until its reader starts; gpg, for example, takes a second to start."""
     command = Command(["sh", "-c", "sleep 1; wc -c"], stdin="x" * size, timeout_seconds=20)
     assert RealRunner().run(command).out.strip() == str(size)
 
@@ -368,7 +368,7 @@ def test_a_closed_port_is_an_answer(certificate: Path) -> None:
 
 
 def test_a_command_runs_to_its_end_when_nobody_reads_on(tmp_path: Path) -> None:
-    """A connection that drops in the middle of a deploy leaves this state."""
+    """A dropped connection in the middle of a deploy closes the output of the script."""
     made = tmp_path / "made"
     program = (
         "from stack.commands.command import Command; from stack.runner import RealRunner; "

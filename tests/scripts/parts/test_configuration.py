@@ -1,4 +1,4 @@
-"""Missing files are made once; existing files are never changed."""
+"""Missing files are created once; existing files are never changed."""
 
 import os
 from pathlib import Path

@@ -15,7 +15,7 @@ from tests.scripts.recording import RecordingRunner
 
 
 class Remembering(RealRunner):
-    """Runs and records commands, except nginx' test, which returns `verdict`."""
+    """Runs and records commands; a test by nginx does not run, but returns `verdict`."""
 
     def __init__(self) -> None:
         super().__init__(Display(self._remember))

@@ -1,4 +1,4 @@
-"""The preflight names every fault at once, with values, and before any effect."""
+"""The preflight reports all faults together, with values, and before any effect."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

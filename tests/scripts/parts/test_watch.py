@@ -1,4 +1,4 @@
-"""Tests the watch after a switch: a slot's traffic in nginx' log, and when traffic is worse."""
+"""Tests the watch after a switch: a slot's traffic in nginx' log, and when a release is worse."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -207,7 +207,7 @@ def test_an_undo_that_fails_before_the_switch_is_a_hint(
     failed = failed_deploy(host, project)
     assert (failed.code, host.live) == (1, "blue")
     is_hint = any(hint.startswith("undo (") for hint in failed.hints)
-    assert is_hint == (command != "notify me"), "only a notification that fails is no hint"
+    assert is_hint == (command != "notify me"), "a failed undo, but no notification, makes a hint"
 
 
 def test_going_back_that_failed_is_not_recorded_as_rolled_back(

@@ -1,4 +1,4 @@
-"""Tests the order and records of `deploy.sh`, and the same commands in a dry run and by hand."""
+"""Tests `deploy.sh`: order, records, and the same commands in a dry run and in a run by hand."""
 
 import os
 import re

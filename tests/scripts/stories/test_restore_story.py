@@ -1,4 +1,4 @@
-"""`restore.sh` asks before it replaces data, stops services late, and undoes a failed exchange."""
+"""`restore.sh` asks first, stops services only after the restore, and undoes a failed exchange."""
 
 import json
 import re

@@ -20,7 +20,7 @@ STOP = "stop api-green worker-green"
 
 @pytest.fixture
 def host() -> Host:
-    """A host where blue has become live and green is warm."""
+    """A host on which blue is live, and green, the former live slot, is warm."""
     return Host(running={"nginx", "postgres", "redis", "api-blue", "worker-blue", "api-green"})
 
 

@@ -214,7 +214,7 @@ def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded
     ("row", "migrations", "queue"),
     [
         ("2026_11_20_0903|0|0|0|0", True, True),
-        ("2026_11_21_0000|0|0|0|0", True, True),  # ahead, by the pre migration of a newer release
+        ("2026_11_21_0000|0|0|0|0", True, True),  # ahead: a newer release added a migration
         ("2026_11_20_0904|0|0|0|0", True, True),
         ("2026_11_20_0902|0|0|0|0", False, True),
         ("|0|0|0|0", False, True),  # no migration is applied
@@ -286,7 +286,7 @@ def test_the_last_deploy_is_the_newest_readable_line_of_the_ledger(
     ledger.record(RecordingRunner(), loaded, "up", to="r-0", result="done")
     ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result=result)
     with loaded.ledger.open("a", encoding="utf-8") as file:
-        file.write('{"action": "dep')  # the disk became full in this line
+        file.write('{"action": "dep')  # a full disk cut this line off
     shown = rows(well, loaded)["last deploy"]
     assert shown[0] is is_well
     assert "deploy of r-1 by " in shown[1]
