@@ -23,7 +23,7 @@ def host() -> Host:
 
 @pytest.fixture
 def project(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Set the floors to 0, because the test machine may have little free disk and memory."""
+    """Require no free disk or memory, because the test machine may have little of both."""
     monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
     monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
     furnish(checkout)
