@@ -1,4 +1,4 @@
-"""Checks the ladder of time limits and sizes: each step is below the next, in any file."""
+"""Checks limits across files: an inner limit, such as a statement's, is below the outer limit."""
 
 import ast
 import runpy

@@ -1,4 +1,4 @@
-"""Checks every file: no address or path of a machine, exact pins, short files and functions."""
+"""Checks every file for addresses and paths of a machine, inexact pins, and excessive length."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from stack.parts.images import OFFICIAL, SOURCES
 
 from tests.contracts.tree import ROOT, files, lines, text
 
-# Split into two halves, so that this file passes its own test.
+# Each name is split in two, so that this file passes its own test.
 REGISTRIES = [
     ("py", "pi.org"),
     ("python", "hosted.org"),

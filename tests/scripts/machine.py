@@ -1,4 +1,4 @@
-"""Imitates a machine in memory for `up.sh`: commands place a release and open a front door."""
+"""Imitates a machine in memory for `up.sh`: commands place a release and start nginx."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ class Machine:
         return Answer(200, "{}", headers)
 
     def register(self) -> Result:
-        """Read the credentials as the service's command for the first user does."""
+        """Accept the credentials on standard input, as `api.users.first_user` does."""
         assert self.runner.has_run("worker-blue nginx")
         self.users.append(json.loads(self.runner.inputs[-1]))
         return self.registration

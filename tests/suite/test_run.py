@@ -1,4 +1,4 @@
-"""Tests the suite's runner on a small suite: parts, a second try, the end of a run."""
+"""Tests the suite's runner on a small suite: parts, rerun of failed tests, closing lines."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def start(suite: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def table(output: str) -> dict[str, tuple[int, int]]:
-    """Return the number of tests and of failed tests of each part in the closing table."""
+    """Return the numbers of tests and of failures that the closing table shows for each part."""
     rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +\d+ min \d\d s +\d+%$", output, re.MULTILINE)
     return {name: (int(tests), int(failed)) for name, tests, failed in rows}
 

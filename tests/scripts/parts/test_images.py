@@ -1,4 +1,4 @@
-"""The sources of base images, and the name and the labels of a release."""
+"""Tests the sources of base images, and the name and the labels of a release."""
 
 import os
 import subprocess

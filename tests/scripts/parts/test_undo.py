@@ -1,4 +1,4 @@
-"""A failed story undoes its steps in the order of the story, even if an undo fails."""
+"""A failed story undoes its steps in a fixed order, and continues if an undo fails."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Tests the watch after a switch: a slot's traffic in nginx' log, and when it is worse."""
+"""Tests the watch after a switch: a slot's traffic in nginx' log, and when a release is worse."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from tests.scripts.recording import RecordingRunner
 
 
 def traffic(requests: int, error_share: float, p95_seconds: float) -> Traffic:
-    """Return a traffic that is equally slow all the time."""
+    """Return traffic whose latency is the same all the time."""
     return Traffic(requests, error_share, p95_seconds, p95_seconds)
 
 

@@ -113,7 +113,7 @@ def test_a_step_that_fails_before_the_switch_leaves_the_live_slot_and_nothing_of
         folder = next(hint for hint in failed.hints if hint.startswith("logs and health records: "))
         assert (Path(folder.partition(": ")[2]) / "nginx.log").exists()
     else:
-        assert ("api-green" in host.running) == is_warm, "a warm slot stays warm"
+        assert ("api-green" in host.running) == is_warm, "the undo changed whether green runs"
     assert not host.has_run(RENAME.format("green"))
     assert ledger.entries(project)[-1]["result"] == "failed"
     assert ledger.good_releases(project)[0] == "old"
@@ -192,7 +192,7 @@ def test_an_undo_that_fails_too_needs_a_person(host: Host, project: Project) -> 
     assert failed.code == NEEDS_A_PERSON
     assert any(hint.startswith("undo failed too: ") for hint in failed.hints)
     assert host.live == "green"
-    assert {"api-green", "worker-green"} <= host.running, "the serving slot is not stopped"
+    assert {"api-green", "worker-green"} <= host.running, "the undo stopped the slot that serves"
     assert ledger.entries(project)[-1]["result"] != "done"
 
 
@@ -207,7 +207,7 @@ def test_an_undo_that_fails_before_the_switch_is_a_hint(
     failed = failed_deploy(host, project)
     assert (failed.code, host.live) == (1, "blue")
     is_hint = any(hint.startswith("undo (") for hint in failed.hints)
-    assert is_hint == (command != "notify me"), "a notification that fails is a warning"
+    assert is_hint == (command != "notify me"), "a failed undo, but no notification, makes a hint"
 
 
 def test_going_back_that_failed_is_not_recorded_as_rolled_back(

@@ -63,7 +63,7 @@ def test_a_file_that_nobody_filled_in_cannot_be_applied(checkout: Path) -> None:
         if isinstance(node, ast.FunctionDef)
     ]
     space: dict[str, object] = {}
-    exec(compile(ast.Module([upgrade], []), str(path), "exec"), space)  # noqa: S102  this test's file
+    exec(compile(ast.Module([upgrade], []), str(path), "exec"), space)  # noqa: S102  file of a test
     with pytest.raises(NotImplementedError, match="2031_05_06_0708"):
         space["upgrade"]()  # type: ignore[operator]
 
