@@ -114,7 +114,12 @@ def run(part: Part, options: list[str]) -> None:
     print(f"==> {part.name}", flush=True)
     started, (busy, total) = time.monotonic(), processor_times()
     environment = {**os.environ, REPORT: str(report)}
-    part.code = subprocess.run(argv, cwd=ROOT, env=environment, check=False).returncode
+    with subprocess.Popen(argv, cwd=ROOT, env=environment) as pytest:
+        try:
+            part.code = pytest.wait()
+        except KeyboardInterrupt:  # pytest gets it too, and removes its stacks first
+            pytest.wait()
+            raise
     part.seconds = time.monotonic() - started
     busy_after, total_after = processor_times()
     part.busy = (busy_after - busy) / max(1, total_after - total)
@@ -178,8 +183,8 @@ def replace_by(*module: str) -> None:
 
 
 def is_chosen(options: list[str]) -> bool:
-    """Whether the options select tests by file, folder, name of a test, or part of a name."""
-    return any(option == "-k" or is_path(option) for option in options)
+    """Whether the options select tests by file, folder, name of a test, part of a name, or mark."""
+    return any(option in {"-k", "-m"} or is_path(option) for option in options)
 
 
 def is_path(option: str) -> bool:

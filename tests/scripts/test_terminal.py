@@ -259,6 +259,23 @@ def test_a_command_does_not_wait_for_a_terminal_that_takes_nothing(tmp_path: Pat
         assert session.finish() == 0
 
 
+NON_BLOCKING = """
+import os
+from stack import terminal
+
+os.set_blocking(1, False)
+display = terminal.choose(is_verbose=False)
+for number in range(2000):
+    display.status_row(is_well=True, name="row", text=f"number {number}.")
+"""
+
+
+def test_a_terminal_that_another_program_made_non_blocking_gets_every_line() -> None:
+    with on_terminal([sys.executable, "-c", NON_BLOCKING], env=variables()) as session:
+        assert session.finish() == 0
+    assert all(f"number {number}." in session.written for number in (0, 1000, 1999))
+
+
 def test_a_script_that_is_killed_leaves_a_terminal_in_order(tmp_path: Path) -> None:
     with on_terminal(story(tmp_path), env=variables()) as session:
         session.read_until(lambda: SHOWN in session.written, "output of the command")

@@ -1,5 +1,6 @@
 """Prints the steps of a story, keeps their seconds, and turns an interruption into a failure."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,8 +40,9 @@ class Steps:
             display.end_step(results[-1] if results else "done", seconds)
 
 
-# The exceptions that stop a story before its end: a failed step, a full disk, a signal.
-STOPPED = (Failure, OSError, KeyboardInterrupt)
+# The exceptions that stop a story before its end: a failed step, a full disk, a signal, and any
+# fault of the scripts or of a file that they read.
+STOPPED = (Exception, KeyboardInterrupt)
 
 
 def as_failure(stopped: BaseException, runbook: str) -> Failure:
@@ -54,6 +56,13 @@ def as_failure(stopped: BaseException, runbook: str) -> Failure:
             f"{stopped.strerror or stopped}: {stopped.filename or 'no file named'}",
             hints=["df -h shows full disks; STATE_DIR and SECRETS_DIR in .env say where files go"],
             runbook="disk-full",
+        )
+    if isinstance(stopped, Exception):
+        return Failure(
+            f"unexpected {type(stopped).__name__}: {stopped}",
+            hints=["this is a fault of the scripts, or of a file that they read"],
+            runbook=runbook,
+            evidence="".join(traceback.format_exception(stopped)),
         )
     return Failure(
         f"stopped by {str(stopped) or 'Ctrl-C'}",

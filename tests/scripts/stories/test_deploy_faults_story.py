@@ -146,10 +146,18 @@ def answer_badly_under_traffic(host: Host, project: Project) -> None:
     host.nginx_log = '{"status":500,"seconds":0.01,"slot":"green"}\n' * 30
 
 
+def raise_in_the_watch(host: Host, project: Project) -> None:
+    def fail_to_parse() -> Result:
+        raise ValueError("the reason")
+
+    host.reply(WAIT.format("worker-green"), fail_to_parse)
+
+
 AFTER: dict[str, tuple[Injection, str]] = {
     "front door": (answer_with_another, "the front door does not answer with release src-"),
     "worker": (fail(WAIT.format("worker-green")), "worker-green did not become healthy"),
     "watch": (answer_badly_under_traffic, "100% of 30 requests failed, 0% before"),
+    "fault of the scripts": (raise_in_the_watch, "unexpected ValueError: the reason"),
 }
 
 
@@ -319,4 +327,7 @@ def test_a_release_that_is_rolled_back_takes_its_nginx_configuration_with_it(
     answer_badly_under_traffic(host, project)
     assert failed_deploy(host, project).code == ROLLED_BACK
     assert edge.installed_name(project) == installed
-    assert sum(command.endswith("entrypoint.sh reload") for command in host.ran) == 2
+    reloads = [at for at, run in enumerate(host.ran) if run.endswith("entrypoint.sh reload")]
+    assert len(reloads) == 2
+    # A configuration that breaks the front door would also fail the check of the switch back.
+    assert reloads[1] < host.position(RENAME.format("blue"))
