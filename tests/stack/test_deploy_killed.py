@@ -47,7 +47,8 @@ def kill_at(stack: Stack, command: list[str], is_next: Callable[[str], bool]) ->
 
 def kind_of(line: str) -> str:
     """Return a command without the slots, releases and numbers that differ between attempts."""
-    return re.sub(r"\b(blue|green|[0-9a-f]*\d[0-9a-f]*)\b", "*", line)
+    command = line.partition(" --build-arg ")[0]
+    return re.sub(r"\b(blue|green|[0-9a-f]*\d[0-9a-f]*)\b", "*", command)
 
 
 def is_next(part: str, kinds: set[str]) -> Callable[[str], bool]:
