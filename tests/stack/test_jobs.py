@@ -250,6 +250,27 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     assert stack.run("./scripts/jobs.sh", "list").stdout.splitlines() == ["no job has failed"]
 
 
+def test_a_run_that_succeeds_ends_earlier_failures_of_its_task(stack: Stack) -> None:
+    """A periodic task that failed during an outage must not keep status.sh red afterwards."""
+    columns = "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args, status)"
+    row = "('{0}', '{0}', {1}, '{{\"timestamp\": 0}}', '{2}')"
+    failed = (
+        "select count(*) from procrastinate_jobs"
+        " where status = 'failed' and args->>'timestamp' = '0'"
+    )
+    task = "exports.expire"
+    earlier = row.format(task, f"'{task}'", "failed")
+    other = row.format("jobs.prune", "'jobs.prune'", "failed")
+    try:
+        stack.sql(f"{columns} values {earlier}, {other}")
+        assert stack.sql(failed) == "2"
+        waiting = row.format(task, f"'{task}'", "todo")
+        stack.sql(f"{columns} values {waiting} on conflict do nothing")  # or the clock's job waits
+        wait_until(lambda: stack.sql(failed) == "1", 60, "a later run deletes the failed one")
+    finally:
+        stack.sql("delete from procrastinate_jobs where args->>'timestamp' = '0'")
+
+
 def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> None:
     def told() -> dict[str, float]:
         return stack.metrics_of("worker-blue", 9100)
