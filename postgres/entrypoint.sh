@@ -95,7 +95,7 @@ _main() {
 		# (!) An empty database must not silently replace a lost one.
 		[[ ! -e $archive ]] || fail "the volume holds no database, but there are backups of one" \
 			"./scripts/restore.sh --latest --replace restores it: docs/runbook.md#restore-all" \
-			"for a new empty database, delete the volume 'backups': docker volume rm"
+			"only for a new database without these backups: delete the volume 'backups' (docker volume rm)"
 		create
 	fi
 	/etc/slipway/ballast.sh || : # it printed why, status.sh shows it, and Postgres serves without it

@@ -13,8 +13,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.scheduling import seconds_of
 
-# The same examples in every run, without a time limit: failures can be reproduced, and a busy
-# machine causes none.
+# Hypothesis tries the same examples in every run, so that you can reproduce a failure. Examples
+# have no time limit, so that a busy machine causes no failure.
 settings.register_profile(
     "same",
     derandomize=True,
@@ -24,8 +24,8 @@ settings.register_profile(
 )
 settings.load_profile("same")
 KINDS = ("unit", "docker", "stack", "drill")
-# The file that tests/run.py reads afterwards. Only the main process writes it: the worker processes
-# of pytest-xdist send their reports to the main process.
+# The file that tests/run.py reads after pytest has ended. Only the main process writes this file,
+# because the worker processes of pytest-xdist send their reports to the main process.
 REPORT = "" if "PYTEST_XDIST_WORKER" in os.environ else os.environ.get("SLIPWAY_TEST_REPORT", "")
 seconds: dict[str, float] = collections.defaultdict(float)
 figures: list[str] = []
@@ -36,12 +36,12 @@ Figure = Callable[[str], None]
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
-    """Keeps a measured figure; the end of the run prints all figures."""
+    """Return a function that records a measured figure; the run prints all figures at its end."""
     return lambda text: record_property("figure", text)
 
 
 def uses_fixture(request: pytest.FixtureRequest, name: str) -> bool:
-    """Whether a test of the requesting file uses a fixture."""
+    """Whether any test in the file of the requesting test uses the fixture `name`."""
     tests = [test for test in request.session.items if test.path == request.path]
     return any(name in getattr(test, "fixturenames", ()) for test in tests)
 
@@ -52,7 +52,7 @@ def kind_of(marks: Container[str]) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: quick kinds first, so that mistakes show soon; within a kind, long files."""
+    """Order the tests: quick kinds first, to show mistakes early; in a kind, slow files first."""
 
     def place(item: pytest.Item) -> tuple[int, int, str]:
         kind = kind_of({mark.name for mark in item.iter_markers()})
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
     """Give each worker process whole files, because the tests of a file share fixtures."""
-    config.option.loadscopereorder = False  # otherwise xdist orders the files by number of tests
+    config.option.loadscopereorder = False  # otherwise xdist sorts the files by number of tests
     return LoadFileScheduling(config, log)
 
 

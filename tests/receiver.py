@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 Answer = Callable[["Received"], int]
-TOLERANCE_SECONDS = 300  # the specification's example: an older timestamp means a replay attack
+TOLERANCE_SECONDS = 300  # the specification's example; an older request may be a replay
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request, as the receiver got it."""
+    """A received request, and the status that the receiver returned."""
 
     headers: dict[str, str]
     body: bytes
@@ -38,7 +38,7 @@ class Received:
         return str(self.event["data"]["id"])
 
     def is_signed_by(self, secret: str) -> bool:
-        """Verify the signature as the Standard Webhooks specification requires."""
+        """Whether the signature is valid by the Standard Webhooks specification."""
         if abs(time.time() - int(self.headers["webhook-timestamp"])) > TOLERANCE_SECONDS:
             return False
         prefix, _, encoded = secret.partition("_")
@@ -52,7 +52,7 @@ class Received:
 
 
 class Receiver:
-    """Keeps every request; `answer` returns the response to each request."""
+    """Keeps every request; `answer` returns the status for a request."""
 
     def __init__(self, address: str, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[Received] = []
@@ -71,7 +71,7 @@ class Receiver:
         self._server.server_close()
 
     def delivered(self, path: str = "") -> list[Received]:
-        """Return the successfully answered requests, in order."""
+        """Return the requests that got a 2xx answer, in order, for paths that end with `path`."""
         return [
             one
             for one in self.received

@@ -1,6 +1,6 @@
 """Runs the suite in parts, runs failed tests once more, and prints the time of each part.
 
-Standard library only: `./scripts/test.sh --help` must answer before the test environment exists.
+Standard library only: `./scripts/test.sh --help` must work before the test environment exists.
 """
 
 import json
@@ -14,11 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "test-results"
-REPORT = "SLIPWAY_TEST_REPORT"  # where tests/conftest.py writes the outcome of each test
+REPORT = "SLIPWAY_TEST_REPORT"  # the file to which tests/conftest.py writes outcomes
 KEEP = "SLIPWAY_TEST_KEEP_STACK"  # read by tests/stack/harness.py
 MOST_FLAKY = 2
-MOST_RERUN = 10  # more failures than this have a common cause, which a second run would repeat
-NO_TESTS = 5  # pytest's exit code for a part without tests
+MOST_RERUN = 10  # more failures than this have a common cause, so a rerun would fail too
+NO_TESTS = 5  # pytest's exit code if it runs no test
 
 HELP = """\
 usage: ./scripts/test.sh [PART] [--keep-stack] [TEST ...] [pytest options]
@@ -58,7 +58,7 @@ SELECTION = {
 
 @dataclass
 class Part:
-    """The tests of one run of pytest, and its results."""
+    """A run of pytest: the selected tests and their results."""
 
     name: str
     expression: str
@@ -71,7 +71,7 @@ class Part:
     counting: set[str] = field(default_factory=set)  # tests with the mark `counts_losses`
 
     def named(self, outcome: str) -> list[str]:
-        """Return the tests with an outcome."""
+        """Return the tests with this outcome."""
         return [test for test, ended in self.outcomes.items() if ended == outcome]
 
     @property
@@ -83,12 +83,12 @@ class Part:
 
 
 def parts(word: str) -> list[Part]:
-    """Return the parts of a whole run in order: a mistake shows before any container starts."""
+    """Return the parts of a run in order; the unit tests run before any container starts."""
     frequency = {"all": "", "nightly": " and nightly", "soak": " and nightly"}
     often = frequency.get(word, " and not nightly")
     cores = os.cpu_count() or 1
     unit = Part("unit", f"not {ENGINE}{often}", cores)
-    # A single stack uses half of two cores.
+    # One stack keeps only one of two cores busy, so the default is a stack for each core.
     count = int(os.environ.get("SLIPWAY_TEST_STACKS") or min(cores, 6))
     stacks = Part("stacks side by side", f"{ENGINE} and not alone{often}", count)
     alone = Part("alone", f"{ENGINE} and alone{often}")
@@ -101,11 +101,11 @@ def processor_times() -> tuple[int, int]:
     """Return the busy time and the total time of all cores since the machine's start."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
     times = [int(value) for value in fields]
-    return sum(times) - times[3] - times[4], sum(times)  # without idle time and disk waits
+    return sum(times) - times[3] - times[4], sum(times)  # busy: all time except idle and disk waits
 
 
 def run(part: Part, options: list[str]) -> None:
-    """Run pytest for a part and keep its outcomes."""
+    """Run pytest for a part, and store the outcomes in the part."""
     report = RESULTS / f"{part.name.replace(' ', '-')}.jsonl"
     report.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "pytest", *options, *part.tests]
@@ -114,7 +114,12 @@ def run(part: Part, options: list[str]) -> None:
     print(f"==> {part.name}", flush=True)
     started, (busy, total) = time.monotonic(), processor_times()
     environment = {**os.environ, REPORT: str(report)}
-    part.code = subprocess.run(argv, cwd=ROOT, env=environment, check=False).returncode
+    with subprocess.Popen(argv, cwd=ROOT, env=environment) as pytest:
+        try:
+            part.code = pytest.wait()
+        except KeyboardInterrupt:  # pytest gets it too, and removes its stacks first
+            pytest.wait()
+            raise
     part.seconds = time.monotonic() - started
     busy_after, total_after = processor_times()
     part.busy = (busy_after - busy) / max(1, total_after - total)
@@ -157,7 +162,7 @@ def main(words: list[str]) -> int:
         replace_by("tests.bench", *words[1:])
     if "--drop-stack" in words:
         os.environ[KEEP] = "1"
-        os.environ["PYTHONPATH"] = str(ROOT / "scripts")  # where pytest finds the scripts' package
+        os.environ["PYTHONPATH"] = str(ROOT / "scripts")  # contains the package `stack`
         replace_by("tests.stack.kept")
     if "--keep-stack" in words:
         os.environ[KEEP] = "1"
@@ -178,8 +183,8 @@ def replace_by(*module: str) -> None:
 
 
 def is_chosen(options: list[str]) -> bool:
-    """Whether the options name tests: a file, a folder, a test in a file, or a part of a name."""
-    return any(option == "-k" or is_path(option) for option in options)
+    """Whether the options select tests by file, folder, name of a test, part of a name, or mark."""
+    return any(option in {"-k", "-m"} or is_path(option) for option in options)
 
 
 def is_path(option: str) -> bool:
@@ -188,7 +193,7 @@ def is_path(option: str) -> bool:
 
 
 def run_chosen(word: str, options: list[str]) -> None:
-    """Replace this process with pytest for a few tests: one process, no second try."""
+    """Replace this process with pytest for the chosen tests: one process, and no rerun."""
     names_tests = any("::" in option for option in options)
     selected = SELECTION[word] if word else "" if names_tests else "not nightly"
     replace_by("pytest", *(["-m", selected] if selected else []), *options)

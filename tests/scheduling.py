@@ -1,4 +1,4 @@
-"""Orders the test files by length: a long file that starts last would delay the whole run."""
+"""Orders the test files by duration: a slow file that starts last would delay the whole run."""
 
 # Approximate seconds on two cores with two stacks side by side. The figures decide only the order;
 # all other files are short.

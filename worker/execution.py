@@ -14,8 +14,9 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.worker import Worker
 
 from api.observing import context as request_context
+from api.storing.jobs import discard_superseded
 from worker import metrics
-from worker.registry import RULES, Rule
+from worker.registry import RULES, Rule, database_of
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ async def run_job(call_next: Callable[[], Awaitable[Any]], context: JobContext, 
             await _give_up(context, rule)
         raise
     else:
+        await _discard_superseded(context)
         return result
     finally:
         metrics.RUNNING.labels(job.task_name).dec()
@@ -104,6 +106,14 @@ async def _within_limit(call_next: Callable[[], Awaitable[Any]], job: Job, rule:
             },
         )
         raise JobTimedOut(f"longer than {rule.limit_seconds:g} s") from None
+
+
+async def _discard_superseded(context: JobContext) -> None:
+    """Delete failed runs of a task whose jobs replace each other; nobody needs to retry them."""
+    job = context.job
+    if job.queueing_lock and job.id is not None:
+        async with database_of(context).transaction() as connection:
+            await discard_superseded(connection, job.queueing_lock, job.id)
 
 
 async def _give_up(context: JobContext, rule: Rule) -> None:

@@ -115,6 +115,10 @@ _RETRY = text(f"""
 _DISCARD = text(f"""
     DELETE FROM procrastinate_jobs job WHERE {_CHOSEN} RETURNING id
 """).bindparams(*_CHOICE)  # noqa: S608  constants only
+_SUPERSEDED = text("""
+    DELETE FROM procrastinate_jobs
+     WHERE status = 'failed' AND queueing_lock = :queueing_lock AND id < :job_id
+""")
 _STATES = text("SELECT id, status::text FROM procrastinate_jobs WHERE id = ANY(:ids)").bindparams(
     _CHOICE[0]
 )
@@ -158,6 +162,11 @@ async def discard_failed(
         JobNotFailed: if a job in `ids` has not failed; nothing changes.
     """
     return await _change(connection, _DISCARD, ids, task)
+
+
+async def discard_superseded(connection: AsyncConnection, queueing_lock: str, job_id: int) -> None:
+    """Delete the failed jobs with this queueing lock that are older than a job that succeeded."""
+    await connection.execute(_SUPERSEDED, {"queueing_lock": queueing_lock, "job_id": job_id})
 
 
 async def _change(

@@ -9,12 +9,14 @@ from typing import TextIO
 from stack.attempt_log import AttemptLog
 
 
-def write_to(stream: TextIO, text: str) -> None:
+def write_to(stream: TextIO | None, text: str) -> None:
     """Write to standard output or standard error; ignore a closed pipe or terminal.
 
     A dropped connection must not end a story: later output then goes to /dev/null. A character
     that the stream's encoding lacks becomes a question mark.
     """
+    if stream is None:  # the caller closed it: >&-
+        return
     encoding = stream.encoding or "utf-8"
     try:
         stream.write(text.encode(encoding, "replace").decode(encoding))

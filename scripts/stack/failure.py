@@ -38,5 +38,7 @@ class Failure(Exception):
     def also(self, second: BaseException, action: str) -> None:
         """Append a second failure, for example of the undo, as a hint on one line."""
         observed = second.observation if isinstance(second, Failure) else str(second)
-        observed = observed or "stopped by Ctrl-C"
+        if isinstance(second, KeyboardInterrupt):
+            observed = f"stopped by {observed or 'Ctrl-C'}"
+        observed = observed or type(second).__name__
         self.hints.append(f"{action} failed too: {'; '.join(observed.splitlines())}")

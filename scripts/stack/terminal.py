@@ -6,6 +6,7 @@ line, so that a killed script leaves a usable terminal.
 """
 
 import os
+import select
 import shutil
 import sys
 import threading
@@ -31,7 +32,7 @@ def choose(*, is_verbose: bool) -> Display:
         is_verbose
         or os.environ.get("NO_COLOR")
         or os.environ.get("TERM", "dumb") in {"", "dumb"}
-        or not sys.stdout.isatty()
+        or not (sys.stdout and sys.stdout.isatty())
     )
     return Display() if is_plain else Terminal()
 
@@ -215,7 +216,10 @@ class Terminal(Display):
         data = text.encode(self._encoding, "replace")
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except BlockingIOError:  # another program made the terminal non-blocking
+                    select.select([], [self._descriptor], [])
         except OSError:  # the terminal is gone; the story continues
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
 

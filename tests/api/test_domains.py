@@ -1,4 +1,4 @@
-"""A new domain's tables reach the migrations because its folder exists."""
+"""Alembic finds the tables of a new domain by its folder, without a list of domains."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ print("tables:", *sorted(Base.metadata.tables))
 
 
 def tables(*folders: Path) -> set[str]:
-    """Return the tables that Alembic compares with if `folders` are added to those of api/."""
+    """Return the tables that Alembic finds when `folders` are added to the folders of api/."""
     argv = [sys.executable, "-c", CODE, *map(str, folders)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(

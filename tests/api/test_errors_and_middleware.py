@@ -250,7 +250,8 @@ def test_a_request_over_its_time_is_answered_504(app: FastAPI) -> None:
 
 
 def test_who_answers_its_own_cancellation_answers_in_the_one_form(app: FastAPI) -> None:
-    # Long enough to reach the route on a busy machine: a request cancelled earlier gets 504.
+    # 1 s, so that the request reaches the route on a busy machine: if it is cancelled before, the
+    # answer is 504.
     limited = RequestMiddleware(app, make_settings(), request_seconds=1)
     answer = call(limited, "GET", "/test/cut-off")
     assert (answer.status_code, answer.json()["error"]) == (503, "database_unavailable")

@@ -14,7 +14,7 @@ from api.storing.database import Database
 
 
 class SilentDatabase:
-    """Lends a transaction that can run no statement."""
+    """Opens a transaction in which no statement can run."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Any]:

@@ -1,4 +1,4 @@
-"""Log lines have one field scheme; error reports contain nothing of the request."""
+"""Log lines have one field scheme; error reports contain no data of the request."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ def test_the_configuration_is_complete_for_gunicorn(capsys: pytest.CaptureFixtur
 
 
 class Kept(Transport):
-    """Keeps the reports that would leave the process."""
+    """Stores the reports that Sentry's client would send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Kept(Transport):
 
 
 def fail(message: str) -> RuntimeError:
-    """Return an error whose traceback has frames with the message in a variable."""
+    """Return an error with a traceback, in which a variable of a frame contains the message."""
     with pytest.raises(RuntimeError) as caught:
         raise RuntimeError(message)
     return caught.value

@@ -1,4 +1,4 @@
-"""The metrics of requests in /metrics, and the files in which several processes count."""
+"""Tests the request metrics in /metrics, and the choice of each process's metric file."""
 
 import time
 

@@ -62,7 +62,7 @@ def test_without_a_session_redis_is_not_even_asked() -> None:
 
 
 def test_every_route_of_the_console_but_login_asks_for_the_operator() -> None:
-    """The dependency that checks the CSRF token is included."""
+    """These routes include those that also check the CSRF token."""
     paths = create_app(make_settings(ops_password=SecretStr(OPS_PASSWORD))).openapi()["paths"]
     routes = {(method, path) for path in paths if path.startswith("/ops") for method in paths[path]}
     answers = {

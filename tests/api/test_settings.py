@@ -1,4 +1,4 @@
-"""A wrong configuration refuses the start; the error names all keys and no value."""
+"""A wrong configuration prevents the start; the error names every wrong key and no value."""
 
 import subprocess
 import sys

@@ -119,7 +119,7 @@ def test_no_token_is_refused_while_the_key_is_rotated() -> None:
 def test_the_previous_key_verifies_only_and_all_of_the_rules_hold_for_it() -> None:
     tokens = Tokens(make_settings(token_key_previous=SecretStr(OTHER_KEY)))
     earlier = Tokens(make_settings(token_key=SecretStr(OTHER_KEY)))
-    assert Tokens(make_settings()).user_id(tokens.issue(USER)) == USER, "the current key signs"
+    assert Tokens(make_settings()).user_id(tokens.issue(USER)) == USER, "signed with another key"
     assert tokens.user_id(earlier.issue(USER, time.time() - 3600)) is None
     assert tokens.user_id(altered(earlier.issue(USER))) is None
     assert (

@@ -103,7 +103,7 @@ def test_a_critical_value_is_refused_in_production(
 def test_no_service_of_production_runs_from_the_image_for_development(
     kind: type[ProcessSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RELOAD", "true")  # set by its Dockerfile target
+    monkeypatch.setenv("RELOAD", "true")  # set by the target `development` of the Dockerfile
     assert findings(kind) == {"RELOAD": ("critical", "on, but it is for development only")}
 
 

@@ -30,7 +30,7 @@ def test_segments_before_the_backup_are_not_missed() -> None:
 def test_missing_segments_are_named_by_their_ends() -> None:
     archived = segments(*map(name, [9, 10, 13, 14, 16]))
     assert archive.find_gaps(archived, name(9)) == [(11, 12), (15, 15)]
-    assert archive.find_gaps(archived, name(8))[0] == (8, 8), "the first segment can be missing too"
+    assert archive.find_gaps(archived, name(8))[0] == (8, 8), "a missing first segment is a gap too"
 
 
 def test_a_new_timeline_goes_on_where_the_old_one_ended() -> None:

@@ -62,7 +62,7 @@ def test_a_half_restored_database_never_replaces_the_present_one(tmp_path: Path)
 
 
 def test_an_exchange_that_was_killed_in_its_middle_keeps_the_old_database(tmp_path: Path) -> None:
-    """After the exchange the old database has the mark of an earlier time, and not yet its name."""
+    """After the exchange, the old database has an earlier restore's mark and no final name."""
     old = database(tmp_path, NAME, "present")
     (old / directories.MARK).write_text("20250101T000000Z", encoding="utf-8")
     ready(tmp_path)

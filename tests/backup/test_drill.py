@@ -76,7 +76,7 @@ def is_due(policy: Policy = POLICY) -> bool:
 def test_a_drill_off_the_host_that_failed_or_is_late_is_not_well(
     hours_ago: float, drilled: bool, is_well: bool, text: str, is_shipping: bool
 ) -> None:
-    """Also in the first minute of a shipping failure, which alone does not make the row red."""
+    """A shipping failure in its first minute keeps the row ok; it must not hide a failed drill."""
     keep_backups(is_shipping=is_shipping)
     keep("offsite-drill", hours_ago, is_well=drilled, success=NOW - 6 * HOUR)
     assert row().is_well == is_well
@@ -137,7 +137,7 @@ def test_a_drill_off_the_host_that_failed_reads_the_backup_again_only_after_hour
     records.write(Record("offsite-incremental"))
     assert is_due()
     records.write(Record("offsite-drill", NOW - 9 * HOUR, facts={records.BEGUN: NOW - 0.1 * HOUR}))
-    assert is_due(), "it was interrupted"
+    assert is_due(), "the last drill was interrupted"
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_no_time_is_chosen_that_is_not_off_the_host_yet(
 def test_no_time_is_chosen_of_a_database_that_was_replaced(
     contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The later of the two times counts, because the off-host clock may be behind."""
+    """The later of the two archive times counts, because the off-host clock may be behind."""
     contents[OFFSITE] = [(1, 3, 90.0), (1, 4, 130.0), (2, 5, 160.0), (2, 6, 190.0)]
     contents[LOCAL] = [(1, 3, 91.0), (1, 4, 150.0), (2, 5, 160.0), (2, 6, 190.0)]
     assert moments(monkeypatch, 2) == (151, 189)

@@ -15,7 +15,7 @@ IDENTIFIER = 7_412_345_678_901_234_567
 
 @pytest.fixture
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Postgres 17 with the directory of 15 that an upgrade kept, and an archive of 15."""
+    """Postgres 17 after an upgrade that kept the directory of 15; the archive is still of 15."""
     control = tmp_path / "15/global/pg_control"
     control.parent.mkdir(parents=True)
     control.write_bytes(IDENTIFIER.to_bytes(8, sys.byteorder) + b"rest")

@@ -31,7 +31,7 @@ def test_a_second_task_is_refused_with_the_name_of_the_first_and_the_lock_is_fre
 ) -> None:
     with records.hold_lock("drill", tmp_path), pytest.raises(Failure, match="drill is running"):  # noqa: SIM117
         with records.hold_lock("full", tmp_path):
-            pytest.fail("both ran")
+            pytest.fail("both tasks hold the lock")
     with records.hold_lock("full", tmp_path):
         pass
 
@@ -52,7 +52,7 @@ def test_a_lock_without_a_holders_name_is_refused_too(tmp_path: Path) -> None:
             pytest.raises(Failure, match="another task is running"),
             records.hold_lock("full", tmp_path),
         ):
-            pytest.fail("both ran")
+            pytest.fail("both tasks hold the lock")
 
 
 @pytest.mark.parametrize("ahead", [Record("full", ended=9e9), Record("full", last_success=9e9)])

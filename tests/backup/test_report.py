@@ -132,7 +132,7 @@ def test_a_task_that_was_cut_off_is_not_well(folder: Path) -> None:
     records.write(replace(begun, facts={records.BEGUN: NOW - 60}), folder)
     assert "it was cut off" in row("last backup", snapshot()).text
     with records.hold_lock("full", folder):
-        assert row("last backup", snapshot()).is_well, "it is running"
+        assert row("last backup", snapshot()).is_well, "the row is not ok while a backup runs"
 
 
 def test_a_gap_and_a_silent_server_are_not_well() -> None:

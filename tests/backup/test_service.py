@@ -91,7 +91,7 @@ def test_a_failed_task_runs_again_soon_however_recent_its_last_success(
 def test_a_full_backup_is_due_at_once_if_the_present_database_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_ago: float, is_well: bool, is_due: bool
 ) -> None:
-    """The state after an upgrade of Postgres; the retry of a failed backup still waits."""
+    """State after an upgrade of Postgres; a failed backup is still retried only after a pause."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
     now = 1_700_000_000.0
     ended = now - 60 * minutes_ago
@@ -115,7 +115,7 @@ def test_the_archive_is_read_again_before_it_makes_a_backup_due(
     archive: ArchiveState,
     read_again: ArchiveState,
 ) -> None:
-    """The watch may have read the archive before the newest backup ended: one backup is enough."""
+    """The last read may be older than the newest backup, and would then cause a needless backup."""
     monkeypatch.setattr(records.read, "__defaults__", (tmp_path,))
     now = time.time()
     for task in ("full", "incremental", "drill"):

@@ -155,7 +155,7 @@ def test_configured_and_never_shipped_is_not_well() -> None:
 def test_the_copy_off_the_host_is_well_while_it_is_recent(
     lag: float, is_well: bool, is_shipping: bool
 ) -> None:
-    """A failure is shown at once, but the row stays ok for the first two minutes."""
+    """status.sh shows a failure at once, but the row stays ok until the lag exceeds two minutes."""
     keep(lag=lag, is_well=is_shipping)
     assert row(NOW).is_well == is_well
     assert ("shipping fails: no room" in row(NOW).text) != is_shipping
@@ -210,7 +210,7 @@ def test_records_follow_the_place() -> None:
     assert records.read("offsite-drill").ended
     shipping.adopt_backups([])
     assert not records.read("offsite-full").last_success
-    assert not records.read("offsite-drill").ended, "of another repository"
+    assert not records.read("offsite-drill").ended, "the drill tested another repository"
 
 
 @pytest.mark.parametrize(("code", "is_refused"), [(0, True), (1, False), (2, False), (99, True)])

@@ -107,7 +107,7 @@ def measure(stack: Stack, rounds: int, seconds: int) -> dict[str, Any]:
         wait_until(is_answering(target), 30, f"{target.name} answers")
     print(f"==> {rounds} pairs of {seconds} s", flush=True)
     pairs = []
-    for number in range(rounds):  # each is first equally often
+    for number in range(rounds):  # the target that goes first alternates
         first, second = (whole, reference) if number % 2 else (reference, whole)
         counts = {target.name: burst(target, token, seconds) for target in (first, second)}
         pairs.append((counts[whole.name], counts[reference.name]))

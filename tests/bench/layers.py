@@ -1,4 +1,4 @@
-"""Serves the service with fewer and fewer layers for the benchmark, by first path segment.
+"""Serves the service for the benchmark; the first path segment is the number of omitted layers.
 
 /0 is the whole service without nginx. Each further number omits one more layer.
 """

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# Below nginx' limit of connections per client (64). Measured: more than 16 add no requests.
+# Below nginx's limit of connections per client (64). Measured: more than 16 add no requests.
 CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("load.lua")
 

@@ -61,8 +61,8 @@ address = URL.create(
     host=os.environ.get("DATABASE_HOST", "postgres"),
     database="slipway",
 )
-# Twice the service's pool. With the default of 15 the processes could open more connections than
-# Postgres accepts.
+# Twice the size of the service's pool. With the default of 15 the processes could open more
+# connections than Postgres accepts.
 engine = create_async_engine(address, pool_size=10, max_overflow=0)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 app = FastAPI()

@@ -12,7 +12,7 @@ VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)(?::([-?])([^}]*))?\}")
 
 
 class Loader(yaml.SafeLoader):
-    """Knows Compose's own `!override`."""
+    """A YAML loader that accepts Compose's tag `!override`."""
 
 
 def _override(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
@@ -23,13 +23,13 @@ Loader.add_constructor("!override", _override)
 
 
 def load(name: str = "compose.yaml") -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.load(text(name), Loader)  # noqa: S506 - a SafeLoader with one more tag
+    loaded: dict[str, Any] = yaml.load(text(name), Loader)  # noqa: S506 - based on SafeLoader
     return loaded
 
 
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-# Includes the services of the other files, which must follow the same rules.
+# The services of all compose files: every service must follow the same rules.
 EVERY_SERVICE = {
     name: s for file in FILES[1:] for name, s in load(file)["services"].items()
 } | SERVICES
@@ -51,7 +51,7 @@ def size_bytes(size: str) -> int:
 
 
 def variables(source: str) -> list[tuple[str, str | None]]:
-    """Return each ${VAR} of a text with its default, or None without a default."""
+    """Return the name of each ${VAR} in a text, with its default or None."""
     return [(m[1], m[3] if m[2] == "-" else None) for m in VARIABLE.finditer(source)]
 
 

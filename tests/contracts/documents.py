@@ -32,7 +32,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def entries() -> dict[str, list[str]]:
-    """Return each `##` section of the runbook by its anchor, with the headings inside it."""
+    """Map the anchor of each `##` section of the runbook to the headings in this section."""
     sections = re.split(r"^## ", without_fences(text(RUNBOOK)), flags=re.MULTILINE)[1:]
     return {anchor(s.splitlines()[0]): re.findall(r"^### (.+)$", s, re.MULTILINE) for s in sections}
 
@@ -48,7 +48,7 @@ def fences(path: Path) -> list[tuple[str, str, str]]:
 
 
 def commands(path: Path) -> list[str]:
-    """Return the commands of the fenced shell blocks: continued lines joined, no comments."""
+    """Return the commands of a page's shell blocks, without comments; join continued lines."""
     shell = [block for _, language, block in fences(path) if language in {"sh", "console"}]
     joined = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
     return [

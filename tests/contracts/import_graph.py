@@ -10,7 +10,7 @@ Edges = Mapping[str, set[str]]
 
 @dataclass(frozen=True)
 class Graph:
-    """The imports among the modules of a package, at any place in a file."""
+    """The imports among the modules of a package, including imports inside functions."""
 
     edges: Edges
     folders: Mapping[str, str]
@@ -40,7 +40,7 @@ class Graph:
 
 
 def graph(sources: Mapping[Path, str], top: Path) -> Graph:
-    """Return the imports of the files below `top`, the root folder of the imports."""
+    """Return the imports of the files; names of modules are relative to the folder `top`."""
     modules = {_module(path.relative_to(top)): path for path in sources}
     edges = {
         module: {target for target in _targets(sources[path], modules) if target != module}
@@ -56,7 +56,7 @@ def _module(path: Path) -> str:
 
 
 def _folder(path: Path) -> str:
-    """Return the folder of a file; `__main__.py` counts as a folder above all others."""
+    """Return the folder of a file; `__main__.py` counts as a folder of its own."""
     return str(path.with_suffix("") if path.name == "__main__.py" else path.parent)
 
 

@@ -1,4 +1,4 @@
-"""Parses each of nginx' files into directives; an include is a directive too."""
+"""Parses each nginx file into directives, and does not follow the directive `include`."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Directive:
             yield from inner.walk()
 
     def has(self, name: str, *arguments: str) -> bool:
-        """Whether the block itself, not one inside it, has this directive."""
+        """Whether this block has the directive; blocks inside this block do not count."""
         return any(
             d.name == name and d.arguments[: len(arguments)] == list(arguments) for d in self.block
         )
@@ -35,7 +35,7 @@ def parse(path: Path) -> list[Directive]:
     words: list[str] = []
     while position < len(source):
         match = TOKEN.match(source, position)
-        assert match, f"{path}: cannot parse the text from {source[position : position + 20]!r}"
+        assert match, f"{path}: cannot parse the text at {source[position : position + 20]!r}"
         token, position = match[0], match.end()
         if token.isspace() or token[0] == "#":
             continue
@@ -50,19 +50,19 @@ def parse(path: Path) -> list[Directive]:
         else:
             words.append(token[1:-1] if token[0] in "'\"" else token)
     assert len(stack) == 1, f"{path}: a brace is not closed"
-    assert not words, f"{path}: the last directive has no end"
+    assert not words, f"{path}: the last directive has no semicolon"
     return stack[0]
 
 
 def directives() -> list[Directive]:
-    """Return every directive of every file, those inside blocks too."""
+    """Return every directive of every file, including the directives inside blocks."""
     return [
         inner for path in files("nginx/**/*.conf") for top in parse(path) for inner in top.walk()
     ]
 
 
 def value(name: str, file: str) -> str:
-    """Return the one argument of a directive that occurs once in a file."""
+    """Return the arguments of a directive, which must be the same at each place in the file."""
     (argument,) = {
         " ".join(d.arguments)
         for d in directives()

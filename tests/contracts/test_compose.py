@@ -24,7 +24,7 @@ from tests.contracts.tree import text
 every_service = pytest.mark.parametrize("name", EVERY_SERVICE)
 Service = dict[str, Any]
 
-# The order of a service's keys: image, user, command, rights, end, inputs, limits, health.
+# The order of a service's keys: image, user, command, rights, shutdown, inputs, limits, health.
 KEY_ORDER = (
     *("<<", "image", "pull_policy", "profiles", "user", "entrypoint", "command"),
     *(
@@ -96,14 +96,14 @@ def test_every_service_comes_back_and_says_how_it_is(name: str) -> None:
     assert check["test"][1] not in {"true", "/bin/true"}
     assert seconds(check["timeout"]) < seconds(check["interval"])
     assert check["retries"] >= 2
-    assert seconds(check["start_interval"]) < 1  # otherwise the engine notices a ready slot late
+    assert seconds(check["start_interval"]) < 1  # a longer interval would delay each deploy
 
 
 def test_a_host_out_of_memory_takes_the_application_before_the_data() -> None:
     order = {name: service.get("oom_score_adj", 0) for name, service in SERVICES.items()}
     assert (
         order["postgres"] == order["redis"] == 0
-    )  # below 0 needs a privilege that not every engine has
+    )  # a value below 0 needs a privilege that some engines lack
     assert {order[name] for name in APP_SERVICES} == {500}
 
 
@@ -292,7 +292,7 @@ def test_redis_evicts_and_postgres_caches_within_their_containers() -> None:
 
 
 def mappings(file: str) -> list[tuple[str, list[str]]]:
-    """Return each service and each anchor of service keys, with the keys in the file's order."""
+    """Return the name and the keys of each service and each `x-` anchor, in the file's order."""
     root = yaml.compose(text(file), Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
     top = {key.value: node for key, node in root.value}

@@ -1,4 +1,4 @@
-"""The scripts count the connections of all processes; the default fits Postgres' limit."""
+"""The scripts count the connections of all processes; Postgres accepts the default number."""
 
 import runpy
 

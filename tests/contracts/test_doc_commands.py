@@ -22,19 +22,20 @@ from tests.contracts.documents import (
 )
 from tests.contracts.tree import ROOT, files, nodes, text
 
-# `./scripts/deploy.sh --image REF` in a text, and the values for its placeholders.
+# Finds a command in running text, such as `./scripts/deploy.sh --image REF`. PLACEHOLDERS has a
+# value for each placeholder.
 INLINE = re.compile(r"`\./scripts/([\w-]+)\.sh ?([^`]*)`")
 PLACEHOLDERS = {"ID": "1", "N": "5", "...": "", "[RELEASE]": "", "[SERVICE": "", "...]": ""}
-# The test that runs the `sh` blocks of a page.
+# The test that runs the `sh` blocks of each page.
 RUN_BY = {
     "docs/tour.md": "test_the_walk_through_the_pages_works_as_it_stands",
     "docs/operating.md": "test_the_walk_through_the_pages_works_as_it_stands",
     "docs/your-own-service.md": "test_the_page_makes_a_service_of_books_that_passes_its_tests",
     "docs/runbook.md": "test_the_runbook_ends_the_incident",
 }
-# `nginx` is a file to write and `text` is output; the others are commands.
+# `nginx` marks the content of a file, `text` marks output, and the others mark commands.
 LANGUAGES = {"sh", "console", "text", "nginx"}
-# Each `console` block has a test that runs it, or a reason why no test does.
+# For each `console` block: the test that runs the block, or the reason why no test runs it.
 CONSOLE = {
     ("README.md", "Start"): "test_the_start_of_the_readme_leads_to_an_answer",
     ("docs/operating.md", "On a public host"): "test_a_public_host_is_set_up_by_the_page",
@@ -54,10 +55,11 @@ CONSOLE = {
     ),
     ("docs/runbook.md", "Clock wrong"): "reason: would set the clock of the machine of the tests",
 }
-# It explains how to run the tests, which cannot run themselves.
+# No test runs the commands of this page, because these commands run the tests.
 CONTRIBUTING = Path("CONTRIBUTING.md")
 WITH_COMMANDS = [path for path in DOCUMENTS if path != CONTRIBUTING and commands(path)]
-# docs/your-own-service.md creates files and has multi-line quotes; a test runs the whole page.
+# These tests read each line by itself. docs/your-own-service.md has quotes of several lines and
+# creates files, so another test runs the whole page.
 LINE_BY_LINE = [path for path in WITH_COMMANDS if path.name != "your-own-service.md"]
 
 
@@ -85,7 +87,7 @@ def test_every_command_and_option_of_the_scripts_is_in_the_table() -> None:
 
 
 def test_what_mitigation_and_verification_run_can_be_copied_as_it_stands() -> None:
-    """No prompt, no ellipsis, no placeholder: those belong in the surrounding text."""
+    """A block has no prompt, ellipsis or placeholder; the surrounding text may have them."""
     for entry in re.split(r"^## ", text(RUNBOOK), flags=re.MULTILINE)[1:]:
         for part in re.findall(
             r"^### (?:Mitigation|Verification)\n(.*?)(?=^### |\Z)", entry, re.MULTILINE | re.DOTALL
@@ -100,7 +102,7 @@ def test_what_mitigation_and_verification_run_can_be_copied_as_it_stands() -> No
 
 
 def without_own(line: str) -> str:
-    """Return a command without variables in capitals, which the block itself sets."""
+    """Remove the variables in capitals from a command, because the block itself sets them."""
     return re.sub(r"\$\{?[A-Z_]+|[A-Z_]+=", "", line)
 
 

@@ -22,7 +22,7 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verification", "Rol
 
 
 def failure_anchors() -> set[str]:
-    """Return every heading to which the error of a script or a process links."""
+    """Return every anchor of the runbook that an error of a script or a process names."""
     constants = {}
     found: set[str] = set()
     for path, node in nodes("scripts/**/*.py"):
@@ -62,7 +62,7 @@ def test_every_anchor_that_any_file_names_is_a_heading_of_the_runbook() -> None:
         for line in lines(path)
         for name in re.findall(
             r"(?:docs/)?runbook\.md#([\w-]*\w)(?![\w-]*\()", line
-        )  # not a test's pattern
+        )  # a name before `(` is a pattern in a test
     }
     assert (mentioned | failure_anchors()) - anchors(RUNBOOK) == set()
 

@@ -14,7 +14,8 @@ BELOW_DOMAINS = ("configuring", "observing", "storing", "migrating", "requests",
 DOMAINS = "a domain"
 ABOVE_DOMAINS = ("server", "migrations", "")  # "" is the root of api/, with its programs
 API_LEVELS = (*BELOW_DOMAINS, DOMAINS, *ABOVE_DOMAINS)
-# Scripts and compose files of any release run these by name in the image of any other release.
+# These names must not change: the scripts and compose files of a release also run these programs
+# in the images of other releases.
 PROGRAMS = {"main", "app", "migrate", "check_config", "deadletters"}
 
 
@@ -31,7 +32,7 @@ def level(folder: str) -> int:
 
 
 def edges(package: str) -> set[tuple[str, str]]:
-    """Return each pair of different folders of which the first imports the second."""
+    """Return pairs of folders: a folder, and another folder from which it imports."""
     modules = {".".join(path.with_suffix("").parts): path for path in files(f"{package}/**/*.py")}
     pairs = ((path, modules.get(name)) for path, name in imports(f"{package}/**/*.py"))
     return {
@@ -66,7 +67,7 @@ def test_every_level_is_a_folder(folder: str) -> None:
 
 @pytest.mark.parametrize("package", ["api", "worker"])
 def test_every_folder_with_a_module_is_a_package(package: str) -> None:
-    """The search for a domain's models and tasks silently skips a folder that is no package."""
+    """The search for a domain's models and tasks silently skips a folder without `__init__.py`."""
     folders = {path.parent for path in files(f"{package}/**/*.py")} - MIGRATIONS
     assert {
         str(folder) for folder in folders if not (ROOT / folder / "__init__.py").is_file()

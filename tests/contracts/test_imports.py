@@ -1,4 +1,4 @@
-"""Imports run one way, and only along the allowed edges."""
+"""Imports form no cycle, and a folder imports only from the folders that it may import."""
 
 import ast
 import sys
@@ -26,16 +26,17 @@ BELOW = {
     "stack/config": {"stack"},
 }
 PARTS_OF_A_STORY = {("deploy", "plan"), ("deploy", "up"), ("upgrade_postgres", "backup")}
-# Prints the schema of the whole API.
+# This module may import the whole application, because it prints the schema of the whole API.
 TOOLS_OF_THE_API = {"api.openapi"}
-# A health check runs every 10 s in each container: it may import only what loads quickly.
+# A health check starts every 10 s in each container, so its program imports only modules that load
+# quickly.
 LIGHT = {"os", "socket", "sys", "time", "pathlib"}
 PROBES = ("api/health/probe.py", "worker/health.py", "backup/health.py", "counter/health.py")
 DOMAINS = sorted(path.parent for path in files("api/*/routes.py"))
 
 
 def imports(*patterns: str) -> Iterator[tuple[Path, str]]:
-    """Yield each file with each module that it imports, at any place in the file."""
+    """Yield a pair of file and module for each import, including imports inside functions."""
     for path, node in nodes(*patterns):
         if isinstance(node, ast.Import):
             yield from ((path, alias.name) for alias in node.names)
@@ -46,7 +47,7 @@ def imports(*patterns: str) -> Iterator[tuple[Path, str]]:
 
 
 def graph_of(name: str) -> Graph:
-    """Return the imports of a package of PACKAGES."""
+    """Return the imports among the modules of a package that PACKAGES names."""
     return graph({path: text(path) for path in files(f"{name}/**/*.py")}, Path(PACKAGES[name]))
 
 
@@ -163,7 +164,7 @@ def test_a_story_calls_no_other_but_those_that_are_part_of_it() -> None:
 
 
 def test_a_story_is_imported_by_stories_alone() -> None:
-    # The command line finds a story by its name.
+    # The command line loads a story by its name, without an import statement.
     callers = {
         module
         for module, targets in graph_of("scripts").edges.items()
@@ -198,7 +199,7 @@ def test_a_probe_imports_light_modules_only(file: str) -> None:
 def test_the_packages_above_a_probe_are_empty(file: str) -> None:
     for folder in Path(file).parents[:-1]:
         assert text(folder / "__init__.py") == "", (
-            f"{folder}/__init__.py is loaded with every health check"
+            f"{folder}/__init__.py is not empty, and every health check loads this file"
         )
 
 

@@ -50,17 +50,17 @@ TARGETS: dict[str, Callable[[], Sequence[str | Path]]] = {
 @pytest.mark.parametrize("tool", TARGETS)
 def test_every_file_passes(tool: str) -> None:
     targets = TARGETS[tool]()
-    assert targets or tool == "mypy", f"{tool} has nothing to look at"
+    assert targets or tool == "mypy", f"{tool} has no file to check"
     result = run(*tool.split(), *map(str, targets))
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Path:
-    """A folder with a copy of nginx' files and the files that the entry point renders.
+    """A folder with a copy of nginx' files, whose includes name files in the same folder.
 
-    gixy follows includes to files that exist, and /etc/slipway/current and /tmp/nginx do not exist
-    on this machine.
+    gixy skips an include of a file that does not exist, and a machine that runs the tests has no
+    /etc/slipway/current and no /tmp/nginx.
     """
     for path in files("nginx/**"):
         copy = tmp_path / path
@@ -71,7 +71,7 @@ def edge(tmp_path: Path) -> Path:
             encoding="utf-8",
         )
         copy.chmod(0o755)
-    stub = tmp_path / "bin" / "nginx"  # the renderer reads versions from nginx, and execs nginx
+    stub = tmp_path / "bin" / "nginx"  # the entry point reads nginx' versions, then runs nginx
     stub.parent.mkdir()
     stub.write_text(
         '#!/bin/sh\nprintf "nginx/%s\\nbuilt with OpenSSL %s" "$NGINX" "$OPENSSL" >&2\n',

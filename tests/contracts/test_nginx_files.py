@@ -1,4 +1,4 @@
-"""Checks rules that `nginx -t` does not: headers, format of answers, unknown hosts."""
+"""Checks rules that `nginx -t` does not check: headers, format of answers, unknown hosts."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_a_public_server_passes_to_the_live_slot_alone() -> None:
 
 
 def test_the_public_server_takes_the_operator_s_locations_before_its_own_expressions() -> None:
-    """nginx tries regular expressions in order: those of the operator must come first."""
+    """nginx uses the first expression that matches, so the operator's expressions come first."""
     own = f"{CONFIGURATION}/own/*.conf"
     (server,) = [server for server in SERVERS if server.has("include", own)]
     assert ports(server) == ["8443"]
@@ -167,7 +167,7 @@ def test_every_error_page_has_its_answer_and_every_answer_its_error_page() -> No
 
 
 def test_an_answer_is_an_address_that_no_client_may_ask_for() -> None:
-    """For a malformed address nginx enters no named location, and answered 500 in HTML."""
+    """nginx skips a named location if the address is malformed, and answers 500 in HTML."""
     for location in named("location", ERRORS):
         assert location.arguments[0] == "="
         assert location.arguments[1].startswith("/errors/")
@@ -194,7 +194,8 @@ def bodies() -> list[tuple[str, int, str]]:
     ]
 
 
-# nginx has its own status numbers for some errors. The code is the API's if the API has one.
+# Each entry has a location, a status and an error code. nginx has statuses of its own, such as 497.
+# If the API has an error code for the status, nginx returns the same code.
 ANSWERS = {
     ("400", 400, CODES[400]),
     ("403", 403, "forbidden"),
@@ -230,7 +231,7 @@ def test_nginx_answers_errors_in_the_form_of_the_api(name: str, status: int, bod
     (page,) = [
         d.arguments for d in named("error_page", ERRORS) if d.arguments[-1] == f"/errors/{name}"
     ]
-    # With `=` the client gets the status of the error page, without it that of the error.
+    # With `=` the client gets the status of the error page; without `=`, the status of the error.
     assert ("=" in page) is (page[0] != str(status) or name == "upstream")
 
 
@@ -274,7 +275,7 @@ def test_the_access_log_is_json_and_leaves_the_query_string_out() -> None:
     assert not re.search(
         r"\$(request_uri|args|query_string|request|http_authorization|http_cookie)\b", line
     )
-    # After an error $uri and $request_method have the values of the error page.
+    # After an error, $uri and $request_method are those of the error page, not of the request.
     assert not re.search(r"\$(uri|request_method)\b", line)
 
 
@@ -351,7 +352,7 @@ def test_each_port_inside_the_container_is_no_traffic() -> None:
 
 
 def only(name: str, file: str) -> int:
-    """Return the number at the end of a directive."""
+    """Return the number that is the last word of a directive."""
     return int(value(name, file).split()[-1])
 
 
@@ -370,7 +371,7 @@ def test_what_one_client_may_upload_at_once_fits_the_tmpfs_and_the_memory() -> N
 
 
 def test_the_number_of_processes_is_written_down_and_fits_the_limit() -> None:
-    """`auto` counts the host's cores: with 64 of them nginx cannot start all its processes."""
+    """`auto` starts one process for each core of the host; 64 would exceed `pids_limit`."""
     processes = only("worker_processes", "nginx.conf")
     assert processes >= float(defaulted(SERVICES["nginx"]["cpus"]))
     # After a reload the old processes run for a while; each health check is a process as well.

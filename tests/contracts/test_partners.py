@@ -1,6 +1,6 @@
 """A partner note names an existing file and a word of that file.
 
-Two lines that must change together name each other, each in a single line of one of these forms:
+Two places that must change together name each other in a note of one line, in one of these forms:
 
     Partner: NAME in PATH
     Partner: PATH
@@ -23,10 +23,10 @@ NOTE = re.compile(r"[Pp]artner: (?:(?P<name>[\w.-]+) in )?(?P<path>[\w./-]*\w)")
 
 
 def notes(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the name ("" without one) and the path of each note in a line of text.
+    """Yield the name and the path of each note in a line of text; the name may be empty.
 
     Raises:
-        ValueError: if the word is outside a note.
+        ValueError: if the word `partner` occurs outside a note.
     """
     for word in WORD.finditer(text):
         note = NOTE.match(text, word.start())
@@ -36,7 +36,7 @@ def notes(text: str) -> Iterator[tuple[str, str]]:
 
 
 def fault(name: str, path: str) -> str:
-    """Return the reason why a note is wrong, or nothing."""
+    """Return the reason why a note is wrong, or an empty string."""
     if not (ROOT / path).is_file():
         return f"there is no file {path}"
     content = "\n".join(lines(Path(path)))

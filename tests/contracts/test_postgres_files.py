@@ -19,7 +19,7 @@ AUTOVACUUM_WORKERS = 3  # Postgres' default
 
 
 def rules() -> dict[str, tuple[str, int]]:
-    """Return each setting that has a rule: its value in the file and its share of the limit."""
+    """Return each setting with a rule `limit/N`: its value in the file, and N."""
     memory_rules = {}
     for line in lines(Path(CONF)):
         setting = SETTING.match(line)
@@ -43,7 +43,7 @@ def test_every_setting_of_postgres_has_its_reason_beside_or_above_it() -> None:
             assert setting[3] or is_explained, f"{line} has no reason"
             is_explained = (
                 is_explained and not setting[3]
-            )  # a comment covers the settings below it, up to the first with its own comment
+            )  # a comment explains all settings below, up to a setting with a comment
             names.append(setting[1])
     assert len(names) == len(set(names)) > 30
 
@@ -66,7 +66,7 @@ def test_what_postgres_may_take_at_once_fits_its_limit() -> None:
 
 
 def memory_lines(groups: Path) -> dict[str, int]:
-    """Return the output of memory.sh for a directory of control groups, in bytes."""
+    """Return the settings that memory.sh prints for a directory of control groups, in bytes."""
     argv = [str(ROOT / "postgres/memory.sh"), str(groups)]
     printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
     return {

@@ -12,7 +12,7 @@ from stack.parts.images import OFFICIAL
 from tests.contracts.tree import ROOT, files, text
 
 PROJECT = tomllib.loads(text("pyproject.toml"))
-HOST = (3, 11)  # of Debian 12, as on a bare server
+HOST = (3, 11)  # Python of Debian 12, the oldest host that the scripts support
 ON_THE_HOST = files("scripts/stack/**/*.py")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -43,7 +43,7 @@ def test_every_module_of_the_scripts_can_be_imported_on_the_oldest_host() -> Non
     python = shutil.which("python3.11")
     if not python:
         pytest.skip("no python3.11 on this machine")
-    # Isolated, without site-packages: only the standard library, as on a bare server.
+    # With -I and -S, Python finds only the standard library, as on a bare server.
     argv = [python, "-I", "-S", "-c", IMPORT_ALL]
     run = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""The marks by which the runner sorts the tests: what needs the engine, and what counts losses."""
+"""Checks the marks that the runner reads: a test needs the engine, or a test counts losses."""
 
 import ast
 import re
@@ -7,15 +7,15 @@ from pathlib import Path
 from tests.contracts.tree import files, text
 from tests.scheduling import SECONDS
 
-# The names with which a stack test counts lost, doubled or refused work.
+# The functions and attributes by which a stack test counts lost, doubled or refused work.
 LEDGERS = re.compile(r"\blost_and_doubled\b|\.failures\b|\bassert_only_the_end_is_lost\b")
 MARK = "counts_losses"
 
 
 def counting(source: str) -> dict[str, bool]:
-    """Return the tests of a module that read a ledger, directly or through its functions.
+    """Return the tests that use one of LEDGERS, directly or through a function of their module.
 
-    The value is whether the test has the mark.
+    The value is whether the test has the mark `counts_losses`.
     """
     tree = ast.parse(source)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -58,7 +58,7 @@ def test_a_test_without_the_mark_would_be_seen() -> None:
 
 
 def engine_mark(source: str) -> str:
-    """Return the mark of a whole module by which the runner knows that it needs the engine."""
+    """Return the mark that tells the runner that all tests of a module need the engine."""
     match = re.search(r"^pytestmark = .*pytest\.mark\.(docker|stack|drill)\b", source, re.MULTILINE)
     return match[1] if match else ""
 
@@ -67,7 +67,7 @@ def test_every_file_of_stack_tests_says_that_it_needs_the_engine() -> None:
     paths = files("tests/stack/test_*.py")
     assert len(paths) > 40
     assert [path for path in paths if not engine_mark(text(path))] == [], (
-        "the runner would take these for unit tests"
+        "the runner treats these files as unit tests"
     )
 
 

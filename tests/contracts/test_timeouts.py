@@ -1,4 +1,4 @@
-"""Checks the ladder of time limits and sizes: each step is below the next, in any file."""
+"""Checks limits across files: an inner limit, such as a statement's, is below the outer limit."""
 
 import ast
 import runpy
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stack.stories import status
 
 from api.configuring import timeouts
 from api.configuring.settings import Settings
@@ -60,6 +61,8 @@ LADDER = {
     "Gunicorn, then the engine (green)": (timeouts.GUNICORN_GRACEFUL_SECONDS, grace("api-green")),
     "a job, then the engine (blue)": (timeouts.WORKER_DRAIN_SECONDS, grace("worker-blue")),
     "a job, then the engine (green)": (timeouts.WORKER_DRAIN_SECONDS, grace("worker-green")),
+    "the engine, then status.sh (blue)": (grace("worker-blue"), status.DRAIN_SECONDS),
+    "the engine, then status.sh (green)": (grace("worker-green"), status.DRAIN_SECONDS),
     "nginx's reading, then its end": (
         edge("proxy_read_timeout", "snippets/proxy.conf"),
         grace("nginx"),

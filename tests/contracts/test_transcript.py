@@ -1,4 +1,4 @@
-"""Two runs of deploy.sh make the same block of README.md if they have the same steps."""
+"""Two runs of deploy.sh with the same steps produce the same block of README.md."""
 
 from tests.contracts.documents import README
 from tests.contracts.tree import ROOT

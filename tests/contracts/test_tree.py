@@ -1,4 +1,4 @@
-"""Checks every file: no address or path of a machine, exact pins, short files and functions."""
+"""Checks every file for addresses and paths of a machine, inexact pins, and excessive length."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from stack.parts.sources import KEPT_OUT, SOURCES
 
 from tests.contracts.tree import ROOT, files, lines, text
 
-# Split into two halves, so that this file passes its own test.
+# Each name is split in two, so that this file passes its own test.
 REGISTRIES = [
     ("py", "pi.org"),
     ("python", "hosted.org"),

@@ -1,4 +1,4 @@
-"""Variables agree in `.env.example`, the compose files, the scripts and the API's settings."""
+"""`.env.example`, compose files, scripts and settings of the API name the same variables."""
 
 import ast
 import json
@@ -59,7 +59,7 @@ def script_keys() -> set[str]:
 
 
 def environment_reads() -> set[str]:
-    """Return the variables that the application reads besides its settings."""
+    """Return the variables that the application reads without its settings classes."""
     names = set()
     for _, node in nodes("api/**/*.py", "worker/**/*.py"):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"os.environ.get", "os.getenv"}:
@@ -140,7 +140,7 @@ def test_the_scripts_read_settings_with_their_default_from_one_table() -> None:
 
 
 def is_read_of_values(node: ast.AST) -> TypeGuard[ast.expr]:
-    """Whether a node reads a key of a project's values: `project.values.get(...)` or `[...]`."""
+    """Whether a node reads a value of a project, by `values.get(...)` or by `values[...]`."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).endswith(".values.get")
     return isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(".values")
@@ -220,7 +220,7 @@ def test_no_service_holds_a_secret_that_it_does_not_read(service: str) -> None:
 
 @pytest.mark.parametrize("slot", ["blue", "green"])
 def test_the_api_can_judge_the_settings_of_its_worker(slot: str) -> None:
-    """`scripts/check-config.sh` checks both in the container of the API."""
+    """`scripts/check-config.sh` checks the worker's settings in the API's container too."""
     api, worker = SERVICES[f"api-{slot}"], SERVICES[f"worker-{slot}"]
     assert set(worker["environment"]) <= set(api["environment"])
     assert set(worker["secrets"]) <= set(api["secrets"])
@@ -256,7 +256,7 @@ def test_a_variable_has_one_default_in_a_file() -> None:
 
 
 def explained_defaults() -> dict[str, tuple[list[str], str]]:
-    """Return each key of `.env.example`: the keys of its group, and the comment's `Default:`."""
+    """Map each key of `.env.example` to the keys of its group and the comment's `Default:`."""
     explained = {}
     for comment, keys in re.findall(r"((?:^#.*\n)+)((?:^[A-Z0-9_]+=.*\n)+)", EXAMPLE, re.MULTILINE):
         prose = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
@@ -283,7 +283,7 @@ def groups() -> list[tuple[str, list[str]]]:
 def test_a_setting_is_explained_by_a_question_and_its_default(
     comment: str, keys: list[str]
 ) -> None:
-    """The file is the manual: an operator searches for a question, not for a key."""
+    """`.env.example` is the manual, in which an operator looks for a question, not for a key."""
     question, mark, answer = comment.partition("?")
     assert mark, f"the comment of {keys} asks no question"
     assert question.split()[0] in QUESTION_WORDS, f"{keys}: {question}?"
@@ -316,7 +316,7 @@ def assert_is_explained(name: str, default: str) -> None:
     values = re.split(r", (?:and )?| and ", stated)
     if len(values) == len(names) and not any(" " in value for value in values):
         assert values[names.index(name)] == default
-    else:  # a sentence, such as a default for each compose file
+    else:  # the comment states the default in a sentence
         assert default in re.split(r",? ", stated)
 
 

@@ -1,4 +1,4 @@
-"""Lists the files of the checkout that git does not ignore, for tests that compare files."""
+"""Lists and reads the files of the checkout that git does not ignore."""
 
 import ast
 import subprocess
@@ -44,7 +44,7 @@ def lines(path: Path) -> list[str]:
 
 
 def nodes(*patterns: str) -> Iterator[tuple[Path, ast.AST]]:
-    """Yield every node of the Python files that match."""
+    """Yield each matching file with each node of its syntax tree."""
     for path in files(*patterns):
         for node in ast.walk(ast.parse(text(path), str(path))):
             yield path, node

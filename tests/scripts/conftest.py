@@ -103,7 +103,7 @@ Typed = Callable[..., int]
 def typed(
     runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Typed]:
-    """Run a command of the command line on the recording runner; return its exit code."""
+    """Return a function that runs a script on the recording runner, and returns the exit code."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(__main__, "RealRunner", lambda *_: runner)
     monkeypatch.setattr(__main__, "ROOT", checkout)

@@ -1,4 +1,4 @@
-"""Imitates a host in memory: commands change its slots, images and link; a front door answers."""
+"""Imitates a host in memory: commands change its slots, images and live link."""
 
 import json
 import re
@@ -36,9 +36,9 @@ MIGRATE = "run --rm --no-deps --no-TTY migrate"
 
 @dataclass
 class Host(RecordingRunner):
-    """Blue is live with `old`; green is idle with `older`, stopped.
+    """A host where blue is live with release `old`, and green is stopped with release `older`.
 
-    A command whose reply has a code other than 0 has no effect.
+    A command whose reply has an exit code other than 0 changes nothing.
     """
 
     live: str = "blue"
@@ -161,7 +161,7 @@ class Host(RecordingRunner):
             self.running -= set(argv)
 
     def changes(self) -> list[str]:
-        """Return the changes of slots and link, such as `up api-green` or `switch green`."""
+        """Return the changes of slots and live link, such as `up api-green` or `switch green`."""
         found = []
         for command in self.ran:
             words = shlex.split(command)
@@ -243,7 +243,7 @@ def fail_hook(name: str) -> Injection:
 
 
 def check_form(failed: Failure) -> None:
-    """Check that a failure prints one error, hints and one entry, even after a failed undo."""
+    """Check that a failure prints one error, hints and one runbook link, even if an undo failed."""
     lines = str(failed).splitlines()
     kinds = [line.partition(": ")[0] for line in lines]
     assert kinds[0] == "error"
@@ -253,7 +253,7 @@ def check_form(failed: Failure) -> None:
 
 
 def failure_of(action: Callable[[], None]) -> Failure:
-    """Return the failure that ends a story; an uncaught signal would end the test run."""
+    """Return the failure that ends a story; catch Ctrl-C, which would end the test run."""
     try:
         action()
     except Failure as failed:
@@ -275,5 +275,5 @@ def failed_deploy(host: Host, project: Project, image: str = "") -> Failure:
 
 
 def release_of(host: Host) -> str:
-    """Return the built release."""
+    """Return the release that the deploy built."""
     return next(tag for tag in host.tags if tag.startswith("src-"))

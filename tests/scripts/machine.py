@@ -1,4 +1,4 @@
-"""Imitates a machine in memory for `up.sh`: commands place a release and open a front door."""
+"""Imitates a machine in memory for `up.sh`: commands place a release and start nginx."""
 
 import json
 from pathlib import Path

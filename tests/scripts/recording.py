@@ -11,7 +11,7 @@ from stack.https import Answer, Question
 from stack.runner import RealRunner, Result, accepted
 
 Reply = Result | Callable[[], Result]
-# These change files in the test's directory, like a story's own writes.
+# The recording runner runs these commands, which change files in the test's directory.
 FILE_COMMANDS = ("cp", "ln", "mv", "rm")
 # A host without other stacks, on which each secret opens its data.
 QUIET_HOST = (
@@ -23,10 +23,10 @@ QUIET_HOST = (
 
 @dataclass
 class RecordingRunner:
-    """Records commands. It runs only those that change files, in the directory of the test.
+    """Records commands, and runs only git queries and FILE_COMMANDS.
 
-    A command gets the newest reply whose text it contains. A query to the engine without a reply is
-    a mistake in the test; any other command without a reply succeeds.
+    A command gets the newest reply whose text occurs in the command. A query to the engine without
+    a reply is a mistake in the test; any other command without a reply succeeds.
     """
 
     is_dry: bool = False
@@ -110,7 +110,7 @@ class RecordingRunner:
         self.said.append(text)
 
     def position(self, part: str) -> int:
-        """Return the place of the one command that contains this text."""
+        """Return the index of the only command that contains this text."""
         places = [place for place, command in enumerate(self.ran) if part in command]
         assert len(places) == 1, f"{part!r} was run {len(places)} times in {self.ran}"
         return places[0]

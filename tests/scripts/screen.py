@@ -63,7 +63,7 @@ class Screen:
             raise AssertionError(f"a code that the display must not write: {number}{letter}")
 
     def _put(self, character: str) -> None:
-        assert character != "\x1b", "a code of an unknown form"
+        assert character != "\x1b", "a code that the emulation cannot read"
         if character == "\r":
             self.column = 0
         elif character == "\n":
@@ -85,7 +85,7 @@ class Screen:
         return ["".join(character for character, _ in line).rstrip() for line in self.lines]
 
     def style_of(self, word: str) -> set[str]:
-        """Return the colours of a word at any place on the screen."""
+        """Return the colours in which a word appears on the screen."""
         styles = set()
         for line in self.lines:
             text = "".join(character for character, _ in line)
@@ -123,7 +123,7 @@ class Session:
             return True
         try:
             self.pending += os.read(self.terminal, 65536)
-        except OSError:  # a closed terminal on Linux
+        except OSError:  # on Linux, the other end of the terminal is closed
             return False
         text = self.pending.decode(errors="ignore")
         self.pending = self.pending[len(text.encode()) :]
@@ -135,7 +135,7 @@ class Session:
         _set_columns(self.terminal, columns)
 
     def screen(self) -> Screen:
-        """Return the lines that the screen shows now."""
+        """Return the screen after all output so far."""
         screen = Screen(self.columns)
         screen.feed(self.written)
         return screen
@@ -161,7 +161,8 @@ def on_terminal(
             env={"TERM": "xterm", **env},
             cwd=cwd,
             start_new_session=True,
-            # A shell's background jobs ignore SIGINT, and their children inherit this.
+            # Ctrl-C must work even if a shell runs the tests in the background, where programs
+            # ignore SIGINT.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
     finally:

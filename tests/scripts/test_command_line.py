@@ -159,7 +159,7 @@ def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
 
 
 def program(root: Path, name: str, text: str) -> Path:
-    """Put a program into `bin/`, which precedes the machine's program of this name."""
+    """Put a program into `bin/`, which is in PATH before the machine's own programs."""
     file = root / "bin" / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
@@ -168,7 +168,7 @@ def program(root: Path, name: str, text: str) -> Path:
 
 
 def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a script as a terminal does; a shell's background process would ignore Ctrl-C."""
+    """Start a script that heeds Ctrl-C, which a background process of a shell would ignore."""
 
     def heed() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -227,7 +227,7 @@ def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     finally:
         os.close(writer)
     assert "Traceback" not in result.stderr
-    assert result.returncode in {0, 1}, "a closed pipe does not change the exit code"
+    assert result.returncode in {0, 1}, "the closed pipe changed the exit code"
 
 
 @pytest.mark.parametrize(

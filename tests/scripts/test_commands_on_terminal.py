@@ -1,4 +1,4 @@
-"""The scripts on a terminal: they print colour and columns, and no line wraps."""
+"""On a terminal the scripts print colours and columns, and no line wraps."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_every_command_that_runs_others_can_print_them(copy: Path, command: str)
 
 
 def logs_engine(root: Path) -> None:
-    """An engine with these logs; it prints times only on request, as Compose does."""
+    """Install an engine that prints LOGS, with times only on request, as Compose does."""
     (root / "logs").write_text("\n".join(LOGS) + "\n", encoding="utf-8")
     install_engine(
         root,

@@ -10,7 +10,7 @@ STACK = Path(__file__).resolve().parents[2] / "scripts/stack"
 
 
 def failures() -> list[tuple[str, dict[str, ast.expr]]]:
-    """Return each place where the scripts make a failure, with its arguments."""
+    """Return each place where the scripts create a `Failure`, with the arguments."""
     names = list(Failure.__dataclass_fields__)
     made = []
     for path in sorted(STACK.rglob("*.py")):

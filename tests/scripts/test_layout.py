@@ -1,4 +1,4 @@
-"""Text in the columns of a terminal: no line is wider, and folding loses no text."""
+"""Tests the layout of text: no line is wider than the terminal, and folding loses no text."""
 
 import pytest
 from stack.layout import cells, clip, fit, fold, fold_beside, fold_indented, printable

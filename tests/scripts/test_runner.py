@@ -1,4 +1,4 @@
-"""The real runner against real programs, real files and a real TLS server on loopback."""
+"""Tests the real runner with real programs, real files and a real TLS server on loopback."""
 
 import http.server
 import os
@@ -109,7 +109,7 @@ def test_input_and_output_are_whole_however_long_the_command_takes() -> None:
 
 @pytest.mark.parametrize("size", [0, 60_000, 300_000])
 def test_a_program_that_reads_late_gets_the_whole_input(size: int) -> None:
-    """A pipe buffers 64 KiB until the reader reads; gpg, for example, takes a second to start."""
+    """A pipe holds 64 KiB until its reader starts; gpg, for example, takes a second to start."""
     command = Command(["sh", "-c", "sleep 1; wc -c"], stdin="x" * size, timeout_seconds=20)
     assert RealRunner().run(command).out.strip() == str(size)
 
@@ -154,7 +154,7 @@ def test_a_command_over_its_time_is_stopped_and_says_so() -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process still runs; a zombie does not."""
+    """Whether the process still runs; a zombie does not count."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
     except OSError:
@@ -164,7 +164,7 @@ def is_running(pid: int) -> bool:
 
 def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> None:
     file, started = tmp_path / "pid", time.monotonic()
-    # Enough time for the shell to write on a busy machine.
+    # Within the time limit of 2 s the shell writes its file, even on a busy machine.
     script = f"sleep 60 & echo $! >{file}; wait"
     RealRunner().read(Command(["sh", "-c", script], timeout_seconds=2, may_fail=True))
     pid = int(file.read_text(encoding="ascii"))
@@ -175,7 +175,7 @@ def test_what_a_stopped_command_had_started_is_stopped_too(tmp_path: Path) -> No
     if survived:
         os.kill(pid, 9)
     assert not survived
-    assert time.monotonic() - started < 50  # the command was stopped before its end
+    assert time.monotonic() - started < 50  # the runner did not wait for `sleep 60`
 
 
 def test_a_signal_that_comes_while_a_command_starts_ends_it(
@@ -190,7 +190,7 @@ def test_a_signal_that_comes_while_a_command_starts_ends_it(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    # A program that a shell starts with `&` ignores SIGINT.
+    # Needed if a shell has started the tests with `&`, because they then ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -227,7 +227,7 @@ def test_a_file_is_replaced_whole_with_its_mode(tmp_path: Path, mode: int) -> No
     reader = file.open(encoding="utf-8")
     RealRunner().write(file, "new", mode)
     with reader:
-        assert reader.read() == "old"  # a rename: no reader sees a partial file
+        assert reader.read() == "old"  # an open file keeps the old content
     assert file.read_text(encoding="utf-8") == "new"
     assert file.stat().st_mode & 0o777 == mode
     assert list(tmp_path.iterdir()) == [file]
@@ -294,7 +294,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, *_: object) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +376,7 @@ def test_a_closed_port_is_an_answer(certificate: Path) -> None:
 
 
 def test_a_command_runs_to_its_end_when_nobody_reads_on(tmp_path: Path) -> None:
-    """The state after a dropped connection in the middle of a deploy."""
+    """A dropped connection in the middle of a deploy closes the output of the script."""
     made = tmp_path / "made"
     program = (
         "from stack.commands.command import Command; from stack.runner import RealRunner; "

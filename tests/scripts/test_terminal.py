@@ -14,7 +14,7 @@ from stack.attempt_log import KEPT_LOGS
 from tests.scripts.conftest import ROOT
 from tests.scripts.screen import Session, on_terminal
 
-# Each line of output is wider than a terminal, and contains a colour, a title and an umlaut.
+# Each line is wider than a terminal, and contains an umlaut and the codes of a colour and a title.
 BUILD = (
     "import sys, time\n"
     "for number in range(int(sys.argv[1])):\n"
@@ -84,7 +84,7 @@ def finished(session: Session) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return a transcript without the parts that differ from run to run."""
+    """Replace the durations of a transcript, because they differ from run to run."""
     return re.sub(r"\d+\.\d s", "T s", text.replace("\r\n", "\n"))
 
 
@@ -208,7 +208,7 @@ def test_a_log_that_cannot_be_written_stops_no_story_and_is_not_named(
     if fault == "no folder":
         (state / "attempts").touch()
     else:
-        # The size limit of a file: the next line of the log fails as on a full disk.
+        # A limit on the size of a file: the next write to the log fails, as on a full disk.
         argv = ["prlimit", "--fsize=200", *argv]
     ended = subprocess.run(argv, env=variables(), capture_output=True, text=True, check=False)
     assert ended.returncode == 0
@@ -257,6 +257,24 @@ def test_a_command_does_not_wait_for_a_terminal_that_takes_nothing(tmp_path: Pat
             assert time.monotonic() < deadline, "the command waits for the terminal"
             time.sleep(0.05)
         assert session.finish() == 0
+
+
+NON_BLOCKING = """
+import os
+from stack import terminal
+
+os.set_blocking(1, False)
+display = terminal.choose(is_verbose=False)
+for number in range(2000):
+    display.status_row(is_well=True, name="row", text=f"number {number}.")
+"""
+
+
+def test_a_terminal_that_another_program_made_non_blocking_gets_every_line() -> None:
+    with on_terminal([sys.executable, "-c", NON_BLOCKING], env=variables()) as session:
+        time.sleep(1)  # the terminal's buffer is full by then
+        assert session.finish() == 0
+    assert all(f"number {number}." in session.written for number in (0, 1000, 1999))
 
 
 def test_a_script_that_is_killed_leaves_a_terminal_in_order(tmp_path: Path) -> None:

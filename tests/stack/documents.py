@@ -1,4 +1,4 @@
-"""Extracts the commands from the pages, so that the tests run the commands of the pages."""
+"""Extracts the commands of the documentation pages, so that the tests run these commands."""
 
 import re
 from pathlib import Path

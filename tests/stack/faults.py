@@ -18,7 +18,7 @@ from tests.stack.processes import children
 API_SESSIONS = "from pg_stat_activity where application_name = 'slipway.api.blue'"
 TAKEN = "from pg_stat_activity where usename = 'slipway' and application_name = ''"
 DATABASE_AWAY = re.compile(r'(GET|POST) 503 {"error": "database_unavailable"')
-ROOM_SECONDS = 0.7  # allowed above a promise: the load and other programs share the two cores
+ROOM_SECONDS = 0.7  # added to a promised limit, because the load shares the two cores
 
 
 def probing_load(stack: Stack, rate: int = 15) -> Load:

@@ -12,7 +12,7 @@ from tests.stack.harness import Stack, wait_until
 
 # The transaction that finishes an export writes the ledger: an export that finished twice has two
 # rows. Each chunk of a slow owner's export takes four seconds, which is below the statement limit;
-# the file takes the sum of its chunks.
+# a whole file takes four seconds for each of its chunks.
 TRIGGERS = """
     create table finished_log (export_id uuid not null);
     create function note_finished() returns trigger language plpgsql security definer as
@@ -49,7 +49,7 @@ def ledger_kept(stack: Stack) -> Iterator[None]:
 
 
 def redeliveries(stack: Stack, owner: str) -> list[float]:
-    """Return the seconds between two starts, for each redelivered job of a user."""
+    """Return the seconds between consecutive starts of each redelivered job of a user."""
     gaps = (
         "select e.at - lag(e.at) over (partition by e.job_id order by e.at) as gap from "
         "procrastinate_events e"

@@ -63,7 +63,7 @@ class Load:
     """
 
     stack: Stack
-    rate: int = 60  # with two stacks side by side, a rate of 100 alone keeps two cores busy
+    rate: int = 60  # a rate of 100 keeps two cores busy if two stacks run at once
     is_mixed: bool = False
     slow_path: str = ""
     connections: int = CONNECTIONS

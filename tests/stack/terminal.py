@@ -24,7 +24,7 @@ def at_terminal(
                 continue
             try:
                 shown += os.read(terminal, 65536).decode(errors="replace")
-            except OSError:  # a closed terminal on Linux
+            except OSError:  # on Linux, the program has closed the terminal
                 return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
             asked = next(
                 (question for question in waiting if shown.rstrip("\r\n").endswith(question)), None

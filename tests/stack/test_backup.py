@@ -39,7 +39,7 @@ def test_a_new_stack_has_a_backup_by_itself_and_more_on_demand(stack: Stack) -> 
 
 
 def test_every_row_reaches_the_archive_within_a_minute(stack: Stack) -> None:
-    """The server ends a segment by itself: this limits what is lost with the volume."""
+    """Postgres ends a segment without a command, so that a lost volume loses few rows."""
     written = stack.sql("select pg_walfile_name(pg_logical_emit_message(true, 'test', 'a row'))")
     question = f"select last_archived_wal >= '{written}' from pg_stat_archiver"
     waited = wait_until(
@@ -77,9 +77,9 @@ def test_the_metrics_tell_of_each_task_and_of_the_archive(stack: Stack) -> None:
     assert found["slipway_wal_bytes"] >= SEGMENT_BYTES
 
 
-@pytest.mark.nightly  # archiving is watched in every change
+@pytest.mark.nightly  # another test checks archiving in every change
 def test_a_server_that_sleeps_through_its_archive_timeout_is_woken(stack: Stack) -> None:
-    """A start may cause this by chance; the test turns the timeout off until a reload."""
+    """The start of Postgres can cause this state at random; the test causes it by a setting."""
     newest = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
     stack.sql("alter system set archive_timeout = 0")
     stack.sql("select pg_reload_conf()")
@@ -106,6 +106,7 @@ def test_an_empty_volume_is_not_served_as_a_new_database_while_there_are_backups
     done = stack.run("docker", "compose", *command, check=False)
     assert done.returncode == 1
     assert "the volume holds no database, but there are backups of one" in done.stderr
+    assert "HINT: only for a new database without these backups" in done.stderr
     assert "docs/runbook.md" in done.stderr
 
 
@@ -129,7 +130,7 @@ def wal_bytes(stack: Stack) -> int:
     return int(stack.sql("select sum(size) from pg_ls_waldir()"))
 
 
-@pytest.mark.nightly  # fault 29; the runbook has it in every change
+@pytest.mark.nightly  # the runbook's test injects fault 29 in every change
 @pytest.mark.usefixtures("small_queue")
 def test_a_broken_archive_is_shown_and_bounded_and_a_backup_ends_the_gap(stack: Stack) -> None:
     """Fault 29: alert within 2 minutes, WAL growth bounded, the correct lag shown."""

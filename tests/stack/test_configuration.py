@@ -19,8 +19,8 @@ SESSIONS = (
     "select application_name, count(*) from pg_stat_activity"
     " where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1"
 )
-# The connections of its share that a service may leave unused here. The worker uses one of its
-# connections only during a scrape, and all three of its queue only for moments.
+# How many connections of its share a service may leave unused in this test. The worker opens one
+# connection only for a scrape, and rarely uses all three connections of its queue at once.
 UNUSED = {"slipway.api.blue": 0, "slipway.worker.blue": 3}
 OWN_OF_THE_SERVER = {  # health check, scripts and a backup that is due, as superuser
     "slipway.postgres.none",
@@ -100,7 +100,7 @@ def test_a_deploy_with_a_refused_setting_or_too_many_connections_has_no_effect(
     ):
         assert part in done.stderr
     assert [entry["result"] for entry in stack.ledger()[begun:]] == ["refused"], (
-        "no entry is `begun`"
+        "the ledger has other new entries than `refused`"
     )
     assert image_names(stack) == images
     assert "==> image" not in done.stdout

@@ -99,7 +99,7 @@ def test_a_dry_run_prints_the_transcript_of_the_deploy_and_changes_nothing(stack
 @pytest.mark.parametrize(
     ("path", "old", "new", "observed"),
     [
-        # In every change, a runbook drill has a release that does not become healthy.
+        # A test of the runbook deploys a release that never becomes healthy, in every change.
         pytest.param(
             "api/main.py",
             "app = ",
@@ -330,7 +330,7 @@ def test_a_rollback_without_an_image_or_a_former_release_is_refused(stack: Stack
     assert stack.live() == before
 
 
-@pytest.mark.nightly  # fault 41; the runbook has the link in every change
+@pytest.mark.nightly  # the runbook's test removes the link in every change (fault 41)
 @pytest.mark.counts_losses
 def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> None:
     stack.vary()

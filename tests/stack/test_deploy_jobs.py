@@ -82,7 +82,7 @@ def test_deploys_under_a_stream_of_jobs_lose_none_and_do_none_twice(
 def test_a_rollback_while_the_former_worker_drains_leaves_a_worker(
     stack: Stack, figure: Figure
 ) -> None:
-    """After a rollback cancels its drain, the worker must not exit: no other worker runs."""
+    """The rollback cancels the worker's drain. The worker must not exit: no other worker runs."""
     slow, after = Exports(stack), Exports(stack)
     first = stack.live()
     with ledger_kept(stack):

@@ -1,8 +1,9 @@
 """Faults 3 and 5: deploy and rollback killed at each command, and rollback across migrations."""
 
+import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,8 +25,8 @@ def _blue_again(stack: Stack) -> Iterator[None]:
     stack.back_to_blue()
 
 
-def kill_at(stack: Stack, command: list[str], moment: int | str) -> str:
-    """Kill a command at its Nth effect, or the first with this text; return its line, or ""."""
+def kill_at(stack: Stack, command: list[str], is_next: Callable[[str], bool]) -> str:
+    """Kill a script at the first of its commands that is next; return the command, or ""."""
     process = subprocess.Popen(
         command,
         cwd=stack.root,
@@ -35,52 +36,73 @@ def kill_at(stack: Stack, command: list[str], moment: int | str) -> str:
         text=True,
     )
     assert process.stdout
-    seen = 0
     for line in process.stdout:
-        if line.startswith("    $ "):
-            seen += 1
-            if (moment in line) if isinstance(moment, str) else (moment == seen):
-                process.send_signal(signal.SIGKILL)
-                process.wait(10)
-                return line.strip()
-    assert process.wait(60) == 0, f"{command} failed by itself before {moment}"
+        if line.startswith("    $ ") and is_next(line.strip()):
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            return line.strip()
+    assert process.wait(60) == 0, f"{command} failed before it was killed"
     return ""
 
 
-# A part of each command that changes the database or what serves. The nightly test kills at every
-# command.
+def kind_of(line: str) -> str:
+    """Return a command without the slots, releases and numbers that differ between attempts."""
+    command = line.partition(" --build-arg ")[0]
+    return re.sub(r"\b(blue|green|[0-9a-f]*\d[0-9a-f]*)\b", "*", command)
+
+
+def is_next(part: str, kinds: set[str]) -> Callable[[str], bool]:
+    """Return whether a line is the command with this part; without one, of none of the kinds."""
+    return lambda line: part in line if part else kind_of(line) not in kinds
+
+
+def prepare(stack: Stack, name: str) -> None:
+    """Make a new release live; leave the slot of a cold rollback's target without its API."""
+    stack.vary()
+    stack.deploy(WATCH_SECONDS="0")
+    if name == "cold rollback":
+        idle = {"blue": "green", "green": "blue"}[stack.live()[1]]
+        stack.compose("stop", f"api-{idle}")
+
+
+# A part of each command that changes the database or what serves.
 TURNS = {
-    "deploy": ("MIGRATE_TAG", "live.sock", " worker-"),
-    "rollback": ("live.sock", " worker-"),
+    "deploy": ("MIGRATE_TAG", " --force-recreate ", "live.sock", " worker-"),
+    "warm rollback": ("live.sock", " worker-"),
+    "cold rollback": (" api-", "live.sock", " worker-"),
 }
-EVERY_COMMAND = tuple(range(1, 30))
+FEWEST_COMMANDS = {"deploy": 10, "warm rollback": 4, "cold rollback": 5}
+MOST_COMMANDS = 30
 
 
 @pytest.mark.counts_losses
 @pytest.mark.parametrize(
-    ("name", "moments"),
+    ("name", "parts"),
     [
-        ("deploy", TURNS["deploy"]),
-        ("rollback", TURNS["rollback"]),
-        pytest.param("deploy", EVERY_COMMAND, marks=pytest.mark.nightly),
-        pytest.param("rollback", EVERY_COMMAND, marks=pytest.mark.nightly),
+        ("deploy", ("MIGRATE_TAG", "live.sock", " worker-")),
+        ("warm rollback", TURNS["warm rollback"]),
+        *(pytest.param(name, (), marks=pytest.mark.nightly) for name in TURNS),
     ],
-    ids=["deploy", "rollback", "deploy at every command", "rollback at every command"],
+    ids=["deploy", "rollback", *(f"every command of a {name}" for name in TURNS)],
 )
 def test_killed_at_any_command_the_next_one_succeeds(
-    stack: Stack, name: str, moments: Sequence[int | str], figure: Figure
+    stack: Stack, name: str, parts: tuple[str, ...], figure: Figure
 ) -> None:
-    command = [f"./scripts/{name}.sh"]
+    """Kill at the command with each of the parts; without parts, once at each kind of command."""
+    command = [f"./scripts/{name.rsplit(maxsplit=1)[-1]}.sh"]
     load = Load(stack, rate=30)
-    table = []
+    killed: list[str] = []
+    kinds: set[str] = set()
+    is_complete = False
     # Two deploys: after a kill before the switch both slots may have the new release; a rollback
     # still needs an earlier one.
-    for _ in range(2):
-        stack.vary()
-        stack.deploy(WATCH_SECONDS="0")
+    prepare(stack, "deploy")
+    prepare(stack, name)
     with load.running() as report:
         head = HEAD
-        for number, moment in enumerate(moments, start=1):
+        for number in range(len(parts) or MOST_COMMANDS):
+            if number and not parts and name != "deploy":
+                prepare(stack, name)
             if name == "deploy":  # each deploy has a migration
                 revision = f"2099_01_01_00{number:02}"
                 body = (
@@ -89,13 +111,17 @@ def test_killed_at_any_command_the_next_one_succeeds(
                 )
                 write_revision(stack.root / "api/migrations/versions", revision, head, "pre", body)
                 head = revision
-            killed_at = kill_at(stack, command, moment)
-            if not killed_at:
+            part = parts[number] if parts else ""
+            line = kill_at(stack, command, is_next(part, kinds))
+            if not line:
+                is_complete = True
                 break
+            killed.append(line)
+            kinds.add(kind_of(line))
             follow = stack.deploy(check=False, WATCH_SECONDS="0")
-            table.append((number, killed_at[:180], follow.returncode, stack.live()[1]))
+            figure(f"{name} killed at: {line[:180]} -> next deploy {follow.returncode}")
             assert follow.returncode == 0, (
-                f"after a kill at {killed_at}: {follow.stdout}\n{follow.stderr}"
+                f"after a kill at {line}: {follow.stdout}\n{follow.stderr}"
             )
             release, slot = stack.live()
             assert stack.ledger()[-1]["to"] == release
@@ -104,14 +130,16 @@ def test_killed_at_any_command_the_next_one_succeeds(
             ).split()
             assert f"worker-{slot}" in running, "the live slot has no worker"
             assert stack.sql(APPLIED) == head
-    for row in table:
-        figure(f"{name} killed at: {row[1]} -> next deploy {row[2]}")
     figure(
-        f"{name} kill test: {len(table)} kill points, sent {report.sent}, failed "
+        f"{name} kill test: {len(killed)} kill points, sent {report.sent}, failed "
         f"{len(report.failures)}"
     )
-    assert len(table) >= len(TURNS[name])
-    assert any("MIGRATE_TAG" in row[1] for row in table) is (name == "deploy")
+    if parts:
+        assert len(killed) == len(parts)
+    else:
+        assert is_complete
+        assert len(killed) >= FEWEST_COMMANDS[name]
+        assert [part for part in TURNS[name] if not any(part in line for line in killed)] == []
     assert report.failures == []
     assert load.lost_and_doubled() == (0, 0)
 

@@ -87,7 +87,7 @@ def test_a_saved_change_of_the_worker_restarts_it(developer: Stack) -> None:
 
 
 def test_the_documentation_is_open_to_the_developer(developer: Stack) -> None:
-    # The previous test saved a file of the worker, so that the reloader may be restarting the API.
+    # The previous test saved a file of the worker: the reloader may still be restarting the API.
     wait_until(lambda: "swagger" in text_of(developer, "/docs"), 60, "the documentation is served")
     assert '"/v1/items"' in text_of(developer, "/openapi.json")
 

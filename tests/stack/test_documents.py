@@ -80,7 +80,7 @@ def test_the_start_of_the_readme_leads_to_an_answer(stack: Stack) -> None:
 
 
 def test_a_public_host_is_set_up_by_the_page(stack: Stack, tmp_path: Path) -> None:
-    """Get the certificate, start and reload, in a clone that publishes on loopback."""
+    """Run the page's commands (certificate, start, reload) in a clone, published on loopback."""
     page = OPERATING.read_text(encoding="utf-8")
     section = page.partition("\n## On a public host\n")[2].partition("\n## ")[0]
     install, start, reload = re.findall(
@@ -304,7 +304,7 @@ def test_the_runbook_ends_the_incident(stack: Stack, name: str) -> None:
         assert accepts_the_earlier_token(stack)
     if name == "boot-refused-by-the-configuration":
         assert "LOG_LEVEL=\n" in (stack.root / ".env").read_text(encoding="utf-8"), (
-            "the first of two lines is kept"
+            "the first of the two LOG_LEVEL lines is kept"
         )
 
 

@@ -77,7 +77,7 @@ def ledger(stack: Stack, query: str) -> str:
 
 @pytest.fixture
 def backed_up(stack: Stack) -> Iterator[None]:
-    """Take a backup, with later rows in the ledger; take a new one after the test's damage."""
+    """Take a backup, and write rows to the ledger; take another backup after the test's damage."""
     stack.run("./scripts/backup.sh", "--full")
     wait_until(
         lambda: ledger(stack, "select to_regclass('slipway_ledger')") != "",
@@ -118,12 +118,12 @@ def test_a_drill_right_after_a_backup_finds_a_time_to_restore(stack: Stack) -> N
 
 @pytest.mark.usefixtures("backed_up")
 def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
-    """The test changes the ledger in use, so that it differs from the archive's.
+    """The test changes the live ledger, so that it differs from the archived ledger.
 
-    It changes the ledger while the drill restores, because the drill has then chosen its time: a
-    restore to a time after the deletion would correctly contain no such row.
+    The test makes the change while the drill restores. The drill has then chosen its time, which
+    is before the change; a restore to a later time would correctly contain the change.
     """
-    # A row with a known commit time: the drill does not compare rows older than the first of these.
+    # A row with a known commit time: the drill does not compare the rows before the first such row.
     known = "from slipway_ledger where pg_xact_commit_timestamp(xmin) is not null"
     one = ledger(stack, f"select id {known} order by id offset 1 limit 1")
     with ThreadPoolExecutor() as threads:
@@ -138,7 +138,7 @@ def test_a_drill_sees_a_row_too_many_and_a_row_too_few(stack: Stack) -> None:
     ledger(stack, f"insert into slipway_ledger overriding system value values ({one}, now())")
 
 
-@pytest.mark.nightly  # a drill sees other rows in every change
+@pytest.mark.nightly  # the test of added and deleted rows runs in every change
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -177,7 +177,7 @@ def test_a_drill_sees_rows_that_are_not_there_and_an_index_that_is_wrong(
         pytest.param(
             "rm $(ls archive/main/*/*/*.zst | tail -2 | head -1)",
             "missing",
-            marks=pytest.mark.nightly,  # in every change, a restore meets a missing segment
+            marks=pytest.mark.nightly,  # a restore with a missing segment is tested in every change
         ),
     ],
 )

@@ -261,8 +261,8 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
 
         def are_held() -> bool:
             for connection in stalled:
-                connection.sendall(b"x")  # keeps each body from its timeout
-            # In kB. The end of each body is in a buffer (client_body_buffer_size), not in /tmp.
+                connection.sendall(b"x")  # restarts the timeout of each body
+            # In kB. The last part of a body is in a buffer (client_body_buffer_size), not in /tmp.
             return int(stack.compose(*used).split()[1]) >= most * (1024 - 64)
 
         wait_until(are_held, 30, "nginx holds all bodies")
@@ -271,8 +271,8 @@ def test_stalled_bodies_of_one_client_leave_room_for_those_of_others(stack: Stac
         got = answer(over)
         check_form(got, 429, "too_many_requests")
         assert got.headers["retry-after"] == "1"
-        # Sent from nginx's own address, which has its own limit. The body exceeds
-        # client_body_buffer_size, so that it needs the tmpfs.
+        # This request comes from nginx's own address, so that the limit of the test's address does
+        # not apply. Its body exceeds client_body_buffer_size and therefore needs the tmpfs.
         ask = (
             "head -c 500000 /dev/zero | curl -sk -o /dev/null -w '%{http_code}' --max-time 5 "
             "--data-binary @-"

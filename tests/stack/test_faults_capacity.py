@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 BACK_SECONDS = 2
 FLOOD_SECONDS = 8
-# Allocates memory until it is killed. With this score the kernel kills it after the chosen victim
-# (1000) and before all others (500 in compose.yaml), which may be larger at that moment.
+# Allocates memory until the kernel kills it. The scores set the order: first the victim (1000),
+# then this program (700), then the services (500 in compose.yaml), which may be larger.
 HOG = """
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write("700")
@@ -41,8 +41,8 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
         api_processes(stack),
     )
     victim = min(before)
-    # The kernel kills the largest process, which would be the program that fills the container.
-    # This score makes it choose the victim.
+    # Without this score the kernel would kill the largest process, which is the program that fills
+    # the container, instead of the victim.
     Path(f"/proc/{victim}/oom_score_adj").write_text("1000", encoding="ascii")
     load = probing_load(stack, rate=30)
     with load.running() as report:
@@ -69,7 +69,8 @@ def test_a_process_that_memory_ran_out_for_is_back_soon_and_postgres_unharmed(
         f"last failure {healed:.1f} s after, lost {lost}, doubled {doubled}"
     )
     assert (lost, doubled) == (0, 0)
-    # Requests in flight, or sent within moments on connections of the killed process.
+    # Only requests that were in flight, or were sent soon after the kill on connections of the
+    # killed process, may fail.
     at = killed - load._started
     assert [(when - at, what) for when, what in report.failures if not -2 < when - at < 0.5] == []
     assert victim not in api_processes(stack)
@@ -139,4 +140,4 @@ def test_an_api_short_of_cpu_refuses_what_it_cannot_do_in_time(
     }
     assert max(slowest for _, slowest in seen.values()) < REQUEST_SECONDS
     assert {answer for answer, _ in probes} == {200}
-    assert api_processes(stack) == before, "a process was restarted as hung"
+    assert api_processes(stack) == before, "Gunicorn replaced a process that it took for hung"

@@ -27,7 +27,7 @@ from tests.stack.harness import Stack, wait_until
 pytestmark = [pytest.mark.drill, pytest.mark.alone]
 
 FSYNC_SECONDS = 15
-LATE_SECONDS = 15  # seconds that Postgres starts after the API and the worker
+LATE_SECONDS = 15  # from the start of the API and the worker to the start of Postgres
 
 
 @pytest.mark.counts_losses
@@ -81,7 +81,7 @@ def test_without_a_free_connection_errors_are_quick_and_an_operator_gets_in(
             assert re.search(r"^ok +queue ", shown, re.MULTILINE), shown
             assert status(stack, "/livez")[0] == 200
             lasted = time.monotonic() - begun
-            assert len(report.latencies) == good, "some connection was free"
+            assert len(report.latencies) == good, "a request succeeded"
         healed = heal(stack, load, 5)
     figure(
         f"no free connection for {lasted:.1f} s: failed {kinds(report)}, slowest "

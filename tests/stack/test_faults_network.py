@@ -58,7 +58,7 @@ FAULTS: dict[str, tuple[Callable[[Stack], AbstractContextManager[None]], bool | 
     "64 kbit/s": (narrow_network, None),
     "no names": (without_names, True),
 }
-# Every change has one network that is cut off and one without a name server.
+# The tests of every change include a network that is cut off and one without a name server.
 NIGHTLY = {
     "answers of Redis dropped",
     "both reset",
@@ -95,7 +95,7 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
     assert unexpected(report) == []
     exchanges = EXCHANGES_OF_A_POST if is_cut is None else 1
     assert report.slowest - report.stall < POOL_SECONDS + exchanges * PEER_SECONDS + ROOM_SECONDS
-    # The promise is about errors, and applies to a slow network too.
+    # The promise limits the time of errors only, also on a slow network.
     assert report.slowest_failure - report.stall < POOL_SECONDS + PEER_SECONDS + ROOM_SECONDS
     assert healed < HEAL_SECONDS
     if is_cut is not None:
@@ -104,6 +104,6 @@ def test_errors_are_short_and_nothing_leaks(stack: Stack, name: str, figure: Fig
 
 
 def test_the_resolver_gives_up_after_a_second(stack: Stack) -> None:
-    """With the default a silent name server would block each asking thread for ten seconds."""
+    """With the default, a silent name server would block each waiting thread for ten seconds."""
     options = stack.compose("exec", "--no-TTY", "api-blue", "cat", "/etc/resolv.conf")
     assert re.search(r"^options .*timeout:1\b.*attempts:1\b", options, re.MULTILINE), options

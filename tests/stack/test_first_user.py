@@ -1,4 +1,4 @@
-"""Tests the example's command that registers the first user, and `up.sh` with a draft."""
+"""Tests the example's command that registers the first user, and `up.sh` after a killed run."""
 
 import json
 import subprocess

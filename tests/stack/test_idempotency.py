@@ -41,7 +41,7 @@ def rows(stack: Stack, name: str) -> int:
     return int(stack.sql(f"select count(*) from items where name = '{name}'"))
 
 
-@pytest.mark.alone  # each waits at most 2 s for the lock
+@pytest.mark.alone  # each request waits at most 2 s for the lock
 @pytest.mark.counts_losses
 def test_the_same_key_twenty_times_at_once_makes_one_item(
     stack: Stack, client: httpx2.Client, key: dict[str, str], figure: Figure
@@ -180,7 +180,7 @@ def test_clients_that_repeat_after_a_killed_api_get_the_same_item(
         working = [threads.submit(work, number) for number in range(10)]
         try:
             for _ in range(3):
-                time.sleep(0.5)  # requests between two kills; not a wait for a condition
+                time.sleep(0.5)  # gives the clients time for requests between two kills
                 kill_the_api(stack)
                 wait_until(stack.is_serving, 20, "it serves")
         finally:

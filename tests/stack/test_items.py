@@ -82,7 +82,7 @@ def test_a_change_is_made_only_in_a_state_that_if_match_names(client: httpx2.Cli
     assert client.put(path, json={"name": "late"}, headers={"If-Match": "*"}).status_code == 404
 
 
-@pytest.mark.alone  # each waits at most 2 s for the lock
+@pytest.mark.alone  # each request waits at most 2 s for the lock
 def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: Figure) -> None:
     """Each client increments the value it has read, and reads again after a 412."""
     path, _ = make_item(client, "0")
@@ -97,12 +97,12 @@ def test_no_update_is_lost_among_twenty_clients(client: httpx2.Client, figure: F
             if answer.status_code == 200:
                 return attempt
             assert answer.status_code == 412, answer.text
-        raise AssertionError("never the first")
+        raise AssertionError("1000 attempts were refused with 412")
 
     with ThreadPoolExecutor(20) as threads:
         refused = sum(threads.map(add_one, range(60)))
     assert client.get(path).json()["name"] == "60"
-    assert refused > 0, "nobody met anybody"
+    assert refused > 0, "no two clients changed the item at once"
     figure(f"60 changes by 20 clients to one item: {refused} refused with 412 and repeated, 0 lost")
 
 
@@ -145,7 +145,7 @@ def test_pages_hold_still_while_items_come_and_go(client: httpx2.Client) -> None
         make_item(client, f"between {turn}")
         if turn == 1:
             assert client.delete(f"/v1/items/{made[9]}").status_code == 204, (
-                "the last item of the first page, its cursor"
+                "the item to which the first page's cursor points"
             )
             assert client.delete(f"/v1/items/{made[3]}").status_code == 204
     assert len(seen) == len(set(seen)), "a page repeats an item"
@@ -187,4 +187,4 @@ def test_a_read_that_was_cancelled_or_cut_off_leaves_nothing_to_the_next_on_its_
 ) -> None:
     said = stack.compose("exec", "--no-TTY", "api-blue", "python", "-c", READS).splitlines()
     assert said[:3] == ["TimeoutError own", "AdminShutdown own", "SyntaxError own"]
-    assert said[3] == "True", "after a transaction each read is a transaction of its own"
+    assert said[3] == "True", "reads after a transaction share one transaction"

@@ -21,8 +21,8 @@ SERVICES = ("worker-blue", "redis", "api-blue", "postgres")
 # The engine delays the restart of a container that ran for less than 10 s, and doubles the delay
 # each time.
 LEAST_LIFE_SECONDS = 10.5
-# The failures that a killed API or Postgres may cause. The export of such a request was either not
-# committed, or is finished like the others.
+# The failures that a killed API or Postgres may cause. If the export of such a request was
+# committed, the worker finishes the export; otherwise the export does not exist.
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|50[23] ")
 ENQUEUE = """
 import asyncio, sys
@@ -66,7 +66,7 @@ class Killer:
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.stack = stack
-        self.random = random.Random(seed)  # noqa: S311  which service, not a secret
+        self.random = random.Random(seed)  # noqa: S311  chooses a service, not a secret
         self.killed_at = dict.fromkeys(SERVICES, 0.0)
         self.count = 0
 
@@ -84,7 +84,7 @@ class Killer:
         pid = self.stack.host_pid(service)
         with suppress(
             ProcessLookupError
-        ):  # the process has just exited, as a worker does without Postgres
+        ):  # the process has just exited by itself, as a worker does without Postgres
             os.kill(pid, signal.SIGKILL)
         self.count += 1
         wait_until(
@@ -141,6 +141,7 @@ def test_kills_of_everything_lose_no_job_and_do_none_twice(stack: Stack, figure:
 
 
 @pytest.mark.counts_losses
+@pytest.mark.alone  # if other stacks run, the jobs exceed the limit on two cores
 @pytest.mark.nightly
 def test_a_hundred_kills_lose_none_of_ten_thousand_jobs(stack: Stack, figure: Figure) -> None:
     chaos(stack, jobs=10_000, kills=100, figure=figure)
@@ -220,7 +221,7 @@ def flood(exports: Exports, count: int) -> None:
 
 
 @pytest.mark.counts_losses
-@pytest.mark.alone  # compares percentiles
+@pytest.mark.alone  # other stacks would change the compared percentiles
 @pytest.mark.nightly
 def test_a_hundred_thousand_queued_jobs_slow_nobody_down(stack: Stack, figure: Figure) -> None:
     few, many = Exports(stack), Exports(stack)

@@ -89,8 +89,8 @@ def test_a_job_that_raises_takes_long_or_grows_harms_no_other(stack: Stack) -> N
 
     wait_until(is_replaced, 90, "the process that took too much memory is replaced")
     seen = actions(stack, "worker-green")
-    # On a busy machine another job may have exceeded its two seconds, too; the worker has retried
-    # it.
+    # On a busy machine another job may exceed its two seconds too; the worker then retries that
+    # job.
     took_long = job(stack, takes_long)["id"]
     (late,) = [
         line
@@ -114,7 +114,7 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
         beside = ask(healthy, 3)
         poison.poison(stack, blocks, "blocks", attempts_left=1)
         for export in beside:
-            poison.poison(stack, export, "slow")  # in hand while the loop is blocked
+            poison.poison(stack, export, "slow")  # runs while the event loop is blocked
         poison.start(stack)
         seconds = wait_until(
             lambda: stack.inspect("worker-green")["RestartCount"] >= 1, 90, "the worker exits"
@@ -126,7 +126,7 @@ def test_a_job_that_blocks_its_worker_is_set_aside_and_the_worker_replaced(
     assert job(stack, blocks)["status"] == "failed"
     logs = stack.compose("logs", "--no-color", "worker-green")
     assert "Timeout (0:00:15)!" in logs
-    assert re.search(r'exports/service.py", line \d+ in write_export', logs), "the blocked line"
+    assert re.search(r'exports/service.py", line \d+ in write_export', logs), "not in the log"
     assert [
         line["task"] for line in actions(stack, "worker-green") if line["action"] == "job_set_aside"
     ]
@@ -214,7 +214,7 @@ def test_what_comes_by_the_clock_comes_once_from_several_workers(
 
 
 def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
-    stack.sql("delete from procrastinate_jobs where status = 'failed'")  # of an earlier test
+    stack.sql("delete from procrastinate_jobs where status = 'failed'")  # jobs of an earlier test
     exports = Exports(stack)
     one, two, three = ask(exports, 3)
     exports.wait_until_done(120)
@@ -234,7 +234,7 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     assert refused.returncode == 1
     assert f"error: job {ids[three]} is succeeded, job 999999999 is unknown" in refused.stderr
     assert "RUNBOOK: docs/runbook.md#failed-jobs" in refused.stderr
-    assert job(stack, one)["status"] == "failed", "nothing was changed"
+    assert job(stack, one)["status"] == "failed", "the refused command changed a job"
     assert stack.run("./scripts/jobs.sh", "retry", check=False).returncode == 2
     assert (
         stack.run(
@@ -248,6 +248,27 @@ def test_failed_jobs_are_listed_retried_and_discarded(stack: Stack) -> None:
     done = stack.run("./scripts/jobs.sh", "discard", "--all", "--task", "exports.write")
     assert f"1 discarded: {ids[two]}" in done.stdout
     assert stack.run("./scripts/jobs.sh", "list").stdout.splitlines() == ["no job has failed"]
+
+
+def test_a_run_that_succeeds_ends_earlier_failures_of_its_task(stack: Stack) -> None:
+    """A periodic task that failed during an outage must not keep status.sh red afterwards."""
+    columns = "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args, status)"
+    row = "('{0}', '{0}', {1}, '{{\"timestamp\": 0}}', '{2}')"
+    failed = (
+        "select count(*) from procrastinate_jobs"
+        " where status = 'failed' and args->>'timestamp' = '0'"
+    )
+    task = "exports.expire"
+    earlier = row.format(task, f"'{task}'", "failed")
+    other = row.format("jobs.prune", "'jobs.prune'", "failed")
+    try:
+        stack.sql(f"{columns} values {earlier}, {other}")
+        assert stack.sql(failed) == "2"
+        waiting = row.format(task, f"'{task}'", "todo")
+        stack.sql(f"{columns} values {waiting} on conflict do nothing")  # or the clock's job waits
+        wait_until(lambda: stack.sql(failed) == "1", 60, "a later run deletes the failed one")
+    finally:
+        stack.sql("delete from procrastinate_jobs where args->>'timestamp' = '0'")
 
 
 def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> None:

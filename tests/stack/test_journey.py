@@ -54,7 +54,7 @@ def test_a_new_user_reaches_a_csv_file_of_their_items(stack: Stack) -> None:
     )
 
 
-@pytest.mark.alone  # a busy API refuses what waits for 3 s
+@pytest.mark.alone  # a busy API refuses a request that waits for 3 s
 @pytest.mark.parametrize("memory_kibibytes", [19_456, 65_536], ids=["own profile", "older hash"])
 def test_twenty_logins_at_once_fit_the_memory(
     stack: Stack, memory_kibibytes: int, figure: Figure
@@ -176,7 +176,7 @@ def test_a_body_over_the_limit_is_refused_by_nginx_in_the_apis_form(stack: Stack
 
 
 def test_plain_http_leads_to_https_and_an_unknown_host_gets_nothing(stack: Stack) -> None:
-    import httpx2  # noqa: PLC0415 - only here without TLS
+    import httpx2  # noqa: PLC0415 - only this test connects without TLS
 
     with httpx2.Client(trust_env=False) as client:
         answer = client.post(f"{stack.plain_url}/v1/items?a=b")
@@ -198,8 +198,8 @@ def test_forged_forwarding_headers_change_nothing(stack: Stack) -> None:
     }
     with stack.client() as client:
         answer = client.get("/v1/items", headers={**forged, "X-Request-ID": "forged-by-the-client"})
-        # With a forged X-Request-Start an old request would get 503, or would avoid the 503 for
-        # ever.
+        # The API refuses a request whose X-Request-Start is too old with 503. A client must not be
+        # able to set this header: nginx overwrites the old time, and the answer is 401.
         assert client.get("/v1/items", headers={"X-Request-Start": "1.0"}).status_code == 401
     request = answer.headers["x-request-id"]
     assert request != "forged-by-the-client"

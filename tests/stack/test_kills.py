@@ -1,4 +1,4 @@
-"""Kills each process under load: measures the time until it is back; no row may be lost."""
+"""Kills each service under load, measures the time until it is back, and allows no lost row."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.stack.settings import give_green_the_settings_of_blue
 
 pytestmark = pytest.mark.drill
 
-TRIES = 3  # what one noisy second of the machine spoils is measured again
+TRIES = 3  # a measurement that another program disturbed is repeated
 # The killed service, and the seconds within which the front door must be ready again, Redis
 # included. The promise for nginx and the API is 2 s; the third second allows for two shared cores.
 KILLS = [
@@ -33,11 +33,11 @@ KILLS = [
 OUTAGE = re.compile(r"(ConnectError|ReadError|WriteError|RemoteProtocolError)\b|(GET|POST) 50[23] ")
 REDELIVERY_SECONDS = 30
 CUT_SECONDS = 60
-# several chunks of four seconds each while the owner is slow (job_ledger.TRIGGERS)
+# several chunks, which take four seconds each while the owner is slow (job_ledger.TRIGGERS)
 ROWS = 20_000
 
 
-@pytest.mark.alone  # back within 2 to 5 s
+@pytest.mark.alone  # measures recoveries of 2 to 5 s
 @pytest.mark.counts_losses
 @pytest.mark.parametrize(("service", "seconds"), KILLS)
 def test_a_killed_service_comes_back_and_nothing_acknowledged_is_lost(
@@ -137,13 +137,13 @@ def test_after_a_power_cut_the_live_slot_serves_again_unattended(
             f"lost {lost}, doubled {doubled}"
         )
         assert stack.live()[1] == "green"
-        assert stack.host_pid("api-blue") == 0, "a container that a command stopped stays stopped"
+        assert stack.host_pid("api-blue") == 0, "the engine started a stopped container"
         assert (lost, doubled) == (0, 0)
         assert [what for _, what in report.failures if not OUTAGE.match(what)] == []
         assert back < CUT_SECONDS
 
 
-@pytest.mark.alone  # back within 2 s
+@pytest.mark.alone  # measures a recovery of 2 s
 @pytest.mark.counts_losses
 def test_a_killed_process_of_the_api_takes_only_what_it_had_in_hand(
     stack: Stack, figure: Figure
@@ -240,7 +240,7 @@ def test_a_job_that_is_delivered_again_changes_nothing(stack: Stack) -> None:
 
 
 def kill_in_a_job(exports: Exports) -> float:
-    """Kill the worker while it writes exports; return the seconds that it had run an export."""
+    """Kill the worker while it writes exports; return the seconds since the first request."""
     stack = exports.stack
     stack.sql(f"insert into slow_owners values ('{exports.owner}')")
     pid = stack.host_pid("worker-blue")

@@ -109,7 +109,7 @@ def test_logins_are_limited_over_all_processes_and_pass_again_after_retry_after(
         assert 429 in statuses[LOGINS:]
         time.sleep(
             max(0.0, told + seconds - time.monotonic())
-        )  # exactly as long as the header states
+        )  # wait exactly the Retry-After of the refusal
         assert client.post("/v1/users/login", json=user).status_code == 200
         check_refusal(until_refused(lambda: client.post("/v1/users/login", json=user)), 3)
 
@@ -123,7 +123,7 @@ def test_one_address_is_limited_whatever_accounts_it_tries(fresh: Stack) -> None
 
         started = time.monotonic()
         statuses = list(threads.map(attempt, range(5 * LOGINS)))
-        came_back = time.monotonic() - started  # one per second
+        came_back = time.monotonic() - started  # one login per second is allowed again
     assert 3 * LOGINS <= statuses.count(401) <= 3 * LOGINS + came_back
     assert set(statuses) == {401, 429}
 
@@ -144,7 +144,7 @@ def test_refreshes_from_one_address_are_limited_and_a_refused_one_uses_no_token_
         refused = until_refused(lambda: refresh(mine))
         seconds = check_refusal(refused, 1)
         time.sleep(max(0.0, told + seconds - time.monotonic()))
-        assert refresh(mine).status_code == 200, "the refused exchange did not use up the token"
+        assert refresh(mine).status_code == 200, "the refused exchange used up the token"
 
 
 def test_logins_to_the_console_are_limited_whoever_is_named(fresh: Stack) -> None:
@@ -240,7 +240,7 @@ def test_without_redis_each_rule_keeps_its_policy(
     assert LOGINS <= len(passed) <= PROCESSES * (LOGINS + came_back)
     assert set(passed) == {200}
     check_refusal(next(answer for answer in logins if answer.status_code == 429), 3)
-    assert writes == [201] * 40, "the user's rule allows requests"
+    assert writes == [201] * 40, "the rule for a user refused a request"
     assert 2 <= exports.count(202) <= 2 * PROCESSES
     counted = fresh.metrics()
     assert counted['slipway_rate_limit_decisions_total{outcome="open",rule="user"}'] >= 40

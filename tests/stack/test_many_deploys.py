@@ -50,7 +50,7 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figur
     load = Load(stack, rate=150, is_mixed=True, slow_path="/v1/items/slow")
     try:
         with load.running() as report:
-            time.sleep(STEADY_SECONDS)  # the baseline for the deploys
+            time.sleep(STEADY_SECONDS)  # measures the latency without a deploy
             steady = len(report.latencies)
             for _ in range(ROUNDS):
                 stack.vary()

@@ -27,7 +27,7 @@ def test_no_client_gets_metrics(stack: Stack, path: str) -> None:
 def test_the_slot_s_own_server_shows_the_sum_of_all_processes(stack: Stack) -> None:
     before = stack.metrics().get(ITEMS, 0.0)
     for _ in range(10):
-        with stack.client() as client:  # a new connection each: several processes answer
+        with stack.client() as client:  # new connections, so that several processes answer
             assert client.get("/v1/items").status_code == 401
     found = stack.metrics()
     assert found[ITEMS] == before + 10

@@ -19,8 +19,8 @@ from tests.stack.load import Load
 pytestmark = pytest.mark.drill
 
 HEAD = migrations.head(ROOT)
-MOST_WORSE_SECONDS = 0.7  # the promise; 0.5 of it is the lock timeout
-TRIES = 3  # what one noisy second of the machine spoils is measured again
+MOST_WORSE_SECONDS = 0.7  # the promise, which includes the lock timeout of 0.5 s
+TRIES = 3  # a measurement that another program disturbed is repeated
 ONE, TWO = "2099_01_01_0000", "2099_01_01_0001"
 COLUMN = 'op.add_column("items", sa.Column("drill_note", sa.Text(), nullable=True))'
 TABLE = 'op.create_table("drill_notes", sa.Column("id", sa.Integer(), primary_key=True))'
@@ -139,7 +139,7 @@ def test_drift_is_noticed(stack: Stack) -> None:
     assert "drill_note" in done.stderr
 
 
-@pytest.mark.alone  # compares two percentiles
+@pytest.mark.alone  # other stacks would change the compared percentiles
 @pytest.mark.counts_losses
 def test_an_idle_transaction_ends_the_migration_cleanly_and_the_traffic_hardly_notices(
     stack: Stack, tmp_path: Path, figure: Figure

@@ -38,7 +38,7 @@ class Pair:
 
     host: Stack
     place: SftpServer
-    told_seconds: float = 60  # until status.sh shows that the server does not answer
+    told_seconds: float = 60  # within which status.sh must show that the server does not answer
 
 
 def edit_settings(root: Path, values: dict[str, str]) -> None:
@@ -59,7 +59,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         bases = environment.parse((root / ".env").read_text(encoding="utf-8"))
         base = next(line.value for line in bases if line.key == "PYTHON_IMAGE")
         place = SftpServer(tmp_path_factory.mktemp("place"), f"{PROJECT}-first", base)
-        # In memory, and small enough to fill up.
+        # The server's disk is in memory, and small enough for a test to fill it.
         with place.running("--tmpfs", "/srv/backups:size=256m"):
             edit_settings(root, place.settings())
             (root / "secrets/offsite_secret").chmod(0o644)
@@ -220,14 +220,14 @@ def test_a_damaged_copy_off_the_host_fails_its_drill_until_the_runbook_ends_it(p
     assert label not in pgbackrest(pair.host, "info"), "the label belongs to the other repository"
 
 
-@pytest.mark.nightly  # shipping is watched in every change
+@pytest.mark.nightly  # other tests check the shipped segments in every change
 @pytest.mark.counts_losses
 def test_a_killed_service_ships_each_segment_once(pair: Pair) -> None:
     """Shipping is killed repeatedly: the shipped segments are complete and in order."""
     names = []
     for _ in range(3):
         names = [new_segment(pair.host) for _ in range(4)]
-        wait_until(lambda: shipped(pair.host) >= names[0], 30, "shipping has started")  # noqa: B023  used at once
+        wait_until(lambda: shipped(pair.host) >= names[0], 30, "shipping has started")  # noqa: B023  called at once
         pair.host.compose("kill", "--signal", "KILL", "backup")
         pair.host.compose("up", "--detach", "--no-deps", "--wait", "backup")
     await_shipped(pair.host, names[-1], 60)
@@ -324,7 +324,7 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
 def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(
     pair: Pair,
 ) -> None:
-    """up.sh refuses, also if the repository does not answer."""
+    """up.sh refuses in both cases: backups exist, or the repository does not answer."""
     pair.host.remove()
     done = pair.host.run("./scripts/up.sh", check=False)
     assert done.returncode == 1

@@ -19,7 +19,7 @@ from tests.stack.harness import ROOT, Stack
 
 pytestmark = pytest.mark.stack
 
-# Per operation: requests that fit the description, and as many that do not.
+# For each operation: the number of requests that match the description, and of those that do not.
 EXAMPLES = [10, pytest.param(100, marks=pytest.mark.nightly)]
 SEED = 1  # the same requests in every run, so that a failure can be repeated
 
@@ -51,7 +51,8 @@ def run_schemathesis(
         json.dumps(create_app(settings).openapi()), encoding="utf-8"
     )
     hooks = Path(__file__).with_name("openapi_hooks.py")
-    # Not as a header, which would also be in the requests that must not have the cookie.
+    # As authentication: schemathesis would send a configured header with every request, even with
+    # those that must not have the cookie.
     configuration = f'hooks = "{hooks}"\n[auth.openapi.APIKeyCookie]\napi_key = "{session}"\n'
     (folder / "schemathesis.toml").write_text(configuration, encoding="utf-8")
     certificate = str(stack.root / "secrets/tls/fullchain.pem")

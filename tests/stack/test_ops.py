@@ -125,8 +125,8 @@ def test_without_redis_the_console_alone_is_closed(stack: Stack, away: str, back
             assert refresh_status(browser, refresh_token(stack, browser)) == 200
         finally:
             stack.compose(back, "redis")
-        # A process that has just failed does not ask Redis for AWAY_SECONDS, even if another
-        # process reaches Redis.
+        # After a failure a process does not connect to Redis for AWAY_SECONDS, even if another
+        # process has reached Redis again.
         every_process_asks = time.monotonic() + AWAY_SECONDS
         for answer in answers:
             assert (answer.status_code, answer.json()["error"]) == (503, "console_unavailable")

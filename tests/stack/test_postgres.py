@@ -78,15 +78,15 @@ def test_the_command_of_the_page_shows_which_statements_take_the_time(stack: Sta
     table = stack.run("bash", "-euo", "pipefail", "-c", shown).stdout
     row = next(line for line in table.splitlines() if mark in line)
     calls, total = (int(cell) for cell in row.split("|")[:2])
-    assert calls == 3, "one statement for all values"
+    assert calls == 3, "the three values do not share one statement"
     assert total >= 900
 
 
 def test_a_password_that_was_typed_is_not_kept_among_the_statements(stack: Stack) -> None:
     secret = uuid.uuid4().hex
-    # Postgres keeps this select, which proves that the query below would find the password.
-    # Postgres keeps the text of the first statement of each form: hence the reset and the
-    # unusual form.
+    # Postgres stores the select below, which proves that the last query would find the password.
+    # Of several statements that differ only in values, Postgres stores the first: the reset and the
+    # unusual select make this select the first.
     psql(stack, "select pg_stat_statements_reset()", "postgres")
     psql(stack, f"begin; create role passing login password '{secret}'; rollback;")
     psql(stack, f"select 1 as seen_{secret}, 'a', 2.5, true")

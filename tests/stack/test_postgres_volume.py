@@ -42,7 +42,7 @@ def free_percent(stack: Stack) -> float:
 
 
 def write_segments(stack: Stack) -> bool:
-    """Make Postgres write some WAL segments; return whether it could."""
+    """Make Postgres write some WAL segments; return whether Postgres wrote them all."""
     script = (
         'printf "%s\\n" "$1" | psql -v ON_ERROR_STOP=1 -qtAX --username=postgres '
         "--dbname=slipway --host=/tmp"
@@ -113,7 +113,7 @@ def test_a_full_volume_loses_nothing_and_takes_writes_again_by_the_runbook(
             execute(stack, make_room)
             wait_until(lambda: is_writable(stack), WRITABLE_SECONDS, "writable again")
             writable = time.monotonic() - begun
-            assert not ballast.exists(), "a new ballast would have filled the volume again"
+            assert not ballast.exists(), "a new ballast has filled the volume again"
             execute(stack, mend)
             healed = heal(stack, load, 20)
         for block in blocks(parts["Verification"]):

@@ -93,7 +93,7 @@ def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(
         client = connect()
         limits = Limits(
             GuardedRedis(client), {RuleName.LOGIN: Rule(4, 240, Away.LOCAL)}
-        )  # one per minute
+        )  # 4 in 240 s: one per minute
         someone = asked()
         scope: dict[str, list[tuple[bytes, bytes]]] = {}
         for _ in range(4):
@@ -104,11 +104,11 @@ def test_a_count_comes_back_when_the_server_s_clock_says_so_and_leaves_nothing(
         fields = dict(scope[HEADERS_KEY])
         assert fields[b"ratelimit-policy"] == b'"login";q=4;w=240'
         assert re.fullmatch(rb'"login";r=0;t=2[1-4]\d', fields[b"ratelimit"])
-        # The key expires when it has no effect any more.
+        # The key expires when the whole quota is available again.
         assert 210_000 < int(stack.redis("pttl", someone.key)) <= 240_000
         whole_at = int(stack.redis("get", someone.key))
         assert 210 < whole_at / 1_000_000 - int(stack.redis("time").split()[0]) <= 241
-        # a minute later
+        # Move the count by a minute, as if a minute had passed.
         stack.redis("set", someone.key, str(whole_at - 60_000_000), "keepttl")
         await limits.check(scope, someone)
         with pytest.raises(ApiError):
@@ -182,7 +182,8 @@ def test_a_value_that_was_read_before_a_change_is_not_kept(stack: Stack) -> None
         reading = asyncio.create_task(slow.get(key, make_slowly))
         await has_read.wait()
         await writer.forget(key)
-        # Even in the reader's process a new reader does not join a read from before the change.
+        # A read that begins after the change does not share the result of a read that began before,
+        # even in the same process.
         after = asyncio.create_task(slow.get(key, make))
         assert await after == b"after the change"
         may_go_on.set()

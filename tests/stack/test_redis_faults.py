@@ -170,7 +170,7 @@ def has_count(stack: Stack, token: str) -> bool:
 
 
 def ask_everything(stack: Stack, token: str) -> dict[str, str]:
-    """Send a request to each kind of route; each must answer as without a fault."""
+    """Send a request to each kind of route; each status must be the same as without a fault."""
     user = {"email": f"{uuid.uuid4().hex}@example.com", "password": PASSWORD}
     found: dict[str, str] = {}
     with stack.client(headers={"Authorization": f"Bearer {token}"}) as client:

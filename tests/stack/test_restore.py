@@ -52,7 +52,7 @@ def test_a_time_restored_beside_has_every_row_committed_by_then_and_no_other(
     write_rows(stack, table, 100 * count)
     times = committed(stack, table)
     stack.sql(f"delete from {table}")
-    chosen = random.Random(SEED)  # noqa: S311  no secret
+    chosen = random.Random(SEED)  # noqa: S311  not for secrets
     first, last = min(times.values()), max(times.values())
     too_many = missing = 0
     for _ in range(count):
@@ -110,9 +110,9 @@ def test_a_missing_segment_is_found_before_anything_is_touched(stack: Stack, cou
     # restore would succeed.
     words = ["--latest", "--replace", "--yes", "--set", label]
     before = untouched(stack)
-    chosen = random.Random(SEED)  # noqa: S311  no secret
-    # Without the newest segment: if it is missing, the archive only ends earlier, at an earlier
-    # newest time.
+    chosen = random.Random(SEED)  # noqa: S311  not for secrets
+    # The newest segment is not removed: without it the archive would only end earlier, and the
+    # restore would succeed.
     for path in chosen.choices(wanted(stack, label)["wal"][:-1], k=count):
         with removed(stack, path):
             done = restore(stack, *words, check=False)
@@ -187,7 +187,7 @@ def test_a_restored_database_that_does_not_work_gives_way_to_the_one_before(stac
     assert stack.sql("select count(*) from kept") == "1"
     restore(
         stack, "--to", now(), "--replace", "--yes"
-    )  # on the new timeline, after a failed timeline
+    )  # on the new timeline; the failed restore has left another timeline
     assert stack.sql("select count(*) from kept") == "1"
     assert len([name for name in directories(stack) if name.startswith("17.before-")]) == 2
     restore(stack, "--discard-old", "--yes")
@@ -210,7 +210,7 @@ def kill_at(stack: Stack, text: str, *words: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-# Killed at the first line, the server still serves; at the second, no program that writes runs.
+# At the first line Postgres still serves; at the second, every program that writes is stopped.
 @pytest.mark.parametrize("text", [pytest.param("recover to", marks=NIGHTLY), "==> exchange"])
 def test_a_restore_that_was_killed_leaves_nothing_to_clean_by_hand(stack: Stack, text: str) -> None:
     kill_at(stack, text, "--latest", "--replace", "--yes")

@@ -15,7 +15,7 @@ from tests.stack.settings import give_green_the_settings_of_blue
 # Runs alone: the module measures gaps of less than a second and the time of a start.
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 SWITCHES = 10
-TRIES = 3  # what one noisy second of the machine spoils is measured again
+TRIES = 3  # a measurement that another program disturbed is repeated
 BOOT_FACTOR = 14  # measured: 6 to 7, and 22 to 26 without byte code
 
 
@@ -44,7 +44,7 @@ def test_ten_switches_under_load_fail_no_request_and_lose_no_row(
         steady = len(report.latencies)
         for number in range(SWITCHES):
             stack.switch("green" if number % 2 == 0 else "blue")
-            time.sleep(1.5)  # the interval of the promise, with requests between two switches
+            time.sleep(1.5)  # the promised interval between switches; requests run meanwhile
     lost, doubled = load.lost_and_doubled()
     figure(
         f"switches {SWITCHES}, sent {report.sent}, failed {len(report.failures)}, lost "
@@ -97,7 +97,7 @@ def test_nginx_without_a_slot_answers_503_and_recovers_within_a_second(stack: St
         assert "strict-transport-security" in answer.headers
     finally:
         stack.compose("start", "api-blue")
-    # After the slot's own check succeeds, nginx may take up to a second.
+    # nginx may need up to a second after the slot's own check succeeds.
     probe = ["exec", "--no-TTY", "api-blue", "python", "-I", "-S", "/app/api/health/probe.py"]
     wait_until(
         lambda: stack.run("docker", "compose", *probe, check=False).returncode == 0,

@@ -1,6 +1,6 @@
-"""The two deploys in README.md are real: each block equals the output of today's deploy.sh.
+"""The two deploys in README.md are real: each block equals the output of the present deploy.sh.
 
-`UPDATE_README=1 ./scripts/test.sh tests/stack/test_transcripts.py` writes both blocks anew.
+`UPDATE_README=1 ./scripts/test.sh tests/stack/test_transcripts.py` replaces both blocks.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.stack.test_deploy import LIST_ITEMS
 
 pytestmark = [pytest.mark.drill, pytest.mark.alone]
 WATCH_SECONDS = "10"  # the default; the tests' stack watches for 2 s
-RATE = 100  # requests per second: the README names it
+RATE = 100  # requests per second; README.md states this number
 REQUESTS_FIRST = 100
 
 
@@ -51,6 +51,7 @@ def test_the_readme_shows_a_deploy_as_it_is(stack: Stack) -> None:
     assert_is_shown("a deploy", f"{shown}# {meanwhile} requests during this deploy: 0 failed\n")
 
 
+@pytest.mark.nightly  # the runbook's drills roll bad releases back in every change
 def test_the_readme_shows_a_deploy_that_takes_itself_back(stack: Stack) -> None:
     # The smoke test sends no `limit`; the load sends 5, which fails here.
     broken = f'    if limit != 20:\n        raise RuntimeError("broken")\n{LIST_ITEMS}'

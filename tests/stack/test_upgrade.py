@@ -54,7 +54,7 @@ def in_backup(stack: Stack, program: str) -> str:
 # Deletes a row of the copy before the script compares both databases.
 LOOK = "\tafter=$(contents"
 LOSE = """\tpsql "${to[@]}" --quiet --dbname="$1" --command "delete from alembic_version" || :\n"""
-# Here the old server ends a WAL segment and could recycle it with earlier segments.
+# These statements make the old server end a WAL segment; a checkpoint may then recycle segments.
 LOG = [
     "select pg_create_restore_point('drill')",
     "select pg_switch_wal()",
@@ -86,7 +86,7 @@ def refused(stack: Stack, tag: str) -> str:
     return done.stderr
 
 
-@pytest.mark.nightly  # a whole upgrade is in every change
+@pytest.mark.nightly  # the tests of every change include a whole upgrade
 def test_a_copy_that_is_not_the_same_is_thrown_away_and_all_is_as_before(old: Stack) -> None:
     with old.edited("postgres/upgrade.sh", LOOK, LOSE + LOOK):
         done = old.run("./scripts/upgrade-postgres.sh", check=False)
@@ -195,7 +195,7 @@ def test_the_database_goes_to_the_next_major_version_by_the_runbook(
 
 
 def test_the_directory_of_an_upgrade_keeps_what_is_written_the_next_time_too(old: Stack) -> None:
-    """The directory's own settings keep writes safe, also during the next upgrade."""
+    """The settings in the new directory keep writes safe, during the next upgrade too."""
     names = "fsync full_page_writes wal_level track_commit_timestamp archive_mode"
     closed = " ".join(f"-c {setting}" for setting in CLOSED)
     ask = f'for name in {names}; do postgres -D {DATA}/17 {closed} -C "$name"; done'

@@ -111,7 +111,7 @@ def test_a_refresh_token_leads_to_the_next_pair_and_only_its_hash_is_stored(
     assert first.encode().hex() not in everything
 
 
-@pytest.mark.alone  # each waits at most 2 s for the lock
+@pytest.mark.alone  # each request waits at most 2 s for the lock
 def test_twenty_uses_of_one_token_at_once_get_the_one_next_token(
     stack: Stack, client: httpx2.Client, user: dict[str, str]
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_second_use_ends_the_login_and_no_other(
         )
         last = second
     else:
-        assert following(client, first) == second, "an exchange can be repeated"
+        assert following(client, first) == second, "a repeated exchange returns another token"
         last = following(client, second)
     refused = exchange(client, first)
     assert (refused.status_code, refused.json()["error"]) == (401, "refresh_failed")

@@ -203,7 +203,7 @@ def test_order_holds_under_errors_and_a_killed_worker(
         names = [int(one.event["data"]["name"]) for one in receiver.received if one.item == item]
         assert names == sorted(names), "a later event went before an earlier one was delivered"
         assert set(names) == {0, 1, 2, 3, 4}
-        assert names.count(2) >= 2, "the event was refused once"
+        assert names.count(2) >= 2, "the receiver refused this event once, so that it is sent twice"
     repeated = sum(one.item in items for one in receiver.received) - 15 - len(refused)
     assert repeated > 0, "the kill interrupted no attempt"
 
@@ -252,7 +252,7 @@ def test_what_was_set_aside_lets_the_next_pass_and_is_replayed(
         "a delivered event is also sent again",
     )
     assert [one.id for one in receiver.delivered(user.id)][1:] == [failed["id"]] * 2, (
-        "the event keeps its id"
+        "a replayed event has a new id"
     )
 
 

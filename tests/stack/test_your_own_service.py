@@ -20,8 +20,8 @@ def test_the_page_makes_a_service_of_books_that_passes_its_tests(tmp_path: Path)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / ".git/info/exclude").write_text(
         ".venv\n", encoding="utf-8"
-    )  # .gitignore ignores only a folder of this name
-    # Hide this run from the other suite: neither its worker process nor its report is inherited.
+    )  # .venv is a link here, and .gitignore ignores only a folder .venv
+    # The clone's tests must not inherit the names of this run's worker process and report.
     kept = {
         name: value
         for name, value in os.environ.items()

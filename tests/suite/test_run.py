@@ -1,11 +1,13 @@
-"""Tests the suite's runner on a small suite: parts, a second try, the end of a run."""
+"""Tests the suite's runner on a small suite: parts, rerun of failed tests, closing lines."""
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def start(suite: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def table(output: str) -> dict[str, tuple[int, int]]:
-    """Return the number of tests and of failed tests of each part in the closing table."""
+    """Return the numbers of tests and of failures that the closing table shows for each part."""
     rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +\d+ min \d\d s +\d+%$", output, re.MULTILINE)
     return {name: (int(tests), int(failed)) for name, tests, failed in rows}
 
@@ -190,6 +192,42 @@ def test_a_word_selects_its_parts(word: str, expected: list[str]) -> None:
     chosen = run.parts(word)
     assert [part.name for part in chosen] == expected
     assert all(("nightly" in part.expression) is (word != "all") for part in chosen)
+
+
+def test_ctrl_c_lets_a_part_tear_down_its_stacks(suite: Path) -> None:
+    write(
+        suite,
+        "slow",
+        """
+        import time
+        Path("is_running").touch()
+        try:
+            time.sleep(60)
+        finally:
+            time.sleep(1)
+            Path("is_clean").touch()
+        """,
+    )
+    lines = (suite / "tests/test_slow.py").read_text("utf-8")
+    for line in ("time.sleep(60)", "time.sleep(1)", 'Path("is_clean").touch()'):
+        lines = lines.replace(f"    {line}", f"        {line}")
+    (suite / "tests/test_slow.py").write_text(lines, "utf-8")
+    run_ = subprocess.Popen(
+        [sys.executable, "tests/run.py", "unit"], cwd=suite, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (suite / "is_running").exists():
+        assert time.monotonic() < deadline, "the test did not start"
+        time.sleep(0.1)
+    os.killpg(run_.pid, signal.SIGINT)
+    assert run_.wait(60) != 0
+    assert (suite / "is_clean").exists(), "pytest was killed before its teardown"
+
+
+@pytest.mark.parametrize("options", [["-k", "name"], ["-m", "docker"], ["tests/suite/test_run.py"]])
+def test_a_selection_of_tests_is_one_part(options: list[str]) -> None:
+    assert run.is_chosen(options)
+    assert not run.is_chosen(["-x", "-q"])
 
 
 def test_help_needs_no_test_environment() -> None:

@@ -14,6 +14,7 @@ from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
 from prometheus_client import REGISTRY
 
+from api.storing.jobs import queue
 from api.webhooks.tasks import DELIVER_WEBHOOKS
 from worker import execution, registry
 from worker.execution import (
@@ -31,7 +32,7 @@ LIMIT_SECONDS = 0.05
 
 @pytest.fixture
 def given_up_ids(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """Return the ids of the jobs without further attempts."""
+    """Return a list that receives the id of each job without a further attempt."""
     given_up: list[int | None] = []
 
     async def give_up(context: JobContext) -> None:
@@ -84,6 +85,10 @@ async def be_interrupted() -> None:
 def test_every_task_states_its_limit() -> None:
     assert set(registry.RULES) == set(OWN_QUEUES)
     assert all(registry.RULES[name].limit_seconds > 0 for name in OWN_QUEUES)
+
+
+def test_every_task_is_tried_again_after_a_failure() -> None:
+    assert [name for name in OWN_QUEUES if queue.tasks[name].retry_strategy is None] == []
 
 
 def test_a_run_of_webhooks_ends_by_itself_before_its_limit() -> None:

@@ -17,7 +17,7 @@ from worker.loop import OWN_QUEUES
 from worker.registry import RULES, job, own_queues
 
 ROOT = Path(api.__file__).parents[1]
-BUILT_IN = ("builtin:", "procrastinate.")  # both names of procrastinate's own task
+BUILT_IN = ("builtin:", "procrastinate.")  # prefixes of the two names of procrastinate's own task
 
 
 @pytest.fixture

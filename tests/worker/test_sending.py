@@ -1,4 +1,4 @@
-"""Sends an attempt to real servers: signature, TLS, redirects, bodies, limits, circuits."""
+"""Sends attempts to real servers: signature, TLS, redirects, bodies, limits, circuits."""
 
 import asyncio
 import socket
@@ -68,7 +68,7 @@ def send(webhook_sender: Sender, url: str, *secrets: str) -> Outcome:
 
 
 def test_the_signature_is_that_of_the_specification() -> None:
-    """The example from the libraries of Standard Webhooks."""
+    """The values are the example in the libraries of Standard Webhooks."""
     secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}'
     key = "msg_p5jXN8AQM9LWM0D4loKWxJek"
     expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -207,9 +207,9 @@ def test_a_dead_host_is_left_alone_and_closes_its_circuit_when_it_answers(
     assert REGISTRY.get_sample_value("slipway_webhook_circuits_open") == 1
     assert "no attempts" in (send(webhook_sender, url).error or "")
     clock.now += OPEN_SECONDS
-    assert (send(webhook_sender, dead).error or "").startswith("no answer"), "one attempt passes"
+    assert (send(webhook_sender, dead).error or "").startswith("no answer"), "one attempt is sent"
     assert "no attempts" in (send(webhook_sender, url).error or ""), (
-        "its failure opens the circuit again"
+        "the failure of that attempt opens the circuit again"
     )
     clock.now += OPEN_SECONDS
     assert send(webhook_sender, url).is_delivered
@@ -228,4 +228,4 @@ def test_of_an_open_circuit_one_alone_is_let_through() -> None:
     assert known.lets_through("b:443")
     clock.now += circuits.FORGET_SECONDS + 2 * OPEN_SECONDS
     known.gave_no_answer("b:443")
-    assert list(known._failing) == ["b:443"], "unused hosts do not accumulate"
+    assert list(known._failing) == ["b:443"], "the circuits of unused hosts are removed"

@@ -1,4 +1,4 @@
-"""Tests the schedule of attempts: a run sends many at once and misses no call."""
+"""Tests the schedule of attempts: a run sends many at once, and no call is lost."""
 
 import asyncio
 from collections.abc import Callable
@@ -64,7 +64,7 @@ class Rehearsal(Deliveries):
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  what it waits for is the code under test, which sets no event
+        while not condition():  # noqa: ASYNC110  the code under test sets no event to wait for
             await asyncio.sleep(0.001)
 
 

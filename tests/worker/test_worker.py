@@ -1,4 +1,4 @@
-"""Tests the worker's decisions without a database: cells, retries, names, heartbeat."""
+"""Tests the worker's decisions without a database: CSV cells, retries, heartbeat, memory."""
 
 import asyncio
 import csv

@@ -28,10 +28,16 @@ async def write_export(
     await service.write_export(database_of(context), UUID(export_id), keep)
 
 
-# A periodic task has no retry: its next run is the retry. Its queueing lock keeps a second job of
-# the task from waiting beside the first. This is so for every periodic task.
+# The queueing lock of a periodic task keeps a second job of the task from waiting beside the first,
+# and a run that succeeds deletes earlier runs that failed. This is so for every periodic task.
 @queue.periodic(cron="*/5 * * * *")
-@job(EXPIRE_EXPORTS, limit_seconds=120, priority=HOUSEKEEPING, queueing_lock=EXPIRE_EXPORTS)
+@job(
+    EXPIRE_EXPORTS,
+    limit_seconds=120,
+    retry=Backoff(),
+    priority=HOUSEKEEPING,
+    queueing_lock=EXPIRE_EXPORTS,
+)
 async def expire_exports(context: JobContext, timestamp: int) -> None:
     """Delete the files of exports that have expired."""
     await service.expire_exports(database_of(context))

@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select, text, tuple_
 from api.idempotency.models import KEEP_HOURS, IdempotencyKey
 from api.storing.database import Database
 from api.storing.jobs import queue
+from worker.execution import Backoff
 from worker.pruning import BATCH_ROWS, delete_in_batches
 from worker.registry import HOUSEKEEPING, database_of, job
 
@@ -30,6 +31,7 @@ DELETE_EXPIRED = delete(IdempotencyKey).where(
 @job(
     PRUNE_IDEMPOTENCY_KEYS,
     limit_seconds=300,
+    retry=Backoff(),
     priority=HOUSEKEEPING,
     queueing_lock=PRUNE_IDEMPOTENCY_KEYS,
 )

@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select
 from api.storing.database import Database
 from api.storing.jobs import queue
 from api.users.models import RefreshToken
+from worker.execution import Backoff
 from worker.pruning import BATCH_ROWS, delete_in_batches
 from worker.registry import HOUSEKEEPING, database_of, job
 
@@ -26,6 +27,7 @@ DELETE_EXPIRED = delete(RefreshToken).where(RefreshToken.token_hash.in_(EXPIRED)
 @job(
     PRUNE_REFRESH_TOKENS,
     limit_seconds=300,
+    retry=Backoff(),
     priority=HOUSEKEEPING,
     queueing_lock=PRUNE_REFRESH_TOKENS,
 )

@@ -21,7 +21,13 @@ async def deliver_webhooks(context: JobContext, *, request_id: str | None = None
 
 
 @queue.periodic(cron="37 3 * * *")
-@job(PRUNE_WEBHOOKS, limit_seconds=300, priority=HOUSEKEEPING, queueing_lock=PRUNE_WEBHOOKS)
+@job(
+    PRUNE_WEBHOOKS,
+    limit_seconds=300,
+    retry=Backoff(),
+    priority=HOUSEKEEPING,
+    queueing_lock=PRUNE_WEBHOOKS,
+)
 async def prune_webhooks(context: JobContext, timestamp: int) -> None:
     """Delete deliveries after KEEP_DAYS."""
     await deliveries.prune(database_of(context))

@@ -72,19 +72,22 @@ class Request:
         """Return the values of the answer that later requests need.
 
         Raises:
-            ValueError: naming the key that the answer lacks.
+            ValueError: naming the key that the answer lacks, or whose value cannot be sent.
         """
         values = {}
         for name, key in self.take.items():
             try:
                 value: Any = json.loads(answer)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ValueError("the answer is not JSON") from None
             for part in key.split("."):
                 if not isinstance(value, dict) or part not in value:
                     raise ValueError(f"the answer has no {key}")
                 value = value[part]
-            values[name] = value if isinstance(value, str) else json.dumps(value)
+            text = value if isinstance(value, str) else json.dumps(value)
+            if not text.isprintable():  # it would end a header or a command's argument
+                raise ValueError(f"{key} of the answer contains a character that cannot be sent")
+            values[name] = text
         return values
 
 
@@ -127,7 +130,10 @@ def load(root: Path) -> Service:
             hints=[f"git checkout {FILE}, or write one: docs/your-own-service.md explains it"],
             runbook=RUNBOOK,
         )
-    return parse(file.read_text(encoding="utf-8"))
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise _failure(FILE, [f"it is not UTF-8: {error}"]) from None
 
 
 def parse(text: str, name: str = FILE) -> Service:
@@ -221,7 +227,7 @@ class _Reader:
     def _headers(self, table: dict[str, Any], where: str) -> dict[str, str]:
         headers = self._text_table(table, "headers", where)
         for name, text in headers.items():
-            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or re.search(r"[\r\n]", text):
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not text.isprintable():
                 self._fault(f"{where}headers", f"{name!r} is not a header of one line")
             if FIRST_USER in _PLACEHOLDER.findall(text):
                 self._fault(f"{where}headers", _IN_BODY_ONLY)

@@ -82,7 +82,7 @@ def parse(line: str) -> LogLine:
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # Postgres, Redis and a traceback have forms of their own
     return entry if isinstance(entry, dict) else None
 

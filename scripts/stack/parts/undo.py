@@ -15,17 +15,15 @@ class Undo:
     """The undo steps of one story.
 
     Attributes:
-        order: the names of the steps in undo order. Traffic comes first, evidence before the
-            containers from which it is read, records and notifications last.
+        order: the names of the steps in undo order. Traffic comes first (nginx, then the switch),
+            evidence before the containers from which it is read, records and notifications last.
         vital: the steps whose failed undo leaves nothing that serves; a person must then act.
         final: the steps whose undo still runs after such a failure.
-        second: the exceptions that an undo may raise; a signal only if the story lists it.
     """
 
     order: tuple[str, ...]
     vital: frozenset[str]
     final: tuple[str, ...]
-    second: tuple[type[BaseException], ...] = (Exception,)
     actions: dict[str, Action] = field(default_factory=dict)
 
     def push(self, name: str, action: Action) -> None:
@@ -49,14 +47,14 @@ class Undo:
             raise failure from None
 
     def run(self, failure: Failure) -> None:
-        """Undo every step; a second failure becomes a hint and never hides the first."""
+        """Undo every step; a second failure or signal becomes a hint, and the first remains."""
         left = self.order
         for name in self.order:
             if name not in left or name not in self.actions:
                 continue
             try:
                 self.actions[name](failure)
-            except self.second as second:
+            except STOPPED as second:
                 if name not in self.vital:
                     failure.also(second, f"undo ({name})")
                     continue

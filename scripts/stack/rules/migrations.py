@@ -69,7 +69,15 @@ def _paths(root: Path) -> list[Path]:
 def _links(path: Path) -> tuple[str, str | None]:
     """Return the revision and its parent."""
     assigned: dict[str, ast.expr] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    try:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise Failure(
+            f"{VERSIONS / path.name} is not Python: {error}",
+            hints=["correct the migration"],
+            runbook=RUNBOOK,
+        ) from None
+    for node in module.body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 assigned[name] = value

@@ -44,12 +44,12 @@ from stack.stories import plan, up
 
 BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
 UNDO_ORDER = (
+    "nginx",  # a configuration that breaks the front door would also fail the switch back
     "switch",
     "workers",
     "evidence",
     "slot",
     "release",
-    "nginx",
     "record",
     "retention",
     "hook",

@@ -131,7 +131,7 @@ def _of_request(output: str, request: str) -> list[str]:
             continue
         try:
             entry = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # Postgres and Redis have their own line formats
         if isinstance(entry, dict) and str(entry.get("request_id")).startswith(request):
             lines.append((str(entry.get("ts", "")), line))

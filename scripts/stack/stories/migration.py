@@ -15,7 +15,7 @@ PHASES = {
     "post": "it runs once the old slot is retired: it may remove",
 }
 TEMPLATE = Path("api/migrations/revision.template")
-NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+NAME = re.compile(r"(?=.{1,100}\Z)[a-z0-9]+(?:_[a-z0-9]+)*")
 DATE = "%Y_%m_%d_%H%M"
 
 
@@ -42,6 +42,7 @@ def run(runner: Runner, root: Path, phase: str, name: str, now: datetime | None 
         parent=parent,
     )
     runner.write(path, content, 0o644)
+    runner.say(f"    {path.relative_to(root)}")
     runner.say(f"    {phase}: {PHASES[phase]}")
     runner.say("next: write upgrade() and change the models, then run")
     runner.say("    ./scripts/test.sh unit -q tests/contracts/test_migrations.py")

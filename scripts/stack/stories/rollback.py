@@ -42,6 +42,8 @@ UNDO_ORDER = (
     "record",
     "notification",
 )
+# If the switch back fails, the target may be the only slot that answers: it is not removed.
+FINAL = ("evidence", "settings", "worker", "record", "notification")
 
 
 def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> None:
@@ -129,7 +131,7 @@ class _Rollback:
         self.target = deployment.release
         self.former_file = deployments.text_of(project, before.idle)
         self.steps = Steps(runner, runner.clock())
-        self.undo = Undo(UNDO_ORDER, vital=frozenset({"switch"}), final=UNDO_ORDER)
+        self.undo = Undo(UNDO_ORDER, vital=frozenset({"switch"}), final=FINAL)
 
     @property
     def facts(self) -> dict[str, str]:

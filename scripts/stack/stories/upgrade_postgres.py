@@ -11,7 +11,7 @@ from stack.failure import NEEDS_A_PERSON, Failure
 from stack.parts import custody, database, front_door, images, observation, services
 from stack.parts.configuration import set_values
 from stack.parts.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
-from stack.parts.steps import STOPPED, Steps
+from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
 from stack.runner import Runner
 from stack.stories import backup
@@ -60,7 +60,6 @@ class Upgrade:
             UNDO_ORDER,
             vital=frozenset(UNDO_ORDER[:-1]),
             final=("advice",),
-            second=STOPPED,
         )
     )
 

@@ -102,7 +102,7 @@ async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path:
 
 
 async def keep_posting(server: Server, until: asyncio.Event, failures: list[str]) -> int:
-    """Reuse a connection while it is open. A POST on a closed one is a failure, as for nginx."""
+    """Send POSTs, on one connection while it is open; add each failure to `failures`."""
     sent, stream = 0, None
     while not until.is_set():
         try:
@@ -155,12 +155,12 @@ def test_an_answer_in_flight_is_given_and_a_connection_that_idles_is_still_serve
         deadline = time.monotonic() + 20
         while is_kept := await post(
             *idle
-        ):  # as nginx sends its next requests, until the drain has begun
+        ):  # like nginx, send requests on this connection until the drain begins
             assert time.monotonic() < deadline, "no answer has Connection: close"
             await asyncio.sleep(0.02)
         return is_kept, await answer
 
-    assert asyncio.run(scenario()) == (False, False), "both need Connection: close"
+    assert asyncio.run(scenario()) == (False, False), "both answers need Connection: close"
     assert server.process.wait(20) == 0
     assert "was sent SIGTERM" not in server.log.read_text("utf-8", "replace")
 
@@ -201,7 +201,7 @@ def test_workers_end_when_their_master_was_killed(server: Server) -> None:
         Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text()
         for pid in pids
     ):
-        assert time.monotonic() < deadline, "a worker outlived its master"
+        assert time.monotonic() < deadline, "a worker still runs after its master was killed"
         time.sleep(0.05)
 
 
@@ -209,4 +209,4 @@ def test_an_interrupt_ends_all_at_once_as_a_developer_expects(server: Server) ->
     server.process.send_signal(signal.SIGINT)
     assert (
         server.process.wait(20) == 0
-    )  # measured: a fraction of a second; 35 s if the workers do not notice
+    )  # measured: a fraction of a second; 35 s if the workers ignore the signal

@@ -1,4 +1,4 @@
-"""The commands and files that the stories use, as data."""
+"""Tests the builders of the commands and files that the stories use."""
 
 import ast
 from pathlib import Path

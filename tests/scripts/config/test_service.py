@@ -69,10 +69,16 @@ def test_a_request_gets_what_an_earlier_one_took() -> None:
     )
 
 
-@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"session": 1}', "<html>"])
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"session": 1}', "<html>", "[" * 100_000])
 def test_an_answer_without_what_is_taken_is_an_error(answer: str) -> None:
     with pytest.raises(ValueError, match=r"has no session\.token|is not JSON"):
         service.parse(LOGIN).smoke[0].taken(answer)
+
+
+@pytest.mark.parametrize("token", ["a\\u0000b", "a\\r\\nHost: x", "\\ud800"])
+def test_a_value_that_no_request_can_carry_is_an_error(token: str) -> None:
+    with pytest.raises(ValueError, match=r"session\.token of the answer contains"):
+        service.parse(LOGIN).smoke[0].taken(f'{{"session": {{"token": "{token}"}}}}')
 
 
 def test_braces_of_json_are_no_placeholder() -> None:
@@ -103,6 +109,7 @@ def test_braces_of_json_are_no_placeholder() -> None:
         (smoke("headers = { A = 1 }"), "request 1: headers: write a table of texts"),
         (smoke("headers = { 'A B' = '1' }"), "request 1: headers: 'A B' is not a header"),
         (smoke('headers = { A = "1\\r\\nB: 2" }'), "request 1: headers: 'A' is not a header"),
+        (smoke('headers = { A = "1\\u0000" }'), "request 1: headers: 'A' is not a header"),
         (smoke("headers = { A = '{token}' }"), "{token}: no earlier request takes it"),
         (smoke("body = '{first_user}'"), "{first_user}: no earlier request takes it"),
         (
@@ -132,6 +139,12 @@ def test_a_checkout_without_the_file_says_how_it_gets_one(tmp_path: Path) -> Non
     with pytest.raises(Failure, match=r"there is no service\.toml here") as failed:
         service.load(tmp_path)
     assert "docs/your-own-service.md" in failed.value.hints[0]
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / service.FILE).write_bytes("# café".encode("latin-1"))
+    with pytest.raises(Failure, match=r"it is not UTF-8"):
+        service.load(tmp_path)
 
 
 def test_smoke_paths_are_requests_with_a_status() -> None:

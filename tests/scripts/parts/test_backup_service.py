@@ -160,7 +160,7 @@ def test_a_new_database_is_refused_with_the_advice_of_the_service(
     assert raised.value.hints == ["bring them back"]
     assert raised.value.runbook == "restore-to-a-new-host"
     backup_service.refuse_new_database(runner, loaded)
-    assert len(runner.ran) == 1, "without a repository there is no query"
+    assert len(runner.ran) == 1, "the script sent a query, although the settings name no repository"
 
 
 def test_a_new_database_may_begin_where_the_service_allows_it(

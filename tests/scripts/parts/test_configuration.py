@@ -1,4 +1,4 @@
-"""Missing files are made once; existing files are never changed."""
+"""Missing files are created once; existing files are never changed."""
 
 import os
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_missing_secrets_are_made_strong_and_different(
     assert ensure_secrets(runner, loaded) == list(SECRETS)
     made = {(loaded.secrets / name).read_text(encoding="utf-8").strip() for name in SECRETS}
     assert len(made) == len(SECRETS)
-    assert min(map(len, made)) >= 43  # 32 bytes
+    assert min(map(len, made)) >= 43  # base64 of 32 random bytes
     assert loaded.secrets.stat().st_mode & 0o777 == 0o700
     assert [(loaded.secrets / name).read_text(encoding="utf-8") for name in OPTIONAL_SECRETS] == [
         ""
@@ -174,7 +174,7 @@ def test_a_mounted_file_that_containers_cannot_read_is_refused(
 ) -> None:
     project = Project(bare, {"SECRETS_DIR": ".", "COMPOSE_FILE": "compose.yaml:compose.dev.yaml"})
     tls = bare / "tls"
-    check_mounted_folders(project)  # none yet
+    check_mounted_folders(project)  # tls/ does not exist yet
     for file in (tls, tls / "privkey.pem"):
         file.mkdir() if file == tls else file.touch()
         file.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The scripts' checks and repairs in Postgres, and their report on its volume."""
+"""Tests the scripts' checks and repairs in Postgres, and the status row of its volume."""
 
 import pytest
 from stack.config.project import Project
@@ -16,7 +16,7 @@ POINTER = ": docs/runbook.md#postgres-volume-full"
 def volume(
     runner: RecordingRunner, project: Project, percent_free: int, ballast: int = 256
 ) -> status.Row:
-    """Return the row of a volume of 1 GB; the ballast is in megabytes."""
+    """Return the status row of a volume of 1 GB; `ballast` is in megabytes."""
     runner.reply(
         "df --block-size=1",
         Result(0, f"{percent_free * 10 * MEGABYTE} {1000 * MEGABYTE}\n{ballast}000000\n"),

@@ -15,7 +15,7 @@ from tests.scripts.recording import RecordingRunner
 
 
 class Remembering(RealRunner):
-    """Runs and records the commands; nginx itself answers `verdict`."""
+    """Runs and records commands; a test by nginx does not run, but returns `verdict`."""
 
     def __init__(self) -> None:
         super().__init__(Display(self._remember))
@@ -53,13 +53,13 @@ def test_the_first_one_is_installed_with_its_modes(real: Remembering, loaded: Pr
     assert (current(loaded) / "entrypoint.sh").stat().st_mode & 0o777 == 0o755
     assert edge.fingerprint(current(loaded)) == edge.fingerprint(loaded.root / "nginx")
     for folder in (loaded.nginx_folder, loaded.nginx_folder / "releases"):
-        assert folder.stat().st_mode & 0o005 == 0o005, "nginx runs as another user"
+        assert folder.stat().st_mode & 0o005 == 0o005, "the user of nginx cannot read the folder"
 
 
 def test_a_configuration_that_nginx_refuses_as_a_whole_does_not_become_current(
     real: Remembering, loaded: Project
 ) -> None:
-    """The locations of service.toml and of own/ are together only in the installed folder."""
+    """Only the installed folder has both the locations of service.toml and those of own/."""
     edge.install(real, loaded)
     former = edge.installed_name(loaded)
     edit(loaded, "two")
@@ -106,7 +106,7 @@ def test_a_new_one_becomes_current_by_a_rename_of_a_link_once_it_is_whole(
     )
     assert (current(loaded) / "conf.d/a.conf").read_text(encoding="utf-8") == "two"
     assert (former / "conf.d/a.conf").read_text(encoding="utf-8") == "one", (
-        "the files that nginx has open do not change"
+        "the installation changed the files that nginx may have open"
     )
     assert not (loaded.nginx_folder / "next").is_symlink()
 
@@ -177,7 +177,7 @@ def test_the_service_adds_the_locations_of_its_logins(real: Remembering, loaded:
     assert "client_max_body_size 8k;" in added
     assert "snippets/proxy.conf;" in added, "without proxy.conf the API sees no host and no address"
     file.write_text('[[web.smoke]]\npath = "/other"\n' + file.read_text("utf-8"), encoding="utf-8")
-    assert edge.is_current(loaded), "the smoke test does not affect nginx"
+    assert edge.is_current(loaded), "a change of the smoke test changed nginx' files"
     file.write_text("", encoding="utf-8")
     assert not edge.is_current(loaded)
     edge.install(real, loaded)

@@ -1,4 +1,4 @@
-"""Tests the ledger, which names the good releases even if its file is damaged, and evidence."""
+"""Tests the ledger, which skips damaged lines, and the evidence that a failure leaves."""
 
 import json
 from datetime import UTC, datetime

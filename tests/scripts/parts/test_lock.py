@@ -1,4 +1,4 @@
-"""Tests the lock with real processes: one named holder, and a release when the holder ends."""
+"""Tests the lock with real processes: it names its holder, and is free once the holder ends."""
 
 import fcntl
 import json
@@ -44,7 +44,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 @contextmanager
 def holder(project: Project, then: str = "sys.stdin.read()") -> Iterator[subprocess.Popen[str]]:
-    """Start a process that takes the lock and keeps running; end it with the block."""
+    """Start a process that takes the lock, and kill the process at the end of the block."""
     argv = [sys.executable, "-c", HOLDER, str(project.root), str(project.state), then]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
     pipe = subprocess.PIPE
@@ -71,7 +71,7 @@ def is_free(project: Project) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not run."""
+    """Whether a process runs; a zombie does not count."""
     try:
         return (
             Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
@@ -103,14 +103,14 @@ def test_it_is_free_after_the_block_and_after_a_failure_in_it(loaded: Project) -
     with exclusive(RealRunner(), loaded, "deploy"):
         assert not is_free(loaded)
     assert is_free(loaded)
-    assert (loaded.state / "lock").read_bytes() == b"", "the lock names no ended process"
+    assert (loaded.state / "lock").read_bytes() == b"", "the lock still names an ended process"
 
 
 def test_a_holder_that_is_killed_frees_it(loaded: Project) -> None:
     with holder(loaded) as process:
         process.kill()
         process.wait(10)
-        with exclusive(RealRunner(), loaded, "deploy"):  # `exclusive` does not wait
+        with exclusive(RealRunner(), loaded, "deploy"):  # fails at once if the lock is not free
             pass
 
 
@@ -142,12 +142,12 @@ def test_a_child_does_not_keep_it(loaded: Project, tmp_path: Path) -> None:
         process.wait(10)
         until(
             lambda: left.exists() and left.read_text(encoding="ascii").strip(),
-            "the child has started",
+            "the child has not started",
         )
         pid = int(left.read_text(encoding="ascii"))
         try:
             with exclusive(RealRunner(), loaded, "deploy"):
-                assert is_running(pid), "a child that must outlive its command runs"
+                assert is_running(pid), "the child ended with its command"
         finally:
             os.kill(pid, signal.SIGKILL)
 
@@ -159,13 +159,13 @@ def test_what_a_killed_holder_left_running_is_ended_first(loaded: Project, tmp_p
     ) as process:
         until(
             lambda: left.exists() and left.read_text(encoding="ascii").strip(),
-            "the child has started",
+            "the child has not started",
         )
         pid = int(left.read_text(encoding="ascii"))
         process.kill()
         process.wait(10)
         assert is_running(pid)
-        assert is_free(loaded), "the orphan does not hold the lock"
+        assert is_free(loaded), "the orphan holds the lock"
         with exclusive(RealRunner(), loaded, "deploy"):
             assert not is_running(pid)
 
@@ -179,7 +179,7 @@ def test_an_orphan_that_ignores_the_first_signal_gets_the_second(
     with holder(loaded, f"runner.read(Command(['sh', '-c', {stubborn!r}]))") as process:
         until(
             lambda: left.exists() and left.read_text(encoding="ascii").strip(),
-            "the child has started",
+            "the child has not started",
         )
         pid = int(left.read_text(encoding="ascii"))
         process.kill()
@@ -240,12 +240,12 @@ def test_the_servers_of_an_upgrade_that_was_killed_are_removed_before_anything_e
         "who": "ada",
         "pid": 2**22 + 1,
         "since": "2026-01-01",
-    }  # above every process id
+    }  # larger than any process id, so no such process exists
     (loaded.state / "lock").write_text(json.dumps(facts), encoding="utf-8")
     with exclusive(runner, loaded, "up"):
         assert runner.ran == removed
     with exclusive(runner, loaded, "up"):
-        assert runner.ran == removed, "the removal runs once"
+        assert runner.ran == removed, "the removal ran twice"
 
 
 def test_the_servers_of_an_upgrade_stay_its_holders_while_the_engine_does_not_remove_them(
@@ -258,4 +258,4 @@ def test_the_servers_of_an_upgrade_stay_its_holders_while_the_engine_does_not_re
     (loaded.state / "lock").write_text(json.dumps(facts), encoding="utf-8")
     for _ in range(2):
         with pytest.raises(Failure, match="cannot be removed: 1a"), exclusive(runner, loaded, "up"):
-            pytest.fail("the block starts while the old server runs")
+            pytest.fail("the block started while the old server runs")

@@ -16,6 +16,7 @@ def entry(**fields: object) -> str:
 @pytest.mark.parametrize(
     ("line", "read"),
     [
+        ("api-blue-1  | " + "[" * 100_000, LogLine("", "api-blue", "", "", "[" * 100_000)),
         (
             entry(message="up", action="started", request_id=None),
             LogLine(AT, "api-blue", "INFO", "", "up"),

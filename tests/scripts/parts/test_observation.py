@@ -1,4 +1,4 @@
-"""The live slot is read from the link; an unreadable link is never guessed."""
+"""The scripts read the live slot from the link, and refuse to guess if the link is unreadable."""
 
 import pytest
 from stack.config.project import Project
@@ -46,7 +46,7 @@ def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
         "docker compose ps", Result(0, "".join(container(*one) for one in states.items()))
     )
     assert observation.live_slot(without_nginx, loaded) == "green", (
-        "only the live slot's worker runs"
+        "worker-green runs, so green is live"
     )
 
 

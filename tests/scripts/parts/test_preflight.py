@@ -1,4 +1,4 @@
-"""The preflight names every fault at once, with values, and before any effect."""
+"""The preflight reports all faults together, with values, and before any effect."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ def host() -> Host:
 
 @pytest.fixture
 def project(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A host with enough disk and memory, which are those of the test machine."""
+    """Require no free disk or memory, because the test machine may have little of both."""
     monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
     monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
     furnish(checkout)

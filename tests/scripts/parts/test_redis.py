@@ -1,4 +1,4 @@
-"""Redis' row is not well if Redis is nearly full, does not write its file, or does not answer."""
+"""Redis' row is not ok if Redis is nearly full, does not write its file, or does not answer."""
 
 import pytest
 from stack.parts import redis

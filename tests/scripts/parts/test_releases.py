@@ -23,7 +23,7 @@ def test_a_placed_release_and_the_previous_good_one_stay(
     tags = [*tags, "live"]
     gone = removable(["blue", *tags, "green"], good, placed, keep)
     assert not {*placed, "blue", "green"} & set(gone)
-    assert not set(good[1:2]) & set(gone), "the target of a rollback is kept"
+    assert not set(good[1:2]) & set(gone), "the target of a rollback was removed"
     assert set(gone) <= set(tags)
     assert len(gone) == len(set(gone))
 
@@ -34,7 +34,7 @@ def test_as_many_as_the_settings_say_are_kept_the_newest_first(
 ) -> None:
     left = [tag for tag in tags if tag not in removable(tags, good, [], keep)]
     assert left[:keep] == tags[:keep]
-    assert len(left) <= 2 * keep + 1, "no release is kept for ever"
+    assert len(left) <= 2 * keep + 1, "retention kept too many releases"
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ USER = '{"password": "hunter2"}'
 
 @dataclass
 class Slot(RecordingRunner):
-    """A slot that answers by path; it records each request, with the body."""
+    """A slot whose status depends on the path; the bodies of the requests are recorded."""
 
     service: str = SERVICE
     statuses: dict[str, int] = field(
@@ -185,7 +185,7 @@ def test_what_the_release_s_file_has_wrong_is_named_with_its_slot(
 
 
 def test_the_list_is_read_where_the_release_is(tmp_path: Path, runner: RecordingRunner) -> None:
-    """The query runs in a shell: for an image without the file it prints nothing and exits 0."""
+    """In an image without service.toml the shell command prints nothing and exits with 0."""
     runner.reply("api-green", Result(0))
     smoke.read_service(runner, "green")
     question = runner.asked[0].partition("sh -c ")[2].strip("'")

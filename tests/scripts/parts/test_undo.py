@@ -1,4 +1,4 @@
-"""A failed story undoes its steps in the order of the story, even if an undo fails."""
+"""A failed story undoes its steps in a fixed order, and continues if an undo fails."""
 
 from collections.abc import Callable
 
@@ -80,27 +80,30 @@ def test_after_a_vital_undo_that_fails_nothing_that_may_serve_is_removed(undo: U
         (KeyboardInterrupt("SIGTERM"), "stopped by SIGTERM", "an-entry"),
         (OSError(28, "No space left on device", "/x"), "No space left on device: /x", "disk-full"),
         (Failure("a command failed"), "a command failed", "an-entry"),
+        (ValueError("embedded null byte"), "unexpected ValueError: embedded null byte", "an-entry"),
     ],
 )
-def test_a_signal_and_a_full_disk_are_failures_with_an_entry(
+def test_every_exception_is_undone_and_is_a_failure_with_an_entry(
     undo: Undo, reason: BaseException, observation: str, entry: str
 ) -> None:
+    log: list[str] = []
+    undo.push("slot", note(log, "slot"))
     failure = failed(undo, reason)
-    assert (failure.observation, failure.runbook) == (observation, entry)
+    assert (failure.observation, failure.runbook, log) == (observation, entry, ["slot"])
 
 
-def test_a_signal_during_the_undo_ends_it_unless_the_story_takes_it_for_a_failure() -> None:
+def test_a_signal_during_the_undo_does_not_end_it(undo: Undo) -> None:
+    """An impatient second Ctrl-C must not leave a bad release live without a record."""
+
     def interrupt(_: Failure) -> None:
         raise KeyboardInterrupt("SIGINT")
 
-    for second, expected in (
-        ((Failure, OSError), KeyboardInterrupt),
-        ((Failure, OSError, KeyboardInterrupt), Failure),
-    ):
-        undo = Undo(ORDER, vital=frozenset({"traffic"}), final=(), second=second)
-        undo.push("traffic", interrupt)
-        with pytest.raises(expected), undo.on_failure("an-entry"):
-            raise Failure("x")
+    log: list[str] = []
+    undo.push("evidence", interrupt)
+    undo.push("record", note(log, "record"))
+    failure = failed(undo, Failure("the watch failed"))
+    assert (failure.observation, log) == ("the watch failed", ["record"])
+    assert failure.hints == ["undo (evidence) failed too: stopped by SIGINT"]
 
 
 def test_a_step_that_the_story_does_not_know_is_refused(undo: Undo) -> None:

@@ -17,7 +17,7 @@ ADD = f'revision = "2026_02_01_0000"\ndown_revision = "{HEAD}"\n'
 
 @pytest.fixture
 def no_floors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the floors to 0, because the test machine may have little free disk and memory."""
+    """Require no free disk or memory, because the test machine may have little of both."""
     monkeypatch.setenv("FREE_DISK_FLOOR_BYTES", "0")
     monkeypatch.setenv("FREE_MEMORY_FLOOR_BYTES", "0")
     monkeypatch.setenv("NOTIFY_COMMAND", "notify me")

@@ -1,4 +1,4 @@
-"""The placed release checks the settings, and nothing changes."""
+"""`check-config.sh` lets the placed release check the settings, and changes nothing."""
 
 from pathlib import Path
 

@@ -114,7 +114,7 @@ def test_a_step_that_fails_before_the_switch_leaves_the_live_slot_and_nothing_of
         folder = next(hint for hint in failed.hints if hint.startswith("logs and health records: "))
         assert (Path(folder.partition(": ")[2]) / "nginx.log").exists()
     else:
-        assert ("api-green" in host.running) == is_warm, "a warm slot stays warm"
+        assert ("api-green" in host.running) == is_warm, "the undo changed whether green runs"
     assert not host.has_run(RENAME.format("green"))
     is_refused = step in {"secret", "nginx"}
     assert ledger.entries(project)[-1]["result"] == ("refused" if is_refused else "failed")
@@ -237,7 +237,7 @@ def test_an_undo_that_fails_too_needs_a_person(host: Host, project: Project) -> 
     assert failed.code == NEEDS_A_PERSON
     assert any(hint.startswith("undo failed too: ") for hint in failed.hints)
     assert host.live == "green"
-    assert {"api-green", "worker-green"} <= host.running, "the serving slot is not stopped"
+    assert {"api-green", "worker-green"} <= host.running, "the undo stopped the slot that serves"
     assert ledger.entries(project)[-1]["result"] != "done"
 
 
@@ -252,7 +252,7 @@ def test_an_undo_that_fails_before_the_switch_is_a_hint(
     failed = failed_deploy(host, project)
     assert (failed.code, host.live) == (1, "blue")
     is_hint = any(hint.startswith("undo (") for hint in failed.hints)
-    assert is_hint == (command != "notify me"), "a notification that fails is a warning"
+    assert is_hint == (command != "notify me"), "a failed undo, but no notification, makes a hint"
 
 
 def test_going_back_that_failed_is_not_recorded_as_rolled_back(
@@ -364,4 +364,7 @@ def test_a_release_that_is_rolled_back_takes_its_nginx_configuration_with_it(
     answer_badly_under_traffic(host, project)
     assert failed_deploy(host, project).code == ROLLED_BACK
     assert edge.installed_name(project) == installed
-    assert sum(command.endswith("entrypoint.sh reload") for command in host.ran) == 2
+    reloads = [at for at, run in enumerate(host.ran) if run.endswith("entrypoint.sh reload")]
+    assert len(reloads) == 2
+    # A configuration that breaks the front door would also fail the check of the switch back.
+    assert reloads[1] < host.position(RENAME.format("blue"))

@@ -1,4 +1,4 @@
-"""`deploy.sh`: its order and its records; a dry run and a deploy by hand run the same commands."""
+"""Tests `deploy.sh`: order, records, and the same commands in a dry run and in a run by hand."""
 
 import os
 import re
@@ -255,7 +255,7 @@ def test_a_dry_run_tells_the_same_commands_and_changes_nothing(
 
 
 def transcript(block: str, cwd: Path, folder: Path) -> list[tuple[str, str, str]]:
-    """Run a block with a `docker` that logs its command and the two variables of migrate."""
+    """Run a shell block; return its `docker` commands, each with the two variables of migrate."""
     log, stub = folder / "log", folder / "docker"
     stub.write_text(STUB.format(log=str(log)), encoding="utf-8")
     stub.chmod(0o755)

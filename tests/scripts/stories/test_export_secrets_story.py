@@ -1,4 +1,4 @@
-"""Tests the bundle of `.env` and secrets/ with the real gpg: a host gets all of it or nothing."""
+"""Tests the bundle of `.env` and secrets/ with the real gpg: a host gets all files or none."""
 
 import io
 import shutil

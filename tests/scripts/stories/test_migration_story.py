@@ -10,6 +10,7 @@ from stack.failure import USAGE, Failure
 from stack.rules import migrations
 from stack.runner import RealRunner
 from stack.stories import migration
+from stack.terminal import Terminal
 
 from tests.contracts.tree import ROOT
 
@@ -35,6 +36,19 @@ def test_the_file_is_the_new_head_and_passes_the_lint(checkout: Path, phase: str
     assert (newest.identifier, newest.phase, newest.name) == ("2031_05_06_0708", phase, "add_isbn")
     assert migrations.revisions(checkout)[-2].identifier == parent
     assert migrations.lint(checkout) == []
+
+
+def test_the_path_is_printed_on_a_terminal_too(
+    checkout: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    migration.run(RealRunner(Terminal()), checkout, "pre", "add_isbn", NOW)
+    assert "api/migrations/versions/2031_05_06_0708_pre_add_isbn.py" in capfd.readouterr().out
+
+
+def test_a_migration_that_is_not_python_is_named(checkout: Path) -> None:
+    (checkout / migrations.VERSIONS / "2031_05_06_0700_pre_bad.py").write_text("x(")
+    with pytest.raises(Failure, match=r"2031_05_06_0700_pre_bad\.py is not Python"):
+        write(checkout, "pre", "add_isbn")
 
 
 def test_two_of_one_minute_have_two_names_and_the_order_in_which_they_were_made(
@@ -63,12 +77,14 @@ def test_a_file_that_nobody_filled_in_cannot_be_applied(checkout: Path) -> None:
         if isinstance(node, ast.FunctionDef)
     ]
     space: dict[str, object] = {}
-    exec(compile(ast.Module([upgrade], []), str(path), "exec"), space)  # noqa: S102  this test's file
+    exec(compile(ast.Module([upgrade], []), str(path), "exec"), space)  # noqa: S102  file of a test
     with pytest.raises(NotImplementedError, match="2031_05_06_0708"):
         space["upgrade"]()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["Add_isbn", "add-isbn", "add isbn", "", "../x", "add__isbn", "_"])
+@pytest.mark.parametrize(
+    "name", ["Add_isbn", "add-isbn", "add isbn", "", "../x", "add__isbn", "_", "a" * 101]
+)
 def test_another_name_is_a_usage_error_and_writes_nothing(checkout: Path, name: str) -> None:
     before = sorted((checkout / migrations.VERSIONS).iterdir())
     with pytest.raises(Failure) as raised:

@@ -1,4 +1,4 @@
-"""`restore.sh` asks before it replaces, stops nothing too early, and undoes a failed exchange."""
+"""`restore.sh` asks first, stops services only after the restore, and undoes a failed exchange."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def failure(text: str) -> Result:
 
 
 def found(runner: RecordingRunner) -> Result:
-    """The databases that `tidy` lists: the old one has its new name after the exchange."""
+    """Return the databases that `tidy` lists; the exchange renames the old database."""
     stamps = [
         named[1]
         for command in runner.ran

@@ -1,4 +1,4 @@
-"""The end of the window stops the old slot and contracts the schema, unless a deploy has begun."""
+"""At the end of the window the old slot stops and the schema contracts, unless a deploy began."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ STOP = "stop api-green worker-green"
 
 @pytest.fixture
 def host() -> Host:
-    """Blue was made live, green is warm."""
+    """A host on which blue is live, and green, the former live slot, is warm."""
     return Host(running={"nginx", "postgres", "redis", "api-blue", "worker-blue", "api-green"})
 
 
@@ -160,6 +160,6 @@ def test_a_window_that_a_reboot_cut_off_begins_again(
 ) -> None:
     ledger.record(host, project, last[0], to="old", result=last[1])
     before, after = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    assert not window.resume(host, project, booted_at=before), "the waiting process still runs"
+    assert not window.resume(host, project, booted_at=before), "a window began without a reboot"
     assert window.resume(host, project, booted_at=after) is is_due
     assert host.has_run("retire green older --after 600") is is_due

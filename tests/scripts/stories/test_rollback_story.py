@@ -271,6 +271,8 @@ def test_an_undo_that_fails_too_needs_a_person(host: Host, project: Project) -> 
     failed = failure(host, project)
     assert failed.code == NEEDS_A_PERSON
     assert any(hint.startswith("undo failed too: ") for hint in failed.hints)
+    assert host.live == "green"
+    assert "api-green" in host.running, "the only slot that answers was removed"
 
 
 def test_a_failed_cold_start_leaves_the_slot_and_the_settings_as_they_were(

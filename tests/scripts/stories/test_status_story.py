@@ -18,7 +18,7 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(
 ) -> None:
     shown = rows(well, loaded)
     ill = {name for name, (is_well, _) in shown.items() if not is_well}
-    assert ill <= {"disk engine", "disk state"}  # the disk is the test machine's own
+    assert ill <= {"disk engine", "disk state"}  # these rows show the disk of the test machine
     assert set(shown) >= {
         "live",
         *HEALTHY,
@@ -130,14 +130,14 @@ def test_no_container_at_all_says_what_starts_them(well: RecordingRunner, loaded
     ("row", "migrations", "queue"),
     [
         ("2026_11_20_0903|0|0|0|0", True, True),
-        ("2026_11_21_0000|0|0|0|0", True, True),  # ahead: a newer release's additive migration
+        ("2026_11_21_0000|0|0|0|0", True, True),  # ahead: a newer release added a migration
         ("2026_11_20_0904|0|0|0|0", True, True),
         ("2026_11_20_0902|0|0|0|0", False, True),
-        ("|0|0|0|0", False, True),  # migrated all the way down
+        ("|0|0|0|0", False, True),  # no migration is applied
         ("2026_11_20_0903|5|1|0|61", True, True),
         ("2026_11_20_0903|0|0|2|0", True, False),
         ("2026_11_20_0903|5|4|0|899", True, True),
-        ("2026_11_20_0903|5|0|0|900", True, False),  # nobody takes them
+        ("2026_11_20_0903|5|0|0|900", True, False),  # no worker takes the jobs
     ],
 )
 def test_the_database_is_not_ok_when_behind_and_the_queue_when_jobs_failed_or_wait_too_long(
@@ -202,7 +202,7 @@ def test_the_last_deploy_is_the_newest_readable_line_of_the_ledger(
     ledger.record(RecordingRunner(), loaded, "up", to="r-0", result="done")
     ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result=result)
     with loaded.ledger.open("a", encoding="utf-8") as file:
-        file.write('{"action": "dep')  # cut off by a full disk
+        file.write('{"action": "dep')  # a full disk cut this line off
     shown = rows(well, loaded)["last deploy"]
     assert shown[0] is is_well
     assert "deploy of r-1 by " in shown[1]
@@ -211,7 +211,7 @@ def test_the_last_deploy_is_the_newest_readable_line_of_the_ledger(
 def test_a_full_disk_is_not_ok(
     well: RecordingRunner, loaded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "DISK_PERCENT_LOW", 101)  # no disk has so much free
+    monkeypatch.setattr(status, "DISK_PERCENT_LOW", 101)  # no disk has 101 % free
     assert rows(well, loaded)["disk engine"][0] is False
 
 

@@ -1,4 +1,4 @@
-"""The error that `up.sh` prints if a step fails; `up.sh` stops at that step."""
+"""If a step fails, `up.sh` stops at this step and prints an error with the cause."""
 
 import socket
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_of_a_failed_start_the_unhealthy_are_named_before_those_that_only_wait(
 def test_what_compose_calls_healthy_when_the_time_is_over_is_asked_of_the_engine(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
-    """Compose may exit with 0 in this state: observed in one of 36 runs of 2.26.1."""
+    """Compose 2.26.1 exited with 0 in one of 36 runs, although a container was not healthy."""
     machine.containers = container("api-blue", health="starting") + container("worker-blue")
     failed = failure(lambda: up.run(runner, checkout))
     assert failed.observation == "api-blue did not become healthy within 90 s: running starting"

@@ -174,7 +174,7 @@ def test_running_it_again_builds_places_and_records_nothing(
     times = len(runner.ran), len(ledger(checkout))
     (checkout / "nginx/conf.d/a.conf").write_text(
         "# newer\n", encoding="utf-8"
-    )  # deploy.sh installs this file
+    )  # only deploy.sh installs this change
     up.run(runner, checkout)
     assert sum(command.startswith(PLACE) for command in runner.ran) == 1
     again = runner.ran[times[0] :]
@@ -227,7 +227,7 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(
 ) -> None:
     Machine(runner, placed="r-0")
     runner.reply("readlink", Result(0, "green.sock\n"))
-    with pytest.raises(Failure, match="front door"):  # the front door answers only for blue
+    with pytest.raises(Failure, match="front door"):  # this front door answers only as blue
         up.run(runner, checkout)
     assert runner.ran[-1].endswith("api-green worker-green counter nginx")
     assert runner.environments[runner.position("--no-TTY migrate")]["MIGRATE_TAG"] == "green"

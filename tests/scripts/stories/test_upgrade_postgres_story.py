@@ -1,4 +1,4 @@
-"""An upgrade of Postgres: its order, its refusals before any effect, and its undo."""
+"""Tests the upgrade of Postgres: its order, its checks before any effect, and its undo."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ REMOVE = "postgres rm --recursive --force"
 
 @pytest.fixture
 def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
-    """A host on Postgres 15 with green live, and a base image of 17."""
+    """A host on Postgres 15, with green live and a base image of Postgres 17."""
     runner.reply("apt-config", Result(0))
     runner.reply("docker image inspect", Result(0, "sha256:1\n"))
     runner.reply("server_version_num", Result(0, "15|1000000\n"))
@@ -70,7 +70,7 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
     backups = [
         number for number, line in enumerate(host.ran) if "python3 -m backup incremental" in line
     ]
-    assert backups == [order[1] - 1, order[-1] + 1], "one backup of each version"
+    assert backups == [order[1] - 1, order[-1] + 1], "a backup of one version is missing"
     assert load(checkout).base("postgres") == "slipway-base/postgres:debian-trixie"
     assert (
         (checkout / ".env")
@@ -143,7 +143,7 @@ def test_a_run_that_is_killed_on_its_way_has_noted_the_image_from_before(
     host: RecordingRunner, checkout: Path, step: str
 ) -> None:
     class Killed(BaseException):
-        """Ends the process: no undo runs after it."""
+        """Imitates a kill: no undo runs."""
 
     def kill() -> Result:
         raise Killed
