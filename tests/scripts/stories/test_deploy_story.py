@@ -220,6 +220,28 @@ def test_a_first_deploy_is_the_bringing_up_alone(
     assert host.ran == []
 
 
+def test_where_compose_refuses_env_nothing_is_brought_up(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """up.sh would choose an emptied REDIS_IMAGE anew, and replace Redis with another kind of it."""
+    set_values(project.root, REDIS_IMAGE="")
+    monkeypatch.setattr(up, "run", lambda *_: pytest.fail("up.sh ran"))
+    host.reply("ps --all --format json", Result(1, err="set REDIS_IMAGE in .env"))
+    assert "set REDIS_IMAGE in .env" in failed_deploy(host, project).evidence
+    assert host.ran == []
+
+
+def test_where_the_engine_is_stopped_up_starts_it_and_the_deploy_goes_on(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Result(1, err="Cannot connect to the Docker daemon at unix:///var/run/docker.sock")
+    replies = list(host.replies)
+    host.reply("docker", stopped)
+    monkeypatch.setattr(up, "run", lambda *_: setattr(host, "replies", replies))
+    deploy_on(host, project)
+    assert host.live == "green"
+
+
 @pytest.mark.parametrize("command", ["deploy", "rollback"])
 def test_what_runs_the_checkout_itself_has_no_deploy_and_no_rollback(
     command: str, host: Host, project: Project
