@@ -171,6 +171,23 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     assert slot_files.of_slot(project, "green")[slot_files.HOSTS] == "api.example.org"
 
 
+@pytest.mark.parametrize(
+    ("hosts", "changes"), [("api.example.org", WARM), ("localhost", COLD)], ids=["new", "former"]
+)
+def test_a_warm_container_that_has_the_former_host_is_started_anew_whatever_its_file_says(
+    host: Host, project: Project, hosts: str, changes: list[str]
+) -> None:
+    """up.sh has written the new host into the files of both slots."""
+    host.running.add("api-green")
+    set_values(project.root, SLIPWAY_HOST="api.example.org")
+    deployments.follow_host(host, load(project.root))
+    host.reply("ps --all --quiet api-green", Result(0, "c0ffee\n"))
+    variables = json.dumps(["ENVIRONMENT=production", f"ALLOWED_HOSTS={hosts}"])
+    host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, variables))
+    run(host, project)
+    assert host.changes() == changes
+
+
 def test_a_number_that_no_deployment_has_is_refused(host: Host, project: Project) -> None:
     failed = failure(host, project, "41")
     assert failed.observation == "there is no deployment 41"
