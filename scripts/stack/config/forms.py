@@ -83,6 +83,12 @@ def memory(value: str) -> int:
     return amount
 
 
+def memory_text(size_bytes: int) -> str:
+    """Return a size as a limit of memory is written, the reverse of `memory`."""
+    megabytes, rest = divmod(size_bytes, UNITS["m"])
+    return f"{size_bytes}b" if rest else f"{megabytes}m"
+
+
 def host(value: str) -> str:
     """Return a host name."""
     if not re.fullmatch(HOST, value):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stack.commands import engine
+from stack.config import forms
 from stack.config.keys import KEYS
 from stack.config.project import Project
 from stack.failure import Failure
@@ -20,6 +21,7 @@ from stack.parts.slots import Slots
 from stack.runner import Runner
 
 REFUSED = "rollback-refused"
+NANO = 1_000_000_000
 
 
 def fingerprint(settings: Mapping[str, str]) -> str:
@@ -207,20 +209,43 @@ def runs_another(runner: Runner, slot: str, deployment: Deployment) -> bool:
 
 
 def running_settings(runner: Runner, slot: str) -> dict[str, str]:
-    """Return the settings that the API's container of a slot has; empty if there is none."""
+    """Return the settings that the containers of a slot have; empty if there is none.
+
+    The containers of an earlier version have the limits of their settings, but no variables of
+    that name.
+    """
     values = _environment_of(runner, slot)
-    return slot_files.settings_in(values) if "ENVIRONMENT" in values else {}
+    if "ENVIRONMENT" not in values:
+        return {}
+    return slot_files.settings_in({**_limits_of(runner, slot), **values})
+
+
+def _limits_of(runner: Runner, slot: str) -> dict[str, str]:
+    """Return the limits of the containers of a slot, as `.env` writes them."""
+    limits = {}
+    for kind in ("api", "worker"):
+        shown = _inspect(
+            runner, f"{kind}-{slot}", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}"
+        )
+        words = shown.split()
+        if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):
+            limits[f"{kind.upper()}_MEMORY"] = forms.memory_text(int(words[0]))
+            limits[f"{kind.upper()}_CPUS"] = f"{int(words[1]) / NANO:g}"
+    return limits
 
 
 def _environment_of(runner: Runner, slot: str) -> dict[str, str]:
     """Return the variables of the API's container of a slot; empty if there is none."""
-    listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", f"api-{slot}")
-    container = runner.read(listing).out.strip()
-    if not container:
-        return {}
-    shown = runner.read(engine.inspect_container(container, "{{json .Config.Env}}"))
     try:
-        pairs = [str(each).partition("=") for each in json.loads(shown.out)]
+        shown = json.loads(_inspect(runner, f"api-{slot}", "{{json .Config.Env}}"))
+        pairs = [str(each).partition("=") for each in shown]
     except (ValueError, TypeError):
         return {}
     return {key: value for key, _, value in pairs}
+
+
+def _inspect(runner: Runner, service: str, form: str) -> str:
+    """Return a fact about the container of a service; empty if there is none."""
+    listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", service)
+    container = runner.read(listing).out.strip()
+    return runner.read(engine.inspect_container(container, form)).out if container else ""

@@ -4,7 +4,7 @@ Compose gives `STATE_DIR/slots/<slot>.env` to the containers of a slot, and not 
 `.env` reaches no container before a deploy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stack.config import environment, keys
@@ -55,4 +55,18 @@ def settings_in(values: Mapping[str, str]) -> dict[str, str]:
     """Return the service's keys of a file, each with its default where it is empty or missing."""
     return {
         key: values.get(key) or keys.KEYS[key].default for key in keys.of_scope(keys.Scope.SERVICE)
+    }
+
+
+def limits_of(project: Project, services: Iterable[str]) -> dict[str, str]:
+    """Return the limits of the slot that these services belong to, where `.env` has others.
+
+    Compose reads the limits of a container from its own environment, and nothing else of a slot.
+    """
+    slots = {name.rpartition("-")[2] for name in services if name.startswith(("api-", "worker-"))}
+    given = {key: value for slot in slots for key, value in of_slot(project, slot).items()}
+    return {
+        key: given[key]
+        for key in keys.LIMITS
+        if given.get(key, "") not in {"", project.setting(key)}
     }

@@ -201,11 +201,17 @@ def test_a_state_of_an_earlier_version_is_adopted_and_gone_back_across(
         file.unlink()
     for release in ("older", "taken back", "old"):
         record(project, release, "rolled back" if release == "taken back" else "done")
-    host.reply("ps --all --quiet api-blue", Result(0, "c0ffee\n"))
     environment = json.dumps(["PATH=/bin", "ENVIRONMENT=production", "OPS_USER=anna"])
-    host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, environment))
+    host.reply("docker inspect --format '{{json .Config.Env}}' api", Result(0, environment))
+    for service, limits in (("api", "536870912 1500000000"), ("worker", "167772161 1000000000")):
+        host.reply(f"ps --all --quiet {service}-blue", Result(0, f"{service}\n"))
+        form = "'{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}'"
+        host.reply(f"docker inspect --format {form} {service}", Result(0, f"{limits}\n"))
     run(host, project)
-    assert slot_files.of_slot(project, "blue")["OPS_USER"] == "anna", "what the container has"
+    given = slot_files.of_slot(project, "blue")
+    assert given["OPS_USER"] == "anna", "what the container has"
+    assert (given["API_MEMORY"], given["API_CPUS"]) == ("512m", "1.5")
+    assert (given["WORKER_MEMORY"], given["WORKER_CPUS"]) == ("167772161b", "1")
     assert host.live == "green"
     adopted = next(entry for entry in ledger.entries(project) if entry["action"] == "adopt")
     numbers = [(each["number"], each["release"]) for each in adopted["deployments"]]
