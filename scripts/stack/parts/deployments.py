@@ -57,12 +57,25 @@ def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
 def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
     """Give a release with the present settings the next number, in a slot; keep its settings."""
     settings = project.service_settings
-    deployment = Deployment(ledger.next_number(project), release, fingerprint(settings))
+    deployment = Deployment(next_number(project), release, fingerprint(settings))
     file = snapshot_of(project, deployment.number)
     runner.make_directory(file.parent, 0o750)
     runner.write(file, slot_files.content({NUMBER: str(deployment.number), **settings}), 0o600)
     place(runner, project, deployment, slot, settings)
     return deployment
+
+
+def next_number(project: Project) -> int:
+    """Return a number that no deployment has, nor had before the ledger was lost.
+
+    The settings of a deployment are found by its number.
+    """
+    folder = snapshot_of(project, 0).parent
+    numbers = [int(file.stem) for file in folder.glob("*.env") if file.stem.isdecimal()]
+    numbers += [
+        slot_files.number_of(slot_files.of_slot(project, slot)) for slot in observation.SLOTS
+    ]
+    return max(ledger.next_number(project), *(number + 1 for number in numbers))
 
 
 def place(
@@ -163,20 +176,30 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
 def adopt(runner: Runner, project: Project, slots: Slots) -> None:
     """Number the good releases of a state that an earlier version left, and write both files.
 
-    A slot keeps the settings that its container has, whatever `.env` says by now.
+    A slot keeps the settings that its container has, whatever `.env` says by now. After the loss of
+    the ledger it also keeps its number.
     """
     if runner.is_dry or not slots.live_release:
         return
+    placed = ((slots.live, slots.live_release), (slots.idle, slots.idle_release))
     if not ledger.deployments(project):
+        known = {
+            release: slot_files.number_of(slot_files.of_slot(project, slot))
+            for slot, release in reversed(placed)  # the live slot goes before the other
+        }
         good = list(reversed(ledger.good_deployments(project)))
         if slots.live_release not in {each.release for each in good}:
             good.append(Deployment(0, slots.live_release))
         adopted = []
-        for number, each in enumerate(good, 1):
-            settings = settings_of(project, each)
-            adopted.append(Deployment(number, each.release, fingerprint(settings)))
+        number = next_number(project)
+        for each in good:
+            named_by_slot = known.get(each.release, 0)
+            adoptee = Deployment(named_by_slot or number, each.release)
+            number += not named_by_slot
+            settings = fingerprint(settings_of(project, adoptee))
+            adopted.append(Deployment(adoptee.number, each.release, settings))
         ledger.record_adoption(runner, project, slots.live_release, adopted)
-    for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
+    for slot, release in placed:
         if release and not slot_files.path_of(project, slot).exists():
             deployment = named(project, release)
             settings = running_settings(runner, slot) or settings_of(project, deployment)
