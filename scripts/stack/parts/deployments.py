@@ -196,8 +196,8 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
             named_by_slot = known.get(each.release, 0)
             adoptee = Deployment(named_by_slot or number, each.release)
             number += not named_by_slot
-            settings = fingerprint(settings_of(project, adoptee))
-            adopted.append(Deployment(adoptee.number, each.release, settings))
+            given = fingerprint(settings_of(project, adoptee))
+            adopted.append(Deployment(adoptee.number, each.release, given))
         ledger.record_adoption(runner, project, slots.live_release, adopted)
     for slot, release in placed:
         if release and not slot_files.path_of(project, slot).exists():

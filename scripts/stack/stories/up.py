@@ -34,6 +34,7 @@ from stack.parts import (
     slot_files,
     slots,
     sources,
+    volume_owner,
     window,
 )
 from stack.parts.ledger import Deployment
@@ -137,6 +138,7 @@ def _provide(
     with steps.step("base images") as report:
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
+        volume_owner.refuse_another(runner, project)
         database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
         report(
