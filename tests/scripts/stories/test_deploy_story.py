@@ -350,6 +350,8 @@ def test_the_runbook_deploys_by_hand_with_the_commands_of_the_story(
     block = "\n".join(re.findall(r"^```sh\n(.*?)^```", mitigation, re.MULTILINE | re.DOTALL))
     written = [line for line in transcript(block, project.root, tmp_path) if "curl" not in line[0]]
     assert written == expected
+    placed = slot_files.of_slot(project, "green")
+    assert (slot_files.number_of(placed), placed["LOG_LEVEL"]) == (0, "INFO"), "no number of blue"
 
 
 def test_a_post_migration_that_nobody_waits_for_any_more_comes_before_the_new_pre_one(
