@@ -195,7 +195,9 @@ def test_a_moved_checkout_is_taken_over_and_restarts_from_its_new_place(
     (tmp_path / "first").rename(tmp_path / "second")
     second = moving("second")
     shown = second.run("./scripts/status.sh", check=False).stdout
-    assert re.search(r"^!! owner +api-blue, worker-blue mount files of ", shown, re.MULTILINE)
+    stale = re.search(r"^!! owner +(.+) mount files of ", shown, re.MULTILINE)
+    assert stale, shown
+    assert {"api-blue", "worker-blue", "nginx", "postgres"} <= set(stale[1].split(", "))
     taken = second.run("./scripts/up.sh").stdout
     assert f"takes the stack over from {tmp_path}/first, which is gone" in taken
     ended = subprocess.run(
