@@ -83,7 +83,7 @@ def ensure_environment(runner: Runner, root: Path) -> Project:
         if runner.is_dry:
             return planned_project(root)
     project = load(root)
-    if project.values.get("STATE_DIR"):
+    if project.setting("STATE_DIR"):
         return project
     return set_values(runner, project, {"STATE_DIR": str(project.state)})
 
