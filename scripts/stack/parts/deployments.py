@@ -270,5 +270,13 @@ def _environment_of(runner: Runner, slot: str) -> dict[str, str]:
 def _inspect(runner: Runner, service: str, form: str) -> str:
     """Return a fact about the container of a service; empty if there is none."""
     listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", service)
-    container = runner.read(listing).out.strip()
-    return runner.read(engine.inspect_container(container, form)).out if container else ""
+    containers = runner.read(listing).out.split()
+    if len(containers) > 1:
+        # A killed `docker compose run` has left one, which `--all` lists too.
+        label = f'{{{{index .Config.Labels "{engine.ONE_OFF_LABEL}"}}}}'
+        containers = [
+            each
+            for each in containers
+            if runner.read(engine.inspect_container(each, label)).out.strip() == "False"
+        ]
+    return runner.read(engine.inspect_container(containers[0], form)).out if containers else ""

@@ -161,6 +161,21 @@ def test_a_container_that_a_killed_deploy_did_not_replace_is_not_the_deployment(
     assert host.changes() == changes
 
 
+def test_a_container_of_a_killed_run_is_not_taken_for_that_of_the_slot(
+    host: Host, project: Project
+) -> None:
+    settings_only(project)
+    host.tags["green"] = "old"
+    host.running.add("api-green")
+    host.reply("ps --all --quiet api-green", Result(0, "0ff\nc0ffee\n"))
+    for container, number, is_one_off in (("0ff", 2, "True"), ("c0ffee", 7, "False")):
+        variables = json.dumps(["ENVIRONMENT=production", f"SLIPWAY_DEPLOYMENT={number}"])
+        host.reply(f"{{{{json .Config.Env}}}}' {container}", Result(0, variables))
+        host.reply(f"com.docker.compose.oneoff\"}}}}' {container}", Result(0, f"{is_one_off}\n"))
+    run(host, project, "2")
+    assert host.changes() == ["place old in green", "up api-green", *WARM]
+
+
 def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     host: Host, project: Project
 ) -> None:
