@@ -4,6 +4,7 @@ Compose gives `STATE_DIR/slots/<slot>.env` to the containers of a slot, and not 
 `.env` reaches no container before a deploy.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -65,8 +66,18 @@ def limits_of(project: Project, services: Iterable[str]) -> dict[str, str]:
     """
     slots = {name.rpartition("-")[2] for name in services if name.startswith(("api-", "worker-"))}
     given = {key: value for slot in slots for key, value in of_slot(project, slot).items()}
+    limits = {key: given[key] for key in keys.LIMITS if given.get(key)}
     return {
-        key: given[key]
-        for key in keys.LIMITS
-        if given.get(key, "") not in {"", project.setting(key)}
+        key: value
+        for key, value in limits.items()
+        if value != project.setting(key) and _is_possible(key, value)
     }
+
+
+def _is_possible(key: str, value: str) -> bool:
+    """Whether the engine takes a limit: it refuses more CPUs than the host has by now."""
+    try:
+        limit = keys.KEYS[key].form(value)
+    except ValueError:
+        return False  # a person edited the file
+    return not isinstance(limit, float) or limit <= (os.cpu_count() or 1)

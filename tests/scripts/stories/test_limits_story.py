@@ -1,5 +1,6 @@
 """A slot's containers have the limits of their deployment, whatever `.env` says by now."""
 
+import pytest
 from stack.config.project import Project, load
 from stack.parts import services
 from stack.parts.ledger import Deployment
@@ -39,3 +40,19 @@ def test_an_edit_of_env_does_not_reach_a_slot_that_is_started_again(
     assert host.environments[-1] == {"API_MEMORY": "512m"}
     services.start(host, load(project.root), "nginx", seconds=60, runbook="site-down")
     assert host.environments[-1] == {}
+
+
+def test_more_cpus_than_the_host_has_by_now_are_those_of_env(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would refuse to create the container on a host that was made smaller."""
+    place(project, Deployment(2, "old"), "blue", API_CPUS="2", WORKER_MEMORY="64m")
+    set_values(project.root, API_CPUS="1")
+    for cores, limits in (
+        (1, {"WORKER_MEMORY": "64m"}),
+        (2, {"API_CPUS": "2", "WORKER_MEMORY": "64m"}),
+    ):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        changed = load(project.root)
+        services.start(host, changed, "api-blue", seconds=60, runbook="site-down")
+        assert host.environments[-1] == limits
