@@ -56,13 +56,20 @@ def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
 
 def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
     """Give a release with the present settings the next number, in a slot; keep its settings."""
+    settings = fingerprint(project.service_settings)
+    deployment = Deployment(next_number(project), release, settings)
+    _keep(runner, project, deployment, slot)
+    return deployment
+
+
+def _keep(runner: Runner, project: Project, deployment: Deployment, slot: str) -> None:
+    """Write the present settings as those of a deployment, and into its slot's file."""
     settings = project.service_settings
-    deployment = Deployment(next_number(project), release, fingerprint(settings))
     file = snapshot_of(project, deployment.number)
     runner.make_directory(file.parent, 0o750)
-    runner.write(file, slot_files.content({NUMBER: str(deployment.number), **settings}), 0o600)
+    values = {NUMBER: str(deployment.number), **settings}
+    runner.write(file, slot_files.content(values), 0o600)
     place(runner, project, deployment, slot, settings)
-    return deployment
 
 
 def next_number(project: Project) -> int:
@@ -204,6 +211,21 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
             deployment = named(project, release)
             settings = running_settings(runner, slot) or settings_of(project, deployment)
             place(runner, project, deployment, slot, settings or project.service_settings)
+
+
+def settle(runner: Runner, project: Project, slots: Slots) -> None:
+    """Adopt an earlier state; give a live slot that never served the present settings.
+
+    After a first start that failed, and after `up.sh --prepare`, an edit of `.env` must reach the
+    containers that `up.sh` starts: no slot serves from which a deploy could go on.
+    """
+    number = slot_files.number_of(slot_files.of_slot(project, slots.live))
+    services = observation.services(runner, project)
+    is_serving = any(each.is_well and each.name == f"api-{slots.live}" for each in services)
+    if not number or is_serving or ledger.good_deployments(project):
+        adopt(runner, project, slots)
+    else:
+        _keep(runner, project, Deployment(number, slots.live_release), slots.live)
 
 
 def follow_host(runner: Runner, project: Project) -> None:

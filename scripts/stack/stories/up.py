@@ -270,7 +270,7 @@ def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str
         deployments.place(runner, project, Deployment(0, release), slot, settings)
     elif placed and placed != images.DEVELOPMENT:
         checkout = images.release_of_checkout(runner, project)
-        deployments.adopt(runner, project, slots.look(runner, project))
+        deployments.settle(runner, project, slots.look(runner, project))
         deployments.follow_host(runner, project)
         return (
             placed,
