@@ -17,6 +17,7 @@ from stack.https import Answer
 from stack.parts import (
     backup_service,
     custody,
+    deployments,
     ledger,
     lock,
     observation,
@@ -119,9 +120,14 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
         slot = observation.live_slot(runner, project)
         placed = observation.slot_release(runner, project, slot)
     if (release, answering) == (placed, slot) and release:
-        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        number = deployments.in_slot(project, slot, release).number
         deployment = f", deployment {number}" if number else ""
-        return True, "live", f"slot {slot}, release {release}{deployment}"
+        text = f"slot {slot}, release {release}{deployment}"
+        file = slot_files.path_of(project, slot)
+        if not file.exists():
+            # Compose would make its containers anew without settings, and they refuse to start.
+            return False, "live", f"{text}; {file} is missing: ./scripts/up.sh writes it"
+        return True, "live", text
     shown = (
         f"release {release} from slot {answering}"
         if release

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from stack.config.project import Project
-from stack.parts import ledger
+from stack.parts import ledger, slot_files
 from stack.runner import Result
 from stack.stories import status
 
+from tests.scripts.imitation import furnish
 from tests.scripts.recording import RecordingRunner
 from tests.scripts.status_rows import HEALTHY, Door, containers, expiry, rows
 
@@ -16,6 +17,7 @@ from tests.scripts.status_rows import HEALTHY, Door, containers, expiry, rows
 def test_a_stack_that_is_well_is_shown_on_one_screen(
     well: RecordingRunner, loaded: Project
 ) -> None:
+    furnish(loaded.root)
     shown = rows(well, loaded)
     ill = {name for name, (is_well, _) in shown.items() if not is_well}
     assert ill <= {"disk engine", "disk state"}  # the disk is the test machine's own
@@ -29,9 +31,19 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(
         "last deploy",
         "clock",
     }
-    assert shown["live"][1] == "slot blue, release r-1"
+    assert shown["live"][1] == "slot blue, release r-1", "deployment 2 is of another release"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
     assert len(well.said) <= 24  # the height of a terminal
+
+
+def test_a_slot_without_its_file_is_not_well_because_compose_would_replace_it(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    furnish(loaded.root)
+    file = slot_files.path_of(loaded, "blue")
+    file.unlink()
+    text = f"slot blue, release r-1; {file} is missing: ./scripts/up.sh writes it"
+    assert rows(well, loaded)["live"] == (False, text)
 
 
 @pytest.mark.parametrize(
