@@ -247,11 +247,12 @@ def test_the_history_is_one_line_an_entry_the_newest_last_and_then_what_is_live(
         to="r-1",
         result="rolled back",
         reason="slow",
+        deployment=41,
     )
     status.history(well, loaded)
     first, second, live = well.said
     assert first.endswith(" up - -> r-0 done in 5 s")
-    assert second.endswith(" deploy r-0 -> r-1 rolled back: slow")
+    assert second.endswith(" deploy r-0 -> r-1 (deployment 41) rolled back: slow")
     assert live.startswith("live: release r-1")
     assert (well.ran, well.written) == ([], [])
 
