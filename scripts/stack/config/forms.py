@@ -109,6 +109,8 @@ def compose_files(value: str) -> str:
     """Return the names of the compose files."""
     if "compose.prod.yaml" in value and "compose.dev.yaml" in value:
         raise ValueError("naming compose.prod.yaml and compose.dev.yaml: name one of them")
+    if not all(value.split(":")):
+        raise ValueError("names with a colon too many, which Compose takes for the folder")
     return value
 
 

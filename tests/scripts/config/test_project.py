@@ -89,6 +89,7 @@ def test_the_process_environment_goes_before_the_file(
         ("HTTPS_PORT", "0"),
         ("SINK_PORT", "0"),
         ("COMPOSE_FILE", "compose.yaml:compose.prod.yaml:compose.dev.yaml"),
+        ("COMPOSE_FILE", "compose.yaml:"),
         ("HTTPS_PORT", "65536"),
         ("RATE_LIMIT_PER_SECOND", "0"),
         ("RATE_LIMIT_PER_SECOND", "5r/s"),
