@@ -88,8 +88,6 @@ def test_the_process_environment_goes_before_the_file(
         ("HTTP_PORT", "80a"),
         ("HTTPS_PORT", "0"),
         ("SINK_PORT", "0"),
-        ("COMPOSE_FILE", "compose.yaml:compose.prod.yaml:compose.dev.yaml"),
-        ("COMPOSE_FILE", "compose.yaml:"),
         ("HTTPS_PORT", "65536"),
         ("RATE_LIMIT_PER_SECOND", "0"),
         ("RATE_LIMIT_PER_SECOND", "5r/s"),
@@ -111,6 +109,22 @@ def test_a_wrong_value_is_refused_by_its_key(
     with pytest.raises(Failure, match=key) as raised:
         load(checkout)
     assert value not in str(raised.value) or len(value) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "fault"),
+    [
+        ("compose.yaml:compose.prod.yaml:compose.dev.yaml", "name one of them"),
+        ("compose.yaml:", "a colon too many, which Compose takes for the folder"),
+    ],
+)
+def test_a_list_of_compose_files_that_makes_no_stack_is_refused(
+    checkout: Path, files: str, fault: str
+) -> None:
+    with (checkout / ".env").open("a", encoding="utf-8") as file:
+        file.write(f"COMPOSE_FILE={files}\n")  # in the shell it would differ from the file
+    with pytest.raises(Failure, match=f"COMPOSE_FILE is .*{fault}"):
+        load(checkout)
 
 
 @pytest.mark.parametrize("value", ["192.0.2.7", "::1", "0.0.0.0", ""])
