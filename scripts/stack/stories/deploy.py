@@ -90,8 +90,10 @@ def _has_engine(runner: Runner) -> bool:
 
 
 def _is_first(runner: Runner, project: Project) -> bool:
-    """Whether no release was ever placed; a stopped engine is that of a stack that was up."""
-    return _has_engine(runner) and not observation.slot_release(runner, project, "blue")
+    """Whether no slot has a release; a stopped engine is that of a stack that was up."""
+    return _has_engine(runner) and not any(
+        observation.slot_release(runner, project, slot) for slot in observation.SLOTS
+    )
 
 
 def _is_up(runner: Runner, project: Project) -> bool:

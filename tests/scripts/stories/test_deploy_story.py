@@ -231,6 +231,17 @@ def test_where_compose_refuses_env_nothing_is_brought_up(
     assert host.ran == []
 
 
+def test_a_stack_whose_idle_slot_lost_its_image_is_no_first_start(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker image prune --all` removes the image of a slot that has no container."""
+    monkeypatch.setattr(up, "run", lambda *_: pytest.fail("up.sh ran"))
+    host.live, host.running = "green", (host.running - {"api-blue"}) | {"api-green"}
+    del host.tags["blue"]
+    deploy_on(host, project)
+    assert host.live == "blue"
+
+
 def test_where_the_engine_is_stopped_up_starts_it_and_the_deploy_goes_on(
     host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
