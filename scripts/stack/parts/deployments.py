@@ -65,11 +65,16 @@ def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployme
 def _keep(runner: Runner, project: Project, deployment: Deployment, slot: str) -> None:
     """Write the present settings as those of a deployment, and into its slot's file."""
     settings = project.service_settings
-    file = snapshot_of(project, deployment.number)
-    runner.make_directory(file.parent, 0o750)
-    values = {NUMBER: str(deployment.number), **settings}
-    runner.write(file, slot_files.content(values), 0o600)
+    _write_snapshot(runner, project, deployment.number, settings)
     place(runner, project, deployment, slot, settings)
+
+
+def _write_snapshot(
+    runner: Runner, project: Project, number: int, settings: Mapping[str, str]
+) -> None:
+    file = snapshot_of(project, number)
+    runner.make_directory(file.parent, 0o750)
+    runner.write(file, slot_files.content({NUMBER: str(number), **settings}), 0o600)
 
 
 def next_number(project: Project) -> int:
@@ -209,7 +214,15 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
     for slot, release in placed:
         if release and not slot_files.path_of(project, slot).exists():
             deployment = named(project, release)
-            settings = running_settings(runner, slot) or settings_of(project, deployment)
+            settings = running_settings(runner, slot)
+            if (
+                settings
+                and deployment.number
+                and not snapshot_of(project, deployment.number).exists()
+            ):
+                # What an earlier version kept is `.env` as it was when the release came up.
+                _write_snapshot(runner, project, deployment.number, settings)
+            settings = settings or settings_of(project, deployment)
             place(runner, project, deployment, slot, settings or project.service_settings)
 
 

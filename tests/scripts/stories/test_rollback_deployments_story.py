@@ -228,6 +228,8 @@ def test_a_state_of_an_earlier_version_is_adopted_and_gone_back_across(
     assert given["OPS_USER"] == "anna", "what the container has"
     assert (given["API_MEMORY"], given["API_CPUS"]) == ("512m", "1.5")
     assert (given["WORKER_MEMORY"], given["WORKER_CPUS"]) == ("167772161b", "1")
+    later = deployments.settings_of(project, Deployment(2, "old"))
+    assert later["OPS_USER"] == "anna", "for a rollback to it after both slots have changed"
     assert host.live == "green"
     adopted = next(entry for entry in ledger.entries(project) if entry["action"] == "adopt")
     numbers = [(each["number"], each["release"]) for each in adopted["deployments"]]
