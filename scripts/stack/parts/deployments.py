@@ -5,8 +5,10 @@ slot says which deployment the slot holds.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stack.commands import engine
@@ -54,6 +56,13 @@ def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
     return {}
 
 
+def next_number(project: Project) -> int:
+    """Return a number that no deployment has, even where the ledger was lost."""
+    kept = (int(file.stem) for file in snapshot_of(project, 0).parent.glob("[0-9]*.env"))
+    placed = (slot_files.number_of(slot_files.of_slot(project, s)) for s in observation.SLOTS)
+    return max(ledger.next_number(project), *(1 + number for number in (*kept, *placed)))
+
+
 def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
     """Give a release with the present settings the next number, in a slot; keep its settings."""
     settings = fingerprint(project.service_settings)
@@ -75,19 +84,6 @@ def _write_snapshot(
     file = snapshot_of(project, number)
     runner.make_directory(file.parent, 0o750)
     runner.write(file, slot_files.content({NUMBER: str(number), **settings}), 0o600)
-
-
-def next_number(project: Project) -> int:
-    """Return a number that no deployment has, nor had before the ledger was lost.
-
-    The settings of a deployment are found by its number.
-    """
-    folder = snapshot_of(project, 0).parent
-    numbers = [int(file.stem) for file in folder.glob("*.env") if file.stem.isdecimal()]
-    numbers += [
-        slot_files.number_of(slot_files.of_slot(project, slot)) for slot in observation.SLOTS
-    ]
-    return max(ledger.next_number(project), *(number + 1 for number in numbers))
 
 
 def place(
@@ -188,30 +184,19 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
 def adopt(runner: Runner, project: Project, slots: Slots) -> None:
     """Number the good releases of a state that an earlier version left, and write both files.
 
-    A slot keeps the settings that its container has, whatever `.env` says by now. After the loss of
-    the ledger it also keeps its number.
+    A slot keeps the settings that its container has, whatever `.env` says by now.
     """
     if runner.is_dry or not slots.live_release:
         return
-    placed = ((slots.live, slots.live_release), (slots.idle, slots.idle_release))
     if not ledger.deployments(project):
-        known = {
-            release: slot_files.number_of(slot_files.of_slot(project, slot))
-            for slot, release in reversed(placed)  # the live slot goes before the other
-        }
         good = list(reversed(ledger.good_deployments(project)))
         if slots.live_release not in {each.release for each in good}:
             good.append(Deployment(0, slots.live_release))
-        adopted = []
-        number = next_number(project)
-        for each in good:
-            named_by_slot = known.get(each.release, 0)
-            adoptee = Deployment(named_by_slot or number, each.release)
-            number += not named_by_slot
-            given = fingerprint(settings_of(project, adoptee))
-            adopted.append(Deployment(adoptee.number, each.release, given))
-        ledger.record_adoption(runner, project, slots.live_release, adopted)
-    for slot, release in placed:
+        is_placed = slot_files.number_of(slot_files.of_slot(project, slots.idle))
+        if is_placed and slots.idle_release not in {"", *(each.release for each in good)}:
+            good.insert(0, Deployment(0, slots.idle_release))  # the ledger was lost
+        ledger.record_adoption(runner, project, slots.live_release, _numbered(project, good, slots))
+    for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
         if release and not slot_files.path_of(project, slot).exists():
             deployment = named(project, release)
             settings = running_settings(runner, slot)
@@ -224,6 +209,26 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
                 _write_snapshot(runner, project, deployment.number, settings)
             settings = settings or settings_of(project, deployment)
             place(runner, project, deployment, slot, settings or project.service_settings)
+
+
+def _numbered(project: Project, good: list[Deployment], slots: Slots) -> list[Deployment]:
+    """Give numbers to releases, the oldest first; one in a slot keeps the number of its file.
+
+    After the loss of a ledger, the slots' files and containers have the numbers of that ledger.
+    """
+    placed = {}
+    for slot, release in ((slots.idle, slots.idle_release), (slots.live, slots.live_release)):
+        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        if number and release:
+            placed[release] = number
+    free = (
+        number for number in itertools.count(next_number(project)) if number not in placed.values()
+    )
+    adopted = []
+    for each in good:
+        numbered = Deployment(placed.get(each.release) or next(free), each.release)
+        adopted.append(replace(numbered, settings=fingerprint(settings_of(project, numbered))))
+    return adopted
 
 
 def settle(runner: Runner, project: Project, slots: Slots) -> None:
