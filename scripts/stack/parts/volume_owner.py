@@ -3,7 +3,6 @@
 The official images and those from Debian packages give the users postgres and redis other numbers.
 """
 
-import shlex
 from dataclasses import dataclass
 
 from stack.commands import engine
@@ -96,9 +95,11 @@ def _read(
 
 def _mend(project: Project, store: Store, volumes: list[str]) -> str:
     """Return the commands that give the volumes to the user of the new image."""
-    mounts = [word for name in volumes for word in ("-v", f"{project.name}_{name}:{MOUNT}/{name}")]
-    change = ["docker", "run", "--rm", "--network", "none", "--user", "0:0", *mounts]
-    change += ["--entrypoint", "chown", project.base(store.base)]
-    change += ["--recursive", f"{store.base}:{store.base}", MOUNT]
-    stop = ["docker", "compose", "stop", *store.services]
-    return f"{shlex.join(stop)} && {shlex.join(change)} && ./scripts/up.sh"
+    change = engine.throwaway(
+        project.base(store.base),
+        ["chown", "--recursive", f"{store.base}:{store.base}", MOUNT],
+        mounts=[f"{project.name}_{name}:{MOUNT}/{name}" for name in volumes],
+        user="0:0",
+        environment={},
+    )
+    return f"{engine.compose('stop', *store.services)} && {change} && ./scripts/up.sh"

@@ -62,8 +62,8 @@ def test_an_image_of_another_kind_is_refused_with_the_commands_that_change_the_o
     assert "REDIS_IMAGE is of another kind" in failed.observation
     assert (
         "or, with some seconds of 503: docker compose stop redis && docker run --rm --network none "
-        "--user 0:0 -v slipway_redis:/volumes/redis --entrypoint chown r:1 --recursive redis:redis "
-        "/volumes && ./scripts/up.sh"
+        "--user 0:0 --entrypoint chown --volume slipway_redis:/volumes/redis r:1 --recursive "
+        "redis:redis /volumes && ./scripts/up.sh"
     ) in failed.hints
 
 
