@@ -44,8 +44,12 @@ POSTGRES = Store(
 STORES = (POSTGRES, Store("redis", ("redis",), ("redis",)))
 
 
-def refuse_another(runner: Runner, project: Project, stores: tuple[Store, ...] = STORES) -> None:
+def refuse_another(
+    runner: Runner, project: Project, stores: tuple[Store, ...] = STORES, *, way_out: str = ""
+) -> None:
     """Refuse a base image whose user does not own the volumes: its server could not read them.
+
+    `way_out` is a hint in the place of the commands that change the owner.
 
     Raises:
         Failure: before any server is replaced, with the commands that change the owner.
@@ -65,10 +69,7 @@ def refuse_another(runner: Runner, project: Project, stores: tuple[Store, ...] =
                 f"{store.base.upper()}_IMAGE is of another kind: its user {store.base} has the "
                 f"number {number}, and another number owns the volumes {listed}"
             )
-            hints += [
-                f"set {store.base.upper()}_IMAGE in .env back to the former image",
-                f"or, with some seconds of 503: {_mend(project, store, volumes)}",
-            ]
+            hints += [way_out] if way_out else _list_ways_out(project, store, volumes)
     if faults:
         raise Failure("; ".join(faults), hints=hints, runbook=RUNBOOK)
 
@@ -93,8 +94,8 @@ def _read(
     return number, {name: owner for owner, _, name in pairs}
 
 
-def _mend(project: Project, store: Store, volumes: list[str]) -> str:
-    """Return the commands that give the volumes to the user of the new image."""
+def _list_ways_out(project: Project, store: Store, volumes: list[str]) -> list[str]:
+    """Return the hints: the former image, or the commands that give its user the volumes."""
     change = engine.throwaway(
         project.base(store.base),
         ["chown", "--recursive", f"{store.base}:{store.base}", MOUNT],
@@ -102,4 +103,8 @@ def _mend(project: Project, store: Store, volumes: list[str]) -> str:
         user="0:0",
         environment={},
     )
-    return f"{engine.compose('stop', *store.services)} && {change} && ./scripts/up.sh"
+    commands = f"{engine.compose('stop', *store.services)} && {change} && ./scripts/up.sh"
+    return [
+        f"set {store.base.upper()}_IMAGE in .env back to the former image",
+        f"or, with some seconds of 503: {commands}",
+    ]

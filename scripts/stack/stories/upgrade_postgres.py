@@ -127,7 +127,13 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
     old, size = (int(word) for word in answer.out.strip().split("|"))
     base = images.choose_postgres(runner, project, image)
     planned = images.replace_base(project, base)
-    volume_owner.refuse_another(runner, planned, (volume_owner.POSTGRES,))
+    volume_owner.refuse_another(
+        runner,
+        planned,
+        (volume_owner.POSTGRES,),
+        way_out="name an image of the present kind with --image, or first change the kind of the "
+        "present version: set POSTGRES_IMAGE in .env, then ./scripts/up.sh",
+    )
     new = database.image_version(runner, base)
     if new < old:
         raise Failure(
