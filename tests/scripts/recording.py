@@ -13,11 +13,13 @@ from stack.runner import RealRunner, Result, accepted
 Reply = Result | Callable[[], Result]
 # The recording runner runs these commands, which change files in the test's directory.
 FILE_COMMANDS = ("cp", "ln", "mv", "rm")
-# A host without other stacks, on which each secret opens its data.
+# A host without other stacks, on which each secret opens its data, and each volume is empty.
 QUIET_HOST = (
+    ("docker version", Result(0, "26.1.5\n")),
     ("docker container ls", Result(0)),
     ("docker volume ls", Result(0)),
     ("IFS= read -r", Result(0)),
+    ("/volumes", Result(0, "100\n")),
 )
 
 

@@ -34,9 +34,10 @@ def slot_settings(stack: Stack, slot: str, **values: str) -> Iterator[None]:
 
 
 def give_green_the_settings_of_blue(stack: Stack) -> None:
-    """Write the file that a deploy into the idle slot writes."""
+    """Write the file that a deploy by hand writes (docs/runbook.md#deploy-by-hand): no number."""
     text = _file(stack, "blue").read_text(encoding="utf-8")
-    _file(stack, "green").write_text(text, encoding="utf-8")
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("SLIPWAY_")]
+    _file(stack, "green").write_text("".join(lines), encoding="utf-8")
 
 
 def _file(stack: Stack, slot: str) -> Path:

@@ -91,7 +91,7 @@ def test_a_server_refuses_a_wrong_secret_and_every_command_names_it(
         assert ended.returncode == 1
         assert f"critical {name.upper()}: " in ended.stdout
         shown = stack.run("./scripts/status.sh", check=False).stdout
-        assert re.search(rf"^!! secrets +.*{name}", shown, re.MULTILINE)
+        assert re.search(rf"^!! +secrets +.*{name}", shown, re.MULTILINE)
         for command in REFUSING:
             assert f"{name} is not the secret that opens" in refused(stack, command)
     assert not (stack.root / "state/fingerprints").exists()
@@ -195,7 +195,9 @@ def test_a_moved_checkout_is_taken_over_and_restarts_from_its_new_place(
     (tmp_path / "first").rename(tmp_path / "second")
     second = moving("second")
     shown = second.run("./scripts/status.sh", check=False).stdout
-    assert re.search(r"^!! owner +api-blue, worker-blue mount files of ", shown, re.MULTILINE)
+    stale = re.search(r"^!! +owner +(.+) mount files of ", shown, re.MULTILINE)
+    assert stale, shown
+    assert {"api-blue", "worker-blue", "nginx", "postgres"} <= set(stale[1].split(", "))
     taken = second.run("./scripts/up.sh").stdout
     assert f"takes the stack over from {tmp_path}/first, which is gone" in taken
     ended = subprocess.run(

@@ -349,7 +349,11 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
     assert_clean(load, report)
     lines = (stack.root / "state/ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines[0] == '{"cut of'
-    assert [json.loads(line)["result"] for line in lines[1:]] == ["begun", "done"] * 2
+    entries = [json.loads(line) for line in lines[1:]]
+    assert [(entry["action"], entry["result"]) for entry in entries] == [
+        ("adopt", "done"),  # the rollback numbers what is live
+        *((action, result) for action in ("rollback", "deploy") for result in ("begun", "done")),
+    ]
 
 
 def test_retention_removes_old_releases_and_never_the_rollback_target(stack: Stack) -> None:

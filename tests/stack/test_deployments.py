@@ -1,5 +1,7 @@
 """A change of settings alone is a deployment: no request fails, and it has a way back."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.conftest import Figure
@@ -8,6 +10,15 @@ from tests.stack.load import Load
 from tests.stack.settings import edited
 
 pytestmark = pytest.mark.drill
+
+
+@pytest.fixture(autouse=True)
+def _blue_again(stack: Stack) -> Iterator[None]:
+    """Leave blue live, with the settings of `.env`: other tests use its services by name."""
+    yield
+    if stack.live()[1] != "blue":
+        stack.deploy()
+    stack.back_to_blue()
 
 
 def setting_of(stack: Stack, key: str) -> str:
@@ -38,6 +49,15 @@ def test_a_setting_is_deployed_and_taken_back_without_a_failed_request(
     figure(
         f"a setting deployed and taken back: {report.sent} requests, {len(report.failures)} failed"
     )
+
+
+def test_a_worker_that_is_started_again_has_the_limits_of_its_deployment(stack: Stack) -> None:
+    memory = stack.inspect("worker-blue")["HostConfig"]["Memory"]
+    stack.compose("rm", "--stop", "--force", "worker-blue")
+    with edited(stack, WORKER_MEMORY="512m"):
+        done = stack.run("./scripts/up.sh")
+    assert "WORKER_MEMORY=160m docker compose up" in done.stdout
+    assert stack.inspect("worker-blue")["HostConfig"]["Memory"] == memory
 
 
 def test_a_bare_compose_up_after_an_edit_of_the_service_s_keys_changes_nothing(

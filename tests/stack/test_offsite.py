@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -296,10 +297,13 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
     [typed] = blocks(entry["Mitigation"])
     copy_checkout(repository)
     folder.mkdir()
-    second = Stack(folder, project=f"{PROJECT}-second")
-    second.remove()
+    second = Stack(folder, project=pair.host.project)
+    for key in ("COMPOSE_PROJECT_NAME", "SLIPWAY_IMAGE", "STATE_DIR"):
+        del second.environment[key]  # the bundle's `.env` names the stack
     variables = {**second.environment, "REPOSITORY": str(repository), "BUNDLE": str(bundle)}
     answers = {"passphrase of the bundle: ": PASSPHRASE, "to go on: ": second.project}
+    # The new host is this machine: neither the checkout nor the state of the lost one is on it.
+    lost = pair.host.root.rename(tmp_path / "lost")
     try:
         code, shown = at_terminal(
             typed, answers, cwd=folder, env=variables, timeout=SERVING_SECONDS
@@ -319,6 +323,8 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
         assert {name[:8] for name in segments(second, *OFFSITE)} >= {"00000001", "00000002"}
     finally:
         second.remove()
+        shutil.rmtree(pair.host.root, ignore_errors=True)  # the new host's STATE_DIR
+        lost.rename(pair.host.root)
 
 
 def test_a_host_without_its_volumes_is_not_begun_anew_while_there_are_backups_off_it(

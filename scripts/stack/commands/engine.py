@@ -20,6 +20,7 @@ INPUTS_LABEL = "slipway.inputs"
 REPOSITORY_LABEL = "slipway.repository"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
+ONE_OFF_LABEL = "com.docker.compose.oneoff"  # True on a container of `docker compose run`
 CHECKOUT_LABEL = "com.docker.compose.project.working_dir"
 # The caller judges every exit code (parts/inventory.py).
 LIST_VOLUMES = Command(["docker", "volume", "ls", "--quiet"], may_fail=True)

@@ -11,7 +11,8 @@ _DATABASE = (
 # Each is a service with the variable of its client for the secret, and a script that succeeds
 # if the secret opens the data.
 # (!) `repo-get` alone succeeds with one in 256 wrong keys, because it only checks the padding. The
-# first line of the file is `[backrest]`.
+# first line of the file is `[backrest]`. Errors go to stderr: from 2.53 on they go to stdout, into
+# the pipe, and an archive that is not there yet would look like a key that decrypts to nonsense.
 _SCRIPTS = {
     "database_password": (
         "postgres",
@@ -28,7 +29,8 @@ _SCRIPTS = {
     "backup_key": (
         "postgres",
         "PGBACKREST_REPO1_CIPHER_PASS",
-        "pgbackrest repo-get archive/main/archive.info | grep '^\\[backrest\\]'",
+        "pgbackrest --log-level-console=off --log-level-stderr=error"
+        " repo-get archive/main/archive.info | grep '^\\[backrest\\]'",
     ),
 }
 # What each server answers to a wrong secret.

@@ -16,6 +16,7 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"(?P<head>[ \t]*(?P<key>[A-Za-z_][A-Za-z0-9_]*)=[ \t]*)(?P<rest>.*)")
 RUNBOOK = "boot-refused-by-the-configuration"
 BOM = "\ufeff"
+_FOLDER = "Compose takes the folder for a file: put # before the line, or name compose.yaml"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def parse(text: str) -> list[Line]:
                 faults.append(f"{key} (line {number}) {error}")
             else:
                 lines.append(Line(number, key, value))
+                if key == "COMPOSE_FILE" and not value:
+                    faults.append(f"{key} (line {number}) is empty, and {_FOLDER}")
     if text and not text.endswith("\n"):
         faults.append("its last line does not end with a newline, so the file may be cut off")
     if faults:

@@ -83,6 +83,12 @@ def memory(value: str) -> int:
     return amount
 
 
+def memory_text(size_bytes: int) -> str:
+    """Return a size as a limit of memory is written, the reverse of `memory`."""
+    megabytes, rest = divmod(size_bytes, UNITS["m"])
+    return f"{size_bytes}b" if rest else f"{megabytes}m"
+
+
 def host(value: str) -> str:
     """Return a host name."""
     if not re.fullmatch(HOST, value):
@@ -103,6 +109,8 @@ def compose_files(value: str) -> str:
     """Return the names of the compose files."""
     if "compose.prod.yaml" in value and "compose.dev.yaml" in value:
         raise ValueError("naming compose.prod.yaml and compose.dev.yaml: name one of them")
+    if not all(value.split(":")):
+        raise ValueError("names with a colon too many, which Compose takes for the folder")
     return value
 
 

@@ -61,7 +61,12 @@ def of_children(variables: Mapping[str, str], directory: str) -> dict[str, str]:
     Compose takes the project's directory from PWD, which may be a link to it: then each path of a
     mount would differ, and with it each container.
     """
-    kept = {key: value for key, value in variables.items() if key in KEPT or not _is_removed(key)}
+    # (!) Compose takes an empty COMPOSE_FILE for the folder, and reads no file.
+    kept = {
+        key: value
+        for key, value in variables.items()
+        if (key in KEPT and value) or not _is_removed(key)
+    }
     return {**kept, "PWD": directory}
 
 

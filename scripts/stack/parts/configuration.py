@@ -75,13 +75,17 @@ def _first_text(root: Path) -> str:
 def ensure_environment(runner: Runner, root: Path) -> Project:
     """Create `.env` from `.env.example` if there is none, and return the project it describes.
 
-    The first start copies FIRST_KEYS from the process environment into `.env`.
+    The first start copies FIRST_KEYS from the process environment into `.env`. A copy of
+    `.env.example` lacks STATE_DIR, without which Compose reads no compose file.
     """
     if not (root / ".env").exists():
         runner.write(root / ".env", _first_text(root), 0o600)
         if runner.is_dry:
             return planned_project(root)
-    return load(root)
+    project = load(root)
+    if project.setting("STATE_DIR"):
+        return project
+    return set_values(runner, project, {"STATE_DIR": str(project.state)})
 
 
 def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Project:

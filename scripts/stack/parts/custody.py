@@ -77,7 +77,7 @@ def read_rows(runner: Runner, project: Project) -> list[Row]:
 def _row_of_owner(project: Project, stock: Inventory, note: str) -> Row:
     stale = [each for each in ownership.list_stale(project, stock) if each.is_running]
     if stale:
-        names = ", ".join(each.service for each in stale)
+        names = ", ".join(sorted(each.service for each in stale))  # the engine lists by age
         text = f"{names} mount files of {stale[0].checkout} and cannot restart: "
         return False, "owner", text + "./scripts/up.sh, then ./scripts/deploy.sh"
     owner = ownership.read(project)

@@ -5,11 +5,14 @@ slot says which deployment the slot holds.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stack.commands import engine
+from stack.config import forms
 from stack.config.keys import KEYS
 from stack.config.project import Project
 from stack.failure import Failure
@@ -20,6 +23,7 @@ from stack.parts.slots import Slots
 from stack.runner import Runner
 
 REFUSED = "rollback-refused"
+NANO = 1_000_000_000
 
 
 def fingerprint(settings: Mapping[str, str]) -> str:
@@ -52,15 +56,34 @@ def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
     return {}
 
 
+def next_number(project: Project) -> int:
+    """Return a number that no deployment has, even where the ledger was lost."""
+    kept = (int(file.stem) for file in snapshot_of(project, 0).parent.glob("[0-9]*.env"))
+    placed = (slot_files.number_of(slot_files.of_slot(project, s)) for s in observation.SLOTS)
+    return max(ledger.next_number(project), *(1 + number for number in (*kept, *placed)))
+
+
 def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
     """Give a release with the present settings the next number, in a slot; keep its settings."""
-    settings = project.service_settings
-    deployment = Deployment(ledger.next_number(project), release, fingerprint(settings))
-    file = snapshot_of(project, deployment.number)
-    runner.make_directory(file.parent, 0o750)
-    runner.write(file, slot_files.content({NUMBER: str(deployment.number), **settings}), 0o600)
-    place(runner, project, deployment, slot, settings)
+    settings = fingerprint(project.service_settings)
+    deployment = Deployment(next_number(project), release, settings)
+    _keep(runner, project, deployment, slot)
     return deployment
+
+
+def _keep(runner: Runner, project: Project, deployment: Deployment, slot: str) -> None:
+    """Write the present settings as those of a deployment, and into its slot's file."""
+    settings = project.service_settings
+    _write_snapshot(runner, project, deployment.number, settings)
+    place(runner, project, deployment, slot, settings)
+
+
+def _write_snapshot(
+    runner: Runner, project: Project, number: int, settings: Mapping[str, str]
+) -> None:
+    file = snapshot_of(project, number)
+    runner.make_directory(file.parent, 0o750)
+    runner.write(file, slot_files.content({NUMBER: str(number), **settings}), 0o600)
 
 
 def place(
@@ -169,16 +192,58 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
         good = list(reversed(ledger.good_deployments(project)))
         if slots.live_release not in {each.release for each in good}:
             good.append(Deployment(0, slots.live_release))
-        adopted = []
-        for number, each in enumerate(good, 1):
-            settings = settings_of(project, each)
-            adopted.append(Deployment(number, each.release, fingerprint(settings)))
-        ledger.record_adoption(runner, project, slots.live_release, adopted)
+        is_placed = slot_files.number_of(slot_files.of_slot(project, slots.idle))
+        if is_placed and slots.idle_release not in {"", *(each.release for each in good)}:
+            good.insert(0, Deployment(0, slots.idle_release))  # the ledger was lost
+        ledger.record_adoption(runner, project, slots.live_release, _numbered(project, good, slots))
     for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
         if release and not slot_files.path_of(project, slot).exists():
             deployment = named(project, release)
-            settings = running_settings(runner, slot) or settings_of(project, deployment)
+            settings = running_settings(runner, slot)
+            if (
+                settings
+                and deployment.number
+                and not snapshot_of(project, deployment.number).exists()
+            ):
+                # What an earlier version kept is `.env` as it was when the release came up.
+                _write_snapshot(runner, project, deployment.number, settings)
+            settings = settings or settings_of(project, deployment)
             place(runner, project, deployment, slot, settings or project.service_settings)
+
+
+def _numbered(project: Project, good: list[Deployment], slots: Slots) -> list[Deployment]:
+    """Give numbers to releases, the oldest first; one in a slot keeps the number of its file.
+
+    After the loss of a ledger, the slots' files and containers have the numbers of that ledger.
+    """
+    placed = {}
+    for slot, release in ((slots.idle, slots.idle_release), (slots.live, slots.live_release)):
+        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        if number and release:
+            placed[release] = number
+    free = (
+        number for number in itertools.count(next_number(project)) if number not in placed.values()
+    )
+    adopted = []
+    for each in good:
+        numbered = Deployment(placed.get(each.release) or next(free), each.release)
+        adopted.append(replace(numbered, settings=fingerprint(settings_of(project, numbered))))
+    return adopted
+
+
+def settle(runner: Runner, project: Project, slots: Slots) -> None:
+    """Adopt an earlier state; give a live slot that never served the present settings.
+
+    After a first start that failed, and after `up.sh --prepare`, an edit of `.env` must reach the
+    containers that `up.sh` starts: no slot serves from which a deploy could go on.
+    """
+    number = slot_files.number_of(slot_files.of_slot(project, slots.live))
+    services = observation.services(runner, project)
+    is_serving = any(each.is_well and each.name == f"api-{slots.live}" for each in services)
+    if not number or is_serving or ledger.good_deployments(project):
+        adopt(runner, project, slots)
+    else:
+        _keep(runner, project, Deployment(number, slots.live_release), slots.live)
 
 
 def follow_host(runner: Runner, project: Project) -> None:
@@ -207,20 +272,51 @@ def runs_another(runner: Runner, slot: str, deployment: Deployment) -> bool:
 
 
 def running_settings(runner: Runner, slot: str) -> dict[str, str]:
-    """Return the settings that the API's container of a slot has; empty if there is none."""
+    """Return the settings that the containers of a slot have; empty if there is none.
+
+    The containers of an earlier version have the limits of their settings, but no variables of
+    that name.
+    """
     values = _environment_of(runner, slot)
-    return slot_files.settings_in(values) if "ENVIRONMENT" in values else {}
+    if "ENVIRONMENT" not in values:
+        return {}
+    return slot_files.settings_in({**_limits_of(runner, slot), **values})
+
+
+def _limits_of(runner: Runner, slot: str) -> dict[str, str]:
+    """Return the limits of the containers of a slot, as `.env` writes them."""
+    limits = {}
+    for kind in ("api", "worker"):
+        shown = _inspect(
+            runner, f"{kind}-{slot}", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}"
+        )
+        words = shown.split()
+        if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):
+            limits[f"{kind.upper()}_MEMORY"] = forms.memory_text(int(words[0]))
+            limits[f"{kind.upper()}_CPUS"] = f"{int(words[1]) / NANO:g}"
+    return limits
 
 
 def _environment_of(runner: Runner, slot: str) -> dict[str, str]:
     """Return the variables of the API's container of a slot; empty if there is none."""
-    listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", f"api-{slot}")
-    container = runner.read(listing).out.strip()
-    if not container:
-        return {}
-    shown = runner.read(engine.inspect_container(container, "{{json .Config.Env}}"))
     try:
-        pairs = [str(each).partition("=") for each in json.loads(shown.out)]
+        shown = json.loads(_inspect(runner, f"api-{slot}", "{{json .Config.Env}}"))
+        pairs = [str(each).partition("=") for each in shown]
     except (ValueError, TypeError):
         return {}
     return {key: value for key, _, value in pairs}
+
+
+def _inspect(runner: Runner, service: str, form: str) -> str:
+    """Return a fact about the container of a service; empty if there is none."""
+    listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", service)
+    containers = runner.read(listing).out.split()
+    if len(containers) > 1:
+        # A killed `docker compose run` has left one, which `--all` lists too.
+        label = f'{{{{index .Config.Labels "{engine.ONE_OFF_LABEL}"}}}}'
+        containers = [
+            each
+            for each in containers
+            if runner.read(engine.inspect_container(each, label)).out.strip() == "False"
+        ]
+    return runner.read(engine.inspect_container(containers[0], form)).out if containers else ""

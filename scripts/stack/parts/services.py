@@ -3,7 +3,7 @@
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import observation
+from stack.parts import observation, slot_files
 from stack.parts.observation import Service
 from stack.runner import Result, Runner
 from stack.waiting import wait_until
@@ -17,12 +17,16 @@ def start(
 ) -> None:
     """Start services, and replace those whose configuration changed; `anew` replaces each.
 
+    Those of a slot get the limits of their deployment, whatever `.env` says by now.
+
     Raises:
         Failure: naming the services that are not healthy after `seconds`, with their last lines.
     """
     options = ["--detach", "--no-deps", *(["--force-recreate"] if anew else [])]
     options += ["--wait", "--wait-timeout", str(seconds)]
-    up = engine.compose("up", *options, *names, timeout_seconds=seconds + 60, may_fail=True)
+    limits = slot_files.limits_of(project, names)
+    timeout = seconds + 60
+    up = engine.compose("up", *options, *names, env=limits, timeout_seconds=timeout, may_fail=True)
     started = runner.run(up)
     if runner.is_dry:
         return

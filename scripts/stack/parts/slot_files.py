@@ -4,7 +4,8 @@ Compose gives `STATE_DIR/slots/<slot>.env` to the containers of a slot, and not 
 `.env` reaches no container before a deploy.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stack.config import environment, keys
@@ -56,3 +57,27 @@ def settings_in(values: Mapping[str, str]) -> dict[str, str]:
     return {
         key: values.get(key) or keys.KEYS[key].default for key in keys.of_scope(keys.Scope.SERVICE)
     }
+
+
+def limits_of(project: Project, services: Iterable[str]) -> dict[str, str]:
+    """Return the limits of the slot that these services belong to, where `.env` has others.
+
+    Compose reads the limits of a container from its own environment, and nothing else of a slot.
+    """
+    slots = {name.rpartition("-")[2] for name in services if name.startswith(("api-", "worker-"))}
+    given = {key: value for slot in slots for key, value in of_slot(project, slot).items()}
+    limits = {key: given[key] for key in keys.LIMITS if given.get(key)}
+    return {
+        key: value
+        for key, value in limits.items()
+        if value != project.setting(key) and _is_possible(key, value)
+    }
+
+
+def _is_possible(key: str, value: str) -> bool:
+    """Whether the engine takes a limit: it refuses more CPUs than the host has by now."""
+    try:
+        limit = keys.KEYS[key].form(value)
+    except ValueError:
+        return False  # a person edited the file
+    return not isinstance(limit, float) or limit <= (os.cpu_count() or 1)

@@ -72,7 +72,7 @@ def run(runner: Runner, root: Path, options: Options) -> None:
     refuse_development(configuration.planned_project(root))
     project = load(root) if (root / ".env").exists() else None
     if project is None or not _is_up(runner, project):
-        is_first = project is None or not observation.slot_release(runner, project, "blue")
+        is_first = project is None or _is_first(runner, project)
         if is_first and options.image:
             up.run(runner, root, image=options.image)
         else:
@@ -86,11 +86,27 @@ def run(runner: Runner, root: Path, options: Options) -> None:
         _Deploy(runner, project, options).run()
 
 
+def _has_engine(runner: Runner) -> bool:
+    return runner.read(engine.ENGINE_VERSION).code == 0
+
+
+def _is_first(runner: Runner, project: Project) -> bool:
+    """Whether no slot has a release; a stopped engine is that of a stack that was up."""
+    return _has_engine(runner) and not any(
+        observation.slot_release(runner, project, slot) for slot in observation.SLOTS
+    )
+
+
 def _is_up(runner: Runner, project: Project) -> bool:
-    try:
-        services = observation.services(runner, project)
-    except Failure:
+    """Whether the services that a deploy needs are well.
+
+    Raises:
+        Failure: if Compose refuses `.env`: up.sh would choose what is missing there anew, and
+            replace a server with another kind of it.
+    """
+    if not _has_engine(runner) or _is_first(runner, project):
         return False  # up.sh starts the engine, or prints why it cannot
+    services = observation.services(runner, project)
     well = {service.name for service in services if service.is_well}
     return {"nginx", "postgres", "redis"} <= well
 

@@ -196,7 +196,11 @@ class _Rollback:
         is_placed = deployments.is_same(placed, self.deployment) and host == project.host
         if not is_placed or f"api-{slot}" not in well:
             return False
-        return not deployments.runs_another(self.runner, slot, self.deployment)
+        # The file may be newer than the container: up.sh writes a new host into both slots' files
+        # and replaces the live slot alone, and a killed deploy replaces none.
+        return deployments.knows_host(self.runner, project, slot) and not deployments.runs_another(
+            self.runner, slot, self.deployment
+        )
 
     def start(self) -> None:
         runner, project, slot = self.runner, self.project, self.before.idle

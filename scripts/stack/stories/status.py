@@ -18,6 +18,7 @@ from stack.parts import (
     backup_service,
     counts,
     custody,
+    deployments,
     ledger,
     lock,
     observation,
@@ -121,9 +122,14 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
         slot = observation.live_slot(runner, project)
         placed = observation.slot_release(runner, project, slot)
     if (release, answering) == (placed, slot) and release:
-        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        number = deployments.in_slot(project, slot, release).number
         deployment = f", deployment {number}" if number else ""
-        return True, "live", f"slot {slot}, release {release}{deployment}"
+        text = f"slot {slot}, release {release}{deployment}"
+        file = slot_files.path_of(project, slot)
+        if not file.exists():
+            # Compose would make its containers anew without settings, and they refuse to start.
+            return False, "live", f"{text}; {file} is missing: ./scripts/up.sh writes it"
+        return True, "live", text
     shown = (
         f"release {release} from slot {answering}"
         if release
@@ -322,6 +328,8 @@ def history(runner: Runner, project: Project) -> None:
     """Print the ledger's last entries, one per line, and what is live."""
     for entry in ledger.entries(project)[-HISTORY_LINES:]:
         way = f"{entry.get('from') or '-'} -> {entry.get('to') or '-'}"
+        # rollback.sh takes the number.
+        way += f" (deployment {entry['deployment']})" if entry.get("deployment") else ""
         took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""
         why = f": {entry['reason']}" if entry.get("reason") else ""
         action = f"{entry.get('action')} {way} {entry.get('result')}{took}{why}"

@@ -34,6 +34,7 @@ from stack.parts import (
     slot_files,
     slots,
     sources,
+    volume_owner,
     window,
 )
 from stack.parts.ledger import Deployment
@@ -138,6 +139,7 @@ def _provide(
         project = images.ensure_bases(runner, project, is_refresh=is_refresh)
         images.build_nginx(runner, project)
         images.build_counter(runner, project)
+        volume_owner.refuse_another(runner, project)
         database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
         report(
@@ -269,7 +271,7 @@ def _place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str
         deployments.place(runner, project, Deployment(0, release), slot, settings)
     elif placed and placed != images.DEVELOPMENT:
         checkout = images.release_of_checkout(runner, project)
-        deployments.adopt(runner, project, slots.look(runner, project))
+        deployments.settle(runner, project, slots.look(runner, project))
         deployments.follow_host(runner, project)
         return (
             placed,

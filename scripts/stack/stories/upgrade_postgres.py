@@ -8,7 +8,15 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
-from stack.parts import custody, database, front_door, images, observation, services
+from stack.parts import (
+    custody,
+    database,
+    front_door,
+    images,
+    observation,
+    services,
+    volume_owner,
+)
 from stack.parts.configuration import set_values
 from stack.parts.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
 from stack.parts.steps import Steps
@@ -117,6 +125,14 @@ def _check(runner: Runner, project: Project, image: str) -> Upgrade:
         )
     old, size = (int(word) for word in answer.out.strip().split("|"))
     base = images.choose_postgres(runner, project, image)
+    planned = images.replace_base(project, base)
+    volume_owner.refuse_another(
+        runner,
+        planned,
+        (volume_owner.POSTGRES,),
+        way_out="name an image of the present kind with --image, or first change the kind of the "
+        "present version: set POSTGRES_IMAGE in .env, then ./scripts/up.sh",
+    )
     new = database.image_version(runner, base)
     if new < old:
         raise Failure(

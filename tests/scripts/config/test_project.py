@@ -11,6 +11,8 @@ from stack.config.defaults import DEFAULTS, PUBLIC_DEFAULTS
 from stack.config.project import Project, load
 from stack.failure import Failure
 
+from tests.scripts.imitation import set_values
+
 
 def project(**values: str) -> Project:
     return Project(Path("/srv/slipway"), values)
@@ -84,11 +86,9 @@ def test_the_process_environment_goes_before_the_file(
         ("HTTPS_BIND", "192.0.2.777"),
         ("API_CPUS", "two"),
         ("NGINX_CPUS", "-1"),
-        ("COMPOSE_PROJECT_NAME", "Two"),
         ("HTTP_PORT", "80a"),
         ("HTTPS_PORT", "0"),
         ("SINK_PORT", "0"),
-        ("COMPOSE_FILE", "compose.yaml:compose.prod.yaml:compose.dev.yaml"),
         ("HTTPS_PORT", "65536"),
         ("RATE_LIMIT_PER_SECOND", "0"),
         ("RATE_LIMIT_PER_SECOND", "5r/s"),
@@ -110,6 +110,23 @@ def test_a_wrong_value_is_refused_by_its_key(
     with pytest.raises(Failure, match=key) as raised:
         load(checkout)
     assert value not in str(raised.value) or len(value) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("COMPOSE_FILE", "compose.yaml:compose.prod.yaml:compose.dev.yaml", "name one of them"),
+        ("COMPOSE_FILE", "compose.yaml:", "a colon too many, which Compose takes for the folder"),
+        ("COMPOSE_PROJECT_NAME", "Two", "not a name of lower-case letters"),
+    ],
+)
+def test_a_wrong_value_that_names_the_stack_is_refused_in_the_file(
+    checkout: Path, key: str, value: str, fault: str
+) -> None:
+    """In the shell, its difference from the file would be what is refused."""
+    set_values(checkout, **{key: value})
+    with pytest.raises(Failure, match=f"{key} is .*{fault}"):
+        load(checkout)
 
 
 @pytest.mark.parametrize("value", ["192.0.2.7", "::1", "0.0.0.0", ""])

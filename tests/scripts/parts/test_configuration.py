@@ -77,6 +77,21 @@ def test_a_dry_run_describes_the_project_and_writes_nothing(bare: Path) -> None:
     assert not (bare / ".env").exists()
 
 
+def test_a_copy_of_the_example_gets_its_state_directory_and_keeps_every_other_line(
+    runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose refuses every command without it: `set STATE_DIR in .env, scripts/up.sh does`."""
+    example = (bare / ".env.example").read_text(encoding="utf-8")
+    (bare / ".env").write_text(example, encoding="utf-8")
+    monkeypatch.setenv("STATE_DIR", "/srv/of-the-shell")
+    ensure_environment(runner, bare)
+    assert (bare / ".env").read_text(encoding="utf-8") == example, "the shell has it each time"
+    monkeypatch.delenv("STATE_DIR")
+    project = ensure_environment(runner, bare)
+    written = example.replace("\nSTATE_DIR=\n", f"\nSTATE_DIR={project.state}\n")
+    assert (bare / ".env").read_text(encoding="utf-8") == written != example
+
+
 def test_missing_secrets_are_made_strong_and_different(
     runner: RecordingRunner, loaded: Project
 ) -> None:

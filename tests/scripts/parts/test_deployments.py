@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import deployments, judgement, ledger, observation, slot_files
+from stack.parts import deployments, judgement, ledger, observation, slot_files, slots
 from stack.parts.ledger import Deployment
 from stack.runner import Result
 
@@ -41,6 +41,18 @@ def test_a_release_that_was_taken_back_with_other_settings_stays_good_with_its_f
     assert ledger.good_releases(project)[:3] == ["c", "b", "a"]
     assert deployments.named(project, "b").number == 4
     assert ledger.next_number(project) == 7
+
+
+def test_after_the_loss_of_the_ledger_no_number_is_given_twice(project: Project) -> None:
+    """A number leads to settings: another deployment of that number had others."""
+    host = Host()
+    place(project, Deployment(8, "older"), "green", LOG_LEVEL="DEBUG")
+    deployments.snapshot_of(project, 9).write_text("", encoding="utf-8")
+    project.ledger.unlink()
+    deployments.adopt(host, project, slots.look(host, project))
+    adopted = {each.release: each.number for each in ledger.deployments(project)}
+    assert adopted == {"older": 8, "old": 2}, "the numbers in the files of the slots"
+    assert deployments.begin(host, project, "new", "green").number == 10
 
 
 def test_the_hash_counts_what_differs_from_the_defaults(project: Project) -> None:

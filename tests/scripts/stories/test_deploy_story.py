@@ -220,6 +220,39 @@ def test_a_first_deploy_is_the_bringing_up_alone(
     assert host.ran == []
 
 
+def test_where_compose_refuses_env_nothing_is_brought_up(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """up.sh would choose an emptied REDIS_IMAGE anew, and replace Redis with another kind of it."""
+    set_values(project.root, REDIS_IMAGE="")
+    monkeypatch.setattr(up, "run", lambda *_: pytest.fail("up.sh ran"))
+    host.reply("ps --all --format json", Result(1, err="set REDIS_IMAGE in .env"))
+    assert "set REDIS_IMAGE in .env" in failed_deploy(host, project).evidence
+    assert host.ran == []
+
+
+def test_a_stack_whose_idle_slot_lost_its_image_is_no_first_start(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker image prune --all` removes the image of a slot that has no container."""
+    monkeypatch.setattr(up, "run", lambda *_: pytest.fail("up.sh ran"))
+    host.live, host.running = "green", (host.running - {"api-blue"}) | {"api-green"}
+    del host.tags["blue"]
+    deploy_on(host, project)
+    assert host.live == "blue"
+
+
+def test_where_the_engine_is_stopped_up_starts_it_and_the_deploy_goes_on(
+    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Result(1, err="Cannot connect to the Docker daemon at unix:///var/run/docker.sock")
+    replies = list(host.replies)
+    host.reply("docker", stopped)
+    monkeypatch.setattr(up, "run", lambda *_: setattr(host, "replies", replies))
+    deploy_on(host, project)
+    assert host.live == "green"
+
+
 @pytest.mark.parametrize("command", ["deploy", "rollback"])
 def test_what_runs_the_checkout_itself_has_no_deploy_and_no_rollback(
     command: str, host: Host, project: Project
@@ -328,6 +361,8 @@ def test_the_runbook_deploys_by_hand_with_the_commands_of_the_story(
     block = "\n".join(re.findall(r"^```sh\n(.*?)^```", mitigation, re.MULTILINE | re.DOTALL))
     written = [line for line in transcript(block, project.root, tmp_path) if "curl" not in line[0]]
     assert written == expected
+    placed = slot_files.of_slot(project, "green")
+    assert (slot_files.number_of(placed), placed["LOG_LEVEL"]) == (0, "INFO"), "no number of blue"
 
 
 def test_a_post_migration_that_nobody_waits_for_any_more_comes_before_the_new_pre_one(

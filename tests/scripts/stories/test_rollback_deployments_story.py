@@ -161,6 +161,21 @@ def test_a_container_that_a_killed_deploy_did_not_replace_is_not_the_deployment(
     assert host.changes() == changes
 
 
+def test_a_container_of_a_killed_run_is_not_taken_for_that_of_the_slot(
+    host: Host, project: Project
+) -> None:
+    settings_only(project)
+    host.tags["green"] = "old"
+    host.running.add("api-green")
+    host.reply("ps --all --quiet api-green", Result(0, "0ff\nc0ffee\n"))
+    for container, number, is_one_off in (("0ff", 2, "True"), ("c0ffee", 7, "False")):
+        variables = json.dumps(["ENVIRONMENT=production", f"SLIPWAY_DEPLOYMENT={number}"])
+        host.reply(f"{{{{json .Config.Env}}}}' {container}", Result(0, variables))
+        host.reply(f"com.docker.compose.oneoff\"}}}}' {container}", Result(0, f"{is_one_off}\n"))
+    run(host, project, "2")
+    assert host.changes() == ["place old in green", "up api-green", *WARM]
+
+
 def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     host: Host, project: Project
 ) -> None:
@@ -169,6 +184,23 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     run(host, project)
     assert host.changes() == COLD
     assert slot_files.of_slot(project, "green")[slot_files.HOSTS] == "api.example.org"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "changes"), [("api.example.org", WARM), ("localhost", COLD)], ids=["new", "former"]
+)
+def test_a_warm_container_that_has_the_former_host_is_started_anew_whatever_its_file_says(
+    host: Host, project: Project, hosts: str, changes: list[str]
+) -> None:
+    """up.sh has written the new host into the files of both slots."""
+    host.running.add("api-green")
+    set_values(project.root, SLIPWAY_HOST="api.example.org")
+    deployments.follow_host(host, load(project.root))
+    host.reply("ps --all --quiet api-green", Result(0, "c0ffee\n"))
+    variables = json.dumps(["ENVIRONMENT=production", f"ALLOWED_HOSTS={hosts}"])
+    host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, variables))
+    run(host, project)
+    assert host.changes() == changes
 
 
 def test_a_number_that_no_deployment_has_is_refused(host: Host, project: Project) -> None:
@@ -180,15 +212,24 @@ def test_a_number_that_no_deployment_has_is_refused(host: Host, project: Project
 def test_a_state_of_an_earlier_version_is_adopted_and_gone_back_across(
     host: Host, project: Project
 ) -> None:
-    for file in (project.ledger, *(project.state / "slots").iterdir()):
+    kept = [file for name in ("slots", "deployments") for file in (project.state / name).iterdir()]
+    for file in (project.ledger, *kept):
         file.unlink()
     for release in ("older", "taken back", "old"):
         record(project, release, "rolled back" if release == "taken back" else "done")
-    host.reply("ps --all --quiet api-blue", Result(0, "c0ffee\n"))
     environment = json.dumps(["PATH=/bin", "ENVIRONMENT=production", "OPS_USER=anna"])
-    host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, environment))
+    host.reply("docker inspect --format '{{json .Config.Env}}' api", Result(0, environment))
+    for service, limits in (("api", "536870912 1500000000"), ("worker", "167772161 1000000000")):
+        host.reply(f"ps --all --quiet {service}-blue", Result(0, f"{service}\n"))
+        form = "'{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}'"
+        host.reply(f"docker inspect --format {form} {service}", Result(0, f"{limits}\n"))
     run(host, project)
-    assert slot_files.of_slot(project, "blue")["OPS_USER"] == "anna", "what the container has"
+    given = slot_files.of_slot(project, "blue")
+    assert given["OPS_USER"] == "anna", "what the container has"
+    assert (given["API_MEMORY"], given["API_CPUS"]) == ("512m", "1.5")
+    assert (given["WORKER_MEMORY"], given["WORKER_CPUS"]) == ("167772161b", "1")
+    later = deployments.settings_of(project, Deployment(2, "old"))
+    assert later["OPS_USER"] == "anna", "for a rollback to it after both slots have changed"
     assert host.live == "green"
     adopted = next(entry for entry in ledger.entries(project) if entry["action"] == "adopt")
     numbers = [(each["number"], each["release"]) for each in adopted["deployments"]]

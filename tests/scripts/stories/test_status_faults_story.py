@@ -43,10 +43,12 @@ def test_another_owner_and_containers_of_a_gone_directory_are_not_well(
 ) -> None:
     furnish(loaded.root)
     gone = loaded.root.with_name("gone")
-    have_containers(well, gone, "api-blue", "worker-blue")
+    have_containers(well, gone, "worker-blue", "nginx", "api-blue")
     is_well, text = rows(well, loaded)["owner"]
     assert not is_well
-    assert text.startswith(f"api-blue, worker-blue mount files of {gone} and cannot restart: ")
+    assert text.startswith(
+        f"api-blue, nginx, worker-blue mount files of {gone} and cannot restart: "
+    )
     other = make_other_checkout(loaded.root)
     have_containers(well, other, "postgres")
     is_well, text = rows(well, loaded)["owner"]

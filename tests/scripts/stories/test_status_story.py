@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from stack.config.project import Project
-from stack.parts import ledger
+from stack.parts import ledger, slot_files
 from stack.runner import Result
 from stack.stories import status
 
+from tests.scripts.imitation import furnish
 from tests.scripts.recording import RecordingRunner
 from tests.scripts.status_rows import HEALTHY, Door, containers, expiry, rows
 
@@ -16,6 +17,7 @@ from tests.scripts.status_rows import HEALTHY, Door, containers, expiry, rows
 def test_a_stack_that_is_well_is_shown_on_one_screen(
     well: RecordingRunner, loaded: Project
 ) -> None:
+    furnish(loaded.root)
     shown = rows(well, loaded)
     ill = {name for name, (is_well, _) in shown.items() if not is_well}
     assert ill <= {"disk engine", "disk state"}  # these rows show the disk of the test machine
@@ -29,9 +31,19 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(
         "last deploy",
         "clock",
     }
-    assert shown["live"][1] == "slot blue, release r-1"
+    assert shown["live"][1] == "slot blue, release r-1", "deployment 2 is of another release"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
     assert len(well.said) <= 24  # the height of a terminal
+
+
+def test_a_slot_without_its_file_is_not_well_because_compose_would_replace_it(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    furnish(loaded.root)
+    file = slot_files.path_of(loaded, "blue")
+    file.unlink()
+    text = f"slot blue, release r-1; {file} is missing: ./scripts/up.sh writes it"
+    assert rows(well, loaded)["live"] == (False, text)
 
 
 @pytest.mark.parametrize(
@@ -235,11 +247,12 @@ def test_the_history_is_one_line_an_entry_the_newest_last_and_then_what_is_live(
         to="r-1",
         result="rolled back",
         reason="slow",
+        deployment=41,
     )
     status.history(well, loaded)
     first, second, live = well.said
     assert first.endswith(" up - -> r-0 done in 5 s")
-    assert second.endswith(" deploy r-0 -> r-1 rolled back: slow")
+    assert second.endswith(" deploy r-0 -> r-1 (deployment 41) rolled back: slow")
     assert live.startswith("live: release r-1")
     assert (well.ran, well.written) == ([], [])
 

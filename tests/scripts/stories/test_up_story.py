@@ -159,6 +159,30 @@ def test_a_service_without_a_first_user_gets_none(
     assert list(load(checkout).secrets.glob("first_user*")) == []
 
 
+@pytest.mark.parametrize("is_prepared", [True, False], ids=["prepared", "failed to start"])
+def test_an_edit_of_env_reaches_a_slot_that_never_served(
+    runner: RecordingRunner, machine: Machine, checkout: Path, *, is_prepared: bool
+) -> None:
+    """No slot serves from which a deploy with the corrected setting could go on."""
+    if is_prepared:
+        up.run(runner, checkout, is_prepare=True)
+    else:
+        replies = list(runner.replies)
+        runner.reply(f"{WAIT} --wait-timeout 90", Result(1, err="container is unhealthy"))
+        with pytest.raises(Failure):
+            up.run(runner, checkout)
+        runner.replies[:] = replies
+    set_values(checkout, DATABASE_POOL_SIZE="3")
+    up.run(runner, checkout)
+    project = load(checkout)
+    assert slot_files.of_slot(project, "blue")["DATABASE_POOL_SIZE"] == "3"
+    assert [(entry["action"], entry["deployment"]) for entry in ledger(checkout)] == [("up", 1)]
+    machine.containers = container("api-blue") + container("worker-blue")
+    set_values(checkout, DATABASE_POOL_SIZE="4")
+    up.run(runner, checkout)
+    assert slot_files.of_slot(project, "blue")["DATABASE_POOL_SIZE"] == "3", "a deploy applies it"
+
+
 def test_running_it_again_builds_places_and_records_nothing(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:

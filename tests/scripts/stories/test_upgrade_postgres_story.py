@@ -10,9 +10,10 @@ from stack.https import Answer
 from stack.runner import Result
 from stack.stories import upgrade_postgres
 
-from tests.scripts.imitation import check_form
+from tests.scripts.imitation import check_form, furnish
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.stock import have_volumes
 
 HEADERS = {"x-slipway-release": "r-1", "x-slipway-slot": "green"}
 WELL = "".join(
@@ -106,6 +107,20 @@ def test_what_cannot_go_well_is_refused_before_any_effect(
     assert said in failed.observation
     assert failed.code == FAILED_UNCHANGED
     assert not host.has_run("docker build")
+    assert not host.has_run("docker compose")
+
+
+def test_an_image_of_another_kind_is_refused_without_a_change_of_the_owner(
+    host: RecordingRunner, checkout: Path
+) -> None:
+    """The present version runs from the present kind until the copy is complete."""
+    furnish(checkout)
+    have_volumes(host)
+    host.reply("sh postgres /volumes", Result(0, "999\n100 postgres\n"))
+    failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
+    assert "its user postgres has the number 999" in failed.observation
+    assert "name an image of the present kind with --image" in " ".join(failed.hints)
+    assert not any("chown" in hint for hint in failed.hints)
     assert not host.has_run("docker compose")
 
 
