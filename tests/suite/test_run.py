@@ -212,15 +212,15 @@ def test_ctrl_c_lets_a_part_tear_down_its_stacks(suite: Path) -> None:
     for line in ("time.sleep(60)", "time.sleep(1)", 'Path("is_clean").touch()'):
         lines = lines.replace(f"    {line}", f"        {line}")
     (suite / "tests/test_slow.py").write_text(lines, "utf-8")
-    run_ = subprocess.Popen(
-        [sys.executable, "tests/run.py", "unit"], cwd=suite, start_new_session=True
-    )
+    # The signal may be ignored in this run, for example in one that a shell started with `&`.
+    command = ["env", "--default-signal=INT", sys.executable, "tests/run.py", "unit"]
+    inner = subprocess.Popen(command, cwd=suite, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (suite / "is_running").exists():
         assert time.monotonic() < deadline, "the test did not start"
         time.sleep(0.1)
-    os.killpg(run_.pid, signal.SIGINT)
-    assert run_.wait(60) != 0
+    os.killpg(inner.pid, signal.SIGINT)
+    assert inner.wait(60) != 0
     assert (suite / "is_clean").exists(), "pytest was killed before its teardown"
 
 
