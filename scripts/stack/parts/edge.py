@@ -108,6 +108,20 @@ def install(runner: Runner, project: Project) -> bool:
     return True
 
 
+def ensure_installed(runner: Runner, project: Project) -> str:
+    """Install the checkout's configuration where none is installed; test what nginx will read."""
+    current = project.nginx_folder / "current"
+    is_installed = current.exists()
+    if not runner.is_dry:
+        # Test the installed configuration with the certificate: nginx could not start again with a
+        # key that does not match.
+        check(runner, project, current if is_installed else project.root / "nginx")
+    if is_installed:
+        return "kept as it is"
+    install(runner, project)
+    return "installed"
+
+
 def make_current(runner: Runner, project: Project, name: str) -> None:
     """Make an installed configuration the current one, by one rename."""
     folder = project.nginx_folder

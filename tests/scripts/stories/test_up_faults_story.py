@@ -8,6 +8,7 @@ import pytest
 from stack.config.project import load
 from stack.failure import LOCKED, Failure
 from stack.https import Answer
+from stack.parts import startup
 from stack.parts.lock import exclusive
 from stack.runner import Result
 from stack.stories import up
@@ -198,5 +199,5 @@ def test_a_front_door_that_answers_with_another_release_is_no_success(
     machine.build_is_answered = "r-old"
     failed = failure(lambda: up.run(runner, checkout))
     assert "last answer: HTTP 200 from release 'r-old'" in failed.observation
-    assert up.FRONT_DOOR_SECONDS <= runner.now < up.FRONT_DOOR_SECONDS + 2
+    assert startup.FRONT_DOOR_SECONDS <= runner.now < startup.FRONT_DOOR_SECONDS + 2
     assert ledger(checkout) == []
