@@ -24,7 +24,15 @@ from tests.contracts.tree import ROOT, files, nodes, text
 
 # `./scripts/deploy.sh --image REF` in a text, and the values for its placeholders.
 INLINE = re.compile(r"`\./scripts/([\w-]+)\.sh ?([^`]*)`")
-PLACEHOLDERS = {"ID": "1", "N": "5", "...": "", "[RELEASE]": "", "[SERVICE": "", "...]": ""}
+PLACEHOLDERS = {
+    "ID": "1",
+    "SERVICE": "redis",
+    "N": "5",
+    "...": "",
+    "[RELEASE]": "",
+    "[SERVICE": "",
+    "...]": "",
+}
 # The test that runs the `sh` blocks of a page.
 RUN_BY = {
     "docs/tour.md": "test_the_walk_through_the_pages_works_as_it_stands",

@@ -18,6 +18,8 @@ QUIET_HOST = (
     ("docker container ls", Result(0)),
     ("docker volume ls", Result(0)),
     ("IFS= read -r", Result(0)),
+    ("docker compose config --format json", Result(0)),
+    ("docker inspect --format '{{json .}}'", Result(1)),
 )
 
 

@@ -196,7 +196,7 @@ def test_a_moved_checkout_is_taken_over_and_restarts_from_its_new_place(
     second = moving("second")
     shown = second.run("./scripts/status.sh", check=False).stdout
     assert re.search(r"^!! owner +api-blue, worker-blue mount files of ", shown, re.MULTILINE)
-    taken = second.run("./scripts/up.sh").stdout
+    taken = second.run("./scripts/up.sh", "--apply", "all").stdout
     assert f"takes the stack over from {tmp_path}/first, which is gone" in taken
     ended = subprocess.run(
         ["docker", "restart", second.container("api-blue")], capture_output=True, check=False

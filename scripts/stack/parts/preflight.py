@@ -8,7 +8,7 @@ from stack.commands import engine
 from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import applied, deployments, edge, judgement, observation, slots
+from stack.parts import deployments, edge, judgement, observation, slots
 from stack.rules import connections
 from stack.runner import Runner
 
@@ -24,7 +24,6 @@ def check(runner: Runner, project: Project) -> list[str]:
     Raises:
         Failure: before any effect.
     """
-    applied.check_front_door(project)
     findings = judgement.list_findings(runner, project, observation.live_slot(runner, project))
     critical = [line for line in findings if line.startswith(judgement.CRITICAL)]
     faults = [judgement.shorten(line) for line in critical]

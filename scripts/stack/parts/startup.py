@@ -1,9 +1,12 @@
 """Starts the services of the stack in their order, and waits for the front door."""
 
+from dataclasses import dataclass
+
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import (
+    applied,
     backup_service,
     database,
     deployments,
@@ -14,6 +17,8 @@ from stack.parts import (
     services,
     slots,
 )
+from stack.parts.inventory import Container, Inventory
+from stack.parts.replacement import Replacement
 from stack.parts.steps import Steps
 from stack.runner import Runner
 
@@ -24,13 +29,39 @@ SLOT_SECONDS = 90
 FRONT_DOOR_SECONDS = 20
 
 
-def bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release: str) -> None:
-    """Run the steps that start services."""
+@dataclass(frozen=True)
+class Startup:
+    """One start of the stack.
+
+    Attributes:
+        slot: the live slot.
+        release: its release.
+        stock: the containers before the start.
+        named: the services to replace although they serve.
+    """
+
+    project: Project
+    slot: str
+    release: str
+    stock: Inventory
+    named: tuple[str, ...] = ()
+
+    @property
+    def replaced(self) -> list[Container]:
+        """The running containers of the named services, in the order of their start."""
+        running = {each.service: each for each in self.stock.running(self.project.name)}
+        return [running[name] for name in applied.SERVICES if name in {*self.named} & {*running}]
+
+
+def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
+    """Start what is missing, and then replace the named services, one after the other."""
+    project, slot = startup.project, startup.slot
     with steps.step("data") as report:
-        ports.check(runner, project)
+        if "nginx" in startup.named or services.list_missing(runner, project, ["nginx"]):
+            ports.check(runner, project)
         backup_service.refuse_new_database(runner, project)
         with fingerprints.proof(runner, project):
-            _start(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
+            _start_missing(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
         report(database.complete(runner))
     with steps.step("migrate") as report:
         # An empty database gets all migrations at once. Unless Postgres reports a missing table,
@@ -39,24 +70,50 @@ def bring_up(runner: Runner, steps: Steps, project: Project, slot: str, release:
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as report:
-        names = [*_missing(runner, project, slot), "nginx", *_sink(project)]
-        _start(runner, project, names, SLOT_SECONDS)
+        names = [*_slot_services(runner, project, slot), "nginx", *_sink(project)]
+        _start_missing(runner, project, names, SLOT_SECONDS)
         _repair(runner, project, slot)
-        report(_await_release(runner, project, release))
+        report(_await_release(runner, project, startup.release))
+    for container in startup.replaced:
+        _replace(runner, steps, startup, container)
 
 
-def _missing(runner: Runner, project: Project, slot: str) -> list[str]:
-    """Return the services of a slot that do not serve; only a deploy replaces those that serve.
+def _replace(runner: Runner, steps: Steps, startup: Startup, container: Container) -> None:
+    project, name = startup.project, container.service
+    with steps.step(f"apply {name}") as report:
+        facts = {"from": startup.release, "to": startup.release, "slot": startup.slot}
+        replacement = Replacement(
+            runner,
+            project,
+            container,
+            SLOT_SECONDS if name == "nginx" else DATA_SECONDS,
+            lambda: _await_release(runner, project, startup.release),
+            facts,
+        )
+        with fingerprints.proof(runner, project):
+            seconds = replacement.run()
+        report(f"{name} serves with the settings of .env after {seconds:.1f} s")
 
-    An API that does not know SLIPWAY_HOST would refuse every request through the new nginx.
+
+def _start_missing(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
+    """Start the services that do not serve; on a developer's stack also replace what changed."""
+    if not project.is_development:
+        names = services.list_missing(runner, project, names)
+    if not names:
+        return
+    _start(runner, project, names, seconds)
+    applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
+
+
+def _slot_services(runner: Runner, project: Project, slot: str) -> list[str]:
+    """Return the services of a slot; stop an API that does not know SLIPWAY_HOST.
+
+    It would refuse every request through the new nginx.
     """
     names = engine.slot_services(slot)
-    if project.is_development:
-        return names  # Compose replaces those whose image was built again
-    if not deployments.knows_host(runner, project, slot):
-        return names
-    well = {each.name for each in observation.services(runner, project) if each.is_well}
-    return [name for name in names if name not in well]
+    if not project.is_development and not deployments.knows_host(runner, project, slot):
+        slots.stop(runner, names)
+    return names
 
 
 def _sink(project: Project) -> list[str]:
@@ -110,7 +167,8 @@ def _await_release(runner: Runner, project: Project, release: str) -> str:
             runbook="site-down",
         )
     _, slot = observation.answered_by(answer)
-    return f"{project.url} answers with release {release} from slot {slot}"
+    url = applied.front_door(project).url
+    return f"{url} answers with release {release} from slot {slot}"
 
 
 def _certificate_hint(project: Project, error: str) -> list[str]:

@@ -40,7 +40,7 @@ def run(runner: Runner, project: Project) -> bool:
         runner.say(line)
     for line in [
         *applied.describe(applied.waiting_for_deploy(project, slot), "./scripts/deploy.sh"),
-        *applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"),
+        *applied.describe_waiting(runner, project),
     ]:
         runner.say(line)
     runner.say(f"{len(critical)} critical, {len(findings) - len(critical)} to reconsider")

@@ -20,6 +20,7 @@ from stack.parts import (
     given_image,
     hooks,
     images,
+    inventory,
     judgement,
     ledger,
     observation,
@@ -81,6 +82,7 @@ def run(runner: Runner, root: Path, options: Options) -> None:
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
         custody.claim(runner, project)
+        applied.follow_containers(runner, project, inventory.look(runner))
         deployments.adopt(runner, project, slots.look(runner, project))
         _Deploy(runner, project, options).run()
 
@@ -135,7 +137,7 @@ class _Deploy:
             "from": self.before.live_release,
             "to": self.release,
             "slot": self.slot,
-            "url": self.project.url,
+            "url": applied.front_door(self.project).url,
         }
 
     def begin(self) -> None:
@@ -271,7 +273,7 @@ class _Deploy:
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
-        for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+        for line in applied.describe_waiting(runner, project):
             runner.say(line)
         if not runner.is_dry:
             runner.say(f"\ndeployment {self.deployment.number}, of release {self.release}")

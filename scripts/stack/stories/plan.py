@@ -41,7 +41,7 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
     _say_migrations(runner, project, image, is_known=not image or is_here)
     for line in changed_settings(project, present.live):
         runner.say(f"setting        {line}")
-    for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+    for line in applied.describe_waiting(runner, project):
         runner.say(line)
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
     runner.say(f"nginx          {nginx}")

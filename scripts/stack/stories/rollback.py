@@ -72,7 +72,6 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
 
 
 def _check(runner: Runner, project: Project, before: Slots, deployment: Deployment) -> None:
-    applied.check_front_door(project)
     target = deployment.release
     live = deployments.in_slot(project, before.live, before.live_release)
     if deployments.is_same(deployment, live):
@@ -161,7 +160,8 @@ class _Rollback:
             )
         with beyond_undo("roll-back", self.explain_what_is_live):
             window.schedule_end(runner, project, self.before.live, self.before.live_release)
-            hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
+            url = applied.front_door(project).url
+            hooks.notify(runner, project, **facts, url=url, result="rolled back")
         runner.say(f"\nrolled back in {runner.clock() - self.steps.started:.1f} s")
         runner.say(observation.what_serves(runner, project))
 
@@ -290,7 +290,8 @@ class _Rollback:
         ledger.record(self.runner, self.project, "rollback", **facts)
 
     def notify_failure(self, failure: Failure) -> None:
-        facts = {**self.facts, "url": self.project.url, **ledger.outcome_of(failure)}
+        url = applied.front_door(self.project).url
+        facts = {**self.facts, "url": url, **ledger.outcome_of(failure)}
         hooks.notify(self.runner, self.project, **facts)
 
 

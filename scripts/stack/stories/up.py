@@ -27,12 +27,14 @@ from stack.parts import (
     window,
 )
 from stack.parts.lock import exclusive
+from stack.parts.startup import Startup
 from stack.parts.steps import Steps
 from stack.runner import Runner
 
 PREPARED = (
     "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
 )
+EVERY = "all"
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
@@ -42,6 +44,7 @@ PLAN = (
     "data: start Postgres with its backups, and Redis",
     "migrate: bring the database to the release's head",
     "slot and front door: start, and ask over HTTPS for the release",
+    "apply: replace the services that --apply names; without it, nothing that serves",
 )
 
 
@@ -53,10 +56,12 @@ def run(
     is_prepare: bool = False,
     is_adopt: bool = False,
     image: str = "",
+    named: tuple[str, ...] = (),
 ) -> None:
     """Bring the stack up and print the next steps; `is_prepare` starts nothing.
 
-    If no release is placed yet, `image` is placed instead of a build.
+    If no release is placed yet, `image` is placed instead of a build. Of the services that serve,
+    only those in `named` are replaced; EVERY means each that waits.
     """
     configuration.planned_project(root)  # refuses another engine before any query to it
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
@@ -82,14 +87,18 @@ def run(
             runner.say(f"\nready in {seconds}, and nothing was started: {PREPARED}")
             return
         ownership.remove_stale(runner, project, stock, slot, is_all=is_adopt)
-        startup.bring_up(runner, steps, project, slot, release)
+        applied.follow_containers(runner, project, stock)
+        if is_adopt or EVERY in named:
+            named += tuple(each.service for each in ownership.list_stale(project, stock))
+        if is_refresh:
+            named += applied.SERVICES
+        if EVERY in named:
+            named += tuple(applied.waiting(runner, project))
+        startup.bring_up(runner, steps, Startup(project, slot, release, stock, named))
         credentials = first_user.ensure(runner, project, slot)
         fingerprints.keep(runner, project)  # the backup service has created the archive by now
         placement.record(runner, project, steps, slot, release)
-        applied.keep(runner, project)
-        waiting = [] if project.is_development else applied.waiting_for_deploy(project, slot)
-        for line in applied.describe(waiting, "./scripts/deploy.sh"):
-            runner.say(f"    {line}")
+        _say_waiting(runner, project, slot)
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
             runner.say("    the rollback window that a reboot ended begins again")
     _say_next(runner, steps, project, credentials)
@@ -126,8 +135,20 @@ def _provide(
     return project, slot, release
 
 
+def _say_waiting(runner: Runner, project: Project, slot: str) -> None:
+    """Print the settings that this command has not applied; a developer's stack has them all."""
+    if project.is_development or runner.is_dry:
+        return
+    waiting = applied.waiting_for_deploy(project, slot)
+    for line in [
+        *applied.describe(waiting, "./scripts/deploy.sh"),
+        *applied.describe_waiting(runner, project),
+    ]:
+        runner.say(f"    {line}")
+
+
 def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path) -> None:
-    trust = f"--cacert {project.certificate}"
+    trust, url = f"--cacert {project.certificate}", applied.front_door(project).url
     if runner.is_dry:
         runner.say("\nnothing was changed; without --dry-run this is done")
         runner.say(observation.what_serves(runner, project))
@@ -136,14 +157,10 @@ def _say_next(runner: Runner, steps: Steps, project: Project, credentials: Path)
     has_console = bool(console.read_text(encoding="utf-8").strip())
     runner.say(
         f"\nup in {runner.clock() - steps.started:.1f} s\n"
-        f"  address      {project.url}\n"
+        f"  address      {url}\n"
         + (f"  first login  {credentials}\n" if credentials.exists() else "")
-        + (
-            f"  console      {project.url}/ops/session, password in {console}\n"
-            if has_console
-            else ""
-        )
-        + f"  try it       curl {trust} {project.url}/readyz\n"
+        + (f"  console      {url}/ops/session, password in {console}\n" if has_console else "")
+        + f"  try it       curl {trust} {url}/readyz\n"
         + placement.describe_checkout(runner, project)
         + "  look at it   ./scripts/status.sh    ./scripts/logs.sh\n"
         "  if it fails  docs/runbook.md"
@@ -172,11 +189,26 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="take over a stack that another checkout or another machine owns",
     )
+    parser.add_argument(
+        "--apply",
+        action="append",
+        default=[],
+        choices=[*applied.SERVICES, EVERY],
+        metavar="SERVICE",
+        help="replace the container of this service by one with the settings of .env: "
+        f"{', '.join(applied.SERVICES)}, or {EVERY} for each that waits; may be repeated",
+    )
     command_line.add_dry_run(parser)
 
 
 def main(runner: Runner, arguments: Namespace, root: Path) -> int:
     """Run `up.sh`."""
-    is_refresh, is_prepare = arguments.refresh_bases, arguments.prepare
-    run(runner, root, is_refresh=is_refresh, is_prepare=is_prepare, is_adopt=arguments.adopt)
+    run(
+        runner,
+        root,
+        is_refresh=arguments.refresh_bases,
+        is_prepare=arguments.prepare,
+        is_adopt=arguments.adopt,
+        named=tuple(arguments.apply),
+    )
     return 0

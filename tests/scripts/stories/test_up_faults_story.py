@@ -17,6 +17,7 @@ from tests.scripts.conftest import Typed
 from tests.scripts.imitation import set_values
 from tests.scripts.machine import WAIT, Machine, container, ledger
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.stock import have_containers
 
 
 def failure(action: Callable[[], None]) -> Failure:
@@ -163,10 +164,14 @@ def test_a_new_port_that_is_in_use_leaves_the_nginx_that_serves(
     runner: RecordingRunner, machine: Machine, checkout: Path, ports: dict[str, int], key: str
 ) -> None:
     machine.containers = container("nginx", ports=(1, 2))
+    have_containers(runner, checkout, "nginx")
+    runner.reply("docker inspect", Result(1))
     with socket.create_server(("127.0.0.1", ports[key])):
-        failed = failure(lambda: up.run(runner, checkout))
+        failed = failure(lambda: up.run(runner, checkout, named=("nginx",)))
         assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
-    assert not runner.has_run("docker compose up")
+        assert not runner.has_run("docker compose up")
+        up.run(runner, checkout)  # it replaces no nginx, so it needs no port
+    assert not any("up --detach" in each and "nginx" in each for each in runner.ran)
 
 
 def test_a_certificate_of_another_name_is_refused_before_any_container_is_replaced(
