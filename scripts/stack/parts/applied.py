@@ -14,7 +14,7 @@ from pathlib import Path
 from stack.config import keys
 from stack.config.keys import KEYS
 from stack.config.project import Project
-from stack.parts import containers, definitions, slot_files
+from stack.parts import containers, definitions, edge_settings, slot_files
 from stack.parts.inventory import Inventory
 from stack.runner import Runner
 
@@ -29,8 +29,6 @@ OUTAGES: Mapping[str, str] = {
     "backup": "without backups; no request is affected",
     "nginx": "in which connections are refused",
 }
-# The keys of nginx that are part of no container's limits or ports.
-RELOADED = tuple(name for name in keys.of_scope(keys.Scope.NGINX) if not KEYS[name].containers)
 DEFINITION = "its definition (compose files, mounted files or image)"
 
 
@@ -75,8 +73,7 @@ def _write(runner: Runner, project: Project, entries: Mapping[str, Entry]) -> No
 def wanted(project: Project, service: str) -> dict[str, str]:
     """Return the effective values that `.env` gives to a new container of a service."""
     ports = {key: str(project.port(key)) for key in ("HTTP_PORT", "HTTPS_PORT")}
-    names = keys.of_container(service) + (RELOADED if service == "nginx" else ())
-    return {key: ports.get(key) or project.setting(key) for key in names}
+    return {key: ports.get(key) or project.setting(key) for key in keys.of_container(service)}
 
 
 def keep(
@@ -162,13 +159,15 @@ def describe_cost(service: str, measured_seconds: float) -> str:
 
 
 def front_door(project: Project) -> Project:
-    """Return the project with the address and the port at which nginx listens now."""
+    """Return the project with the name, the address and the port that nginx has now."""
+    name = edge_settings.installed(project).host or project.host
+    values = {edge_settings.HOST: name}
     entry = read(project).get("nginx")
-    if entry is None:
-        return project
-    names = ("SLIPWAY_HOST", "HTTPS_BIND", "HTTPS_PORT")
-    values = {key: entry.settings[key] for key in names if key in entry.settings}
-    return replace(project, values={**project.values, **values, "COMPOSE_FILE": entry.files})
+    if entry is not None:
+        names = ("HTTPS_BIND", "HTTPS_PORT")
+        values |= {key: entry.settings[key] for key in names if key in entry.settings}
+        values["COMPOSE_FILE"] = entry.files
+    return replace(project, values={**project.values, **values})
 
 
 def waiting_for_deploy(project: Project, slot: str) -> list[str]:
@@ -178,11 +177,12 @@ def waiting_for_deploy(project: Project, slot: str) -> list[str]:
     return differing(former, project.service_settings) if values else []
 
 
+def describe_waiting_for_deploy(project: Project, slot: str) -> list[str]:
+    """Return the line that names the keys of the service and of nginx which `deploy.sh` applies."""
+    names = waiting_for_deploy(project, slot) + edge_settings.waiting(project)
+    return [f"not applied: {', '.join(names)}: ./scripts/deploy.sh"] if names else []
+
+
 def differing(former: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
     """Return the keys whose values differ; a key that a newer version added has its default."""
     return [key for key, value in present.items() if former.get(key, KEYS[key].default) != value]
-
-
-def describe(names: list[str], command: str) -> list[str]:
-    """Return the line that names the keys and the command that applies them, if there are any."""
-    return [f"not applied: {', '.join(names)}: {command}"] if names else []

@@ -137,7 +137,7 @@ def check_certificate(runner: Runner, project: Project) -> None:
             f"the certificate in {project.certificate.parent} is not for {project.host}",
             hints=[
                 f"put a certificate for {project.host} and its key there",
-                "or for a self-signed pair: move both files away, and run this again",
+                "or for a self-signed pair: move both files away, and run ./scripts/up.sh",
                 "what serves was not touched",
             ],
             runbook="nginx-refuses-its-configuration",

@@ -8,7 +8,15 @@ from stack.commands import engine
 from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import deployments, edge, judgement, observation, slots
+from stack.parts import (
+    configuration,
+    deployments,
+    edge,
+    edge_settings,
+    judgement,
+    observation,
+    slots,
+)
 from stack.rules import connections
 from stack.runner import Runner
 
@@ -40,8 +48,10 @@ def check(runner: Runner, project: Project) -> list[str]:
         raise Failure(
             "; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence
         )
-    service.load(project.root)
-    edge.check(runner, project, project.root / "nginx")
+    configuration.check_certificate(runner, project)
+    locations = edge_settings.locations_of(service.load(project.root))
+    files = edge_settings.wanted(project, locations)
+    edge.check(runner, project, project.root / "nginx", files)
     return warnings
 
 

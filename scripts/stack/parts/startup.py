@@ -10,12 +10,15 @@ from stack.parts import (
     backup_service,
     database,
     deployments,
+    edge,
+    edge_settings,
     fingerprints,
     front_door,
     observation,
     ports,
     services,
     slots,
+    smoke,
 )
 from stack.parts.inventory import Container, Inventory
 from stack.parts.replacement import Replacement
@@ -70,12 +73,30 @@ def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
     with steps.step("slot and front door") as report:
-        names = [*_slot_services(runner, project, slot), "nginx", *_sink(project)]
+        names = [*engine.slot_services(slot), "nginx", *_sink(project)]
         _start_missing(runner, project, names, SLOT_SECONDS)
         _repair(runner, project, slot)
         report(_await_release(runner, project, startup.release))
+    with steps.step("nginx settings") as report:
+        report(_reload_edge(runner, startup))
     for container in startup.replaced:
         _replace(runner, steps, startup, container)
+
+
+def _reload_edge(runner: Runner, startup: Startup) -> str:
+    """Apply the keys of nginx that need no new container, and the live deployment's locations.
+
+    A new SLIPWAY_HOST waits for a deploy while the live slot would refuse it.
+    """
+    if runner.is_dry:
+        return "would reload nginx if its settings changed"
+    project, slot = startup.project, startup.slot
+    former = edge_settings.installed(project)
+    files = edge_settings.wanted(project, smoke.read_locations(runner, project, slot))
+    if files.host != former.host and not deployments.knows_host(runner, project, slot):
+        files = files.with_host(former.host)
+    edge.apply(runner, project, files, lambda: _await_release(runner, project, startup.release))
+    return "kept as they are" if files == former else "reloaded"
 
 
 def _replace(runner: Runner, steps: Steps, startup: Startup, container: Container) -> None:
@@ -103,17 +124,6 @@ def _start_missing(runner: Runner, project: Project, names: list[str], seconds: 
         return
     _start(runner, project, names, seconds)
     applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
-
-
-def _slot_services(runner: Runner, project: Project, slot: str) -> list[str]:
-    """Return the services of a slot; stop an API that does not know SLIPWAY_HOST.
-
-    It would refuse every request through the new nginx.
-    """
-    names = engine.slot_services(slot)
-    if not project.is_development and not deployments.knows_host(runner, project, slot):
-        slots.stop(runner, names)
-    return names
 
 
 def _sink(project: Project) -> list[str]:

@@ -39,7 +39,7 @@ def run(runner: Runner, project: Project) -> bool:
     for line in sorted(findings):
         runner.say(line)
     for line in [
-        *applied.describe(applied.waiting_for_deploy(project, slot), "./scripts/deploy.sh"),
+        *applied.describe_waiting_for_deploy(project, slot),
         *applied.describe_waiting(runner, project),
     ]:
         runner.say(line)

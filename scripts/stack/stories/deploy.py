@@ -16,6 +16,7 @@ from stack.parts import (
     database,
     deployments,
     edge,
+    edge_settings,
     fingerprints,
     given_image,
     hooks,
@@ -44,6 +45,7 @@ from stack.stories import plan, up
 
 BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
 UNDO_ORDER = (
+    "host",
     "switch",
     "workers",
     "evidence",
@@ -82,7 +84,9 @@ def run(runner: Runner, root: Path, options: Options) -> None:
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
         custody.claim(runner, project)
-        applied.follow_containers(runner, project, inventory.look(runner))
+        stock = inventory.look(runner)
+        applied.follow_containers(runner, project, stock)
+        edge_settings.adopt(runner, project, stock)
         deployments.adopt(runner, project, slots.look(runner, project))
         _Deploy(runner, project, options).run()
 
@@ -126,6 +130,7 @@ class _Deploy:
             self.switch()
             self.hand_over_jobs()
             self.watch()
+            self.take_host_over()
             self.record_success()
         with beyond_undo(AFTER, self.explain_what_is_live):
             self.finish()
@@ -214,14 +219,15 @@ class _Deploy:
             watch.check_sight(runner, project)
             self.earlier = watch.recent_traffic(runner, self.before.live)
         hooks.run(runner, project, "pre-switch", **self.facts)
-        if edge.is_current(project):
+        locations = edge_settings.installed(project).locations
+        if not runner.is_dry:
+            locations = smoke.read_locations(runner, project, self.slot)
+        if edge.is_up_to_date(project, locations):
             return
         with self.steps.step("nginx configuration"):
-            former = edge.installed_name(project)
-            if former:
-                self.undo.push("nginx", lambda _: self._restore_nginx(former))
-            edge.install(runner, project)
-            edge.reload(runner)
+            way_back = edge.way_back(runner, project)
+            self.undo.push("nginx", lambda _: way_back())
+            edge.update(runner, project, locations)
 
     def switch(self) -> None:
         runner, project = self.runner, self.project
@@ -255,12 +261,31 @@ class _Deploy:
                 )
             report(f"{now}; before the switch: {self.earlier}")
 
+    def take_host_over(self) -> None:
+        """Let nginx answer to a new SLIPWAY_HOST, now that the live slot accepts it."""
+        runner, project = self.runner, self.project
+        former = edge_settings.installed(project)
+        if runner.is_dry or former.host in {"", project.host}:
+            return
+        with self.steps.step("host name") as report:
+            edge.apply(runner, project, former.with_host(project.host), self._await_own_release)
+            self.undo.push("host", lambda _: edge.put_back(runner, project, former))
+            report(f"nginx answers to {project.host} instead of {former.host}")
+
+    def _await_own_release(self) -> None:
+        slots.wait_for_front_door(self.runner, self.project, self.release, self.slot)
+
     def record_success(self) -> None:
         """Keep the settings and record the deploy: what cannot be recorded is taken back."""
         runner, project = self.runner, self.project
-        facts = {"from": self.before.live_release, "to": self.release, "slot": self.slot}
-        facts |= {"migration_head": database.migration_head(runner), "result": "done"}
+        facts: dict[str, Any] = {"from": self.before.live_release, "to": self.release}
+        facts |= {
+            "slot": self.slot,
+            "migration_head": database.migration_head(runner),
+            "result": "done",
+        }
         facts |= {"nginx": edge.installed_name(project), **self.deployment.facts}
+        facts |= {"nginx_settings": edge_settings.installed(project).settings}
         ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
 
     def finish(self) -> None:
@@ -320,10 +345,6 @@ class _Deploy:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
         if former != deployments.text_of(self.project, self.slot):
             deployments.write(self.runner, self.project, self.slot, former)
-
-    def _restore_nginx(self, former: str) -> None:
-        edge.make_current(self.runner, self.project, former)
-        edge.reload(self.runner)
 
     def remove_old_releases(self, _: Failure) -> None:
         releases.prune(self.runner, self.project)

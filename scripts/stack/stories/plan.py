@@ -6,6 +6,7 @@ from stack.parts import (
     applied,
     database,
     edge,
+    edge_settings,
     given_image,
     images,
     observation,
@@ -44,6 +45,8 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
     for line in applied.describe_waiting(runner, project):
         runner.say(line)
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
+    for key in edge_settings.waiting(project):
+        runner.say(f"setting        {key} changed, by a reload of nginx")
     runner.say(f"nginx          {nginx}")
     runner.say(f"image          {state}")
     runner.say(observation.what_serves(runner, project))

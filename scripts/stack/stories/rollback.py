@@ -1,6 +1,7 @@
 """The story of `rollback.sh`: makes a good earlier release live again; builds nothing."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from stack.parts import (
     custody,
     database,
     deployments,
+    edge,
+    edge_settings,
     hooks,
     ledger,
     observation,
@@ -39,6 +42,7 @@ UNDO_ORDER = (
     "worker",
     "slot",
     "release",
+    "nginx",
     "record",
     "notification",
 )
@@ -152,6 +156,7 @@ class _Rollback:
             if not self.is_warm():
                 self.start()
                 self.smoke_test()
+            self.render_locations()
             self.switch()
             self.hand_over_jobs()
             seconds = self.steps.seconds
@@ -190,8 +195,9 @@ class _Rollback:
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
         placed = deployments.in_slot(project, slot, self.before.idle_release)
-        host = slot_files.of_slot(project, slot).get(slot_files.HOSTS, project.host)
-        is_placed = deployments.is_same(placed, self.deployment) and host == project.host
+        host = applied.front_door(project).host
+        hosts = slot_files.of_slot(project, slot).get(slot_files.HOSTS, host).split(",")
+        is_placed = deployments.is_same(placed, self.deployment) and host in hosts
         if not is_placed or f"api-{slot}" not in well:
             return False
         return not deployments.runs_another(self.runner, slot, self.deployment)
@@ -212,6 +218,18 @@ class _Rollback:
         with self.steps.step("smoke test") as report:
             is_dry = runner.is_dry
             report("skipped" if is_dry else smoke.check(runner, self.project, slot, self.target))
+
+    def render_locations(self) -> None:
+        """Give nginx the locations of the deployment; its other files and keys do not change."""
+        runner, project, slot = self.runner, self.project, self.before.idle
+        former = edge_settings.installed(project)
+        if runner.is_dry or not former.settings:
+            return  # a state of an earlier version, whose nginx reads no such file
+        locations = smoke.read_locations(runner, project, slot)
+        if locations != former.locations:
+            with self.steps.step("nginx locations"):
+                self.undo.push("nginx", lambda _: edge.put_back(runner, project, former))
+                edge.apply(runner, project, replace(former, locations=locations))
 
     def switch(self) -> None:
         runner, slot = self.runner, self.before.idle

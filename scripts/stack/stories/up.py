@@ -14,6 +14,7 @@ from stack.parts import (
     custody,
     database,
     edge,
+    edge_settings,
     fingerprints,
     first_user,
     images,
@@ -79,6 +80,7 @@ def run(
             configuration.check_mounted_folders(project)
             names = f"created {', '.join(created)} in {project.secrets}"
             report(names if created else "kept as it is")
+        edge_settings.adopt(runner, project, stock)
         project, slot, release = _provide(
             runner, steps, project, is_refresh=is_refresh, image=image
         )
@@ -139,9 +141,8 @@ def _say_waiting(runner: Runner, project: Project, slot: str) -> None:
     """Print the settings that this command has not applied; a developer's stack has them all."""
     if project.is_development or runner.is_dry:
         return
-    waiting = applied.waiting_for_deploy(project, slot)
     for line in [
-        *applied.describe(waiting, "./scripts/deploy.sh"),
+        *applied.describe_waiting_for_deploy(project, slot),
         *applied.describe_waiting(runner, project),
     ]:
         runner.say(f"    {line}")

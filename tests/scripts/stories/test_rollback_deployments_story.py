@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import deployments, ledger, slot_files
+from stack.parts import deployments, edge_settings, ledger, slot_files
 from stack.parts.ledger import Deployment
 from stack.runner import Result
 from stack.stories import rollback
@@ -166,6 +166,8 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
 ) -> None:
     host.running.add("api-green")
     set_values(project.root, SLIPWAY_HOST="api.example.org")
+    files = edge_settings.installed(project).with_host("api.example.org")
+    edge_settings.write(host, project, files)
     run(host, project)
     assert host.changes() == COLD
     assert slot_files.of_slot(project, "green")[slot_files.HOSTS] == "api.example.org"
