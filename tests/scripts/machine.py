@@ -34,6 +34,7 @@ class Machine:
         self.registration = Result(0)
         for part in ("docker version", "docker compose version", "docker buildx version"):
             runner.reply(part, Result(0, "2.40.3\n"))
+        runner.reply("docker version", Result(0, "26.1.5\n"))
         runner.reply("docker image inspect", Result(0, "sha256:1\n"))
         runner.reply("docker image inspect --format '{{.Id}}' slipway/app:src-", Result(1))
         runner.reply(

@@ -50,10 +50,15 @@ def inspect(runner: Runner, name: str) -> Facts | None:
 
 def _published(bindings: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {
-        inside: (str(listed[0].get("HostIp", "")), str(listed[0].get("HostPort", "")))
+        inside: (_bracketed(str(listed[0].get("HostIp", ""))), str(listed[0].get("HostPort", "")))
         for inside, listed in bindings.items()
         if listed
     }
+
+
+def _bracketed(address: str) -> str:
+    """Return an address as `.env` has it: one of IPv6 in brackets."""
+    return f"[{address}]" if ":" in address and not address.startswith("[") else address
 
 
 def values_of(
@@ -81,6 +86,6 @@ def _value_of(facts: Facts, key: str, texts: list[str]) -> str:
     protocol, _, part = key.partition("_")
     if protocol in PORTS:
         place = {"BIND": 0, "PORT": 1}[part]
-        published = facts.published.get(PORTS[protocol])
-        return published[place] or texts[-1] if published else texts[-1]
+        published = facts.published.get(PORTS[protocol], ("", ""))
+        return published[place] or texts[-1]
     return facts.environment.get(key) or KEYS[key].default

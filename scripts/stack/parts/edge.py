@@ -87,6 +87,7 @@ def install(runner: Runner, project: Project) -> bool:
         partial = folder / "releases" / f".{name}"
         runner.run(host.remove_tree(partial))
         runner.run(host.copy_tree(project.root / "nginx", partial))
+        runner.run(host.open_tree(partial))  # the checkout may have the modes of umask 077
         runner.run(host.move(partial, target))
     make_current(runner, project, name)
     for old in _superfluous(folder / "releases", name):

@@ -15,7 +15,6 @@ from stack.parts import (
     fingerprints,
     front_door,
     observation,
-    ports,
     services,
     slots,
     smoke,
@@ -60,8 +59,6 @@ def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
     """Start what is missing, and then replace the named services, one after the other."""
     project, slot = startup.project, startup.slot
     with steps.step("data") as report:
-        if "nginx" in startup.named or services.list_missing(runner, project, ["nginx"]):
-            ports.check(runner, project)
         backup_service.refuse_new_database(runner, project)
         with fingerprints.proof(runner, project):
             _start_missing(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)

@@ -24,6 +24,7 @@ from stack.parts import (
     inventory,
     judgement,
     ledger,
+    mounted_files,
     observation,
     preflight,
     releases,
@@ -154,6 +155,7 @@ class _Deploy:
     def check(self) -> None:
         with self.steps.step("preflight") as report:
             warnings = preflight.check(self.runner, self.project)
+            mounted_files.open_modes(self.runner, self.project)
             fingerprints.keep(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
         self.is_checked = True

@@ -10,6 +10,7 @@ from stack.parts import (
     given_image,
     images,
     observation,
+    preflight,
     slot_files,
     slots,
     sources,
@@ -42,6 +43,8 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
     _say_migrations(runner, project, image, is_known=not image or is_here)
     for line in changed_settings(project, present.live):
         runner.say(f"setting        {line}")
+    for finding in preflight.judge(runner, project, preflight.DEPLOY):
+        runner.say(str(finding))
     for line in applied.describe_waiting(runner, project):
         runner.say(line)
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"

@@ -21,13 +21,17 @@ from stack.parts import (
     inventory,
     judgement,
     machine,
+    mounted_files,
     observation,
     ownership,
     placement,
+    preflight,
+    services,
     startup,
     window,
 )
 from stack.parts.lock import exclusive
+from stack.parts.preflight import Needs
 from stack.parts.startup import Startup
 from stack.parts.steps import Steps
 from stack.runner import Runner
@@ -39,6 +43,7 @@ EVERY = "all"
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
+    "preflight: judge ports, files, limits and the engine before anything is touched",
     "base images: from the registry, or from Debian packages",
     "certificate: a self-signed one where there is none",
     "release: build the checkout, unless a release is live",
@@ -77,9 +82,11 @@ def run(
             project = configuration.ensure_environment(runner, root)
             created = configuration.ensure_secrets(runner, project)
             ownership.keep(runner, project)
-            configuration.check_mounted_folders(project)
             names = f"created {', '.join(created)} in {project.secrets}"
             report(names if created else "kept as it is")
+        with steps.step("preflight") as report:
+            is_replacing = is_refresh or is_adopt or bool({"nginx", EVERY} & {*named})
+            report(_judge(runner, project, is_prepare=is_prepare, is_replacing=is_replacing))
         edge_settings.adopt(runner, project, stock)
         project, slot, release = _provide(
             runner, steps, project, is_refresh=is_refresh, image=image
@@ -104,6 +111,16 @@ def run(
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
             runner.say("    the rollback window that a reboot ended begins again")
     _say_next(runner, steps, project, credentials)
+
+
+def _judge(runner: Runner, project: Project, *, is_prepare: bool, is_replacing: bool) -> str:
+    """Refuse what cannot work before anything is touched; then open what a umask has closed."""
+    is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
+    needs = Needs(certificate=True, ports=is_starting and not is_prepare)
+    findings = preflight.refuse(runner, project, needs)
+    opened = mounted_files.open_modes(runner, project)
+    notes = [f"opened {', '.join(opened)} to the containers' users"] if opened else []
+    return "; ".join([*notes, "nothing stands in the way", *findings])
 
 
 def _provide(

@@ -8,9 +8,19 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
-from stack.parts import applied, custody, database, front_door, images, observation, services
+from stack.parts import (
+    applied,
+    custody,
+    database,
+    front_door,
+    images,
+    observation,
+    preflight,
+    services,
+)
 from stack.parts.configuration import set_values
 from stack.parts.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
+from stack.parts.preflight import Needs
 from stack.parts.steps import STOPPED, Steps
 from stack.parts.undo import Undo, beyond_undo
 from stack.runner import Runner
@@ -81,6 +91,7 @@ def run(runner: Runner, root: Path, image: str) -> None:
         steps = Steps(runner, runner.clock())
         with steps.step("check") as report:
             custody.claim(runner, project)
+            preflight.refuse(runner, project, Needs())
             upgrade = _check(runner, project, image)
             is_needed = upgrade.new > upgrade.old
             change = f"from Postgres {upgrade.old} to {upgrade.base}"

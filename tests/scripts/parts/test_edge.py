@@ -89,7 +89,7 @@ def test_a_new_one_becomes_current_by_a_rename_of_a_link_once_it_is_whole(
     real.ran.clear()
     assert edge.install(real, loaded)
     programs = [shlex.split(command)[0] for command in real.ran]
-    assert programs == ["rm", "cp", "mv", "ln", "mv"]
+    assert programs == ["rm", "cp", "chmod", "mv", "ln", "mv"]
     assert (
         real.ran[-1]
         == f"mv --no-target-directory {loaded.nginx_folder}/next {loaded.nginx_folder}/current"

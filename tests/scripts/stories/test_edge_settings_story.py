@@ -164,6 +164,8 @@ def test_a_rollback_in_an_incident_asks_for_the_name_that_nginx_has(
 def test_a_certificate_of_the_former_name_alone_stops_the_deploy_before_any_effect(
     host: Host, project: Project, doors: Doors
 ) -> None:
+    project.certificate.parent.mkdir(mode=0o755)
+    project.certificate.touch(0o644)
     host.reply(f"-checkhost {NEW}", Result(1, f"Hostname {NEW} does NOT match certificate\n"))
     failed = failed_deploy(host, project)
     assert failed.observation.endswith(f"secrets/tls is not for {NEW}")

@@ -24,7 +24,7 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
     up.run(runner, checkout)
     parts = [
         "--tag slipway/app-nginx",
-        "CN=$HOST",
+        "CN=$NAME",
         str(load(checkout).nginx_folder / "current"),
         "--tag slipway/app:",
         PLACE,
