@@ -80,8 +80,9 @@ def keep(
     runner: Runner, project: Project, services: Iterable[str], seconds: float | None = None
 ) -> None:
     """Keep the values with which services were just created, and the seconds of a replacement."""
-    entries, present = read(project), definitions.of_services(runner, project)
-    for name in services:
+    names, entries = list(services), read(project)
+    present = definitions.of_services(runner, project, names) if names else {}
+    for name in names:
         former = entries.get(name, Entry())
         entries[name] = Entry(
             wanted(project, name),
@@ -89,6 +90,15 @@ def keep(
             present.get(name, ""),
             former.seconds if seconds is None else round(seconds, 1),
         )
+    _write(runner, project, entries)
+
+
+def note(runner: Runner, project: Project, service: str) -> None:
+    """Write the values of a container that was just created, without the delay of `keep`."""
+    entries = read(project)
+    seconds = entries.get(service, Entry()).seconds
+    files = project.setting("COMPOSE_FILE")
+    entries[service] = Entry(wanted(project, service), files, seconds=seconds)
     _write(runner, project, entries)
 
 
@@ -126,7 +136,7 @@ def waiting(runner: Runner, project: Project) -> dict[str, list[str]]:
     A service without an entry is not known, and not listed.
     """
     entries = read(project)
-    present = definitions.of_services(runner, project) if entries else {}
+    present = definitions.of_services(runner, project, entries) if entries else {}
     listed = {}
     for name in SERVICES:
         entry = entries.get(name)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from stack.commands import engine
@@ -13,7 +14,7 @@ FOLDERS = {"postgres": ("postgres",), "backup": ("postgres", "backup"), "redis":
 LEFT_OUT = "__pycache__"
 
 
-def of_services(runner: Runner, project: Project) -> dict[str, str]:
+def of_services(runner: Runner, project: Project, names: Iterable[str]) -> dict[str, str]:
     """Return a hash of the definition of each service; empty where Compose refuses its files.
 
     The hash changes with the compose files, the values of `.env` in them, the mounted folders, and
@@ -24,7 +25,9 @@ def of_services(runner: Runner, project: Project) -> dict[str, str]:
         services = json.loads(shown.out)["services"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return {name: _hash(runner, project, name, facts) for name, facts in services.items()}
+    return {
+        name: _hash(runner, project, name, services[name]) for name in names if name in services
+    }
 
 
 def _hash(runner: Runner, project: Project, name: str, facts: dict[str, object]) -> str:

@@ -80,13 +80,18 @@ def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
     return listed
 
 
-def refuse(runner: Runner, project: Project, needs: Needs) -> list[str]:
-    """Return the warnings of `judge`.
+def prepare(runner: Runner, project: Project, needs: Needs) -> list[str]:
+    """Return the warnings of `judge`, after the modes that a umask took are given back.
 
     Raises:
         Failure: with every critical finding, before any effect.
     """
-    return findings.refuse(judge(runner, project, needs))
+    warnings = findings.refuse(judge(runner, project, needs))
+    opened = mounted_files.open_modes(runner, project)
+    return [
+        *([f"opened {', '.join(opened)} to the containers' users"] if opened else []),
+        *warnings,
+    ]
 
 
 def _lowered(listed: list[Finding], *, is_needed: bool) -> list[Finding]:
@@ -99,7 +104,7 @@ def _judge_networks(runner: Runner, project: Project) -> list[Finding]:
     if not names or not missing:
         return []
     pools = _pools(runner.read(engine.ADDRESS_POOLS).out)
-    used = runner.read(engine.inspect_networks(names)).out.split()
+    used = runner.read(engine.inspect_networks(names)).out.splitlines()
     return host_limits.judge_networks(host_limits.free_networks(pools, used), missing)
 
 
@@ -160,6 +165,7 @@ def check(runner: Runner, project: Project) -> list[str]:
             runbook=ROOM if room else [*entries, Finding.runbook][0],
             evidence="\n".join(sorted([*lines, *map(str, listed)])),
         )
+    mounted_files.open_modes(runner, project)
     locations = edge_settings.locations_of(service.load(project.root))
     files = edge_settings.wanted(project, locations)
     edge.check(runner, project, project.root / "nginx", files)

@@ -56,7 +56,7 @@ class Replacement:
             undo.push("record", self._record_failure)
             undo.push("container", partial(self._put_back, former, entry))
             self._start()
-            applied.keep(runner, self.project, [self.service])  # the front door may have moved
+            applied.note(runner, self.project, self.service)  # the front door may have moved
             self.prove()
         seconds = runner.clock() - begun
         applied.keep(runner, self.project, [self.service], seconds)

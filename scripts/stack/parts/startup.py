@@ -28,6 +28,7 @@ from stack.runner import Runner
 # a slow disk.
 DATA_SECONDS = 120
 SLOT_SECONDS = 90
+DATA = ("postgres", "redis", "backup")
 FRONT_DOOR_SECONDS = 20
 
 
@@ -48,20 +49,26 @@ class Startup:
     stock: Inventory
     named: tuple[str, ...] = ()
 
-    @property
-    def replaced(self) -> list[Container]:
-        """The running containers of the named services, in the order of their start."""
+    def replaced(self, *services: str) -> list[Container]:
+        """Return the running containers of these services that are named."""
         running = {each.service: each for each in self.stock.running(self.project.name)}
-        return [running[name] for name in applied.SERVICES if name in {*self.named} & {*running}]
+        return [running[name] for name in services if name in {*self.named} & {*running}]
 
 
 def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
     """Start what is missing, and then replace the named services, one after the other."""
     project, slot = startup.project, startup.slot
-    with steps.step("data") as report:
+    # Where it does not answer before, a replacement may be what mends it: then health decides.
+    is_ready = not runner.is_dry and observation.ask(runner, project, "/readyz").status == 200
+    replaced = startup.replaced(*DATA)
+    with steps.step("data"):
         backup_service.refuse_new_database(runner, project)
+        names = [name for name in DATA if name not in {each.service for each in replaced}]
         with fingerprints.proof(runner, project):
-            _start_missing(runner, project, ["postgres", "redis", "backup"], DATA_SECONDS)
+            _start_missing(runner, project, names, DATA_SECONDS)
+    for container in replaced:
+        _replace(runner, steps, startup, container, is_ready=is_ready)
+    with steps.step("database") as report:
         report(database.complete(runner))
     with steps.step("migrate") as report:
         # An empty database gets all migrations at once. Unless Postgres reports a missing table,
@@ -69,15 +76,16 @@ def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
         is_empty = database.is_empty(runner)
         migrated = runner.run(engine.migrate(slot, is_pre_only=not is_empty))
         report(migrated.out.strip().splitlines()[-1] if migrated.out.strip() else "done")
-    with steps.step("slot and front door") as report:
+    with steps.step("slot"):
         names = [*engine.slot_services(slot), "nginx", *_sink(project)]
         _start_missing(runner, project, names, SLOT_SECONDS)
         _repair(runner, project, slot)
+    for container in startup.replaced("nginx"):
+        _replace(runner, steps, startup, container, is_ready=is_ready)
+    with steps.step("front door") as report:
         report(_await_release(runner, project, startup.release))
     with steps.step("nginx settings") as report:
         report(_reload_edge(runner, startup))
-    for container in startup.replaced:
-        _replace(runner, steps, startup, container)
 
 
 def _reload_edge(runner: Runner, startup: Startup) -> str:
@@ -96,7 +104,13 @@ def _reload_edge(runner: Runner, startup: Startup) -> str:
     return "kept as they are" if files == former else "reloaded"
 
 
-def _replace(runner: Runner, steps: Steps, startup: Startup, container: Container) -> None:
+def _replace(
+    runner: Runner, steps: Steps, startup: Startup, container: Container, *, is_ready: bool
+) -> None:
+    def prove() -> None:
+        if is_ready:
+            _await_release(runner, project, startup.release)
+
     project, name = startup.project, container.service
     with steps.step(f"apply {name}") as report:
         facts = {"from": startup.release, "to": startup.release, "slot": startup.slot}
@@ -105,7 +119,7 @@ def _replace(runner: Runner, steps: Steps, startup: Startup, container: Containe
             project,
             container,
             SLOT_SECONDS if name == "nginx" else DATA_SECONDS,
-            lambda: _await_release(runner, project, startup.release),
+            prove,
             facts,
         )
         with fingerprints.proof(runner, project):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import cast
 
 from stack.config import forms, keys
@@ -88,7 +88,7 @@ def free_networks(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
         pools: each with the prefix length of the networks that are taken from it.
         used: the subnets of the present networks, of every kind.
     """
-    taken = [subnet for subnet in map(ip_network, used) if subnet.version == 4]
+    taken = [subnet for text in used if (subnet := _subnet(text)) and subnet.version == 4]
     candidates = [
         subnet
         for pool, prefix in pools
@@ -96,6 +96,14 @@ def free_networks(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
         for subnet in network.subnets(new_prefix=prefix)
     ]
     return sum(not any(subnet.overlaps(other) for other in taken) for subnet in candidates)
+
+
+def _subnet(text: str) -> IPv4Network | IPv6Network | None:
+    """Return a subnet; None for what the engine shows of a network that has none."""
+    try:
+        return ip_network(text.strip())
+    except ValueError:
+        return None
 
 
 def judge_networks(free: int, missing: list[str]) -> list[Finding]:

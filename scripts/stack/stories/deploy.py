@@ -24,7 +24,6 @@ from stack.parts import (
     inventory,
     judgement,
     ledger,
-    mounted_files,
     observation,
     preflight,
     releases,
@@ -155,7 +154,6 @@ class _Deploy:
     def check(self) -> None:
         with self.steps.step("preflight") as report:
             warnings = preflight.check(self.runner, self.project)
-            mounted_files.open_modes(self.runner, self.project)
             fingerprints.keep(self.runner, self.project)
             report("; ".join(["nothing stands in the way", *warnings]))
         self.is_checked = True

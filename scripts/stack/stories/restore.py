@@ -81,7 +81,7 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
     """Restore a copy of the database into a separate service; print how to copy rows back."""
     with exclusive(runner, project, "restore"):
         custody.claim(runner, project)
-        preflight.refuse(runner, project, Needs())
+        preflight.prepare(runner, project, Needs())
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK, BESIDE))
@@ -121,7 +121,7 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
     """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
         custody.claim(runner, project)
-        preflight.refuse(runner, project, Needs())
+        preflight.prepare(runner, project, Needs())
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK))

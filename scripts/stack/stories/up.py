@@ -21,7 +21,6 @@ from stack.parts import (
     inventory,
     judgement,
     machine,
-    mounted_files,
     observation,
     ownership,
     placement,
@@ -114,13 +113,10 @@ def run(
 
 
 def _judge(runner: Runner, project: Project, *, is_prepare: bool, is_replacing: bool) -> str:
-    """Refuse what cannot work before anything is touched; then open what a umask has closed."""
+    """Refuse what cannot work, before anything is touched."""
     is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
     needs = Needs(certificate=True, ports=is_starting and not is_prepare)
-    findings = preflight.refuse(runner, project, needs)
-    opened = mounted_files.open_modes(runner, project)
-    notes = [f"opened {', '.join(opened)} to the containers' users"] if opened else []
-    return "; ".join([*notes, "nothing stands in the way", *findings])
+    return "; ".join(["nothing stands in the way", *preflight.prepare(runner, project, needs)])
 
 
 def _provide(

@@ -91,7 +91,7 @@ def run(runner: Runner, root: Path, image: str) -> None:
         steps = Steps(runner, runner.clock())
         with steps.step("check") as report:
             custody.claim(runner, project)
-            preflight.refuse(runner, project, Needs())
+            preflight.prepare(runner, project, Needs())
             upgrade = _check(runner, project, image)
             is_needed = upgrade.new > upgrade.old
             change = f"from Postgres {upgrade.old} to {upgrade.base}"

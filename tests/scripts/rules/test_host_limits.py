@@ -65,7 +65,7 @@ def test_an_old_engine_that_runs_beside_a_newer_program_is_to_be_restarted() -> 
 def test_the_engine_s_own_pools_have_31_networks() -> None:
     pools = host_limits.DEFAULT_POOLS
     assert host_limits.free_networks(pools, []) == 31
-    used = ["172.17.0.0/16", "172.20.0.0/16", "192.168.16.0/20", "fd00::/64"]
+    used = ["172.17.0.0/16", "172.20.0.0/16", "192.168.16.0/20", "fd00::/64", "", "invalid Prefix"]
     assert host_limits.free_networks(pools, used) == 28
     assert host_limits.free_networks(pools, ["172.16.0.0/12"]) == 16, "a network of a VPN"
     assert host_limits.free_networks([("10.9.0.0/24", 26)], ["10.9.0.0/26"]) == 3

@@ -190,6 +190,40 @@ def test_a_new_port_is_asked_once_nginx_has_it_and_the_former_one_comes_back(
     assert applied.front_door(load(stack.checkout)).https_port == bound[-1]
 
 
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_where_nothing_answered_before_the_health_of_the_new_container_decides(
+    stack: Stack, *, is_mended: bool
+) -> None:
+    """A Postgres that has too little memory keeps /readyz at 503: --apply must mend that."""
+    serving = "".join(container(name) for name in SERVING if name != "postgres")
+    stack.machine.containers = serving + container("postgres", health="unhealthy")
+    door = stack.runner.door
+    replaced: list[bool] = []
+
+    def start() -> Result:
+        replaced.append(True)
+        stack.machine.containers = serving + container("postgres")
+        return Result(0)
+
+    def answer(question: Question) -> Answer:
+        return door(question) if replaced and is_mended else Answer(503)
+
+    stack.runner.reply(f"{REPLACE} --wait-timeout 120 postgres", start)
+    stack.runner.door = answer
+    set_values(stack.checkout, POSTGRES_MEMORY="400m")
+    done = len(stack.runner.ran)
+
+    def action() -> None:
+        up.run(stack.runner, stack.checkout, named=("postgres",))
+
+    if is_mended:
+        action()
+    else:
+        assert failure_of(action).runbook == "site-down"
+    assert stack.starts(done) == [f"{REPLACE} --wait-timeout 120 postgres"]
+    assert applied.waiting(stack.runner, load(stack.checkout)) == {}
+
+
 def test_stopped_services_start_with_the_settings_of_env_and_wait_for_nothing(
     stack: Stack,
 ) -> None:
