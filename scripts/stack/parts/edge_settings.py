@@ -57,12 +57,12 @@ def wanted(project: Project, locations: str) -> EdgeSettings:
 
 
 def installed(project: Project) -> EdgeSettings:
-    """Return the files that nginx reads; empty where they were not written yet."""
-    locations = project.nginx_folder / LOCATIONS
-    return EdgeSettings(
-        slot_files.read(project.nginx_folder / SETTINGS),
-        locations.read_text(encoding="utf-8") if locations.exists() else "",
-    )
+    """Return the files that nginx reads; empty where they were not written, or are closed."""
+    try:
+        locations = (project.nginx_folder / LOCATIONS).read_text(encoding="utf-8")
+    except OSError:
+        locations = ""
+    return EdgeSettings(slot_files.read(project.nginx_folder / SETTINGS), locations)
 
 
 def write(runner: Runner, project: Project, files: EdgeSettings) -> None:

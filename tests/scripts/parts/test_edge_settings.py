@@ -47,6 +47,12 @@ def test_the_files_are_read_as_they_were_written_and_open_to_nginx(
         assert (folder / name).stat().st_mode & 0o777 == 0o644
 
 
+def test_a_state_that_is_closed_to_this_user_is_as_good_as_none(loaded: Project) -> None:
+    """The last line of each command asks the front door, also after a refusal."""
+    loaded.state.write_text("no folder", encoding="utf-8")
+    assert edge_settings.installed(loaded) == EdgeSettings({}, "")
+
+
 def test_the_service_adds_the_locations_of_its_logins() -> None:
     text = edge_settings.locations_of(service.parse('[web]\nlogin_paths = ["/a/login", "/b"]\n'))
     assert "location ~ ^(/a/login|/b)(/|$) {" in text
