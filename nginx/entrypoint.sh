@@ -19,6 +19,8 @@ fail() {
 # The scripts write the keys of .env that a reload applies, as KEY='value'.
 read_settings() {
 	local key value
+	[[ -r $settings && -r $locations ]] ||
+		fail "nginx cannot read $settings or $locations" "./scripts/up.sh writes both"
 	while IFS='=' read -r key value; do
 		case $key in
 		SLIPWAY_HOST | RATE_LIMIT_PER_SECOND)

@@ -156,7 +156,9 @@ def test_a_reload_renders_the_files_that_the_scripts_write_and_no_variable(edge:
     assert "rate=7r/s" in files["zone.conf"]
     assert files["service.conf"] == "location /a {\n}\n"
     (edge / "settings.env").unlink()
-    assert render(edge, "reload").returncode != 0, "no nginx runs with settings of nobody"
+    refused = render(edge, "reload")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("HINT: ./scripts/up.sh writes both\n")
 
 
 def test_the_test_mode_reads_no_file_of_the_running_nginx(edge: Path) -> None:
