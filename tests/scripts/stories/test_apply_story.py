@@ -100,6 +100,8 @@ def test_the_named_service_alone_is_replaced(stack: Stack, typed: Typed, service
     assert stack.starts(done) == [f"{REPLACE} --wait-timeout {SECONDS[service]} {service}"]
     entry = ledger(stack.checkout)[-1]
     assert (entry["action"], entry["service"], entry["result"]) == ("apply", service, "done")
+    assert typed("status", "--history") == 0
+    assert f"  root  apply {service} " in stack.runner.said[-2].replace(str(entry["who"]), "root")
 
 
 def test_all_means_each_that_waits_in_the_order_of_a_start(stack: Stack, typed: Typed) -> None:
