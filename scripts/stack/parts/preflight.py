@@ -48,15 +48,17 @@ class Needs:
         base_images: it builds from the base images or runs them.
         certificate: it lets nginx read the certificate.
         ports: it starts a container of nginx.
+        room: it starts a second slot.
     """
 
     base_images: bool = False
     certificate: bool = False
     ports: bool = False
+    room: bool = False
 
 
 EVERYTHING = Needs(base_images=True, certificate=True, ports=True)
-DEPLOY = Needs(base_images=True, certificate=True)
+DEPLOY = Needs(base_images=True, certificate=True, room=True)
 
 
 def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
@@ -73,6 +75,9 @@ def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
         *_judge_names(runner, project),
         *_lowered(ports.judge(runner, project), is_needed=needs.ports),
         *_lowered(has_bases, is_needed=needs.base_images),
+        *_lowered(_judge_disk(runner, project), is_needed=needs.room),
+        # Free memory changes from one moment to the next.
+        *(_judge_free_memory(project) if needs.room else []),
     ]
     if not has_bases and project.certificate.exists() and not runner.is_dry:
         certificate = configuration.judge_certificate(runner, project)
@@ -149,8 +154,7 @@ def check(runner: Runner, project: Project) -> list[str]:
     """
     lines = judgement.list_findings(runner, project, observation.live_slot(runner, project))
     critical = [line for line in lines if line.startswith(findings.CRITICAL)]
-    room = judge_room(runner, project)
-    listed = [*room, *judge(runner, project, DEPLOY)]
+    listed = judge(runner, project, DEPLOY)
     faults = [judgement.shorten(line) for line in [*critical, *_critical(listed)]]
     faults += _check_connections(runner, project)
     warnings = [judgement.shorten(str(each)) for each in listed if not each.is_critical]
@@ -159,10 +163,11 @@ def check(runner: Runner, project: Project) -> list[str]:
     warnings += _check_rollback(runner, project)
     if faults:
         entries = [each.runbook for each in listed if each.is_critical]
+        entry = ROOM if ROOM in entries else [*entries, Finding.runbook][0]
         raise Failure(
             "; ".join(faults),
             hints=["nothing was touched"],
-            runbook=ROOM if room else [*entries, Finding.runbook][0],
+            runbook=entry,
             evidence="\n".join(sorted([*lines, *map(str, listed)])),
         )
     mounted_files.open_modes(runner, project)
@@ -184,8 +189,8 @@ def _check_rollback(runner: Runner, project: Project) -> list[str]:
     return []
 
 
-def judge_room(runner: Runner, project: Project) -> list[Finding]:
-    """Return what is below the floors of disk and memory that a second slot needs."""
+def _judge_disk(runner: Runner, project: Project) -> list[Finding]:
+    """Return the disks below the floor of a second slot."""
     root = Path(runner.read(engine.ROOT_DIRECTORY).out.strip() or "/var/lib/docker")
     listed = []
     for path in {
@@ -200,12 +205,16 @@ def judge_room(runner: Runner, project: Project) -> list[Finding]:
             )
             fix = "or lower FREE_DISK_FLOOR_BYTES in .env"
             listed.append(Finding("disk", fault, fix, ROOM))
+    return listed
+
+
+def _judge_free_memory(project: Project) -> list[Finding]:
     free = available_memory_bytes(_meminfo())
     floor = project.free_memory_floor_bytes
-    if free < floor:
-        fault = f"{free // MB} MB of memory are free, a second slot needs {floor // MB} MB"
-        listed.append(Finding("memory", fault, "stop other programs of this host", ROOM))
-    return listed
+    if free >= floor:
+        return []
+    fault = f"{free // MB} MB of memory are free, a second slot needs {floor // MB} MB"
+    return [Finding("memory", fault, "stop other programs of this host", ROOM)]
 
 
 def _meminfo() -> str:

@@ -1,7 +1,6 @@
 """The story of `check-config.sh`: prints wrong or unwise settings; only reads."""
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from pathlib import Path
 
 from stack.config.environment import RUNBOOK
@@ -31,9 +30,6 @@ def run(runner: Runner, project: Project) -> bool:
     findings = [CRITICAL + overdrawn] if overdrawn else []
     findings += [CRITICAL + fault for fault in custody.list_faults(runner, project)]
     findings += map(str, preflight.judge(runner, project, preflight.EVERYTHING))
-    # Only a second slot needs the room, and free memory changes from one moment to the next.
-    room = [each for each in preflight.judge_room(runner, project) if each.subject == "disk"]
-    findings += [str(replace(each, is_critical=False)) for each in room]
     keys = {line.partition(": ")[0] for line in findings}
     findings += [
         line

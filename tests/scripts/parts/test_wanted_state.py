@@ -157,6 +157,14 @@ def test_a_port_in_use_is_found_also_while_nginx_runs(
         assert not finding.is_critical, "a deploy starts no nginx"
 
 
+def test_a_full_disk_refuses_a_second_slot_and_warns_elsewhere(project: Project) -> None:
+    values = {**project.values, "FREE_DISK_FLOOR_BYTES": str(10**15)}
+    full = replace(project, values=values)
+    for needs, is_critical in ((DEPLOY, True), (EVERYTHING, False), (Needs(), False)):
+        listed = preflight.judge(Host(), full, needs)
+        assert {(each.subject, each.is_critical) for each in listed} == {("disk", is_critical)}
+
+
 def test_one_port_for_both_protocols_is_refused(project: Project) -> None:
     same = replace(project, values={**project.values, "HTTP_PORT": "8443", "HTTPS_PORT": "8443"})
     (finding,) = preflight.judge(Host(), same, EVERYTHING)
