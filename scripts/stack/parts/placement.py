@@ -1,5 +1,6 @@
 """Places the release that `up.sh` starts: in an empty slot the checkout's, or a given image's."""
 
+from stack.commands import engine
 from stack.config.project import Project
 from stack.parts import (
     deployments,
@@ -38,6 +39,9 @@ def place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str,
         else:
             with sources.copied(runner, project.root) as copy:
                 release = images.build_release(runner, project, copy)
+        if placed == images.DEVELOPMENT:
+            # They are well, so the start would leave them in the slot.
+            slots.remove(runner, engine.slot_services(slot))
         deployments.begin(runner, project, release, slot)
     slots.place(runner, project, release, slot)
     return release, ""

@@ -237,6 +237,7 @@ def test_a_server_places_a_release_over_the_image_for_development(
     up.run(runner, checkout)
     assert runner.has_run("--target production")
     assert machine.release.startswith("src-")
+    assert runner.has_run("docker compose rm --stop --force api-blue worker-blue")
 
 
 def test_the_slot_that_the_link_names_is_the_one_that_starts(
