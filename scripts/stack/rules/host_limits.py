@@ -77,8 +77,8 @@ def judge_engine(running: str, on_disk: str) -> list[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, int] | None:
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else None
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def free_networks(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
