@@ -1,16 +1,35 @@
 #!/usr/bin/env bash
 # Writes this host's settings into /tmp/nginx, creates the live link on the first start, then
-# executes nginx. `test` checks the configuration instead and changes no volume. `reload` writes the
-# settings again and makes the running nginx reload its configuration and certificates.
+# executes nginx. `test` checks the configuration instead and changes no volume; it gets as variables
+# what nginx reads from the files. `reload` writes the settings again and makes the running nginx
+# reload its configuration and certificates.
 # shellcheck disable=SC2016 # $host and the like are nginx' variables
 set -Eeuo pipefail
 
+# Partner: SETTINGS in scripts/stack/parts/edge_settings.py
+readonly settings=/etc/slipway/settings.env locations=/etc/slipway/service.conf
 readonly link=/run/slots/live.sock rendered=/tmp/nginx
 
 fail() {
 	printf 'error: %s\n' "$1" >&2
 	printf 'HINT: %s\n' "${@:2}" >&2
 	exit 1
+}
+
+# The scripts write the keys of .env that a reload applies, as KEY='value'.
+read_settings() {
+	local key value
+	[[ -r $settings && -r $locations ]] ||
+		fail "nginx cannot read $settings or $locations" "./scripts/up.sh writes both"
+	while IFS='=' read -r key value; do
+		case $key in
+		SLIPWAY_HOST | RATE_LIMIT_PER_SECOND)
+			value=${value#\'}
+			printf -v "$key" '%s' "${value%\'}"
+			;;
+		esac
+	done <"$settings"
+	SERVICE_LOCATIONS=$(cat "$locations")
 }
 
 render() {
@@ -34,6 +53,7 @@ render() {
 		keep='keepalive_min_timeout 30s;'
 	fi
 	mkdir -p "$rendered"
+	printf '%s\n' "${SERVICE_LOCATIONS:-}" >"$rendered/service.conf"
 	printf '%s\n' "$keep" >"$rendered/keepalive.conf"
 	printf 'server_name %s;\n' "$SLIPWAY_HOST" >"$rendered/server_name.conf"
 	printf 'return 308 https://$host%s$request_uri;\n' "$suffix" >"$rendered/redirect.conf"
@@ -46,6 +66,7 @@ render() {
 }
 
 _main() {
+	[[ ${1:-} == test ]] || read_settings
 	render
 	case ${1:-} in
 	test) exec nginx -c /etc/slipway/current/nginx.conf -t ;;

@@ -23,7 +23,7 @@ TICK_SECONDS = 0.25
 QUIET_SECONDS = 0.5
 # Chosen: a working terminal needs only milliseconds for a few lines.
 STALLED_SECONDS = 0.5
-NAME_WIDTH = 20  # `slot and front door` and `nginx configuration` are the longest steps
+NAME_WIDTH = 20  # `nginx configuration` is the longest step
 
 
 def choose(*, is_verbose: bool) -> Display:

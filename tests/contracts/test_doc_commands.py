@@ -25,8 +25,16 @@ from tests.contracts.tree import ROOT, files, nodes, text
 # Finds a command in running text, such as `./scripts/deploy.sh --image REF`. PLACEHOLDERS has a
 # value for each placeholder.
 INLINE = re.compile(r"`\./scripts/([\w-]+)\.sh ?([^`]*)`")
-PLACEHOLDERS = {"ID": "1", "N": "5", "...": "", "[RELEASE]": "", "[SERVICE": "", "...]": ""}
-# The test that runs the `sh` blocks of each page.
+PLACEHOLDERS = {
+    "ID": "1",
+    "SERVICE": "redis",
+    "N": "5",
+    "...": "",
+    "[RELEASE]": "",
+    "[SERVICE": "",
+    "...]": "",
+}
+# The test that runs the `sh` blocks of a page.
 RUN_BY = {
     "docs/tour.md": "test_the_walk_through_the_pages_works_as_it_stands",
     "docs/operating.md": "test_the_walk_through_the_pages_works_as_it_stands",

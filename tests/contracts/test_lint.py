@@ -66,10 +66,9 @@ def edge(tmp_path: Path) -> Path:
         copy = tmp_path / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         rendered, mounted = str(tmp_path / "rendered"), str(tmp_path / "nginx")
-        copy.write_text(
-            text(path).replace(str(RENDERED), rendered).replace("/etc/slipway/current", mounted),
-            encoding="utf-8",
-        )
+        moved = text(path).replace(str(RENDERED), rendered)
+        moved = moved.replace("/etc/slipway/current", mounted)
+        copy.write_text(moved.replace("/etc/slipway/", f"{tmp_path}/"), encoding="utf-8")
         copy.chmod(0o755)
     stub = tmp_path / "bin" / "nginx"  # the entry point reads nginx' versions, then runs nginx
     stub.parent.mkdir()
@@ -81,7 +80,7 @@ def edge(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def render(edge: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def render(edge: Path, mode: str = "test", **environment: str) -> subprocess.CompletedProcess[str]:
     given = {
         "SLIPWAY_HOST": "a.example",
         "RATE_LIMIT_PER_SECOND": "50",
@@ -89,7 +88,7 @@ def render(edge: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         "NGINX": "1.26.3",
     }
     given["PATH"] = f"{edge / 'bin'}:{os.environ['PATH']}"
-    argv = ["bash", str(edge / "nginx" / "entrypoint.sh"), "test"]
+    argv = ["bash", str(edge / "nginx" / "entrypoint.sh"), mode]
     return subprocess.run(
         argv, env={**given, **environment}, capture_output=True, text=True, timeout=30, check=False
     )
@@ -143,7 +142,30 @@ def test_the_entry_point_renders_what_differs_between_hosts(edge: Path) -> None:
         "zone.conf": "limit_req_zone $binary_remote_addr zone=client:4m rate=50r/s;\n",
         "burst.conf": "limit_req zone=client burst=100 nodelay;\n",
         "keepalive.conf": "\n",
+        "service.conf": "\n",
     }
+
+
+def test_a_reload_renders_the_files_that_the_scripts_write_and_no_variable(edge: Path) -> None:
+    settings = "# a comment\nSLIPWAY_HOST='b.example'\nRATE_LIMIT_PER_SECOND='7'\nPATH='/none'\n"
+    (edge / "settings.env").write_text(settings, encoding="utf-8")
+    (edge / "service.conf").write_text("location /a {\n}\n", encoding="utf-8")
+    assert render(edge, "reload").returncode == 0
+    files = rendered(edge)
+    assert files["server_name.conf"] == "server_name b.example;\n"
+    assert "rate=7r/s" in files["zone.conf"]
+    assert files["service.conf"] == "location /a {\n}\n"
+    (edge / "settings.env").unlink()
+    refused = render(edge, "reload")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("HINT: ./scripts/up.sh writes both\n")
+
+
+def test_the_test_mode_reads_no_file_of_the_running_nginx(edge: Path) -> None:
+    (edge / "settings.env").write_text("SLIPWAY_HOST='b.example'\n", encoding="utf-8")
+    render(edge, SERVICE_LOCATIONS="location /c {\n}")
+    assert rendered(edge)["server_name.conf"] == "server_name a.example;\n"
+    assert rendered(edge)["service.conf"] == "location /c {\n}\n"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def bare(tmp_path: Path) -> Path:
         file.touch()
         for path, mode in ((file.parent.parent, 0o755), (file.parent, 0o755), (file, 0o755)):
             path.chmod(mode)  # independent of the user's umask
+    (root / "nginx/entrypoint.sh").write_text("# reads settings.env\n", encoding="utf-8")
+    (root / "nginx/entrypoint.sh").chmod(0o755)
     revision = 'revision = "2026_01_01_0000"\ndown_revision = None\n'
     (root / "api/migrations/versions/2026_01_01_0000_pre_first.py").write_text(
         revision, encoding="utf-8"

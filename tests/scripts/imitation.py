@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack.commands.command import Command
-from stack.config import environment
+from stack.config import environment, service
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project, load
 from stack.failure import Failure
 from stack.https import Answer, Question
-from stack.parts import deployments, edge, ledger, slot_files
+from stack.parts import deployments, edge, edge_settings, ledger, slot_files
 from stack.parts.ledger import Deployment
 from stack.runner import Result, accepted
 from stack.stories import deploy
@@ -104,6 +104,7 @@ class Host(RecordingRunner):
             ("docker compose logs", "the reason\n"),
             ("docker compose config", ""),
             ("docker info", "/\n"),
+            ("x509 -noout", "Hostname x does match certificate\n"),
             ("max_connections", "60|3\n"),
             ("api.check_config", ""),
             ("version_num", f"{self.head}\n"),
@@ -195,6 +196,8 @@ def furnish(root: Path) -> Project:
         (project.secrets / name).write_text("", encoding="utf-8")
     project.nginx_folder.mkdir(parents=True)
     (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
+    locations = edge_settings.locations_of(service.load(root))
+    edge_settings.write(RecordingRunner(), project, edge_settings.wanted(project, locations))
     for number, (release, slot) in enumerate((("older", "green"), ("old", "blue")), 1):
         deployment = Deployment(number, release, deployments.fingerprint(project.service_settings))
         facts = {"to": release, "result": "done", **deployment.facts}

@@ -1,6 +1,7 @@
 """Imitates a machine in memory for `up.sh`: commands place a release and start nginx."""
 
 import json
+import re
 from pathlib import Path
 
 from stack.config.project import load
@@ -33,6 +34,7 @@ class Machine:
         self.registration = Result(0)
         for part in ("docker version", "docker compose version", "docker buildx version"):
             runner.reply(part, Result(0, "2.40.3\n"))
+        runner.reply("docker version", Result(0, "26.1.5\n"))
         runner.reply("docker image inspect", Result(0, "sha256:1\n"))
         runner.reply("docker image inspect --format '{{.Id}}' slipway/app:src-", Result(1))
         runner.reply(
@@ -67,13 +69,15 @@ class Machine:
         tags = [
             command.split()[2]
             for command in self.runner.ran
-            if command.startswith(PLACE) and not self.runner.is_dry
+            if re.fullmatch(rf"{PLACE} \S+ slipway/app:\w+", command) and not self.runner.is_dry
         ]
         return tags[-1].partition(":")[2] if tags else self.placed
 
     @property
     def has_nginx(self) -> bool:
-        """Whether nginx has been started beside blue."""
+        """Whether nginx runs, or has been started beside blue."""
+        if '"nginx", "State": "running"' in self.containers:
+            return True
         starts = [each for each in self.runner.ran if each.startswith(WAIT)]
         return any(" nginx" in each and "green" not in each for each in starts)
 

@@ -12,7 +12,7 @@ from stack.runner import RealRunner, Result, accepted
 
 Reply = Result | Callable[[], Result]
 # The recording runner runs these commands, which change files in the test's directory.
-FILE_COMMANDS = ("cp", "ln", "mv", "rm")
+FILE_COMMANDS = ("chmod", "cp", "ln", "mv", "rm")
 # A host without other stacks, on which each secret opens its data, and each volume is empty.
 QUIET_HOST = (
     ("docker version", Result(0, "26.1.5\n")),
@@ -20,6 +20,13 @@ QUIET_HOST = (
     ("docker volume ls", Result(0)),
     ("IFS= read -r", Result(0)),
     ("/volumes", Result(0, "100\n")),
+    ("docker compose config --format json", Result(0)),
+    ("docker info", Result(0, "/\n")),
+    ("docker image inspect --format '{{.Id}}' p:1", Result(0, "sha256:p\n")),
+    ("docker image inspect --format '{{.Id}}' slipway/app-nginx:current", Result(0, "sha256:n\n")),
+    ("docker network ls", Result(0, "bridge\nslipway_edge\nslipway_data\nslipway_egress\n")),
+    ("docker container list", Result(0)),
+    ("docker inspect --format '{{json .}}'", Result(1)),
 )
 
 

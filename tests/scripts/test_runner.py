@@ -352,6 +352,7 @@ def test_a_certificate_of_another_name_is_refused(port: int, certificate: Path) 
     answer = RealRunner().ask(Question("b.example", port, "/", certificate))
     assert answer.status == 0
     assert "b.example" in answer.error
+    assert RealRunner().ask(Question("b.example", port, "/", None)).status == 200, "not verified"
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(port: int, tmp_path: Path) -> None:

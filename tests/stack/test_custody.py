@@ -198,7 +198,7 @@ def test_a_moved_checkout_is_taken_over_and_restarts_from_its_new_place(
     stale = re.search(r"^!! +owner +(.+) mount files of ", shown, re.MULTILINE)
     assert stale, shown
     assert {"api-blue", "worker-blue", "nginx", "postgres"} <= set(stale[1].split(", "))
-    taken = second.run("./scripts/up.sh").stdout
+    taken = second.run("./scripts/up.sh", "--apply", "all").stdout
     assert f"takes the stack over from {tmp_path}/first, which is gone" in taken
     ended = subprocess.run(
         ["docker", "restart", second.container("api-blue")], capture_output=True, check=False

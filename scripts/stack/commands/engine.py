@@ -26,6 +26,26 @@ CHECKOUT_LABEL = "com.docker.compose.project.working_dir"
 LIST_VOLUMES = Command(["docker", "volume", "ls", "--quiet"], may_fail=True)
 
 
+LIST_NETWORKS = Command(["docker", "network", "ls", "--format", "{{.Name}}"], may_fail=True)
+ADDRESS_POOLS = Command(
+    ["docker", "info", "--format", "{{json .DefaultAddressPools}}"], may_fail=True
+)
+# The name and the project of every container, also of those that Compose did not make.
+LIST_NAMES = Command(
+    [
+        *("docker", "container", "list", "--all", "--format"),
+        f'{{{{.Names}}}}\t{{{{.Label "{PROJECT_LABEL}"}}}}',
+    ],
+    may_fail=True,
+)
+
+
+def inspect_networks(names: list[str]) -> Command:
+    """List the subnets of networks; the caller judges every exit code."""
+    form = "{{range .IPAM.Config}}{{println .Subnet}}{{end}}"
+    return Command(["docker", "network", "inspect", "--format", form, *names], may_fail=True)
+
+
 def inspect_image(image: str, form: str = "{{.Id}}") -> Command:
     """Read a fact about an image; exits with 1 if the image does not exist, or without engine."""
     return Command(["docker", "image", "inspect", "--format", form, image], answers=(0, 1))

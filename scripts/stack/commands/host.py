@@ -34,6 +34,7 @@ MMDEBSTRAP_VERSION = Command(["mmdebstrap", "--version"], answers=NO_PROGRAM)
 GPG_VERSION = Command(["gpg", "--version"], answers=NO_PROGRAM)
 ENABLE_ENGINE = Command(["systemctl", "enable", "--now", "docker"])
 ENGINE = Command(["dockerd"])
+ENGINE_ON_DISK = Command(["dockerd", "--version"], may_fail=True)
 # The slowest key derivation of OpenPGP: each guess of a passphrase takes 0.15 s on this machine.
 GPG_ENCRYPT = [
     "--symmetric",
@@ -139,6 +140,11 @@ def remove_tree(path: Path) -> Command:
 def copy_tree(source: Path, target: Path) -> Command:
     """Copy a folder with the modes of its files."""
     return Command(["cp", "--recursive", "--preserve=mode", str(source), str(target)])
+
+
+def open_tree(folder: Path) -> Command:
+    """Let every user read a folder, and enter its folders and run its programs."""
+    return Command(["chmod", "-R", "go+rX", str(folder)])
 
 
 def move(source: Path, target: Path) -> Command:

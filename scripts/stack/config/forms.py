@@ -10,6 +10,7 @@ from ipaddress import ip_address
 # Not \d, which also matches the digits of other scripts: they are no number to Compose.
 NUMBER, WHOLE, SHELL_WHOLE = r"[0-9]+(\.[0-9]+)?", r"[0-9]+", r"0|[1-9][0-9]*"
 HOST = r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 PROJECT_NAME = r"[a-z0-9][a-z0-9_-]*"
 UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 LEAST_MEMORY_BYTES = 6 * 1024**2  # the engine's own least
@@ -90,18 +91,25 @@ def memory_text(size_bytes: int) -> str:
 
 
 def host(value: str) -> str:
-    """Return a host name."""
+    """Return a host name: labels of up to 63 characters, 253 in all."""
     if not re.fullmatch(HOST, value):
         raise ValueError("not a host name (TLS has no server name for an IP address)")
+    if len(value) > 253:
+        raise ValueError("longer than 253 characters, the most of a host name")
+    if not all(re.fullmatch(LABEL, label) for label in value.split(".")):
+        raise ValueError("not a host name: between its dots, 1 to 63 letters, digits and inner -")
     return value
 
 
 def address(value: str) -> str:
-    """Return an address to publish a port on."""
+    """Return an address to publish a port on; Compose needs brackets around one of IPv6."""
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:
-        ip_address(value)
+        version = ip_address(inner).version
     except ValueError:
         raise ValueError("not an IP address") from None
+    if (version == 6) != (inner != value):
+        raise ValueError("not an IPv4 address, nor one of IPv6 in brackets, as [2001:db8::2]")
     return value
 
 

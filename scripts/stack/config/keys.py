@@ -141,6 +141,10 @@ KEYS: Mapping[str, Key] = {
     "COMPOSE_PROJECT_NAME": Key(Scope.SCRIPTS, "slipway", forms.project_name),
     "SLIPWAY_IMAGE": Key(Scope.SCRIPTS, "slipway/app"),
 }
+# nginx gets these by a reload (parts/edge_settings.py).
+RELOADED = tuple(
+    name for name, key in KEYS.items() if key.scope is Scope.NGINX and not key.containers
+)
 # Variables of the compose files that only the scripts set, for one command.
 SET_BY_SCRIPTS = ("MIGRATE_TAG", "MIGRATE_CONFIRM", "POSTGRES_TAG")
 # The first version had these keys, and a later one may add others: a file without one of these was

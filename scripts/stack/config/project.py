@@ -135,8 +135,8 @@ class Project:
     @property
     def dial_address(self) -> str:
         """The local address of the published port."""
-        bound = self.setting("HTTPS_BIND")
-        return "127.0.0.1" if bound == "0.0.0.0" else bound  # noqa: S104 - compared, not bound
+        bound = self.setting("HTTPS_BIND").strip("[]")
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)  # noqa: S104 - compared
 
     @property
     def has_offsite_repository(self) -> bool:

@@ -1,79 +1,205 @@
-"""The keys of `.env` that wait for a command: those that `up.sh` applies, and the service's."""
+"""The settings of `.env` that each container has, and those that wait for a command.
 
-from collections.abc import Mapping
+`STATE_DIR/applied.json` keeps for each service the values that its container was created with, its
+definition (parts/definitions.py), and how long the last replacement took. `.env` is compared with
+that file; no command replaces a container because of a difference, unless it is asked to.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from stack.config.keys import KEYS, Scope
+from stack.config import keys
+from stack.config.keys import KEYS
 from stack.config.project import Project
-from stack.failure import Failure
-from stack.parts import slot_files
+from stack.parts import containers, definitions, edge_settings, slot_files
+from stack.parts.inventory import Inventory
 from stack.runner import Runner
 
-# A reload or a new container applies them; both are the work of up.sh.
-APPLIED_BY_UP = tuple(
-    name for name, key in KEYS.items() if key.scope in {Scope.NGINX, Scope.DATA, Scope.BACKUP}
-)
-# By these a command asks the front door.
-FRONT_DOOR = ("SLIPWAY_HOST", "HTTPS_BIND", "HTTPS_PORT")
-HEAD = "# What up.sh applied last; the scripts compare .env with it.\n"
+# In the order in which they start.
+SERVICES = ("postgres", "redis", "backup", "counter", "nginx")
+# The seconds of a replacement that was never measured on this host. Chosen: twice what an idle
+# machine of two cores took.
+ESTIMATES: Mapping[str, float] = {
+    "postgres": 4,
+    "redis": 2,
+    "backup": 4,
+    "counter": 2,
+    "nginx": 4,
+}
+OUTAGES: Mapping[str, str] = {
+    "postgres": "of 503",
+    "redis": "without rate limits of users, cache and console",
+    "backup": "without backups; no request is affected",
+    "counter": "without counts of requests; no request is affected",
+    "nginx": "in which connections are refused",
+}
+DEFINITION = "its definition (compose files, mounted files or image)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the scripts know of the container of a service.
+
+    Attributes:
+        settings: the effective values of its keys.
+        files: COMPOSE_FILE.
+        definition: the hash of its definition; empty if it is not known.
+        seconds: how long its last replacement took; 0 if it was never replaced here.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    files: str = ""
+    definition: str = ""
+    seconds: float = 0.0
 
 
 def _file(project: Project) -> Path:
-    return project.state / "applied.env"
+    return project.state / "applied.json"
 
 
-def _wanted(project: Project) -> dict[str, str]:
-    return {key: project.setting(key) for key in APPLIED_BY_UP}
+def read(project: Project) -> dict[str, Entry]:
+    """Return the entry of each service; empty if the file is not there or cannot be read."""
+    try:
+        content = json.loads(_file(project).read_text(encoding="utf-8"))
+        return {name: Entry(**facts) for name, facts in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
-def keep(runner: Runner, project: Project) -> None:
-    """Keep the values that `up.sh` has just applied."""
-    text = HEAD + "".join(f"{key}='{value}'\n" for key, value in _wanted(project).items())
-    file = _file(project)
-    if not runner.is_dry and (not file.exists() or file.read_text(encoding="utf-8") != text):
-        runner.write(file, text, 0o600)
+def _write(runner: Runner, project: Project, entries: Mapping[str, Entry]) -> None:
+    if runner.is_dry or entries == read(project):
+        return
+    content = {name: asdict(entry) for name, entry in sorted(entries.items())}
+    runner.make_directory(project.state, 0o750)
+    runner.write(_file(project), json.dumps(content, indent=1) + "\n", 0o640)
 
 
-def waiting_for_up(project: Project) -> list[str]:
-    """Return the keys of nginx, the data and backups that `up.sh` has not applied yet.
-
-    Without the file no `up.sh` of this version ran, and nothing is known.
-    """
-    former = slot_files.read(_file(project))
-    return _differing(former, _wanted(project)) if former else []
+def wanted(project: Project, service: str) -> dict[str, str]:
+    """Return the effective values that `.env` gives to a new container of a service."""
+    ports = {key: str(project.port(key)) for key in ("HTTP_PORT", "HTTPS_PORT")}
+    return {key: ports.get(key) or project.setting(key) for key in keys.of_container(service)}
 
 
-def check_front_door(project: Project) -> None:
-    """Refuse a command that asks the front door where nginx does not listen yet.
-
-    Raises:
-        Failure: before any effect, if a key of FRONT_DOOR waits for `up.sh`.
-    """
-    waiting = [key for key in FRONT_DOOR if key in waiting_for_up(project)]
-    if waiting:
-        raise Failure(
-            f"nginx does not have {', '.join(waiting)} of .env yet, and only the front door shows "
-            "what is live",
-            hints=[
-                "./scripts/up.sh applies the change",
-                f"or write the former value into .env: {_file(project)} has it",
-                "nothing was touched",
-            ],
-            runbook="boot-refused-by-the-configuration",
+def keep(
+    runner: Runner, project: Project, services: Iterable[str], seconds: float | None = None
+) -> None:
+    """Keep the values with which services were just created, and the seconds of a replacement."""
+    names, entries = list(services), read(project)
+    present = definitions.of_services(runner, project, names) if names else {}
+    for name in names:
+        former = entries.get(name, Entry())
+        entries[name] = Entry(
+            wanted(project, name),
+            project.setting("COMPOSE_FILE"),
+            present.get(name, ""),
+            former.seconds if seconds is None else round(seconds, 1),
         )
+    _write(runner, project, entries)
+
+
+def note(runner: Runner, project: Project, service: str) -> None:
+    """Write the values of a container that was just created, without the delay of `keep`."""
+    entries = read(project)
+    seconds = entries.get(service, Entry()).seconds
+    files = project.setting("COMPOSE_FILE")
+    entries[service] = Entry(wanted(project, service), files, seconds=seconds)
+    _write(runner, project, entries)
+
+
+def put_back(runner: Runner, project: Project, service: str, entry: Entry) -> None:
+    """Write the former entry of a service again."""
+    _write(runner, project, {**read(project), service: entry})
+
+
+def follow_containers(runner: Runner, project: Project, stock: Inventory) -> None:
+    """Correct the file where a container has other values than the file says.
+
+    A state of an earlier version has no file; and a person may replace a container with Compose.
+    """
+    entries = read(project)
+    for container in stock.running(project.name):
+        name = container.service
+        if name not in SERVICES:
+            continue
+        facts = containers.inspect(runner, container.name)
+        if facts is None:
+            continue
+        former = entries.get(name)
+        recorded = former.settings if former else {}
+        given = containers.values_of(facts, wanted(project, name), recorded)
+        if former is None:
+            entries[name] = Entry(given, project.setting("COMPOSE_FILE"))
+        elif differing(former.settings, given):
+            entries[name] = replace(former, settings=given, definition="")
+    _write(runner, project, entries)
+
+
+def waiting(runner: Runner, project: Project) -> dict[str, list[str]]:
+    """Return the services whose containers lack something, each with the keys that wait.
+
+    A service without an entry is not known, and not listed.
+    """
+    entries = read(project)
+    present = definitions.of_services(runner, project, entries) if entries else {}
+    listed = {}
+    for name in SERVICES:
+        entry = entries.get(name)
+        if entry is None:
+            continue
+        names = differing(entry.settings, wanted(project, name))
+        is_known = entry.definition and name in present
+        if not names and is_known and present[name] != entry.definition:
+            names = [DEFINITION]
+        if names:
+            listed[name] = names
+    return listed
+
+
+def describe_waiting(runner: Runner, project: Project) -> list[str]:
+    """Return a line for each service that waits: the keys, the command and what it costs."""
+    entries = read(project)
+    return [
+        f"not applied: {', '.join(names)}: ./scripts/up.sh --apply {name}, "
+        + describe_cost(name, entries.get(name, Entry()).seconds)
+        for name, names in waiting(runner, project).items()
+    ]
+
+
+def describe_cost(service: str, measured_seconds: float) -> str:
+    """Return how long a replacement of a service takes, and what clients see meanwhile."""
+    seconds = math.ceil(measured_seconds or ESTIMATES[service])
+    source = "" if measured_seconds else " (an estimate: not measured on this host yet)"
+    return f"about {seconds} s {OUTAGES[service]}{source}"
+
+
+def front_door(project: Project) -> Project:
+    """Return the project with the name, the address and the port that nginx has now."""
+    name = edge_settings.installed(project).host or project.host
+    values = {edge_settings.HOST: name}
+    entry = read(project).get("nginx")
+    if entry is not None:
+        names = ("HTTPS_BIND", "HTTPS_PORT")
+        values |= {key: entry.settings[key] for key in names if key in entry.settings}
+        values["COMPOSE_FILE"] = entry.files
+    return replace(project, values={**project.values, **values})
 
 
 def waiting_for_deploy(project: Project, slot: str) -> list[str]:
     """Return the service's keys that differ from those of the deployment in a slot."""
     values = slot_files.of_slot(project, slot)
     former = slot_files.settings_in(values)
-    return _differing(former, project.service_settings) if values else []
+    return differing(former, project.service_settings) if values else []
 
 
-def _differing(former: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    return [key for key, value in wanted.items() if former.get(key, KEYS[key].default) != value]
+def describe_waiting_for_deploy(project: Project, slot: str) -> list[str]:
+    """Return the line that names the keys of the service and of nginx which `deploy.sh` applies."""
+    names = waiting_for_deploy(project, slot) + edge_settings.waiting(project)
+    return [f"not applied: {', '.join(names)}: ./scripts/deploy.sh"] if names else []
 
 
-def describe(names: list[str], command: str) -> list[str]:
-    """Return the line that names the keys and the command that applies them, if there are any."""
-    return [f"not applied: {', '.join(names)}: {command}"] if names else []
+def differing(former: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
+    """Return the keys whose values differ; a key that a newer version added has its default."""
+    return [key for key, value in present.items() if former.get(key, KEYS[key].default) != value]

@@ -17,8 +17,8 @@ from stack.runner import Result, Runner
 ASK_SECONDS = 180  # pgBackRest waits 20 s for a silent repository, and tries several times
 SERVICE = ("python3", "-m", "backup")
 ANSWERS = {"result": dict, "error": dict, "rows": list}
-# After `git pull` the scripts may be newer than the service, until up.sh replaces the service.
-UPDATE = "./scripts/up.sh starts this checkout's version of the backup service"
+# After `git pull` the scripts may be newer than the service, until up.sh --apply replaces it.
+UPDATE = "./scripts/up.sh --apply backup starts this checkout's version of it"
 Row = tuple[bool, str, str]
 
 

@@ -17,12 +17,12 @@ from stack.config.project import (
     load,
 )
 from stack.failure import Failure
+from stack.rules.findings import Finding, refuse
 from stack.runner import Runner
 
 SECRET_BYTES = 32
-MOUNTED = ("nginx", "postgres", "backup", "redis")
-MOUNTED_IN_DEVELOPMENT = ("api", "worker", "sink")
 CERTIFICATE_DAYS = 365
+MOST_OF_A_COMMON_NAME = 64  # of X.509; clients compare the whole name, which is beside it
 # The first start copies these from the environment, so that a second stack needs no edit of .env.
 FIRST_KEYS = (
     "COMPOSE_PROJECT_NAME",
@@ -36,22 +36,6 @@ FIRST_KEYS = (
     "STATE_DIR",
     "SECRETS_DIR",
 )
-
-
-def check_mounted_folders(project: Project) -> None:
-    """Refuse mounted files that the containers' users cannot read, for example after umask 077."""
-    names = (*MOUNTED, *(MOUNTED_IN_DEVELOPMENT if project.is_development else ()))
-    for folder in filter(
-        Path.is_dir, [*(project.root / name for name in names), project.certificate.parent]
-    ):
-        for path in [folder, *folder.rglob("*")]:
-            needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
-            if path.stat().st_mode & needed != needed:
-                raise Failure(
-                    f"{path} cannot be read by the containers, which run as other users",
-                    hints=[f"chmod -R o+rX {folder}"],
-                    runbook="a-service-keeps-restarting",
-                )
 
 
 def planned_project(root: Path) -> Project:
@@ -124,8 +108,12 @@ def check_certificate(runner: Runner, project: Project) -> None:
     Raises:
         Failure: with the output of openssl.
     """
-    if runner.is_dry:
-        return  # there may be no image yet that has openssl
+    if not runner.is_dry:  # else there may be no image yet that has openssl
+        refuse(judge_certificate(runner, project))
+
+
+def judge_certificate(runner: Runner, project: Project) -> list[Finding]:
+    """Return a finding if the certificate is not for SLIPWAY_HOST."""
     words = ["openssl", "x509", "-noout", "-checkhost", project.host, "-in", "/tls/fullchain.pem"]
     command = engine.throwaway(
         project.base("python"),
@@ -136,17 +124,18 @@ def check_certificate(runner: Runner, project: Project) -> None:
         answers=(0, 1),  # openssl before 3 ends with 0 in both cases
     )
     shown = runner.read(command)
-    if "does match" not in shown.out:
-        raise Failure(
+    if "does match" in shown.out:
+        return []
+    return [
+        Finding(
+            "SLIPWAY_HOST",
             f"the certificate in {project.certificate.parent} is not for {project.host}",
-            hints=[
-                f"put a certificate for {project.host} and its key there",
-                "or for a self-signed pair: move both files away, and run this again",
-                "what serves was not touched",
-            ],
-            runbook="nginx-refuses-its-configuration",
+            f"put a certificate for {project.host} and its key there; or for a self-signed pair, "
+            "move both files away and run ./scripts/up.sh",
+            "nginx-refuses-its-configuration",
             evidence=shown.out + shown.err,
         )
+    ]
 
 
 def ensure_certificate(runner: Runner, project: Project) -> bool:
@@ -172,7 +161,7 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
     runner.make_directory(directory, 0o755)
     script = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 "
-        f"-days {CERTIFICATE_DAYS} -subj /CN=$HOST -addext subjectAltName=DNS:$HOST "
+        f"-days {CERTIFICATE_DAYS} -subj /CN=$NAME -addext subjectAltName=DNS:$HOST "
         "-keyout /tls/privkey.pem.new -out /tls/fullchain.pem.new && chmod 0444 /tls/*.new "
         "&& mv /tls/privkey.pem.new /tls/privkey.pem "
         "&& mv /tls/fullchain.pem.new /tls/fullchain.pem"
@@ -183,7 +172,7 @@ def ensure_certificate(runner: Runner, project: Project) -> bool:
             ["sh", "-euc", script],
             mounts=[f"{directory}:/tls"],
             user=f"{os.geteuid()}:{os.getegid()}",
-            environment={"HOST": project.host},
+            environment={"HOST": project.host, "NAME": project.host[:MOST_OF_A_COMMON_NAME]},
         )
     )
     return True

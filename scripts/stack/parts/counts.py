@@ -110,7 +110,10 @@ def _period(runner: Runner, command: Command, runbook: str) -> Period:
         raise blindness(_OTHER_VERSION, runbook) from None
 
 
-_OTHER_VERSION = "the counter answers in the form of another version: ./scripts/up.sh replaces it"
+_OTHER_VERSION = (
+    "the counter answers in the form of another version: "
+    "./scripts/up.sh --apply counter replaces it"
+)
 
 
 def _parse(result: Result, runbook: str) -> dict[str, Any]:
@@ -131,7 +134,8 @@ def blindness(reason: str, runbook: str) -> Failure:
     return Failure(
         f"cannot watch: {reason}",
         hints=[
-            "./scripts/logs.sh counter; ./scripts/up.sh starts it, and replaces an older nginx",
+            "./scripts/logs.sh counter; ./scripts/up.sh starts it",
+            "./scripts/up.sh --apply nginx replaces an nginx that is older than the counter",
             "WATCH_SECONDS=0 in .env deploys without a watch",
         ],
         runbook=runbook,

@@ -79,7 +79,7 @@ def _row_of_owner(project: Project, stock: Inventory, note: str) -> Row:
     if stale:
         names = ", ".join(sorted(each.service for each in stale))  # the engine lists by age
         text = f"{names} mount files of {stale[0].checkout} and cannot restart: "
-        return False, "owner", text + "./scripts/up.sh, then ./scripts/deploy.sh"
+        return False, "owner", text + "./scripts/up.sh --apply all, then ./scripts/deploy.sh"
     owner = ownership.read(project)
     if note:
         return True, "owner", f"with the next command {note}"

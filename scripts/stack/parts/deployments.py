@@ -16,7 +16,7 @@ from stack.config import forms
 from stack.config.keys import KEYS
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import images, ledger, observation, slot_files
+from stack.parts import edge_settings, images, ledger, observation, slot_files
 from stack.parts.ledger import Deployment
 from stack.parts.slot_files import NUMBER, RELEASE
 from stack.parts.slots import Slots
@@ -99,7 +99,7 @@ def place(
     label = observation.ask_engine(runner, engine.image_label(image, engine.RELEASE_LABEL))
     if deployment.release.startswith(f"{label}-") and label:
         values[RELEASE] = deployment.release  # two images with one label: parts/given_image.py
-    values |= {slot_files.HOSTS: project.host, **settings}
+    values |= {slot_files.HOSTS: hosts_of(project), **settings}
     write(runner, project, slot, slot_files.content(values))
 
 
@@ -246,12 +246,29 @@ def settle(runner: Runner, project: Project, slots: Slots) -> None:
         _keep(runner, project, Deployment(number, slots.live_release), slots.live)
 
 
+def hosts_of(project: Project) -> str:
+    """Return the names that a new slot accepts: the wanted one, and the one that nginx has now.
+
+    Between its start and the reload of nginx the slot is asked for both.
+    """
+    names = (project.host, edge_settings.installed(project).host)
+    return ",".join(dict.fromkeys(name for name in names if name))
+
+
 def follow_host(runner: Runner, project: Project) -> None:
-    """Write the present SLIPWAY_HOST into the slots' files: nginx' key belongs to no deployment."""
+    """Write the names into the files of slots that do not run: nginx' key is of no deployment.
+
+    The file of a running slot stays as it is, so that Compose finds no difference.
+    """
+    running = {
+        each.name for each in observation.services(runner, project) if each.state == "running"
+    }
     for slot in observation.SLOTS:
         values = slot_files.of_slot(project, slot)
-        if values and values.get(slot_files.HOSTS) != project.host:
-            text = slot_files.content({**values, slot_files.HOSTS: project.host})
+        if f"api-{slot}" in running or not values:
+            continue
+        if values.get(slot_files.HOSTS) != hosts_of(project):
+            text = slot_files.content({**values, slot_files.HOSTS: hosts_of(project)})
             write(runner, project, slot, text)
 
 

@@ -1,45 +1,30 @@
 """Tests nginx' configuration in a throw-away container, and installs it by one rename."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from stack.commands import engine, host
-from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.parts import edge_settings
+from stack.parts.edge_settings import EdgeSettings
+from stack.parts.undo import Undo
 from stack.runner import Runner
 
 CURRENT = "/etc/slipway/current"
 ENTRYPOINT = f"{CURRENT}/entrypoint.sh"
-# nginx/conf.d/70-public.conf includes it.
-SERVICE = "service.conf"
-LOGIN_LOCATION = """\
-# From login_paths in service.toml.
-location ~ ^(%s)(/|$) {
-    client_max_body_size 8k;
-    include /etc/slipway/current/snippets/proxy.conf;
-    proxy_pass http://live;
-}
-"""
 KEPT = 5  # former configurations, to compare or to reinstall by hand
 
 
 def fingerprint(folder: Path) -> str:
     """Return a name for a configuration: the same files have the same name."""
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    if (folder.parent / service.FILE).is_file():  # a checkout; an installed copy has the file
-        files[SERVICE] = service_locations(folder.parent).encode()
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         digest.update(f"{name}\0".encode())
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:12]
-
-
-def service_locations(root: Path) -> str:
-    """Return the locations of `service.toml` in nginx's syntax."""
-    prefixes = "|".join(service.load(root).login_paths)
-    return LOGIN_LOCATION % prefixes if prefixes else "# service.toml names no login_paths.\n"
 
 
 def is_current(project: Project) -> bool:
@@ -53,16 +38,16 @@ def installed_name(project: Project) -> str:
     return link.readlink().name if link.is_symlink() else ""
 
 
-def check(runner: Runner, project: Project, folder: Path) -> None:
+def check(runner: Runner, project: Project, folder: Path, files: EdgeSettings) -> None:
     """Test a configuration with the certificate in a throw-away container.
 
     Raises:
         Failure: with nginx's output.
     """
     values = {
-        "SLIPWAY_HOST": project.host,
+        **files.settings,
         "HTTPS_PORT": str(project.https_port),
-        "RATE_LIMIT_PER_SECOND": project.setting("RATE_LIMIT_PER_SECOND"),
+        "SERVICE_LOCATIONS": files.locations,
     }
     command = engine.throwaway(
         project.nginx_image,
@@ -87,7 +72,11 @@ def check(runner: Runner, project: Project, folder: Path) -> None:
 
 
 def install(runner: Runner, project: Project) -> bool:
-    """Install and activate the checkout's configuration; return whether anything changed."""
+    """Install and activate the checkout's configuration, which `check` has accepted.
+
+    Returns:
+        Whether anything changed.
+    """
     if is_current(project):
         return False
     folder, name = project.nginx_folder, fingerprint(project.root / "nginx")
@@ -98,14 +87,94 @@ def install(runner: Runner, project: Project) -> bool:
         partial = folder / "releases" / f".{name}"
         runner.run(host.remove_tree(partial))
         runner.run(host.copy_tree(project.root / "nginx", partial))
-        runner.write(partial / SERVICE, service_locations(project.root), 0o644)
-        if not runner.is_dry:
-            check(runner, project, partial)  # now with the locations of service.toml
+        runner.run(host.open_tree(partial))  # the checkout may have the modes of umask 077
         runner.run(host.move(partial, target))
     make_current(runner, project, name)
     for old in _superfluous(folder / "releases", name):
         runner.run(host.remove_tree(old))
     return True
+
+
+def ensure_installed(runner: Runner, project: Project) -> str:
+    """Install the checkout's configuration where none is installed; test what nginx will read.
+
+    That of an earlier version, which cannot read edge_settings, is replaced, too.
+    """
+    current = project.nginx_folder / "current"
+    entrypoint = current / "entrypoint.sh"
+    is_installed = entrypoint.exists() and edge_settings.SETTINGS in entrypoint.read_text("utf-8")
+    if not runner.is_dry:
+        # Test the installed configuration with the certificate: nginx could not start again with a
+        # key that does not match.
+        folder = current if is_installed else project.root / "nginx"
+        check(runner, project, folder, edge_settings.installed(project))
+    if is_installed:
+        return "kept as it is"
+    install(runner, project)
+    return "installed"
+
+
+def _files_of(project: Project, locations: str) -> EdgeSettings:
+    """Return the files of a deploy before its switch: the live slot knows only the former name."""
+    former = edge_settings.installed(project)
+    return edge_settings.wanted(project, locations).with_host(former.host or project.host)
+
+
+def is_up_to_date(project: Project, locations: str) -> bool:
+    """Whether nginx has the checkout's configuration, these locations, and the keys of `.env`."""
+    is_same = _files_of(project, locations) == edge_settings.installed(project)
+    return is_current(project) and is_same
+
+
+def update(runner: Runner, project: Project, locations: str) -> None:
+    """Install the checkout's configuration, write the keys of `.env` but the name, and reload."""
+    former, files = edge_settings.installed(project), _files_of(project, locations)
+    is_installed = install(runner, project)
+    apply(runner, project, files)
+    if is_installed and files == former:
+        reload(runner)
+
+
+def way_back(runner: Runner, project: Project) -> Callable[[], None]:
+    """Return the action that installs the present configuration and files again."""
+    name, former = installed_name(project), edge_settings.installed(project)
+
+    def restore() -> None:
+        if name:
+            make_current(runner, project, name)
+        put_back(runner, project, former)
+
+    return restore
+
+
+def apply(
+    runner: Runner,
+    project: Project,
+    files: EdgeSettings,
+    prove: Callable[[], object] = lambda: None,
+) -> None:
+    """Test the files with the installed configuration, write them and reload nginx.
+
+    Raises:
+        Failure: with the former files in place, if nginx refuses these, or `prove` fails.
+    """
+    former = edge_settings.installed(project)
+    if files == former:
+        return
+    if not runner.is_dry:
+        check(runner, project, project.nginx_folder / "current", files)
+    undo = Undo(("files",), vital=frozenset({"files"}), final=())
+    with undo.on_failure("nginx-refuses-its-configuration"):
+        undo.push("files", lambda _: put_back(runner, project, former))
+        edge_settings.write(runner, project, files)
+        reload(runner)
+        prove()
+
+
+def put_back(runner: Runner, project: Project, former: EdgeSettings) -> None:
+    """Write former files again and reload nginx."""
+    edge_settings.write(runner, project, former)
+    reload(runner)
 
 
 def make_current(runner: Runner, project: Project, name: str) -> None:

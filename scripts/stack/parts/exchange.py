@@ -5,7 +5,7 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
-from stack.parts import hooks, ledger, observation, restorer, services, slots
+from stack.parts import applied, hooks, ledger, observation, restorer, services, slots
 from stack.parts.restorer import RUNBOOK, read_facts
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo
@@ -74,7 +74,8 @@ class Exchange:
         ledger.record(
             runner, project, "restore", **facts, result="done", seconds=self.steps.seconds
         )
-        hooks.notify(runner, project, **facts, url=project.url, result="restored")
+        url = applied.front_door(project).url
+        hooks.notify(runner, project, **facts, url=url, result="restored")
         _wait_for_archive(runner)
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
         runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
@@ -118,10 +119,14 @@ class Exchange:
         self._start_rest()
 
     def _start(self, *names: str) -> None:
-        services.start(self.runner, self.project, *names, seconds=START_SECONDS, runbook=RUNBOOK)
+        runner, project = self.runner, self.project
+        services.start(runner, project, *names, seconds=START_SECONDS, runbook=RUNBOOK)
+        applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
 
     def _start_rest(self) -> None:
-        self._start("redis", "backup", *engine.slot_services(self.slot), "nginx")
+        # These two were not stopped: Compose would replace them if a setting waits.
+        left = services.list_missing(self.runner, self.project, ["redis", "nginx"])
+        self._start("backup", *engine.slot_services(self.slot), *left)
 
     def ask_front_door(self) -> None:
         with self.steps.step("front door") as report:
@@ -156,7 +161,7 @@ class Exchange:
 
     def notify_failure(self, failure: Failure) -> None:
         outcome = {"result": "failed", "reason": failure.observation}
-        url = self.project.url
+        url = applied.front_door(self.project).url
         hooks.notify(self.runner, self.project, **self.facts, url=url, **outcome)
 
 

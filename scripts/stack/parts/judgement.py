@@ -12,11 +12,11 @@ from stack.config.environment import RUNBOOK
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.parts import fingerprints, logins, slot_files
+from stack.rules.findings import CRITICAL, WARNING
 from stack.runner import Result, Runner
 
 EX_CONFIG = 78  # api/configuring/settings.py
 JUDGE_SECONDS = 60  # a start of Python: 0.7 s measured on two shared cores
-CRITICAL, WARNING = "critical ", "warning "
 
 
 def list_findings(runner: Runner, project: Project, slot: str) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from stack.commands import engine, host
 from stack.failure import Failure
+from stack.rules import findings, host_limits
+from stack.rules.findings import Finding
 from stack.runner import Runner
 from stack.waiting import wait_until
 
@@ -57,10 +59,20 @@ def ensure_engine(runner: Runner) -> str:
             )
         _start(runner)
         answer = runner.read(engine.ENGINE_VERSION)
+    findings.refuse(judge_engine(runner))
     compose = runner.read(engine.COMPOSE_VERSION)
     _check_compose(compose.out)
     versions = answer.out.strip() or "(not running)", compose.out.strip() or "(not installed)"
     return f"engine {versions[0]}, compose {versions[1]}"
+
+
+def judge_engine(runner: Runner) -> list[Finding]:
+    """Return a finding if the engine that runs is too old, whatever is installed."""
+    running = runner.read(engine.ENGINE_VERSION).out.strip()
+    if not host_limits.judge_engine(running, ""):
+        return []
+    on_disk = re.search(r"\d+\.\d+\.\d+", runner.read(host.ENGINE_ON_DISK).out)
+    return host_limits.judge_engine(running, on_disk[0] if on_disk else "")
 
 
 def _has_programs(runner: Runner) -> bool:

@@ -1,6 +1,11 @@
-"""Checks a deploy for known faults before the first effect, and names all faults at once."""
+"""Judges the wanted state before the first effect, and names all faults at once.
 
+`judge` is shared by each command that acts or advises; `check` adds what a deploy needs besides.
+"""
+
+import json
 import shutil
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,14 +13,137 @@ from stack.commands import engine
 from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import applied, deployments, edge, judgement, observation, slots
-from stack.rules import connections
+from stack.parts import (
+    configuration,
+    deployments,
+    edge,
+    edge_settings,
+    images,
+    judgement,
+    machine,
+    mounted_files,
+    observation,
+    ports,
+    slots,
+)
+from stack.parts.applied import SERVICES
+from stack.rules import connections, findings, host_limits
+from stack.rules.findings import Finding
 from stack.runner import Runner
 
 CERTIFICATE_DAYS = 3
 LIMITS = (
     "select current_setting('max_connections'), current_setting('superuser_reserved_connections')"
 )
+ROOM = "disk-or-memory-below-the-floor"
+MB = 1024**2
+NETWORKS = ("edge", "data", "egress")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The parts of the wanted state that a command is about to use.
+
+    Attributes:
+        base_images: it builds from the base images or runs them.
+        certificate: it lets nginx read the certificate.
+        ports: it starts a container of nginx.
+        room: it starts a second slot.
+    """
+
+    base_images: bool = False
+    certificate: bool = False
+    ports: bool = False
+    room: bool = False
+
+
+EVERYTHING = Needs(base_images=True, certificate=True, ports=True)
+DEPLOY = Needs(base_images=True, certificate=True, room=True)
+
+
+def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
+    """Return the faults of what `.env`, the checkout and the host offer; changes nothing.
+
+    A fault of a part that the command does not use is a warning.
+    """
+    has_bases = [*_judge_bases(runner, project)]
+    listed = [
+        *machine.judge_engine(runner),
+        *mounted_files.judge(project),
+        *host_limits.judge_memory(project, host_limits.total_memory_bytes(_meminfo())),
+        *_judge_networks(runner, project),
+        *_judge_names(runner, project),
+        *_lowered(ports.judge(runner, project), is_needed=needs.ports),
+        *_lowered(has_bases, is_needed=needs.base_images),
+        *_lowered(_judge_disk(runner, project), is_needed=needs.room),
+        # Free memory changes from one moment to the next.
+        *(_judge_free_memory(project) if needs.room else []),
+    ]
+    if not has_bases and project.certificate.exists() and not runner.is_dry:
+        certificate = configuration.judge_certificate(runner, project)
+        listed += _lowered(certificate, is_needed=needs.certificate)
+    return listed
+
+
+def prepare(runner: Runner, project: Project, needs: Needs) -> list[str]:
+    """Return the warnings of `judge`, after the modes that a umask took are given back.
+
+    Raises:
+        Failure: with every critical finding, before any effect.
+    """
+    warnings = findings.refuse(judge(runner, project, needs))
+    opened = mounted_files.open_modes(runner, project)
+    return [
+        *([f"opened {', '.join(opened)} to the containers' users"] if opened else []),
+        *warnings,
+    ]
+
+
+def _lowered(listed: list[Finding], *, is_needed: bool) -> list[Finding]:
+    return listed if is_needed else [replace(each, is_critical=False) for each in listed]
+
+
+def _judge_networks(runner: Runner, project: Project) -> list[Finding]:
+    names = runner.read(engine.LIST_NETWORKS).out.split()
+    missing = [name for name in NETWORKS if f"{project.name}_{name}" not in names]
+    if not names or not missing:
+        return []
+    pools = _pools(runner.read(engine.ADDRESS_POOLS).out)
+    used = runner.read(engine.inspect_networks(names)).out.splitlines()
+    return host_limits.judge_networks(host_limits.free_networks(pools, used), missing)
+
+
+def _pools(answer: str) -> list[tuple[str, int]]:
+    """Return the pools that the engine was configured with, or its own."""
+    try:
+        listed = [(str(each["Base"]), int(each["Size"])) for each in json.loads(answer) or ()]
+    except (ValueError, KeyError, TypeError):
+        listed = []
+    return listed or list(host_limits.DEFAULT_POOLS)
+
+
+def _judge_names(runner: Runner, project: Project) -> list[Finding]:
+    lines = runner.read(engine.LIST_NAMES).out.splitlines()
+    owners = {name: owner for name, _, owner in (line.partition("\t") for line in lines)}
+    services = [
+        *SERVICES,
+        *(name for slot in observation.SLOTS for name in engine.slot_services(slot)),
+    ]
+    return host_limits.judge_names(project.name, services, owners)
+
+
+def _judge_bases(runner: Runner, project: Project) -> list[Finding]:
+    """Return a finding for each image without which no release is built or tested."""
+    needed = {"PYTHON_IMAGE": project.base("python"), "NGINX_IMAGE": project.nginx_image}
+    return [
+        Finding(
+            key,
+            f"{image or 'no base image is chosen, and it'} is not on this host",
+            "./scripts/up.sh provides it",
+        )
+        for key, image in needed.items()
+        if not images.has_image(runner, image)
+    ]
 
 
 def check(runner: Runner, project: Project) -> list[str]:
@@ -24,26 +152,33 @@ def check(runner: Runner, project: Project) -> list[str]:
     Raises:
         Failure: before any effect.
     """
-    applied.check_front_door(project)
-    findings = judgement.list_findings(runner, project, observation.live_slot(runner, project))
-    critical = [line for line in findings if line.startswith(judgement.CRITICAL)]
-    faults = [judgement.shorten(line) for line in critical]
-    warnings = [judgement.shorten(line) for line in findings if line not in critical]
-    lack_of_room = _check_room(runner, project)
-    faults += [*lack_of_room, *_check_connections(runner, project)]
+    lines = judgement.list_findings(runner, project, observation.live_slot(runner, project))
+    critical = [line for line in lines if line.startswith(findings.CRITICAL)]
+    listed = judge(runner, project, DEPLOY)
+    faults = [judgement.shorten(line) for line in [*critical, *_critical(listed)]]
+    faults += _check_connections(runner, project)
+    warnings = [judgement.shorten(str(each)) for each in listed if not each.is_critical]
+    warnings += [judgement.shorten(line) for line in lines if line not in critical]
     warnings += _check_certificate(runner, project, faults)
     warnings += _check_rollback(runner, project)
     if faults:
-        entry = "boot-refused-by-the-configuration"
-        if lack_of_room:
-            entry = "disk-or-memory-below-the-floor"
-        evidence = "\n".join(sorted(findings))
+        entries = [each.runbook for each in listed if each.is_critical]
+        entry = ROOM if ROOM in entries else [*entries, Finding.runbook][0]
         raise Failure(
-            "; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence
+            "; ".join(faults),
+            hints=["nothing was touched"],
+            runbook=entry,
+            evidence="\n".join(sorted([*lines, *map(str, listed)])),
         )
-    service.load(project.root)
-    edge.check(runner, project, project.root / "nginx")
+    mounted_files.open_modes(runner, project)
+    locations = edge_settings.locations_of(service.load(project.root))
+    files = edge_settings.wanted(project, locations)
+    edge.check(runner, project, project.root / "nginx", files)
     return warnings
+
+
+def _critical(listed: list[Finding]) -> list[str]:
+    return [str(each) for each in listed if each.is_critical]
 
 
 def _check_rollback(runner: Runner, project: Project) -> list[str]:
@@ -54,26 +189,36 @@ def _check_rollback(runner: Runner, project: Project) -> list[str]:
     return []
 
 
-def _check_room(runner: Runner, project: Project) -> list[str]:
+def _judge_disk(runner: Runner, project: Project) -> list[Finding]:
+    """Return the disks below the floor of a second slot."""
     root = Path(runner.read(engine.ROOT_DIRECTORY).out.strip() or "/var/lib/docker")
-    faults = []
+    listed = []
     for path in {
         next(p for p in (folder, *folder.parents) if p.exists()) for folder in (root, project.state)
     }:
         free = shutil.disk_usage(path).free
         floor = project.free_disk_floor_bytes
         if free < floor:
-            faults.append(
+            fault = (
                 f"{free / 1e9:.1f} GB are free at {path}, {floor / 1e9:.1f} GB are needed: "
                 f"delete old releases (docker image ls {project.image})"
             )
-    free = available_memory_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
+            fix = "or lower FREE_DISK_FLOOR_BYTES in .env"
+            listed.append(Finding("disk", fault, fix, ROOM))
+    return listed
+
+
+def _judge_free_memory(project: Project) -> list[Finding]:
+    free = available_memory_bytes(_meminfo())
     floor = project.free_memory_floor_bytes
-    if free < floor:
-        faults.append(
-            f"{free // 1024**2} MB of memory are free, a second slot needs {floor // 1024**2} MB"
-        )
-    return faults
+    if free >= floor:
+        return []
+    fault = f"{free // MB} MB of memory are free, a second slot needs {floor // MB} MB"
+    return [Finding("memory", fault, "stop other programs of this host", ROOM)]
+
+
+def _meminfo() -> str:
+    return Path("/proc/meminfo").read_text(encoding="ascii")
 
 
 def available_memory_bytes(meminfo: str) -> int:

@@ -1,5 +1,7 @@
 """Starts services and waits until each is healthy; removes containers until none is left."""
 
+from collections.abc import Iterable, Mapping
+
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
@@ -13,20 +15,28 @@ END_SECONDS = 60
 
 
 def start(
-    runner: Runner, project: Project, *names: str, seconds: int, runbook: str, anew: bool = False
+    runner: Runner,
+    project: Project,
+    *names: str,
+    seconds: int,
+    runbook: str,
+    anew: bool = False,
+    values: Mapping[str, str] | None = None,
 ) -> None:
     """Start services, and replace those whose configuration changed; `anew` replaces each.
 
     Those of a slot get the limits of their deployment, whatever `.env` says by now.
+    `values` are variables that Compose takes instead of those of `.env`.
 
     Raises:
         Failure: naming the services that are not healthy after `seconds`, with their last lines.
     """
     options = ["--detach", "--no-deps", *(["--force-recreate"] if anew else [])]
     options += ["--wait", "--wait-timeout", str(seconds)]
-    limits = slot_files.limits_of(project, names)
-    timeout = seconds + 60
-    up = engine.compose("up", *options, *names, env=limits, timeout_seconds=timeout, may_fail=True)
+    environment = {**slot_files.limits_of(project, names), **(values or {})}
+    words = ["up", *options, *names]
+    limit = seconds + 60
+    up = engine.compose(*words, env=environment, timeout_seconds=limit, may_fail=True)
     started = runner.run(up)
     if runner.is_dry:
         return
@@ -40,6 +50,12 @@ def start(
     if started.code == 0 and not unhealthy:
         return
     raise _failure_of(runner, names, unhealthy, started, seconds=seconds, runbook=runbook)
+
+
+def list_missing(runner: Runner, project: Project, names: Iterable[str]) -> list[str]:
+    """Return the services of these that do not serve."""
+    well = {each.name for each in observation.services(runner, project) if each.is_well}
+    return [name for name in names if name not in well]
 
 
 def _failure_of(

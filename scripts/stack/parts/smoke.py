@@ -6,7 +6,7 @@ from stack.config.project import Project
 from stack.config.service import Request, Service
 from stack.failure import Failure
 from stack.https import Answer
-from stack.parts import observation
+from stack.parts import applied, edge_settings, observation, slot_files
 from stack.runner import Runner
 from stack.waiting import wait_until
 
@@ -21,7 +21,7 @@ def probe(runner: Runner, project: Project, slot: str, request: Request) -> Answ
 
     The slot gets the request in the same form as a client's request.
     """
-    headers = {"Host": project.host, **request.headers}
+    headers = {"Host": applied.front_door(project).host, **request.headers}
     if request.body:
         headers.setdefault("Content-Type", "application/json")
     words = [word for name, text in headers.items() for word in ("--header", f"{name}: {text}")]
@@ -56,6 +56,17 @@ def read_service(runner: Runner, slot: str) -> Service:
             runbook="a-service-keeps-restarting",
         )
     return service.parse(asked.out, f"{service.FILE} of the release in slot {slot}")
+
+
+def read_locations(runner: Runner, project: Project, slot: str) -> str:
+    """Return the nginx locations of the deployment in a slot, and keep them for a rollback."""
+    number = slot_files.number_of(slot_files.of_slot(project, slot))
+    kept = edge_settings.kept_locations(project, number)
+    if kept:
+        return kept
+    locations = edge_settings.locations_of(read_service(runner, slot))
+    edge_settings.keep_locations(runner, project, number, locations)
+    return locations
 
 
 def check(runner: Runner, project: Project, slot: str, release: str) -> str:

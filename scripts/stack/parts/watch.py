@@ -52,7 +52,7 @@ def watch_alone(runner: Runner, project: Project) -> Outcome:
 
     if not runner.is_dry:
         wait_until(runner, ask, project.watch_seconds, pause_seconds=LOOK_SECONDS)
-    return Outcome(own.judge(), f"no counter yet: ./scripts/up.sh adds it; {own}")
+    return Outcome(own.judge(), f"no counter yet: ./scripts/up.sh --apply nginx adds it; {own}")
 
 
 def end_former(runner: Runner, name: str) -> Traffic:

@@ -6,9 +6,9 @@ from pathlib import Path
 from stack.config.environment import RUNBOOK
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import applied, custody, judgement, observation
-from stack.parts.judgement import CRITICAL
+from stack.parts import applied, custody, judgement, observation, preflight
 from stack.rules import connections
+from stack.rules.findings import CRITICAL
 from stack.runner import Runner
 
 
@@ -29,6 +29,7 @@ def run(runner: Runner, project: Project) -> bool:
     overdrawn = connections.fault(project, *limits) if limits else ""
     findings = [CRITICAL + overdrawn] if overdrawn else []
     findings += [CRITICAL + fault for fault in custody.list_faults(runner, project)]
+    findings += map(str, preflight.judge(runner, project, preflight.EVERYTHING))
     keys = {line.partition(": ")[0] for line in findings}
     findings += [
         line
@@ -39,8 +40,8 @@ def run(runner: Runner, project: Project) -> bool:
     for line in sorted(findings):
         runner.say(line)
     for line in [
-        *applied.describe(applied.waiting_for_deploy(project, slot), "./scripts/deploy.sh"),
-        *applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"),
+        *applied.describe_waiting_for_deploy(project, slot),
+        *applied.describe_waiting(runner, project),
     ]:
         runner.say(line)
     runner.say(f"{len(critical)} critical, {len(findings) - len(critical)} to reconsider")

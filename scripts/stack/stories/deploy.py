@@ -17,14 +17,17 @@ from stack.parts import (
     database,
     deployments,
     edge,
+    edge_settings,
     fingerprints,
     given_image,
     hooks,
     images,
+    inventory,
     judgement,
     ledger,
     observation,
     preflight,
+    presence,
     releases,
     schema,
     slots,
@@ -44,6 +47,7 @@ from stack.stories import plan, up
 
 BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
 UNDO_ORDER = (
+    "host",
     "nginx",  # a configuration that breaks the front door would also fail the switch back
     "switch",
     "workers",
@@ -71,8 +75,8 @@ def run(runner: Runner, root: Path, options: Options) -> None:
     """Deploy the checkout, or an image; on a host where nothing is live yet, run `up`."""
     refuse_development(configuration.planned_project(root))
     project = load(root) if (root / ".env").exists() else None
-    if project is None or not _is_up(runner, project):
-        is_first = project is None or _is_first(runner, project)
+    if project is None or not presence.is_up(runner, project):
+        is_first = project is None or presence.is_first(runner, project)
         if is_first and options.image:
             up.run(runner, root, image=options.image)
         else:
@@ -82,33 +86,11 @@ def run(runner: Runner, root: Path, options: Options) -> None:
         project = load(root)
     with exclusive(runner, project, "deploy", options.wait_lock_seconds):
         custody.claim(runner, project)
+        stock = inventory.look(runner)
+        applied.follow_containers(runner, project, stock)
+        edge_settings.adopt(runner, project, stock)
         deployments.adopt(runner, project, slots.look(runner, project))
         _Deploy(runner, project, options).run()
-
-
-def _has_engine(runner: Runner) -> bool:
-    return runner.read(engine.ENGINE_VERSION).code == 0
-
-
-def _is_first(runner: Runner, project: Project) -> bool:
-    """Whether no slot has a release; a stopped engine is that of a stack that was up."""
-    return _has_engine(runner) and not any(
-        observation.slot_release(runner, project, slot) for slot in observation.SLOTS
-    )
-
-
-def _is_up(runner: Runner, project: Project) -> bool:
-    """Whether the services that a deploy needs are well.
-
-    Raises:
-        Failure: if Compose refuses `.env`: up.sh would choose what is missing there anew, and
-            replace a server with another kind of it.
-    """
-    if not _has_engine(runner) or _is_first(runner, project):
-        return False  # up.sh starts the engine, or prints why it cannot
-    services = observation.services(runner, project)
-    well = {service.name for service in services if service.is_well}
-    return {"nginx", "postgres", "redis"} <= well
 
 
 class _Deploy:
@@ -143,6 +125,7 @@ class _Deploy:
             self.switch()
             self.hand_over_jobs()
             self.watch()
+            self.take_host_over()
             self.record_success()
         with beyond_undo(AFTER, self.explain_what_is_live):
             self.finish()
@@ -154,7 +137,7 @@ class _Deploy:
             "from": self.before.live_release,
             "to": self.release,
             "slot": self.slot,
-            "url": self.project.url,
+            "url": applied.front_door(self.project).url,
         }
 
     def begin(self) -> None:
@@ -230,13 +213,14 @@ class _Deploy:
 
     def update_nginx(self) -> None:
         runner, project = self.runner, self.project
-        if not edge.is_current(project):
+        locations = edge_settings.installed(project).locations
+        if not runner.is_dry:
+            locations = smoke.read_locations(runner, project, self.slot)
+        if not edge.is_up_to_date(project, locations):
             with self.steps.step("nginx configuration"):
-                former = edge.installed_name(project)
-                if former:
-                    self.undo.push("nginx", lambda _: self._restore_nginx(former))
-                edge.install(runner, project)
-                edge.reload(runner)
+                way_back = edge.way_back(runner, project)
+                self.undo.push("nginx", lambda _: way_back())
+                edge.update(runner, project, locations)
         # After the reload: the former configuration may be older than the counter.
         if self.is_counted:
             watch.check_sight(runner, project, self.before.live)
@@ -283,12 +267,31 @@ class _Deploy:
                 )
             report(outcome.text)
 
+    def take_host_over(self) -> None:
+        """Let nginx answer to a new SLIPWAY_HOST, now that the live slot accepts it."""
+        runner, project = self.runner, self.project
+        former = edge_settings.installed(project)
+        if runner.is_dry or former.host in {"", project.host}:
+            return
+        with self.steps.step("host name") as report:
+            edge.apply(runner, project, former.with_host(project.host), self._await_own_release)
+            self.undo.push("host", lambda _: edge.put_back(runner, project, former))
+            report(f"nginx answers to {project.host} instead of {former.host}")
+
+    def _await_own_release(self) -> None:
+        slots.wait_for_front_door(self.runner, self.project, self.release, self.slot)
+
     def record_success(self) -> None:
         """Keep the settings and record the deploy: what cannot be recorded is taken back."""
         runner, project = self.runner, self.project
-        facts = {"from": self.before.live_release, "to": self.release, "slot": self.slot}
-        facts |= {"migration_head": database.migration_head(runner), "result": "done"}
+        facts: dict[str, Any] = {"from": self.before.live_release, "to": self.release}
+        facts |= {
+            "slot": self.slot,
+            "migration_head": database.migration_head(runner),
+            "result": "done",
+        }
         facts |= {"nginx": edge.installed_name(project), **self.deployment.facts}
+        facts |= {"nginx_settings": edge_settings.installed(project).settings}
         ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
 
     def finish(self) -> None:
@@ -301,7 +304,7 @@ class _Deploy:
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
-        for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+        for line in applied.describe_waiting(runner, project):
             runner.say(line)
         if not runner.is_dry:
             runner.say(f"\ndeployment {self.deployment.number}, of release {self.release}")
@@ -348,10 +351,6 @@ class _Deploy:
             slots.place(self.runner, self.project, self.before.idle_release, self.slot)
         if former != deployments.text_of(self.project, self.slot):
             deployments.write(self.runner, self.project, self.slot, former)
-
-    def _restore_nginx(self, former: str) -> None:
-        edge.make_current(self.runner, self.project, former)
-        edge.reload(self.runner)
 
     def remove_old_releases(self, _: Failure) -> None:
         releases.prune(self.runner, self.project)

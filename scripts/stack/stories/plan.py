@@ -6,9 +6,11 @@ from stack.parts import (
     applied,
     database,
     edge,
+    edge_settings,
     given_image,
     images,
     observation,
+    preflight,
     slot_files,
     slots,
     sources,
@@ -41,9 +43,13 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
     _say_migrations(runner, project, image, is_known=not image or is_here)
     for line in changed_settings(project, present.live):
         runner.say(f"setting        {line}")
-    for line in applied.describe(applied.waiting_for_up(project), "./scripts/up.sh"):
+    for finding in preflight.judge(runner, project, preflight.DEPLOY):
+        runner.say(str(finding))
+    for line in applied.describe_waiting(runner, project):
         runner.say(line)
     nginx = "as it is" if edge.is_current(project) else "installed and reloaded, without stopping"
+    for key in edge_settings.waiting(project):
+        runner.say(f"setting        {key} changed, by a reload of nginx")
     runner.say(f"nginx          {nginx}")
     runner.say(f"image          {state}")
     runner.say(observation.what_serves(runner, project))

@@ -15,9 +15,18 @@ from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import USAGE, Failure
-from stack.parts import backup_service, custody, last_line, observation, restorer, services
+from stack.parts import (
+    backup_service,
+    custody,
+    last_line,
+    observation,
+    preflight,
+    restorer,
+    services,
+)
 from stack.parts.exchange import Exchange
 from stack.parts.lock import exclusive
+from stack.parts.preflight import Needs
 from stack.parts.restorer import BESIDE, RUNBOOK, Request, read_facts
 from stack.parts.steps import Steps
 from stack.runner import Runner
@@ -72,6 +81,7 @@ def beside(runner: Runner, project: Project, options: Options) -> None:
     """Restore a copy of the database into a separate service; print how to copy rows back."""
     with exclusive(runner, project, "restore"):
         custody.claim(runner, project)
+        preflight.prepare(runner, project, Needs())
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK, BESIDE))
@@ -111,6 +121,7 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
     """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
         custody.claim(runner, project)
+        preflight.prepare(runner, project, Needs())
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK))

@@ -1,6 +1,7 @@
 """The story of `rollback.sh`: makes a good earlier release live again; builds nothing."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from stack.parts import (
     custody,
     database,
     deployments,
+    edge,
+    edge_settings,
     hooks,
     ledger,
     observation,
@@ -39,6 +42,7 @@ UNDO_ORDER = (
     "worker",
     "slot",
     "release",
+    "nginx",
     "record",
     "notification",
 )
@@ -74,7 +78,6 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
 
 
 def _check(runner: Runner, project: Project, before: Slots, deployment: Deployment) -> None:
-    applied.check_front_door(project)
     target = deployment.release
     live = deployments.in_slot(project, before.live, before.live_release)
     if deployments.is_same(deployment, live):
@@ -155,6 +158,7 @@ class _Rollback:
             if not self.is_warm():
                 self.start()
                 self.smoke_test()
+            self.render_locations()
             self.switch()
             self.hand_over_jobs()
             seconds = self.steps.seconds
@@ -163,7 +167,8 @@ class _Rollback:
             )
         with beyond_undo("roll-back", self.explain_what_is_live):
             window.schedule_end(runner, project, self.before.live, self.before.live_release)
-            hooks.notify(runner, project, **facts, url=project.url, result="rolled back")
+            url = applied.front_door(project).url
+            hooks.notify(runner, project, **facts, url=url, result="rolled back")
         runner.say(f"\nrolled back in {runner.clock() - self.steps.started:.1f} s")
         runner.say(observation.what_serves(runner, project))
 
@@ -192,13 +197,13 @@ class _Rollback:
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
         placed = deployments.in_slot(project, slot, self.before.idle_release)
-        host = slot_files.of_slot(project, slot).get(slot_files.HOSTS, project.host)
-        is_placed = deployments.is_same(placed, self.deployment) and host == project.host
+        door = applied.front_door(project)
+        hosts = slot_files.of_slot(project, slot).get(slot_files.HOSTS, door.host).split(",")
+        is_placed = deployments.is_same(placed, self.deployment) and door.host in hosts
         if not is_placed or f"api-{slot}" not in well:
             return False
-        # The file may be newer than the container: up.sh writes a new host into both slots' files
-        # and replaces the live slot alone, and a killed deploy replaces none.
-        return deployments.knows_host(self.runner, project, slot) and not deployments.runs_another(
+        # The file may be newer than the container: a killed deploy replaces no container.
+        return deployments.knows_host(self.runner, door, slot) and not deployments.runs_another(
             self.runner, slot, self.deployment
         )
 
@@ -218,6 +223,18 @@ class _Rollback:
         with self.steps.step("smoke test") as report:
             is_dry = runner.is_dry
             report("skipped" if is_dry else smoke.check(runner, self.project, slot, self.target))
+
+    def render_locations(self) -> None:
+        """Give nginx the locations of the deployment; its other files and keys do not change."""
+        runner, project, slot = self.runner, self.project, self.before.idle
+        former = edge_settings.installed(project)
+        if runner.is_dry or not former.settings:
+            return  # a state of an earlier version, whose nginx reads no such file
+        locations = smoke.read_locations(runner, project, slot)
+        if locations != former.locations:
+            with self.steps.step("nginx locations"):
+                self.undo.push("nginx", lambda _: edge.put_back(runner, project, former))
+                edge.apply(runner, project, replace(former, locations=locations))
 
     def switch(self) -> None:
         runner, slot = self.runner, self.before.idle
@@ -296,7 +313,8 @@ class _Rollback:
         ledger.record(self.runner, self.project, "rollback", **facts)
 
     def notify_failure(self, failure: Failure) -> None:
-        facts = {**self.facts, "url": self.project.url, **ledger.outcome_of(failure)}
+        url = applied.front_door(self.project).url
+        facts = {**self.facts, "url": url, **ledger.outcome_of(failure)}
         hooks.notify(self.runner, self.project, **facts)
 
 

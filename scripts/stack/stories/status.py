@@ -332,7 +332,8 @@ def history(runner: Runner, project: Project) -> None:
         way += f" (deployment {entry['deployment']})" if entry.get("deployment") else ""
         took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""
         why = f": {entry['reason']}" if entry.get("reason") else ""
-        action = f"{entry.get('action')} {way} {entry.get('result')}{took}{why}"
+        name = " ".join(filter(None, [entry.get("action"), entry.get("service")]))
+        action = f"{name} {way} {entry.get('result')}{took}{why}"
         runner.say(f"{entry.get('at')}  {entry.get('who')}  {action}")
     runner.say(observation.what_serves(runner, project))
 

@@ -9,16 +9,19 @@ from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
 from stack.parts import (
+    applied,
     custody,
     database,
     front_door,
     images,
     observation,
+    preflight,
     services,
     volume_owner,
 )
 from stack.parts.configuration import set_values
 from stack.parts.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
+from stack.parts.preflight import Needs
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
 from stack.runner import Runner
@@ -88,6 +91,7 @@ def run(runner: Runner, root: Path, image: str) -> None:
         steps = Steps(runner, runner.clock())
         with steps.step("check") as report:
             custody.claim(runner, project)
+            preflight.prepare(runner, project, Needs())
             upgrade = _check(runner, project, image)
             is_needed = upgrade.new > upgrade.old
             change = f"from Postgres {upgrade.old} to {upgrade.base}"
@@ -240,6 +244,7 @@ def _remove(upgrade: Upgrade, *directories: str) -> None:
 
 def _serve_as_before(upgrade: Upgrade, failure: Failure) -> None:
     _start(upgrade, "postgres", "backup", *upgrade.stopped)
+    applied.keep(upgrade.runner, upgrade.project, ["postgres", "backup"])
     _wait_for_front_door(upgrade)
     failure.hints.append(f"Postgres {upgrade.old} serves again, as before")
 
@@ -258,8 +263,10 @@ def _serve(upgrade: Upgrade, steps: Steps) -> None:
         # Until this step the archive belongs to the old database.
         upgrade.runner.run(engine.one_shot("backup", "pgbackrest", "stanza-upgrade"))
         _start(upgrade, "backup", *upgrade.stopped)
+        upgraded = images.replace_base(upgrade.project, upgrade.base)
+        applied.keep(upgrade.runner, upgraded, ["postgres", "backup"])
         _wait_for_front_door(upgrade)
-        report(f"{upgrade.project.url} is ready")
+        report(f"{applied.front_door(upgrade.project).url} is ready")
 
 
 def _advise_forward(upgrade: Upgrade, failure: Failure) -> None:

@@ -30,6 +30,8 @@ def project(**values: str) -> Project:
         ),
         ({"HTTPS_BIND": "0.0.0.0"}, "https://localhost:8443", "127.0.0.1"),
         ({"HTTPS_BIND": "192.0.2.7"}, "https://localhost:8443", "192.0.2.7"),
+        ({"HTTPS_BIND": "[::]"}, "https://localhost:8443", "::1"),
+        ({"HTTPS_BIND": "[2001:db8::7]"}, "https://localhost:8443", "2001:db8::7"),
     ],
 )
 def test_the_front_door_is_where_it_is_published(
@@ -84,6 +86,13 @@ def test_the_process_environment_goes_before_the_file(
         ("HTTP_BIND", "localhost"),
         ("HTTPS_BIND", "eth0"),
         ("HTTPS_BIND", "192.0.2.777"),
+        ("HTTPS_BIND", "::1"),
+        ("HTTPS_BIND", "[127.0.0.1]"),
+        ("HTTPS_BIND", "[::1"),
+        ("SLIPWAY_HOST", f"{'a' * 64}.example"),
+        ("SLIPWAY_HOST", "a..example"),
+        ("SLIPWAY_HOST", "a-.example"),
+        ("SLIPWAY_HOST", ".".join(["a" * 63] * 4)),
         ("API_CPUS", "two"),
         ("NGINX_CPUS", "-1"),
         ("HTTP_PORT", "80a"),
@@ -129,12 +138,21 @@ def test_a_wrong_value_that_names_the_stack_is_refused_in_the_file(
         load(checkout)
 
 
-@pytest.mark.parametrize("value", ["192.0.2.7", "::1", "0.0.0.0", ""])
+@pytest.mark.parametrize("value", ["192.0.2.7", "[::1]", "[::]", "0.0.0.0", ""])
 def test_an_address_to_publish_on_may_be_any_or_none(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("HTTP_BIND", value)
     assert load(checkout).values["HTTP_BIND"] == value
+
+
+def test_a_host_name_may_have_253_characters(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert len(longest) == 253
+    monkeypatch.setenv("SLIPWAY_HOST", longest)
+    assert load(checkout).host == longest
 
 
 @pytest.mark.parametrize("key", CPU_KEYS)

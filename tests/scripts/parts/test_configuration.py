@@ -9,7 +9,6 @@ from stack.config.checks import CPU_KEYS
 from stack.config.project import OPTIONAL_SECRETS, SECRETS, Project
 from stack.failure import Failure
 from stack.parts.configuration import (
-    check_mounted_folders,
     ensure_certificate,
     ensure_environment,
     ensure_secrets,
@@ -171,33 +170,6 @@ def test_a_first_certificate_is_made_without_a_network_for_the_host(
     assert "--network none" in command
     assert "--env HOST=localhost" in command
     assert f"{loaded.certificate.parent}:/tls" in command
-
-
-@pytest.mark.parametrize(
-    ("path", "mode"),
-    [
-        ("nginx", 0o750),
-        ("redis/redis.conf", 0o640),
-        ("api/main.py", 0o640),
-        ("postgres/entrypoint.sh", 0o744),
-        ("tls", 0o750),
-        ("tls/privkey.pem", 0o600),
-    ],
-)
-def test_a_mounted_file_that_containers_cannot_read_is_refused(
-    bare: Path, path: str, mode: int
-) -> None:
-    project = Project(bare, {"SECRETS_DIR": ".", "COMPOSE_FILE": "compose.yaml:compose.dev.yaml"})
-    tls = bare / "tls"
-    check_mounted_folders(project)  # tls/ does not exist yet
-    for file in (tls, tls / "privkey.pem"):
-        file.mkdir() if file == tls else file.touch()
-        file.chmod(0o755)
-    check_mounted_folders(project)
-    (bare / path).chmod(mode)
-    with pytest.raises(Failure, match=f"{path} cannot be read by the containers") as raised:
-        check_mounted_folders(project)
-    assert raised.value.hints == [f"chmod -R o+rX {bare / path.partition('/')[0]}"]
 
 
 def test_found_values_are_written_where_they_stand_empty(

@@ -73,7 +73,8 @@ def test_a_slot_s_file_is_in_quotes_that_mean_one_thing_and_closed_to_others(
     file = slot_files.path_of(project, "green")
     assert "\nOPS_USER='a$b \"c\" #d'\n" in file.read_text(encoding="utf-8")
     assert file.stat().st_mode & 0o777 == 0o600
-    assert slot_files.of_slot(project, "green")["ALLOWED_HOSTS"] == "a.example"
+    # nginx still has the former name when the slot starts.
+    assert slot_files.of_slot(project, "green")["ALLOWED_HOSTS"] == "a.example,localhost"
     assert deployments.in_slot(project, "green", "old").number == 0, "the ledger has no entry yet"
     record(project, 3, "old")
     assert deployments.in_slot(project, "green", "old").number == 3

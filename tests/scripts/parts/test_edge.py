@@ -8,7 +8,8 @@ from stack.commands.command import Command
 from stack.config.project import Project
 from stack.display import Display
 from stack.failure import Failure
-from stack.parts import edge
+from stack.parts import edge, edge_settings
+from stack.parts.edge_settings import EdgeSettings
 from stack.runner import RealRunner, Result
 
 from tests.scripts.recording import RecordingRunner
@@ -40,6 +41,10 @@ def current(project: Project) -> Path:
     return project.nginx_folder / "current"
 
 
+def files(project: Project) -> EdgeSettings:
+    return edge_settings.wanted(project, "# mine\n")
+
+
 def edit(project: Project, text: str) -> None:
     (project.root / "nginx/conf.d/a.conf").write_text(text, encoding="utf-8")
 
@@ -54,21 +59,6 @@ def test_the_first_one_is_installed_with_its_modes(real: Remembering, loaded: Pr
     assert edge.fingerprint(current(loaded)) == edge.fingerprint(loaded.root / "nginx")
     for folder in (loaded.nginx_folder, loaded.nginx_folder / "releases"):
         assert folder.stat().st_mode & 0o005 == 0o005, "the user of nginx cannot read the folder"
-
-
-def test_a_configuration_that_nginx_refuses_as_a_whole_does_not_become_current(
-    real: Remembering, loaded: Project
-) -> None:
-    """Only the installed folder has both the locations of service.toml and those of own/."""
-    edge.install(real, loaded)
-    former = edge.installed_name(loaded)
-    edit(loaded, "two")
-    real.verdict = Result(1, err="[emerg] duplicate location")
-    with pytest.raises(Failure, match="nginx refuses"):
-        edge.install(real, loaded)
-    assert edge.installed_name(loaded) == former
-    real.verdict = Result(0)
-    assert edge.install(real, loaded)
 
 
 def test_the_same_content_changes_nothing(real: Remembering, loaded: Project) -> None:
@@ -99,7 +89,7 @@ def test_a_new_one_becomes_current_by_a_rename_of_a_link_once_it_is_whole(
     real.ran.clear()
     assert edge.install(real, loaded)
     programs = [shlex.split(command)[0] for command in real.ran]
-    assert programs == ["rm", "cp", "mv", "ln", "mv"]
+    assert programs == ["rm", "cp", "chmod", "mv", "ln", "mv"]
     assert (
         real.ran[-1]
         == f"mv --no-target-directory {loaded.nginx_folder}/next {loaded.nginx_folder}/current"
@@ -168,21 +158,26 @@ def test_the_fingerprint_differs_with_content_names_and_files(loaded: Project, c
     assert edge.fingerprint(folder) != before
 
 
-def test_the_service_adds_the_locations_of_its_logins(real: Remembering, loaded: Project) -> None:
-    file = loaded.root / "service.toml"
-    file.write_text('[web]\nlogin_paths = ["/a/login", "/b"]\n', encoding="utf-8")
+def test_the_locations_of_service_toml_are_no_part_of_the_configuration(
+    real: Remembering, loaded: Project
+) -> None:
     edge.install(real, loaded)
-    added = (current(loaded) / "service.conf").read_text(encoding="utf-8")
-    assert "location ~ ^(/a/login|/b)(/|$) {" in added
-    assert "client_max_body_size 8k;" in added
-    assert "snippets/proxy.conf;" in added, "without proxy.conf the API sees no host and no address"
-    file.write_text('[[web.smoke]]\npath = "/other"\n' + file.read_text("utf-8"), encoding="utf-8")
-    assert edge.is_current(loaded), "a change of the smoke test changed nginx' files"
-    file.write_text("", encoding="utf-8")
-    assert not edge.is_current(loaded)
+    (loaded.root / "service.toml").write_text('[web]\nlogin_paths = ["/b"]\n', encoding="utf-8")
+    assert edge.is_current(loaded), "they belong to the deployment"
+    assert not (current(loaded) / "service.conf").exists()
+
+
+def test_a_configuration_that_cannot_read_the_settings_is_replaced_by_up(
+    real: Remembering, loaded: Project
+) -> None:
+    entrypoint = loaded.root / "nginx/entrypoint.sh"
+    entrypoint.write_text("# of an earlier version\n", encoding="utf-8")
     edge.install(real, loaded)
-    assert "location" not in (current(loaded) / "service.conf").read_text(encoding="utf-8")
-    assert edge.fingerprint(current(loaded)) == edge.fingerprint(loaded.root / "nginx")
+    entrypoint.write_text("# reads settings.env\n", encoding="utf-8")
+    edge_settings.write(real, loaded, files(loaded))
+    assert edge.ensure_installed(real, loaded) == "installed"
+    edit(loaded, "two")
+    assert edge.ensure_installed(real, loaded) == "kept as it is"
 
 
 def test_a_dry_run_installs_nothing(loaded: Project) -> None:
@@ -202,7 +197,7 @@ def test_a_configuration_is_tried_with_the_mounts_and_the_settings_of_the_servic
             asked.append(list(command.argv))
             return Result(0)
 
-    edge.check(Asking(), loaded, loaded.root / "nginx")
+    edge.check(Asking(), loaded, loaded.root / "nginx", files(loaded))
     command = shlex.join(asked[0])
     for part in (
         "--rm",
@@ -211,6 +206,8 @@ def test_a_configuration_is_tried_with_the_mounts_and_the_settings_of_the_servic
         f"--volume {loaded.root}/nginx:/etc/slipway/current:ro",
         f"--volume {loaded.secrets}/tls:/run/tls:ro",
         "--env SLIPWAY_HOST=localhost",
+        "--env RATE_LIMIT_PER_SECOND=200",
+        "--env 'SERVICE_LOCATIONS=# mine",
         "slipway/app-nginx:current test",
     ):
         assert part in command
@@ -229,7 +226,7 @@ def test_what_nginx_refuses_or_warns_of_is_shown_in_its_words(
 ) -> None:
     runner.reply("docker run", answer)
     with pytest.raises(Failure) as raised:
-        edge.check(runner, loaded, loaded.root / "nginx")
+        edge.check(runner, loaded, loaded.root / "nginx", files(loaded))
     assert raised.value.evidence == answer.err
     assert raised.value.runbook == "nginx-refuses-its-configuration"
     assert runner.ran == []

@@ -171,6 +171,19 @@ def test_nginx_configuration_is_tried_last(host: Host, project: Project) -> None
     assert failure(host, project).runbook == "nginx-refuses-its-configuration"
 
 
+def test_closed_modes_are_opened_before_nginx_reads_the_files(host: Host, project: Project) -> None:
+    file, modes = project.root / "nginx/conf.d/a.conf", list[int]()
+    file.chmod(0o600)
+
+    def read() -> Result:
+        modes.append(file.stat().st_mode & 0o777)
+        return Result(0)
+
+    host.reply("entrypoint.sh", read)
+    preflight.check(host, project)
+    assert modes == [0o644]
+
+
 def test_a_service_file_that_cannot_be_read_is_refused_before_any_effect(
     host: Host, project: Project
 ) -> None:

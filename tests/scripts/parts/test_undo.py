@@ -80,7 +80,11 @@ def test_after_a_vital_undo_that_fails_nothing_that_may_serve_is_removed(undo: U
         (KeyboardInterrupt("SIGTERM"), "stopped by SIGTERM", "an-entry"),
         (OSError(28, "No space left on device", "/x"), "No space left on device: /x", "disk-full"),
         (Failure("a command failed"), "a command failed", "an-entry"),
-        (ValueError("embedded null byte"), "unexpected ValueError: embedded null byte", "an-entry"),
+        (
+            ValueError("embedded null byte"),
+            "a fault of these scripts: ValueError: embedded null byte",
+            "an-entry",
+        ),
     ],
 )
 def test_every_exception_is_undone_and_is_a_failure_with_an_entry(

@@ -118,6 +118,7 @@ def test_what_is_refused_is_told_before_the_release_starts(host: Host, project: 
     assert raised.value.runbook == "boot-refused-by-the-configuration"
 
 
+@pytest.mark.usefixtures("ports")
 @pytest.mark.parametrize(
     ("answer", "code"), [(Result(78, REFUSED), 1), (Result(0, UNWISE), 0), (Result(0), 0)]
 )

@@ -50,7 +50,8 @@ def test_a_stack_that_is_older_than_the_counter_is_deployed_to_without_replacing
     host.reply(SOCKET, Result(3))
     deploy_on(host, project)
     assert host.live == "green"
-    assert any("no counter yet: ./scripts/up.sh adds it; 11 of 11" in line for line in host.said)
+    expected = "no counter yet: ./scripts/up.sh --apply nginx adds it; 11 of 11"
+    assert any(expected in line for line in host.said)
     assert not host.has_run("up --detach --no-deps --wait --wait-timeout 60 nginx")
 
 

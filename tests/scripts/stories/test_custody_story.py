@@ -42,7 +42,7 @@ COMMANDS: dict[str, Command] = {
 @pytest.fixture
 def up_host(host: Host) -> Host:
     """The host of a deploy, which answers `up.sh` too."""
-    for part in ("docker version", "docker compose version", "docker buildx version"):
+    for part in ("docker compose version", "docker buildx version"):
         host.reply(part, Result(0, "2.40.3\n"))
     return host
 

@@ -97,6 +97,16 @@ def test_nothing_is_stopped_before_the_restored_database_is_ready(
     assert stack.said[-1].startswith("live: release r1")
 
 
+def test_a_service_that_serves_is_not_replaced_by_an_exchange(
+    stack: RecordingRunner, loaded: Project
+) -> None:
+    """Compose would replace nginx and Redis if one of their settings waits."""
+    restore.replace(stack, loaded, YES)
+    started = [word for each in stack.ran if "compose up" in each for word in each.split()]
+    assert {"postgres", "backup", "api-blue", "worker-blue"} <= set(started)
+    assert not {"nginx", "redis"} & set(started)
+
+
 def test_a_refusal_says_why_and_touches_nothing(stack: RecordingRunner, loaded: Project) -> None:
     stack.reply("backup.restore make", failure("the segment 7 is damaged"))
     with pytest.raises(Failure, match="the segment 7 is damaged") as failed:

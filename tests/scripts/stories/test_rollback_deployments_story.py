@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import deployments, ledger, slot_files
+from stack.parts import deployments, edge_settings, ledger, slot_files
 from stack.parts.ledger import Deployment
 from stack.runner import Result
 from stack.stories import rollback
@@ -181,6 +181,8 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
 ) -> None:
     host.running.add("api-green")
     set_values(project.root, SLIPWAY_HOST="api.example.org")
+    files = edge_settings.installed(project).with_host("api.example.org")
+    edge_settings.write(host, project, files)
     run(host, project)
     assert host.changes() == COLD
     assert slot_files.of_slot(project, "green")[slot_files.HOSTS] == "api.example.org"
@@ -192,10 +194,12 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
 def test_a_warm_container_that_has_the_former_host_is_started_anew_whatever_its_file_says(
     host: Host, project: Project, hosts: str, changes: list[str]
 ) -> None:
-    """up.sh has written the new host into the files of both slots."""
-    host.running.add("api-green")
+    """nginx has the new host; up.sh wrote it into the file of the slot, which ran no container."""
     set_values(project.root, SLIPWAY_HOST="api.example.org")
+    files = edge_settings.installed(project).with_host("api.example.org")
+    edge_settings.write(host, project, files)
     deployments.follow_host(host, load(project.root))
+    host.running.add("api-green")
     host.reply("ps --all --quiet api-green", Result(0, "c0ffee\n"))
     variables = json.dumps(["ENVIRONMENT=production", f"ALLOWED_HOSTS={hosts}"])
     host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, variables))

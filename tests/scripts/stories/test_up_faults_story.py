@@ -8,6 +8,7 @@ import pytest
 from stack.config.project import load
 from stack.failure import LOCKED, Failure
 from stack.https import Answer
+from stack.parts import startup
 from stack.parts.lock import exclusive
 from stack.runner import Result
 from stack.stories import up
@@ -16,6 +17,7 @@ from tests.scripts.conftest import Typed
 from tests.scripts.imitation import set_values
 from tests.scripts.machine import WAIT, Machine, container, ledger
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.stock import have_containers
 
 
 def failure(action: Callable[[], None]) -> Failure:
@@ -162,10 +164,14 @@ def test_a_new_port_that_is_in_use_leaves_the_nginx_that_serves(
     runner: RecordingRunner, machine: Machine, checkout: Path, ports: dict[str, int], key: str
 ) -> None:
     machine.containers = container("nginx", ports=(1, 2))
+    have_containers(runner, checkout, "nginx")
+    runner.reply("docker inspect", Result(1))
     with socket.create_server(("127.0.0.1", ports[key])):
-        failed = failure(lambda: up.run(runner, checkout))
+        failed = failure(lambda: up.run(runner, checkout, named=("nginx",)))
         assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
-    assert not runner.has_run("docker compose up")
+        assert not runner.has_run("docker compose up")
+        up.run(runner, checkout)  # it replaces no nginx, so it needs no port
+    assert not any("up --detach" in each and "nginx" in each for each in runner.ran)
 
 
 def test_a_certificate_of_another_name_is_refused_before_any_container_is_replaced(
@@ -198,5 +204,5 @@ def test_a_front_door_that_answers_with_another_release_is_no_success(
     machine.build_is_answered = "r-old"
     failed = failure(lambda: up.run(runner, checkout))
     assert "last answer: HTTP 200 from release 'r-old'" in failed.observation
-    assert up.FRONT_DOOR_SECONDS <= runner.now < up.FRONT_DOOR_SECONDS + 2
+    assert startup.FRONT_DOOR_SECONDS <= runner.now < startup.FRONT_DOOR_SECONDS + 2
     assert ledger(checkout) == []

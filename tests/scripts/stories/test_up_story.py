@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import Failure
-from stack.parts import slot_files
+from stack.parts import edge_settings, slot_files
 from stack.runner import Result
 from stack.stories import up
 
@@ -24,7 +24,7 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
     up.run(runner, checkout)
     parts = [
         "--tag slipway/app-nginx",
-        "CN=$HOST",
+        "CN=$NAME",
         str(load(checkout).nginx_folder / "current"),
         "--tag slipway/app:",
         PLACE,
@@ -66,20 +66,37 @@ def test_a_second_run_replaces_no_container_of_the_slot_that_serves(
         assert f"{WAIT} --wait-timeout 90 {started}" in runner.ran[done:]
 
 
-def test_a_new_host_name_reaches_the_slot_and_its_containers(
-    runner: RecordingRunner, machine: Machine, checkout: Path
+@pytest.mark.parametrize(
+    ("hosts", "is_known"), [("localhost", False), ("api.example.org,localhost", True)]
+)
+def test_a_new_host_name_waits_for_a_slot_that_accepts_it(
+    runner: RecordingRunner, machine: Machine, checkout: Path, hosts: str, *, is_known: bool
 ) -> None:
     up.run(runner, checkout)
     done = len(runner.ran)
     set_values(checkout, SLIPWAY_HOST="api.example.org")
-    machine.containers = container("api-blue") + container("worker-blue")
+    machine.containers = container("api-blue") + container("worker-blue") + container("nginx")
     runner.reply("ps --all --quiet api-blue", Result(0, "c0ffee\n"))
-    runner.reply("c0ffee", Result(0, '["ENVIRONMENT=production", "ALLOWED_HOSTS=localhost"]'))
+    runner.reply("c0ffee", Result(0, f'["ENVIRONMENT=production", "ALLOWED_HOSTS={hosts}"]'))
+    up.run(runner, checkout)
+    host = edge_settings.installed(load(checkout)).host
+    assert host == ("api.example.org" if is_known else "localhost")
+    waits = "    not applied: SLIPWAY_HOST: ./scripts/deploy.sh" in runner.said
+    assert waits != is_known
+    again = [each for each in runner.ran[done:] if "compose up" in each or "reload" in each]
+    assert not any("blue" in each or "nginx" in each.split()[-1] for each in again)
+    assert any(each.endswith("reload") for each in again) == is_known
+
+
+def test_a_new_host_name_reaches_a_slot_that_does_not_run(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    up.run(runner, checkout)
+    set_values(checkout, SLIPWAY_HOST="api.example.org")
     up.run(runner, checkout)
     values = slot_files.of_slot(load(checkout), "blue")
-    assert values["ALLOWED_HOSTS"] == "api.example.org"
+    assert values["ALLOWED_HOSTS"] == "api.example.org,localhost"
     assert slot_files.number_of(values) == 1, "it is the same deployment"
-    assert f"{WAIT} --wait-timeout 90 api-blue worker-blue counter nginx" in runner.ran[done:]
 
 
 def test_the_first_user_is_registered_once_and_told_by_file_only(
@@ -244,6 +261,7 @@ def test_a_server_places_a_release_over_the_image_for_development(
     up.run(runner, checkout)
     assert runner.has_run("--target production")
     assert machine.release.startswith("src-")
+    assert runner.has_run("docker compose rm --stop --force api-blue worker-blue")
 
 
 def test_the_slot_that_the_link_names_is_the_one_that_starts(
@@ -295,7 +313,7 @@ def test_a_service_that_the_engine_keeps_waiting_with_is_restarted_at_once(
 
     runner.reply("compose restart redis", restarted)
     up.run(runner, checkout)
-    assert runner.position("compose restart redis") < runner.position("postgres redis")
+    assert runner.position("compose restart redis") < runner.position("redis backup")
 
 
 def test_what_contracts_a_database_that_is_in_use_waits_for_the_end_of_the_rollback_window(

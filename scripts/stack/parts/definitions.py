@@ -1,0 +1,48 @@
+"""The definitions of services: what Compose, the checkout and the images make a container of."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from stack.commands import engine
+from stack.config.project import Project
+from stack.runner import Runner
+
+# A container mounts these folders of the checkout and reads them at its start (compose.yaml).
+FOLDERS = {"postgres": ("postgres",), "backup": ("postgres", "backup"), "redis": ("redis",)}
+LEFT_OUT = "__pycache__"
+
+
+def of_services(runner: Runner, project: Project, names: Iterable[str]) -> dict[str, str]:
+    """Return a hash of the definition of each service; empty where Compose refuses its files.
+
+    The hash changes with the compose files, the values of `.env` in them, the mounted folders, and
+    the image of the service's name.
+    """
+    shown = runner.read(engine.compose("config", "--format", "json", may_fail=True))
+    try:
+        services = json.loads(shown.out)["services"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {
+        name: _hash(runner, project, name, services[name]) for name in names if name in services
+    }
+
+
+def _hash(runner: Runner, project: Project, name: str, facts: dict[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    image = runner.read(engine.inspect_image(str(facts.get("image", "")))).out.strip()
+    digest.update(image.encode())
+    for folder in FOLDERS.get(name, ()):
+        digest.update(_hash_files(project.root / folder))
+    return digest.hexdigest()[:16]
+
+
+def _hash_files(folder: Path) -> bytes:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and LEFT_OUT not in path.parts:
+            digest.update(str(path.relative_to(folder)).encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
