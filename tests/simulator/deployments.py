@@ -1,0 +1,99 @@
+"""The deployments that were live, kept apart from the product's ledger: the judge of rollbacks.
+
+A deployment is an image with the service's settings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.simulator.containers import SLOTS, Container, Engine
+
+
+@dataclass
+class Deployment:
+    """One deployment that was live.
+
+    Attributes:
+        number: the number that the product gave it.
+        is_good: None where nothing judged it, as after a kill, or where the ledger was lost.
+    """
+
+    number: int
+    release: str
+    image: str
+    settings: Mapping[str, str]
+    is_good: bool | None = True
+
+    def is_of(self, container: Container) -> bool:
+        """Whether a container runs this deployment."""
+        return (self.image, self.settings) == (container.image, container.settings)
+
+    def has_name(self, engine: Engine) -> bool:
+        """Whether its image has a name besides those of the slots."""
+        slots = {f"slipway/app:{slot}" for slot in SLOTS}
+        return any(
+            identifier == self.image and name not in slots
+            for name, identifier in engine.tags.items()
+        )
+
+
+@dataclass
+class Deployments:
+    """All deployments of a history, the one that was live last at the end."""
+
+    listed: list[Deployment] = field(default_factory=list)
+
+    @property
+    def live(self) -> Deployment | None:
+        """The live deployment."""
+        return self.listed[-1] if self.listed else None
+
+    def add(self, engine: Engine, container: Container, *, is_good: bool | None) -> None:
+        """Add what is live now."""
+        release = engine.images[container.image].release
+        self.listed.append(
+            Deployment(container.number, release, container.image, container.settings, is_good)
+        )
+
+    def find(self, container: Container) -> Deployment | None:
+        """Return the deployment that a container runs."""
+        same = [d for d in self.listed if d.is_of(container)]
+        numbered = [d for d in same if d.number == container.number]
+        return (numbered or same or [None])[-1]
+
+    def move_to_end(self, deployment: Deployment) -> None:
+        """Make a listed deployment the live one."""
+        self.listed = [d for d in self.listed if d is not deployment] + [deployment]
+
+    def targets(self, engine: Engine, name: str = "", idle_image: str = "") -> list[Deployment]:
+        """Return what a rollback may lead to, the best first.
+
+        A number names a deployment, and a release its last good one. Otherwise it is the newest
+        good deployment that is not live; a newer one that nothing judged is right too.
+        """
+        newest_first = list(reversed(self.listed))
+        if name.isdecimal():
+            return [d for d in newest_first if d.number == int(name)]
+        if name:
+            named = [d for d in newest_first if d.release == name]
+            return [d for d in named if d.is_good is not False] or named[:1]
+        allowed = []
+        for deployment in newest_first[1:]:
+            if deployment.is_good is not False and deployment.has_name(engine):
+                allowed.append(deployment)
+                if deployment.is_good:
+                    break
+        if not any(deployment.is_good for deployment in allowed):
+            # The release of the idle slot is left; perhaps somebody rolled back from it.
+            allowed += [d for d in newest_first[1:] if d.image == idle_image]
+        return sorted(allowed, key=lambda d: d.is_good is not True)
+
+    def abandon(self) -> None:
+        """Mark the live deployment as one that somebody rolled back from."""
+        if self.live:
+            self.live.is_good = False
+
+    def forget_judgements(self) -> None:
+        """Take the loss of the ledger into account."""
+        for deployment in self.listed:
+            deployment.is_good = None

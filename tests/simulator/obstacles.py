@@ -1,0 +1,198 @@
+"""The true reasons for which a command may refuse or fail, with the words that name each."""
+
+import re
+from dataclasses import dataclass
+
+from stack.config.project import OPTIONAL_SECRETS, SECRETS
+from stack.rules import migrations
+
+from tests.simulator import truths
+from tests.simulator.actions import NGINX_FILE, Action
+from tests.simulator.containers import (
+    BREAKS,
+    CRASHES,
+    FAILS_IN_TRAFFIC,
+    REFUSES,
+    Container,
+    Image,
+)
+from tests.simulator.deployments import Deployment
+from tests.simulator.files import trait_of
+from tests.simulator.host import Host
+
+WORDS = {
+    "disk": r"No space left|GB (are )?free",
+    "no .env": "there is no .env here",
+    "port": r"cannot have port|address already in use|nginx did not become healthy",
+    CRASHES: r"did not become healthy",
+    REFUSES: r"refuses LOG_LEVEL|did not become healthy",
+    BREAKS: r"the smoke test of release",
+    FAILS_IN_TRAFFIC: r"is worse than",
+    "nginx file": r"nginx refuses the configuration",
+    "order": r"stands behind",
+    "no image": r"No such image|the image of release .* is not here|is neither here nor",
+    "no target": r"there is no release to go back to|there is no deployment",
+    "live already": r"is live already",
+    "schema": r"the schema is too new for release",
+    "owner": r"another checkout, .* owns the project",
+    "secret": r"secret file .* is missing|is not the secret that opens|does not open its data",
+    "lost file": r"secret file .* is missing|_KEY|_PASSWORD|SENTRY|OFFSITE",
+    "front door": r"nginx does not have .* of .env yet",
+    "certificate": r"the certificate in .* is not for|nginx refuses",
+    "project": r"this state directory belongs to the project",
+    "upgrade": r"POSTGRES_IMAGE is Postgres",
+    "down": r"is not running|does not answer|Connection refused|is not up",
+    "no backup": r"there is no backup",
+}
+NEEDS_ENV = {"rollback", "status", "check-config", "backup", "restore", "retire", "upgrade"}
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason, by its key in WORDS."""
+
+    kind: str
+
+    def is_named_by(self, error: str) -> bool:
+        """Whether an error line names this reason."""
+        return bool(re.search(WORDS[self.kind], error))
+
+
+def of(host: Host, action: Action) -> list[Obstacle]:
+    """Return what stands in the way of a command, before it runs."""
+    kinds: list[str] = []
+    has_env = (host.root / ".env").exists()
+    if host.state.is_disk_full:
+        kinds.append("disk")
+    if not has_env and (action.name in NEEDS_ENV or "--plan" in action.words):
+        kinds.append("no .env")
+    kinds += _of_owner(host, action)
+    if action.name in {"up", "deploy"}:
+        kinds += _of_start(host)
+    if action.name == "deploy":
+        kinds += _of_deploy(host, action)
+    if action.name == "rollback" and has_env:
+        kinds += _of_rollback(host, action)
+    if action.name in {"backup", "restore", "retire", "rollback", "upgrade"} and not _is_up(host):
+        kinds.append("down")
+    if action.name == "restore" and not truths.look(host).backups:
+        kinds.append("no backup")
+    return [Obstacle(kind) for kind in kinds]
+
+
+def _of_owner(host: Host, action: Action) -> list[str]:
+    """Return how the checkout, its secrets and its `.env` do not fit the stack."""
+    kinds = []
+    if truths.other_checkouts(host):
+        kinds.append("owner")
+    if truths.lost_secrets(host):
+        kinds.append("secret")
+    values = host.compose.values()
+    if truths.is_of_another_project(host):
+        kinds.append("project")
+    if any(not (host.compose.secret(name)).is_file() for name in (*SECRETS, *OPTIONAL_SECRETS)):
+        kinds.append("lost file")
+    if truths.has_stale_nginx(host) and action.name != "up":
+        kinds.append("front door")
+    certificate = host.compose.secret("tls") / "fullchain.pem"
+    wanted = truths.setting(values, "SLIPWAY_HOST")
+    if certificate.is_file() and certificate.read_text(encoding="utf-8").strip() != wanted:
+        kinds.append("certificate")
+    return kinds
+
+
+def _is_up(host: Host) -> bool:
+    return all(
+        (container := host.engine.container(host.project, name)) and container.is_well
+        for name in truths.SERVICES
+    )
+
+
+def _of_start(host: Host) -> list[str]:
+    """Return what stands in the way of `up`, which `deploy` runs where the stack is not up."""
+    kinds = []
+    if host.engine.used_ports and not host.engine.is_running(host.project, "nginx"):
+        kinds.append("port")
+    placed = host.engine.image_of(f"slipway/app:{host.engine.link(host.project) or 'blue'}")
+    trait = placed.trait if placed else trait_of(host.root)
+    if trait in {CRASHES, REFUSES}:
+        kinds.append(trait)
+    return kinds
+
+
+def _of_deploy(host: Host, action: Action) -> list[str]:
+    kinds = []
+    trait, image = trait_of(host.root), None
+    if "--image" in action.words:
+        name = host.state.names.get(action.words[-1], action.words[-1])
+        image = host.engine.image_of(f"slipway/app:{name}")
+        if image is None:
+            return ["no image"]
+        trait = image.trait
+    if trait in {CRASHES, REFUSES, BREAKS} or (
+        trait == FAILS_IN_TRAFFIC and host.engine.has_traffic
+    ):
+        kinds.append(trait)
+    if "broken" in (host.root / NGINX_FILE).read_text(encoding="utf-8"):
+        kinds.append("nginx file")
+    if _has_order_fault(host, image):
+        kinds.append("order")
+    return kinds
+
+
+def _has_order_fault(host: Host, image: Image | None) -> bool:
+    database, live = host.database(), host.live_container(host.project)
+    known = (
+        migrations.parse_label(image.labels["slipway.migrations"])
+        if image
+        else migrations.revisions(host.root)
+    )
+    head = database.head if database else ""
+    if live:  # a deploy first applies what the live release has left over
+        own = truths.known_migrations(host, live.image)
+        names = [revision.identifier for revision in own]
+        head = names[-1] if head in names else head
+    names = [revision.identifier for revision in known]
+    waiting = known[names.index(head) + 1 :] if head in names else [] if head else known
+    return bool(migrations.order_fault(waiting))
+
+
+def targets_of(host: Host, action: Action) -> list[Deployment]:
+    """Return the deployments to which a rollback may lead."""
+    if action.name != "rollback":
+        return []
+    name = action.words[1] if len(action.words) > 1 else ""
+    idle_image = host.engine.tags.get(f"slipway/app:{truths.idle_slot(host)}", "")
+    name = host.state.names.get(name, name)
+    return host.state.deployments.targets(host.engine, name, idle_image)
+
+
+def release_of(host: Host, container: Container) -> str:
+    """Return the release of a container."""
+    return host.engine.images[container.image].release
+
+
+def _of_rollback(host: Host, action: Action) -> list[str]:
+    kinds = []
+    named = len(action.words) > 1
+    targets, present = targets_of(host, action), host.state.deployments.live
+    live = host.live_container(host.project)
+    if named and present and (not targets or targets[0] is present or present in targets):
+        kinds.append("live already")
+    if live and named and host.state.names.get(action.words[1]) == release_of(host, live):
+        kinds.append("live already")
+    images = [host.engine.images.get(target.image) for target in targets]
+    if not any(images):
+        kinds.append("no image" if named else "no target")
+    if targets and targets[0].is_good is None:
+        kinds.append("no target")  # the ledger that would name it was lost, or names no end
+    database = host.database()
+    for image in filter(None, images):
+        known = [r.identifier for r in truths.known_migrations(host, image.identifier)]
+        head = known[-1] if known else ""
+        later = database.applied[database.applied.index(head) + 1 :] if (
+            database and head in database.applied
+        ) else []
+        if any(host.state.phases.get(revision) == "post" for revision in later):
+            kinds.append("schema")
+    return kinds

@@ -1,0 +1,209 @@
+"""What is true of a host at one moment, read from the host itself and never from the scripts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.config.keys import KEYS, LIMITS
+from stack.config.secret_files import BINDINGS
+from stack.rules import migrations
+from stack.rules.migrations import Revision
+
+from tests.simulator import compose_files
+from tests.simulator.containers import SLOTS, Container
+from tests.simulator.host import Host
+from tests.simulator.operators import ledger
+
+SERVICES = ("nginx", "postgres", "redis", "backup")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The facts that the invariants compare before and after an action.
+
+    Attributes:
+        waiting: the services outside of the slots for which `.env` has another configuration.
+        has_new_limits: whether `.env` has other limits than the live API.
+    """
+
+    link: str
+    release: str
+    container: str
+    image: str
+    idle_image: str
+    is_serving: bool
+    failed: int
+    acknowledged: int
+    backups: int
+    environment: tuple[tuple[str, str], ...]
+    waiting: frozenset[str]
+    has_new_limits: bool
+
+
+def look(host: Host) -> Truth:
+    """Return the facts of this moment."""
+    project = host.project
+    live = host.live_container(project)
+    volume = host.engine.volumes.get(f"{project}_backups")
+    return Truth(
+        link=host.engine.link(project),
+        release=host.engine.images[live.image].release if live else "",
+        container=live.identifier if live else "",
+        image=live.image if live else "",
+        idle_image=host.engine.tags.get(f"slipway/app:{idle_slot(host)}", ""),
+        is_serving=host.serving() is not None,
+        failed=host.state.clients.failed,
+        acknowledged=host.state.clients.acknowledged,
+        backups=len(volume.backups.kept) if volume else 0,
+        environment=tuple(sorted(host.compose.values().items())),
+        waiting=waiting_services(host),
+        has_new_limits=live is not None and has_new_limits(host, live),
+    )
+
+
+def idle_slot(host: Host) -> str:
+    """Return the slot that is not live."""
+    return SLOTS[1] if host.engine.link(host.project) in {SLOTS[0], ""} else SLOTS[0]
+
+
+def waiting_services(host: Host) -> frozenset[str]:
+    """Return the services that `up` was asked to replace, by an edit of `.env` or a new folder."""
+    values, waiting = host.compose.values(), set[str]()
+    for service in SERVICES:
+        container = host.engine.container(host.project, service)
+        wanted = compose_files.configuration(service, values, host.root)
+        if container and values and container.configuration != wanted:
+            waiting.add(service)
+    return frozenset(waiting)
+
+
+def has_new_limits(host: Host, container: Container) -> bool:
+    """Whether somebody edited a limit of a container in `.env` after the container was made."""
+    values = host.compose.values()
+    return any(
+        setting(container.configuration, key) != setting(values, key)
+        for key in LIMITS
+        if key in container.configuration
+    )
+
+
+def other_checkouts(host: Host) -> set[str]:
+    """Return the other checkouts that exist and own containers of the stack."""
+    made_from = {container.checkout for container in host.engine.containers.values()}
+    return {path for path in made_from if path != str(host.root) and Path(path).is_dir()}
+
+
+def lost_secrets(host: Host) -> list[str]:
+    """Return the secrets whose files are missing or do not open the data of the stack."""
+    return [name for name in BINDINGS if not opens(host, name)]
+
+
+def opens(host: Host, name: str) -> bool:
+    """Whether the file of a secret opens what was made with the secret, if there is such data."""
+    engine, project, secret = host.engine, host.project, host.compose.read_secret(name)
+    if f"{project}_{BINDINGS[name].volume}" not in engine.volumes:
+        return True
+    if name == "backup_key":
+        return secret == (engine.volume(project, "backups").backups.key or secret) and bool(secret)
+    if name == "database_password":
+        database = engine.database(project)
+        return bool(secret) and (database is None or database.password == secret)
+    redis = engine.container(project, "redis")
+    if name.startswith("redis") and redis and redis.state == "running":
+        return secret == redis.secrets[name]
+    return bool(secret)
+
+
+def faults_of_stack(host: Host) -> list[str]:
+    """Return what is wrong with the stack now; nothing means that `status` must be green."""
+    engine, project = host.engine, host.project
+    link = engine.link(project)
+    faults = [
+        f"{name} does not run"
+        for name in (*SERVICES, f"api-{link}", f"worker-{link}")
+        if not (container := engine.container(project, name)) or not container.is_well
+    ]
+    worker = engine.container(project, f"worker-{link}")
+    if worker and worker.is_well and not worker.takes_jobs:
+        faults.append("the live slot's worker takes no jobs")
+    if host.serving() is None:
+        faults.append("no request succeeds")
+    other = engine.container(project, f"worker-{idle_slot(host)}")
+    if other and other.takes_jobs:
+        faults.append("a worker runs in the idle slot")
+    placed, live = engine.image_of(f"slipway/app:{link}"), host.live_container(project)
+    if live and (placed is None or placed.release != engine.images[live.image].release):
+        faults.append("the slot's tag is of another release than what runs")
+    if host.state.is_disk_full:
+        faults.append("the disk is full")
+    return faults + faults_of_data(host) + faults_of_checkout(host)
+
+
+def faults_of_checkout(host: Host) -> list[str]:
+    """Return how `.env`, the secrets and the folder differ from what runs."""
+    faults = [f"{name} does not open its data" for name in lost_secrets(host)]
+    faults += [f"{checkout} owns the stack" for checkout in other_checkouts(host)]
+    faults += [
+        f"{container.service} mounts files of a folder that is gone"
+        for container in host.engine.containers.values()
+        if not Path(container.checkout).is_dir() and container.state == "running"
+    ]
+    if has_stale_nginx(host):
+        faults.append("nginx has not the host or the port of .env")
+    if is_of_another_project(host):
+        faults.append(".env names another project")
+    return faults
+
+
+def is_of_another_project(host: Host) -> bool:
+    """Whether `.env` names another project than that of the stack."""
+    values = host.compose.values()
+    return bool(values) and (values.get("COMPOSE_PROJECT_NAME") or "slipway") != host.project
+
+
+def has_stale_nginx(host: Host) -> bool:
+    """Whether nginx was started with another host or port than those in `.env`."""
+    nginx, values = host.engine.container(host.project, "nginx"), host.compose.values()
+    return nginx is not None and any(
+        setting(nginx.configuration, key) != setting(values, key)
+        for key in ("SLIPWAY_HOST", "HTTPS_PORT")
+    )
+
+
+def setting(values: Mapping[str, str], key: str) -> str:
+    """Return a value or its default."""
+    return values.get(key) or KEYS[key].default
+
+
+def faults_of_data(host: Host) -> list[str]:
+    """Return what is wrong with the schema and the backups."""
+    database, live = host.database(), host.live_container(host.project)
+    faults = []
+    if database and live:
+        known = known_migrations(host, live.image)
+        names = [revision.identifier for revision in known]
+        waiting = known[names.index(database.head) + 1 :] if database.head in names else []
+        if not database.head or any(revision.phase == "pre" for revision in waiting):
+            faults.append("the schema is behind the live release")
+    return faults
+
+
+def known_migrations(host: Host, image: str) -> list[Revision]:
+    """Return the migrations that an image was built with."""
+    return migrations.parse_label(host.engine.images[image].labels.get("slipway.migrations", ""))
+
+
+def is_settled(host: Host) -> bool:
+    """Whether no worker drains, and the newest entry of the ledger is that of a success.
+
+    Otherwise `status` may mark a row although everything works.
+    """
+    entries = [entry for entry in ledger(host) if entry.get("result") != "refused"]
+    other = host.engine.container(host.project, f"worker-{idle_slot(host)}")
+    is_draining = other is not None and other.state == "running"
+    return not is_draining and (not entries or entries[-1].get("result") == "done")
+
+
+def checkout_release(host: Host) -> str:
+    """Return the name of the checkout's release."""
+    return host.state.releases[host.state.place]
