@@ -30,6 +30,7 @@ from stack.parts.slots import Slots
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
 from stack.rules import migrations
+from stack.rules.migrations import Revision
 from stack.runner import Runner
 
 UNDO_ORDER = (
@@ -95,8 +96,7 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
     target_head = releases.migration_head_of(runner, project, tag)
     if head == target_head:
         return
-    lists = [releases.migrations_of(runner, project, name) for name in (before.live, tag)]
-    known = max(lists, key=len)
+    known = _read_migrations(runner, project, head, (before.live, tag))
     if not known:
         raise Failure(
             f"the database is at {head}, and neither release lists the migrations that led there",
@@ -114,6 +114,23 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
             ],
             runbook=REFUSED,
         )
+
+
+def _read_migrations(
+    runner: Runner, project: Project, head: str, tags: tuple[str, str]
+) -> list[Revision]:
+    """Return the longer list of the two images; where it lacks the head, one that has it.
+
+    A release that was taken back, or never became live, may have applied `pre` migrations.
+    """
+    longer = max((releases.migrations_of(runner, project, tag) for tag in tags), key=len)
+    if head in {revision.identifier for revision in longer}:
+        return longer
+    for tag in releases.list_tags(runner, project):
+        other = releases.migrations_of(runner, project, tag)
+        if head in {revision.identifier for revision in other}:
+            return other
+    return longer
 
 
 class _Rollback:

@@ -180,7 +180,17 @@ def test_across_a_pre_migration_it_goes(host: Host, project: Project, head: str)
     assert host.live == "green"
 
 
-def test_a_head_that_neither_release_knows_is_refused(host: Host, project: Project) -> None:
+def test_a_pre_migration_of_a_release_that_was_taken_back_is_in_nobody_s_way(
+    host: Host, project: Project
+) -> None:
+    host.tags["bad"] = "bad"
+    host.labels = {"bad": f"{HEAD}:pre,{ADDED}:pre"}
+    host.head = ADDED
+    run(host, project)
+    assert host.live == "green"
+
+
+def test_a_head_that_no_release_here_knows_is_refused(host: Host, project: Project) -> None:
     host.head = "2030_01_01_0000"
     failed = failure(host, project)
     assert "2030_01_01_0000" in failed.observation
