@@ -24,13 +24,19 @@ def check(
     return note
 
 
-def claim(runner: Runner, project: Project) -> None:
+def claim(runner: Runner, project: Project, *, is_restarting: bool = False) -> None:
     """Check, write the record of the owner, and print what this checkout takes over.
 
+    Args:
+        is_restarting: whether the command stops containers and then starts the same ones.
+
     Raises:
-        Failure: as `check` does.
+        Failure: as `check` does, or if a container that is to be restarted could not start again.
     """
-    note = check(runner, project)
+    stock = inventory.look(runner)
+    note = check(runner, project, stock)
+    if is_restarting:
+        ownership.refuse_stale(project, stock)
     ownership.keep(runner, project)
     if note:
         runner.say(f"    {note}")

@@ -110,7 +110,7 @@ def remove_beside(runner: Runner, project: Project) -> None:
 def replace(runner: Runner, project: Project, options: Options) -> None:
     """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
-        custody.claim(runner, project)
+        custody.claim(runner, project, is_restarting=True)
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK))

@@ -8,7 +8,7 @@ from pathlib import Path
 from stack.commands import engine
 from stack.config.project import Project, load
 from stack.failure import NEEDS_A_PERSON, Failure
-from stack.parts import custody, database, front_door, images, observation, services
+from stack.parts import applied, custody, database, front_door, images, observation, services
 from stack.parts.configuration import set_values
 from stack.parts.lock import UPGRADE_POSTGRES, end_upgrade, exclusive, upgrade_containers
 from stack.parts.steps import STOPPED, Steps
@@ -80,7 +80,8 @@ def run(runner: Runner, root: Path, image: str) -> None:
     with exclusive(runner, project, UPGRADE_POSTGRES):
         steps = Steps(runner, runner.clock())
         with steps.step("check") as report:
-            custody.claim(runner, project)
+            custody.claim(runner, project, is_restarting=True)
+            applied.check_front_door(project)
             upgrade = _check(runner, project, image)
             is_needed = upgrade.new > upgrade.old
             change = f"from Postgres {upgrade.old} to {upgrade.base}"

@@ -7,10 +7,11 @@ import pytest
 from stack.config.project import load
 from stack.failure import FAILED_UNCHANGED, NEEDS_A_PERSON, Failure
 from stack.https import Answer
+from stack.parts import applied
 from stack.runner import Result
 from stack.stories import upgrade_postgres
 
-from tests.scripts.imitation import check_form
+from tests.scripts.imitation import check_form, set_values
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
 
@@ -78,6 +79,19 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
         .endswith("# POSTGRES_IMAGE before the upgrade to 17: g:1\n")
     )
     assert not host.has_run(REMOVE)
+
+
+def test_a_port_that_nginx_does_not_have_yet_is_refused_before_any_effect(
+    host: RecordingRunner, checkout: Path
+) -> None:
+    """The end of an upgrade asks the front door, which would not answer there."""
+    project = load(checkout)
+    project.state.mkdir()
+    applied.keep(host, project)
+    set_values(checkout, HTTPS_PORT="9443")
+    failed = failure_of(lambda: upgrade_postgres.run(host, checkout, ""))
+    assert "nginx does not have HTTPS_PORT of .env yet" in failed.observation
+    assert host.ran == []
 
 
 def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path) -> None:
