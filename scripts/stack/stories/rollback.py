@@ -207,8 +207,13 @@ class _Rollback:
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
         placed = deployments.in_slot(project, slot, self.before.idle_release)
-        host = slot_files.of_slot(project, slot).get(slot_files.HOSTS, project.host)
+        values = slot_files.of_slot(project, slot)
+        host = values.get(slot_files.HOSTS, project.host)
         is_placed = deployments.is_same(placed, self.deployment) and host == project.host
+        if self.deployment.number:
+            # A deploy that was killed before its first entry has written the file already, and the
+            # worker would get its settings.
+            is_placed = is_placed and slot_files.number_of(values) == self.deployment.number
         if not is_placed or f"api-{slot}" not in well:
             return False
         return not deployments.runs_another(self.runner, slot, self.deployment)

@@ -161,6 +161,19 @@ def test_a_container_that_a_killed_deploy_did_not_replace_is_not_the_deployment(
     assert host.changes() == changes
 
 
+def test_a_slot_s_file_that_a_killed_deploy_wrote_is_written_again_for_the_worker(
+    host: Host, project: Project
+) -> None:
+    """The deploy was killed before its first entry in the ledger; the container is still warm."""
+    settings_only(project)
+    host.tags["green"] = "old"
+    host.running.add("api-green")
+    place(project, Deployment(4, "old"), "green", LOG_LEVEL="ERROR")
+    run(host, project, "2")
+    assert slot_files.number_of(slot_files.of_slot(project, "green")) == 2
+    assert slot_files.of_slot(project, "green")["LOG_LEVEL"] == "INFO"
+
+
 def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     host: Host, project: Project
 ) -> None:
