@@ -5,8 +5,10 @@ slot says which deployment the slot holds.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stack.commands import engine
@@ -52,10 +54,17 @@ def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
     return {}
 
 
+def next_number(project: Project) -> int:
+    """Return a number that no deployment has, even where the ledger was lost."""
+    kept = (int(file.stem) for file in snapshot_of(project, 0).parent.glob("[0-9]*.env"))
+    placed = (slot_files.number_of(slot_files.of_slot(project, s)) for s in observation.SLOTS)
+    return max(ledger.next_number(project), *(1 + number for number in (*kept, *placed)))
+
+
 def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
     """Give a release with the present settings the next number, in a slot; keep its settings."""
     settings = project.service_settings
-    deployment = Deployment(ledger.next_number(project), release, fingerprint(settings))
+    deployment = Deployment(next_number(project), release, fingerprint(settings))
     file = snapshot_of(project, deployment.number)
     runner.make_directory(file.parent, 0o750)
     runner.write(file, slot_files.content({NUMBER: str(deployment.number), **settings}), 0o600)
@@ -169,16 +178,30 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
         good = list(reversed(ledger.good_deployments(project)))
         if slots.live_release not in {each.release for each in good}:
             good.append(Deployment(0, slots.live_release))
-        adopted = []
-        for number, each in enumerate(good, 1):
-            settings = settings_of(project, each)
-            adopted.append(Deployment(number, each.release, fingerprint(settings)))
-        ledger.record_adoption(runner, project, slots.live_release, adopted)
+        ledger.record_adoption(runner, project, slots.live_release, _numbered(project, good, slots))
     for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
         if release and not slot_files.path_of(project, slot).exists():
             deployment = named(project, release)
             settings = running_settings(runner, slot) or settings_of(project, deployment)
             place(runner, project, deployment, slot, settings or project.service_settings)
+
+
+def _numbered(project: Project, good: list[Deployment], slots: Slots) -> list[Deployment]:
+    """Give numbers to releases, the oldest first; one in a slot keeps the number of its file.
+
+    After the loss of a ledger, the slots' files and containers have the numbers of that ledger.
+    """
+    placed = {}
+    for slot, release in ((slots.idle, slots.idle_release), (slots.live, slots.live_release)):
+        number = slot_files.number_of(slot_files.of_slot(project, slot))
+        if number and release:
+            placed[release] = number
+    free = (number for number in itertools.count(1) if number not in placed.values())
+    adopted = []
+    for each in good:
+        numbered = Deployment(placed.get(each.release) or next(free), each.release)
+        adopted.append(replace(numbered, settings=fingerprint(settings_of(project, numbered))))
+    return adopted
 
 
 def follow_host(runner: Runner, project: Project) -> None:

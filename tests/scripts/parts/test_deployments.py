@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import deployments, judgement, ledger, observation, slot_files
+from stack.parts import deployments, judgement, ledger, observation, slot_files, slots
 from stack.parts.ledger import Deployment
 from stack.runner import Result
 
@@ -41,6 +41,20 @@ def test_a_release_that_was_taken_back_with_other_settings_stays_good_with_its_f
     assert ledger.good_releases(project)[:3] == ["c", "b", "a"]
     assert deployments.named(project, "b").number == 4
     assert ledger.next_number(project) == 7
+
+
+def test_after_the_loss_of_the_ledger_a_slot_keeps_its_number_and_no_number_comes_back(
+    project: Project,
+) -> None:
+    host = Host()
+    place(project, Deployment(5, "old"), "blue")
+    project.ledger.unlink()
+    deployments.adopt(host, project, slots.look(host, project))
+    assert [(each.number, each.release) for each in ledger.deployments(project)] == [(5, "old")]
+    assert deployments.in_slot(project, "blue", "old").number == 5
+    assert deployments.next_number(project) == 6
+    place(project, Deployment(8, "older"), "green")
+    assert deployments.next_number(project) == 9
 
 
 def test_the_hash_counts_what_differs_from_the_defaults(project: Project) -> None:
