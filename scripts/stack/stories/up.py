@@ -247,7 +247,8 @@ def _repair(runner: Runner, project: Project, slot: str) -> None:
     """Make a lost live link again, and stop a worker that still runs in the idle slot."""
     if runner.is_dry:
         return
-    if not observation.live_link(runner, project):
+    # A new nginx makes a lost link, but names blue in it.
+    if observation.live_link(runner, project) != slot:
         slots.make_live(runner, slot)
     idle = next(other for other in observation.SLOTS if other != slot)
     running = {
