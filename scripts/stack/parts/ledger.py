@@ -129,6 +129,16 @@ def deployments(project: Project) -> list[Deployment]:
     return list(numbered.values())
 
 
+def was_taken_back(project: Project, deployment: Deployment) -> bool:
+    """Whether the last entry of a numbered deployment says that its deploy failed."""
+    results = [
+        entry.get("result")
+        for entry in entries(project)
+        if entry.get("action") == "deploy" and _read(entry).number == deployment.number
+    ]
+    return bool(deployment.number and results) and results[-1] in {"failed", "rolled back"}
+
+
 def next_number(project: Project) -> int:
     """Return the number of the next deployment; that of a failed one is not used again."""
     return 1 + max((each.number for each in deployments(project)), default=0)

@@ -184,6 +184,22 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     assert slot_files.of_slot(project, "green")[slot_files.HOSTS] == "api.example.org"
 
 
+@pytest.mark.parametrize("result", ["failed", "rolled back"])
+def test_the_idle_slot_s_deployment_is_no_way_back_if_its_deploy_failed(
+    host: Host, project: Project, result: str
+) -> None:
+    """The first deploy after `up.sh` failed: its release is left in the slot that was empty."""
+    project.ledger.unlink()
+    for number, release, ended in ((1, "old", "done"), (2, "older", result)):
+        facts = {"to": release, "result": ended, "deployment": number}
+        ledger.record(RecordingRunner(), project, "deploy", **facts)
+    place(project, Deployment(1, "old"), "blue")
+    place(project, Deployment(2, "older"), "green")
+    assert "there is no release to go back to" in failure(host, project, "").observation
+    run(host, project, "2")
+    assert host.live == "green"
+
+
 def test_a_number_that_no_deployment_has_is_refused(host: Host, project: Project) -> None:
     failed = failure(host, project, "41")
     assert failed.observation == "there is no deployment 41"
