@@ -42,6 +42,7 @@ class Deployments:
     """All deployments of a history, the one that was live last at the end."""
 
     listed: list[Deployment] = field(default_factory=list)
+    seen: list[Deployment] = field(default_factory=list)  # while the present command runs
 
     @property
     def live(self) -> Deployment | None:
@@ -50,10 +51,19 @@ class Deployments:
 
     def add(self, engine: Engine, container: Container, *, is_good: bool | None) -> None:
         """Add what is live now."""
-        release = engine.images[container.image].release
-        self.listed.append(
-            Deployment(container.number, release, container.image, container.settings, is_good)
-        )
+        self.listed.append(deployment_of(engine, container, is_good=is_good))
+
+    def see(self, engine: Engine, container: Container) -> None:
+        """Remember that a container serves, while a command runs."""
+        if not self.seen or self.seen[-1].number != container.number:
+            self.seen.append(deployment_of(engine, container, is_good=None))
+
+    def judge_seen(self, *, is_taken_back: bool) -> None:
+        """List what served only while the command ran, unless the command took it back."""
+        for deployment in () if is_taken_back else self.seen:
+            if not any(d.number == deployment.number and d.image == deployment.image for d in self.listed):
+                self.listed.append(deployment)
+        self.seen.clear()
 
     def find(self, container: Container) -> Deployment | None:
         """Return the deployment that a container runs."""
@@ -97,3 +107,9 @@ class Deployments:
         """Take the loss of the ledger into account."""
         for deployment in self.listed:
             deployment.is_good = None
+
+
+def deployment_of(engine: Engine, container: Container, *, is_good: bool | None) -> Deployment:
+    """Return the deployment of a container."""
+    release = engine.images[container.image].release
+    return Deployment(container.number, release, container.image, container.settings, is_good)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.simulator import invariants, obstacles, truths
 from tests.simulator.actions import Action, carry_out
 from tests.simulator.host import Host
-from tests.simulator.invariants import Step, Violation
+from tests.simulator.invariants import ROLLED_BACK, Step, Violation
 from tests.simulator.known import is_known
 from tests.simulator.operators import Outcome
 
@@ -85,6 +85,7 @@ def judge(step: Step) -> None:
     if step.outcome is None or container is None or not container.is_well:
         return
     is_done, is_rollback = step.code == 0 and not step.is_plan, step.action.name == "rollback"
+    deployments.judge_seen(is_taken_back=step.code == ROLLED_BACK)
     known = deployments.find(container)
     if is_rollback and is_done and known is not deployments.live:
         deployments.abandon()

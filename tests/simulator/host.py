@@ -176,6 +176,7 @@ class Host:
         if container is None:
             self.state.clients.failed += 1
             return False
+        self.state.deployments.see(self.engine, container)
         database = self.engine.database(container.project)
         assert database is not None
         database.rows += 1

@@ -12,6 +12,7 @@ from tests.simulator.operators import KILLED, TRACEBACK, Outcome, type_command
 from tests.simulator.truths import Truth
 
 RUNS_LIVE = {"deploy", "rollback", "up", "restore", "upgrade"}
+STOPS_IDLE_WORKER = {"deploy", "rollback", "up"}
 READS = {"status", "check-config"}
 ROLLED_BACK, NEEDS_A_PERSON, LOCKED = 4, 5, 3
 
@@ -78,7 +79,7 @@ def one_live_slot(step: Step) -> list[Violation]:
     elif live and (worker.image, worker.environment) != (live.image, live.environment):
         breaches.append(f"{worker.service} is of another deployment than {live.service}")
     other = engine.container(project, f"worker-{truths.idle_slot(host)}")
-    if other and other.takes_jobs:
+    if other and other.takes_jobs and step.action.name in STOPS_IDLE_WORKER:
         breaches.append(f"{other.service} of the idle slot takes jobs")
     return [Violation(rule, breach) for breach in breaches]
 
@@ -99,7 +100,7 @@ def acknowledged_stays(step: Step) -> list[Violation]:
     missing = [revision for revision in host.state.applied if revision not in applied]
     if missing:
         breaches.append(f"migrations are gone: {missing}")
-    if step.code == 0 and step.action.name in RUNS_LIVE | {"backup"} and not step.is_plan:
+    if step.code == 0 and step.action.name in RUNS_LIVE and not step.is_plan:
         backups = host.engine.volumes.get(f"{host.project}_backups")
         key = host.compose.read_secret("backup_key")
         if backups and backups.backups.key not in {"", key}:
@@ -176,8 +177,10 @@ def rollback_is_exact(step: Step) -> list[Violation]:
         return []
     host, rule = step.host, "a rollback leads to exactly the deployment that it names"
     live, breaches = host.live_container(host.project), []
-    targets = step.targets
-    if live is None or not any(target.image == live.image for target in targets):
+    targets, is_numbered = step.targets, step.action.words[-1].isdecimal()
+    if is_numbered and not targets:
+        pass  # a deployment that was taken back, which nobody but its number names
+    elif live is None or not any(target.image == live.image for target in targets):
         names = [f"{target.release} ({target.number})" for target in targets] or ["none"]
         breaches.append(f"it leads to {step.after.release}; right is {' or '.join(names)}")
     elif not any(target.is_of(live) for target in targets):
@@ -261,4 +264,4 @@ def check(step: Step) -> list[Violation]:
 
 def reasons(host: Host, action: Action) -> list[Obstacle]:
     """Return what stands in the way of an action."""
-    return obstacles.of(host, action) if action.is_command else []
+    return obstacles.of(host, action) if action.is_command or action.name == "wait" else []

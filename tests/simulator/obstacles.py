@@ -12,6 +12,7 @@ from tests.simulator.containers import (
     BREAKS,
     CRASHES,
     FAILS_IN_TRAFFIC,
+    GOOD,
     REFUSES,
     Container,
     Image,
@@ -23,13 +24,16 @@ from tests.simulator.host import Host
 WORDS = {
     "disk": r"No space left|GB (are )?free",
     "no .env": "there is no .env here",
-    "port": r"cannot have port|address already in use|nginx did not become healthy",
+    "port": r"cannot use port|address already in use|nginx did not become healthy",
     CRASHES: r"did not become healthy",
     REFUSES: r"refuses LOG_LEVEL|did not become healthy",
     BREAKS: r"the smoke test of release",
     FAILS_IN_TRAFFIC: r"is worse than",
     "nginx file": r"nginx refuses the configuration",
-    "order": r"stands behind",
+    "unknown head": r"database is at .*, which this release does not know",
+    "order": r"is a pre migration that follows",
+    "not serving": r"the front door (is not ready|does not answer)",
+    "moved": r"mount files of .* and could not start again",
     "no image": r"No such image|the image of release .* is not here|is neither here nor",
     "no target": r"there is no release to go back to|there is no deployment",
     "live already": r"is live already",
@@ -41,9 +45,10 @@ WORDS = {
     "certificate": r"the certificate in .* is not for|nginx refuses",
     "project": r"this state directory belongs to the project",
     "upgrade": r"POSTGRES_IMAGE is Postgres",
-    "down": r"is not running|does not answer|Connection refused|is not up",
+    "down": r"is not running|does not answer|Connection refused|is not up|No such image",
     "no backup": r"there is no backup",
 }
+NEEDS_STACK = {"backup", "restore", "retire", "wait", "rollback", "upgrade"}
 NEEDS_ENV = {"rollback", "status", "check-config", "backup", "restore", "retire", "upgrade"}
 
 
@@ -64,7 +69,8 @@ def of(host: Host, action: Action) -> list[Obstacle]:
     has_env = (host.root / ".env").exists()
     if host.state.is_disk_full:
         kinds.append("disk")
-    if not has_env and (action.name in NEEDS_ENV or "--plan" in action.words):
+    is_plan = "--plan" in action.words
+    if not has_env and (action.name in NEEDS_ENV or is_plan):
         kinds.append("no .env")
     kinds += _of_owner(host, action)
     if action.name in {"up", "deploy"}:
@@ -73,8 +79,13 @@ def of(host: Host, action: Action) -> list[Obstacle]:
         kinds += _of_deploy(host, action)
     if action.name == "rollback" and has_env:
         kinds += _of_rollback(host, action)
-    if action.name in {"backup", "restore", "retire", "rollback", "upgrade"} and not _is_up(host):
+    # A plan, a backup and the end of a window look into the project that `.env` names.
+    is_elsewhere = truths.is_of_another_project(host)
+    if (action.name in NEEDS_STACK or is_plan) and (is_elsewhere or not _is_up(host)):
         kinds.append("down")
+    if action.name in {"upgrade", "restore"}:
+        kinds += ["not serving"] if host.serving() is None else []
+        kinds += ["moved"] if truths.stale_services(host) else []
     if action.name == "restore" and not truths.look(host).backups:
         kinds.append("no backup")
     return [Obstacle(kind) for kind in kinds]
@@ -83,16 +94,16 @@ def of(host: Host, action: Action) -> list[Obstacle]:
 def _of_owner(host: Host, action: Action) -> list[str]:
     """Return how the checkout, its secrets and its `.env` do not fit the stack."""
     kinds = []
-    if truths.other_checkouts(host):
+    if truths.other_checkouts(host) or truths.is_recorded_elsewhere(host):
         kinds.append("owner")
-    if truths.lost_secrets(host):
+    if truths.lost_secrets(host) or host.state.secrets:
         kinds.append("secret")
     values = host.compose.values()
     if truths.is_of_another_project(host):
         kinds.append("project")
     if any(not (host.compose.secret(name)).is_file() for name in (*SECRETS, *OPTIONAL_SECRETS)):
         kinds.append("lost file")
-    if truths.has_stale_nginx(host) and action.name != "up":
+    if (truths.has_stale_nginx(host) or truths.has_waiting_keys(host)) and action.name != "up":
         kinds.append("front door")
     certificate = host.compose.secret("tls") / "fullchain.pem"
     wanted = truths.setting(values, "SLIPWAY_HOST")
@@ -127,14 +138,16 @@ def _of_deploy(host: Host, action: Action) -> list[str]:
         name = host.state.names.get(action.words[-1], action.words[-1])
         image = host.engine.image_of(f"slipway/app:{name}")
         if image is None:
-            return ["no image"]
-        trait = image.trait
+            kinds.append("no image")
+        trait = image.trait if image else GOOD
     if trait in {CRASHES, REFUSES, BREAKS} or (
         trait == FAILS_IN_TRAFFIC and host.engine.has_traffic
     ):
         kinds.append(trait)
     if "broken" in (host.root / NGINX_FILE).read_text(encoding="utf-8"):
         kinds.append("nginx file")
+    if image and not truths.knows_head(host, image.identifier):
+        kinds.append("unknown head")
     if _has_order_fault(host, image):
         kinds.append("order")
     return kinds
@@ -179,11 +192,14 @@ def _of_rollback(host: Host, action: Action) -> list[str]:
     live = host.live_container(host.project)
     if named and present and (not targets or targets[0] is present or present in targets):
         kinds.append("live already")
+    is_down = live is None and truths.is_placed(host, action.words[-1])
+    if named and is_down:
+        kinds.append("live already")
     if live and named and host.state.names.get(action.words[1]) == release_of(host, live):
         kinds.append("live already")
     images = [host.engine.images.get(target.image) for target in targets]
     if not any(images):
-        kinds.append("no image" if named else "no target")
+        kinds += ["no image", "no target"]
     if targets and targets[0].is_good is None:
         kinds.append("no target")  # the ledger that would name it was lost, or names no end
     database = host.database()

@@ -22,16 +22,25 @@ STEP_SECONDS = 0.1
 ASK_SECONDS = 0.01
 
 
+class NoLog(AttemptLog):
+    """Writes no log of the attempt: no command reads it, and no invariant is about it."""
+
+    def open(self, state: Path, command: str) -> None:
+        """Create no file."""
+
+    def write(self, text: str) -> None:
+        """Keep no line."""
+
+
 class QuietDisplay(Display):
-    """Keeps every line that a person would see, and the log of the attempt as a real file."""
+    """Keeps every line that a person would see."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         super().__init__(self.lines.append)
-        self.log = AttemptLog()
+        self.log = NoLog()
 
     def report(self, text: str) -> None:
-        self.log.write(text)
         self.lines.append(text)
 
 

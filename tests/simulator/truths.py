@@ -93,6 +93,12 @@ def other_checkouts(host: Host) -> set[str]:
     return {path for path in made_from if path != str(host.root) and Path(path).is_dir()}
 
 
+def is_recorded_elsewhere(host: Host) -> bool:
+    """Whether the state directory has an owner, and the operator stands in another checkout."""
+    has_record = (host.folder / "state" / "owner.json").is_file()
+    return has_record and host.state.place != host.state.home
+
+
 def lost_secrets(host: Host) -> list[str]:
     """Return the secrets whose files are missing or do not open the data of the stack."""
     return [name for name in BINDINGS if not opens(host, name)]
@@ -139,15 +145,36 @@ def faults_of_stack(host: Host) -> list[str]:
     return faults + faults_of_data(host) + faults_of_checkout(host)
 
 
+def has_waiting_keys(host: Host) -> bool:
+    """Whether the last `up` had another host or port; somebody may have replaced nginx by hand."""
+    applied = compose_files.read(str(host.folder / "state" / "applied.env"))
+    values = host.compose.values()
+    return bool(applied) and any(
+        setting(applied, key) != setting(values, key) for key in ("SLIPWAY_HOST", "HTTPS_PORT")
+    )
+
+
+def knows_head(host: Host, image: str) -> bool:
+    """Whether an image was built with the newest migration of the database."""
+    database = host.database()
+    names = [revision.identifier for revision in known_migrations(host, image)]
+    return database is None or not database.head or database.head in names
+
+
+def stale_services(host: Host) -> list[str]:
+    """Return the running services that mount files of a folder that is gone."""
+    return [
+        container.service
+        for container in host.engine.containers.values()
+        if not Path(container.checkout).is_dir() and container.state == "running"
+    ]
+
+
 def faults_of_checkout(host: Host) -> list[str]:
     """Return how `.env`, the secrets and the folder differ from what runs."""
     faults = [f"{name} does not open its data" for name in lost_secrets(host)]
     faults += [f"{checkout} owns the stack" for checkout in other_checkouts(host)]
-    faults += [
-        f"{container.service} mounts files of a folder that is gone"
-        for container in host.engine.containers.values()
-        if not Path(container.checkout).is_dir() and container.state == "running"
-    ]
+    faults += [f"{name} mounts files of a folder that is gone" for name in stale_services(host)]
     if has_stale_nginx(host):
         faults.append("nginx has not the host or the port of .env")
     if is_of_another_project(host):
@@ -159,6 +186,13 @@ def is_of_another_project(host: Host) -> bool:
     """Whether `.env` names another project than that of the stack."""
     values = host.compose.values()
     return bool(values) and (values.get("COMPOSE_PROJECT_NAME") or "slipway") != host.project
+
+
+def is_placed(host: Host, name: str) -> bool:
+    """Whether the image in the slot of the link, or in blue, is of a release; a number may be."""
+    image = host.engine.image_of(f"slipway/app:{host.engine.link(host.project) or 'blue'}")
+    release = host.state.names.get(name, name)
+    return image is not None and (name.isdecimal() or image.release == release)
 
 
 def has_stale_nginx(host: Host) -> bool:
@@ -185,6 +219,13 @@ def faults_of_data(host: Host) -> list[str]:
         waiting = known[names.index(database.head) + 1 :] if database.head in names else []
         if not database.head or any(revision.phase == "pre" for revision in waiting):
             faults.append("the schema is behind the live release")
+    faults += [
+        f"{service} runs with another {name}"
+        for service, name in (("backup", "backup_key"), ("redis", "redis_password"))
+        if (container := host.engine.container(host.project, service))
+        and container.state == "running"
+        and container.secrets[name] != host.compose.read_secret(name)
+    ]
     return faults
 
 
@@ -194,10 +235,12 @@ def known_migrations(host: Host, image: str) -> list[Revision]:
 
 
 def is_settled(host: Host) -> bool:
-    """Whether no worker drains, and the newest entry of the ledger is that of a success.
+    """Whether no worker drains, no secret was edited, and the newest entry is that of a success.
 
     Otherwise `status` may mark a row although everything works.
     """
+    if host.state.secrets:
+        return False
     entries = [entry for entry in ledger(host) if entry.get("result") != "refused"]
     other = host.engine.container(host.project, f"worker-{idle_slot(host)}")
     is_draining = other is not None and other.state == "running"
