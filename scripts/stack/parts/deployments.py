@@ -146,7 +146,7 @@ def named(project: Project, name: str) -> Deployment:
 def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
     """Return the newest good deployment that is not live; without one, that in the idle slot.
 
-    A deployment whose deploy failed is none.
+    A deployment whose deploy did not succeed is none.
 
     Raises:
         Failure: if there is none.
@@ -157,7 +157,7 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
         if not is_same(deployment, live) and has_image:
             return deployment
     idle = in_slot(project, slots.idle, slots.idle_release)
-    is_bad = is_same(idle, live) or ledger.was_taken_back(project, idle)
+    is_bad = is_same(idle, live) or ledger.never_succeeded(project, idle)
     if slots.idle_release and not is_bad:
         return idle
     raise Failure(

@@ -129,14 +129,16 @@ def deployments(project: Project) -> list[Deployment]:
     return list(numbered.values())
 
 
-def was_taken_back(project: Project, deployment: Deployment) -> bool:
-    """Whether the last entry of a numbered deployment says that its deploy failed."""
+def never_succeeded(project: Project, deployment: Deployment) -> bool:
+    """Whether the last entry of a deployment is a deploy that failed, was killed or taken back."""
     results = [
         entry.get("result")
         for entry in entries(project)
-        if entry.get("action") == "deploy" and _read(entry).number == deployment.number
+        if entry.get("action") == "deploy"
+        and (each := _read(entry)).release == deployment.release
+        and deployment.number in {0, each.number}
     ]
-    return bool(deployment.number and results) and results[-1] in {"failed", "rolled back"}
+    return bool(results) and results[-1] != "done"
 
 
 def next_number(project: Project) -> int:

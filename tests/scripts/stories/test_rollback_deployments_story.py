@@ -184,9 +184,10 @@ def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     assert slot_files.of_slot(project, "green")[slot_files.HOSTS] == "api.example.org"
 
 
-@pytest.mark.parametrize("result", ["failed", "rolled back"])
+@pytest.mark.parametrize("is_numbered", [True, False], ids=["in a file", "without a file"])
+@pytest.mark.parametrize("result", ["begun", "failed", "rolled back"])
 def test_the_idle_slot_s_deployment_is_no_way_back_if_its_deploy_failed(
-    host: Host, project: Project, result: str
+    host: Host, project: Project, result: str, is_numbered: bool
 ) -> None:
     """The first deploy after `up.sh` failed: its release is left in the slot that was empty."""
     project.ledger.unlink()
@@ -195,6 +196,8 @@ def test_the_idle_slot_s_deployment_is_no_way_back_if_its_deploy_failed(
         ledger.record(RecordingRunner(), project, "deploy", **facts)
     place(project, Deployment(1, "old"), "blue")
     place(project, Deployment(2, "older"), "green")
+    if not is_numbered:
+        slot_files.path_of(project, "green").unlink()
     assert "there is no release to go back to" in failure(host, project, "").observation
     run(host, project, "2")
     assert host.live == "green"
