@@ -106,6 +106,7 @@ class Host(RecordingRunner):
             ("api.check_config", ""),
             ("version_num", f"{self.head}\n"),
             ("entrypoint.sh", ""),
+            ("x509 -noout", "Hostname x does match certificate\n"),
             ("cat service.toml", self.service),
             ("docker images", "\n".join(reversed(self.tags)) + "\n"),
         ]
@@ -183,14 +184,19 @@ class Host(RecordingRunner):
         ]
 
 
-def furnish(root: Path) -> Project:
-    """Give a checkout the secrets, the nginx configuration and two good releases."""
-    project = load(root)
+def write_secrets(project: Project) -> None:
+    """Give a checkout every secret file."""
     project.secrets.mkdir(exist_ok=True)
     for name in SECRETS:
         (project.secrets / name).write_text("0123456789abcdef\n", encoding="utf-8")
     for name in OPTIONAL_SECRETS:
         (project.secrets / name).write_text("", encoding="utf-8")
+
+
+def furnish(root: Path) -> Project:
+    """Give a checkout the secrets, the nginx configuration and two good releases."""
+    project = load(root)
+    write_secrets(project)
     project.nginx_folder.mkdir(parents=True)
     (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
     for number, (release, slot) in enumerate((("older", "green"), ("old", "blue")), 1):

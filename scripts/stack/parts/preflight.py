@@ -8,7 +8,7 @@ from stack.commands import engine
 from stack.config import service
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import applied, deployments, edge, judgement, observation, slots
+from stack.parts import applied, configuration, deployments, edge, judgement, observation, slots
 from stack.rules import connections
 from stack.runner import Runner
 
@@ -42,6 +42,8 @@ def check(runner: Runner, project: Project) -> list[str]:
             "; ".join(faults), hints=["nothing was touched"], runbook=entry, evidence=evidence
         )
     service.load(project.root)
+    # A reload of nginx would load it, and no request of the present host would succeed.
+    configuration.check_certificate(runner, project)
     edge.check(runner, project, project.root / "nginx")
     return warnings
 

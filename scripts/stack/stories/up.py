@@ -315,6 +315,8 @@ def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> 
 def _await_release(runner: Runner, project: Project, release: str) -> str:
     if runner.is_dry:
         return "would ask the front door for the release"
+    if "certificate" in observation.ask(runner, project, "/livez").error:
+        edge.reload(runner)  # the files were replaced after nginx had read the former ones
     is_answered, answer = front_door.wait_for_answer(
         runner, project, FRONT_DOOR_SECONDS, release=release
     )
