@@ -56,7 +56,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     project = load(root, is_lenient=True)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
-        custody.claim(runner, project)
+        custody.claim(runner, project, is_starting=True)
         before = slots.look(runner, project)
         deployments.adopt(runner, project, before)
         target = (

@@ -13,7 +13,7 @@ from stack.runner import Result
 from stack.stories import restore
 from stack.stories.restore import Options
 
-from tests.scripts.imitation import check_form
+from tests.scripts.imitation import check_form, write_secrets
 from tests.scripts.recording import RecordingRunner, Reply
 
 MADE = {"label": "20261121-120000F", "text": "everything", "bytes": 10**6}
@@ -40,7 +40,8 @@ def found(runner: RecordingRunner) -> Result:
 
 
 @pytest.fixture
-def stack(runner: RecordingRunner) -> RecordingRunner:
+def stack(runner: RecordingRunner, loaded: Project) -> RecordingRunner:
+    write_secrets(loaded)
     services = ("api-blue", "worker-blue", "nginx", "postgres", "backup", "redis")
     listing = [
         json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services

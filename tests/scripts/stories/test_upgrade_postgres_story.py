@@ -11,7 +11,7 @@ from stack.parts import applied
 from stack.runner import Result
 from stack.stories import upgrade_postgres
 
-from tests.scripts.imitation import check_form, set_values
+from tests.scripts.imitation import check_form, set_values, write_secrets
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
 
@@ -28,6 +28,7 @@ REMOVE = "postgres rm --recursive --force"
 @pytest.fixture
 def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     """A host on Postgres 15 with green live, and a base image of 17."""
+    write_secrets(load(checkout))
     runner.reply("apt-config", Result(0))
     runner.reply("docker image inspect", Result(0, "sha256:1\n"))
     runner.reply("server_version_num", Result(0, "15|1000000\n"))
