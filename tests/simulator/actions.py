@@ -64,8 +64,10 @@ def read(lines: str) -> list[Action]:
 
 def carry_out(host: Host, action: Action) -> list[Outcome]:
     """Do an action; return how the commands in it ended."""
-    if action.name == "retire" and not host.state.scheduled:
-        return []
+    if action.name == "retire":
+        places = [process.place for process in host.state.scheduled]
+        if places[-1:] != [host.state.place]:
+            return []  # the process that waits is not of this checkout
     if action.is_command:
         return [type_command(host, command_words(host, action), action.fault)]
     EVENTS[action.name](host, *action.words[1:])

@@ -104,10 +104,15 @@ class ComposeCommands:
             compose_files.environment_of(name, values),
         )
         present = self.engine.container(project, name)
-        if present and not is_new and wanted == (
-            present.image,
-            present.configuration,
-            present.environment,
+        if (
+            present
+            and not is_new
+            and wanted
+            == (
+                present.image,
+                present.configuration,
+                present.environment,
+            )
         ):
             return ""
         if present:
@@ -115,9 +120,7 @@ class ComposeCommands:
             self.engine.remove(present)
         files = {secret: str(self.secret(secret)) for secret in file.secrets}
         self.engine.create(
-            Container(
-                f"c{self.engine.number()}", project, name, *wanted, str(self.root), files
-            )
+            Container(f"c{self.engine.number()}", project, name, *wanted, str(self.root), files)
         )
         for volume in file.volumes:
             self.engine.volume(project, volume)

@@ -225,7 +225,7 @@ class Engine:
         if container.service == "nginx":
             volume = self.volume(container.project, "slots")
             volume.link = volume.link or "blue"
-            self.certificate = read_certificate(container)
+            self.read_certificate(container)
         if container.service == "backup":
             backups = self.volume(container.project, "backups").backups
             backups.key = backups.key or container.secrets["backup_key"]
@@ -236,6 +236,15 @@ class Engine:
             password = container.secrets["database_password"]
             directories[str(image.version)] = Database(password)
         return str(image.version) in directories
+
+    def read_certificate(self, container: Container) -> None:
+        """Load the certificate that nginx' container mounts, as a start and a reload do.
+
+        A mount follows a folder that was renamed, so that nginx keeps what it has.
+        """
+        file = Path(container.configuration["certificate"])
+        if file.is_file():
+            self.certificate = file.read_text(encoding="utf-8").strip()
 
     def stop(self, container: Container) -> None:
         """Stop a container, as `docker stop` does: no restart policy starts it again."""
@@ -267,9 +276,3 @@ class Engine:
     def is_used(self, identifier: str) -> bool:
         """Whether a container, running or not, was made from an image."""
         return any(container.image == identifier for container in self.containers.values())
-
-
-def read_certificate(container: Container) -> str:
-    """Return the host of the certificate that nginx' container mounts."""
-    file = Path(container.configuration["certificate"])
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""

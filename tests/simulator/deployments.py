@@ -61,7 +61,9 @@ class Deployments:
     def judge_seen(self, *, is_taken_back: bool) -> None:
         """List what served only while the command ran, unless the command took it back."""
         for deployment in () if is_taken_back else self.seen:
-            if not any(d.number == deployment.number and d.image == deployment.image for d in self.listed):
+            if not any(
+                d.number == deployment.number and d.image == deployment.image for d in self.listed
+            ):
                 self.listed.append(deployment)
         self.seen.clear()
 

@@ -271,5 +271,3 @@ def copy_files(argv: tuple[str, ...] | list[str]) -> Result:
         case "rm":
             target.unlink(missing_ok=True)
     return Result(0)
-
-

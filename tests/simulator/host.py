@@ -31,6 +31,7 @@ class Scheduled:
 
     at: float
     arguments: list[str]
+    place: str
 
 
 @dataclass
@@ -162,7 +163,8 @@ class Host:
         nginx = self.engine.container(project, "nginx")
         if nginx is None or not nginx.is_well or container is None or not container.is_well:
             return None
-        if not accepts(container, nginx.configuration["SLIPWAY_HOST"]):
+        name = nginx.configuration["SLIPWAY_HOST"]
+        if name != self.engine.certificate or not accepts(container, name):
             return None
         return container if self.compose.programs.can_use_database(container) else None
 

@@ -73,7 +73,10 @@ def one_live_slot(step: Step) -> list[Violation]:
     breaches = []
     if not step.after.link:
         breaches.append("there is no link")
-    worker, live = engine.container(project, f"worker-{step.after.link}"), host.live_container(project)
+    worker, live = (
+        engine.container(project, f"worker-{step.after.link}"),
+        host.live_container(project),
+    )
     if worker is None or not worker.takes_jobs:
         breaches.append(f"worker-{step.after.link} takes no jobs")
     elif live and (worker.image, worker.environment) != (live.image, live.environment):
@@ -124,7 +127,8 @@ def nothing_replaced_unasked(step: Step) -> list[Violation]:
         ]
     if step.outcome is None or step.action.name in {"restore", "upgrade"}:
         return []
-    asked = step.before.waiting if step.action.name == "up" else frozenset()
+    runs_up = step.action.name == "up" or (step.action.name == "deploy" and not step.before.is_up)
+    asked = step.before.waiting if runs_up else frozenset()
     breaches = [f"{service} was {event}" for service, event in events if service not in asked]
     failed = step.after.failed - step.before.failed
     if step.before.is_serving and failed and not asked:
@@ -177,9 +181,9 @@ def rollback_is_exact(step: Step) -> list[Violation]:
         return []
     host, rule = step.host, "a rollback leads to exactly the deployment that it names"
     live, breaches = host.live_container(host.project), []
-    targets, is_numbered = step.targets, step.action.words[-1].isdecimal()
-    if is_numbered and not targets:
-        pass  # a deployment that was taken back, which nobody but its number names
+    targets, is_named = step.targets, len(step.action.words) > 1
+    if is_named and not targets:
+        pass  # a deployment that was taken back: only its name or its number leads there
     elif live is None or not any(target.image == live.image for target in targets):
         names = [f"{target.release} ({target.number})" for target in targets] or ["none"]
         breaches.append(f"it leads to {step.after.release}; right is {' or '.join(names)}")
@@ -191,9 +195,7 @@ def rollback_is_exact(step: Step) -> list[Violation]:
         breaches.append(f"its settings are not those of the deployment: {', '.join(changed)}")
     before, after = dict(step.before.environment), dict(step.after.environment)
     moved = sorted(
-        key
-        for key in {*before, *after} - SERVICE_KEYS
-        if before.get(key, "") != after.get(key, "")
+        key for key in {*before, *after} - SERVICE_KEYS if before.get(key, "") != after.get(key, "")
     )
     if moved:
         breaches.append(f"it changed keys that are not the service's: {', '.join(moved)}")

@@ -66,9 +66,7 @@ def socket_module(host: Host) -> SimpleNamespace:
             if str(address[1]) in host.engine.used_ports:
                 raise OSError(98, "Address already in use")
 
-    return SimpleNamespace(
-        socket=Listener, AF_INET=2, AF_INET6=10, SOL_SOCKET=1, SO_REUSEADDR=2
-    )
+    return SimpleNamespace(socket=Listener, AF_INET=2, AF_INET6=10, SOL_SOCKET=1, SO_REUSEADDR=2)
 
 
 @contextmanager
@@ -106,4 +104,3 @@ def simulated(host: Host) -> Iterator[None]:
 def len_of(size: int) -> int:
     """Stand for a buffer, which nothing reads."""
     return size
-

@@ -35,17 +35,19 @@ WORDS = {
     "not serving": r"the front door (is not ready|does not answer)",
     "moved": r"mount files of .* and could not start again",
     "no image": r"No such image|the image of release .* is not here|is neither here nor",
-    "no target": r"there is no release to go back to|there is no deployment",
+    "no target": r"there is no release to go back to|there is no deployment|did not become healthy",
     "live already": r"is live already",
+    "nothing placed": r"no release is in slot",
+    "stale secret": r"the front door did not answer",
     "schema": r"the schema is too new for release",
     "owner": r"another checkout, .* owns the project",
     "secret": r"secret file .* is missing|is not the secret that opens|does not open its data",
     "lost file": r"secret file .* is missing|_KEY|_PASSWORD|SENTRY|OFFSITE",
     "front door": r"nginx does not have .* of .env yet",
-    "certificate": r"the certificate in .* is not for|nginx refuses",
+    "certificate": r"the certificate in .* is not for|nginx refuses|certificate verify failed",
     "project": r"this state directory belongs to the project",
     "upgrade": r"POSTGRES_IMAGE is Postgres",
-    "down": r"is not running|does not answer|Connection refused|is not up|No such image",
+    "down": r"is not running|does not answer|Connection refused|is not up|No such image|nginx sh -ec .* exited with 1",
     "no backup": r"there is no backup",
 }
 NEEDS_STACK = {"backup", "restore", "retire", "wait", "rollback", "upgrade"}
@@ -86,6 +88,8 @@ def of(host: Host, action: Action) -> list[Obstacle]:
     if action.name in {"upgrade", "restore"}:
         kinds += ["not serving"] if host.serving() is None else []
         kinds += ["moved"] if truths.stale_services(host) else []
+    if action.name == "check-config" and not truths.is_anything_placed(host):
+        kinds.append("nothing placed")
     if action.name == "restore" and not truths.look(host).backups:
         kinds.append("no backup")
     return [Obstacle(kind) for kind in kinds]
@@ -113,15 +117,17 @@ def _of_owner(host: Host, action: Action) -> list[str]:
 
 
 def _is_up(host: Host) -> bool:
-    return all(
-        (container := host.engine.container(host.project, name)) and container.is_well
-        for name in truths.SERVICES
-    )
+    return all(truths.is_well(host, name) for name in truths.SERVICES)
 
 
 def _of_start(host: Host) -> list[str]:
     """Return what stands in the way of `up`, which `deploy` runs where the stack is not up."""
     kinds = []
+    live = host.live_container(host.project)
+    if live and any(live.secrets.get(n) != host.compose.read_secret(n) for n in live.secrets):
+        kinds.append("stale secret")
+    if has_broken_nginx(host):
+        kinds.append("nginx file")
     if host.engine.used_ports and not host.engine.is_running(host.project, "nginx"):
         kinds.append("port")
     placed = host.engine.image_of(f"slipway/app:{host.engine.link(host.project) or 'blue'}")
@@ -129,6 +135,11 @@ def _of_start(host: Host) -> list[str]:
     if trait in {CRASHES, REFUSES}:
         kinds.append(trait)
     return kinds
+
+
+def has_broken_nginx(host: Host) -> bool:
+    """Whether nginx' configuration in the checkout has a mistake."""
+    return "broken" in (host.root / NGINX_FILE).read_text(encoding="utf-8")
 
 
 def _of_deploy(host: Host, action: Action) -> list[str]:
@@ -144,8 +155,6 @@ def _of_deploy(host: Host, action: Action) -> list[str]:
         trait == FAILS_IN_TRAFFIC and host.engine.has_traffic
     ):
         kinds.append(trait)
-    if "broken" in (host.root / NGINX_FILE).read_text(encoding="utf-8"):
-        kinds.append("nginx file")
     if image and not truths.knows_head(host, image.identifier):
         kinds.append("unknown head")
     if _has_order_fault(host, image):
@@ -206,9 +215,11 @@ def _of_rollback(host: Host, action: Action) -> list[str]:
     for image in filter(None, images):
         known = [r.identifier for r in truths.known_migrations(host, image.identifier)]
         head = known[-1] if known else ""
-        later = database.applied[database.applied.index(head) + 1 :] if (
-            database and head in database.applied
-        ) else []
+        later = (
+            database.applied[database.applied.index(head) + 1 :]
+            if (database and head in database.applied)
+            else []
+        )
         if any(host.state.phases.get(revision) == "post" for revision in later):
             kinds.append("schema")
     return kinds

@@ -43,9 +43,7 @@ class Outcome:
     @property
     def error(self) -> str:
         """The line with the error."""
-        return next(
-            (line.splitlines()[0] for line in self.lines if line.startswith("error: ")), ""
-        )
+        return next((line.splitlines()[0] for line in self.lines if line.startswith("error: ")), "")
 
     @property
     def trace(self) -> str:
@@ -107,11 +105,15 @@ def end_windows(host: Host) -> list[Outcome]:
     """Run the processes whose time has come; they wait for the end of a rollback window."""
     due = [process for process in host.state.scheduled if process.at <= host.clock.now]
     host.state.scheduled = [p for p in host.state.scheduled if p.at > host.clock.now]
-    outcomes = []
+    outcomes, present = [], host.state.place
     for process in due:
+        if not (host.folder / process.place).is_dir():
+            continue  # somebody moved the folder of its scripts away
+        host.go(process.place)
         words = list(process.arguments)
         words[words.index("--after") + 1] = "0"  # the time has passed
         outcomes.append(type_command(host, words))
+    host.go(present)
     return outcomes
 
 

@@ -17,7 +17,6 @@ from tests.simulator.containers import (
     Container,
     Engine,
     Image,
-    read_certificate,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +100,7 @@ class Programs:
             return self._probe(container.project, program)
         if program[-1] == "reload":
             self.engine.spend()
-            self.engine.certificate = read_certificate(container)
+            self.engine.read_certificate(container)
             return Result(0)
         raise AssertionError(f"the simulated nginx does not know `{text}`")
 

@@ -89,7 +89,8 @@ class SimulatedRunner:
                 return Result(0)  # a second engine, which refuses to run beside the first
             arguments = list(command.argv[3:])
             seconds = float(arguments[arguments.index("--after") + 1])
-            self.host.state.scheduled.append(Scheduled(self.host.clock.now + seconds, arguments))
+            process = Scheduled(self.host.clock.now + seconds, arguments, self.host.state.place)
+            self.host.state.scheduled.append(process)
             return Result(0)
 
         self._step(f"start {shlex.join(command.argv)}", begin, 0)
@@ -196,9 +197,7 @@ class SimulatedRunner:
         finally:
             engine.budget = None
 
-    def _write_step(
-        self, text: str, path: Path, put: Callable[[], Result], half: str = ""
-    ) -> None:
+    def _write_step(self, text: str, path: Path, put: Callable[[], Result], half: str = "") -> None:
         """Write a file; a full disk and a failing step leave a half line of an append."""
         if self.host.state.is_disk_full:
             self._refuse_the_dead()

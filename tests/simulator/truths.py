@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from stack.config.keys import KEYS, LIMITS
@@ -13,7 +14,9 @@ from tests.simulator import compose_files
 from tests.simulator.containers import SLOTS, Container
 from tests.simulator.host import Host
 from tests.simulator.operators import ledger
+from tests.simulator.programs import accepts
 
+WORKER_SECONDS = 36  # the stop_grace_period of a worker, and what `status` adds to it
 SERVICES = ("nginx", "postgres", "redis", "backup")
 
 
@@ -23,6 +26,7 @@ class Truth:
 
     Attributes:
         waiting: the services outside of the slots for which `.env` has another configuration.
+        is_up: whether nginx, Postgres and Redis are well; otherwise `deploy` runs `up` first.
         has_new_limits: whether `.env` has other limits than the live API.
     """
 
@@ -38,6 +42,7 @@ class Truth:
     environment: tuple[tuple[str, str], ...]
     waiting: frozenset[str]
     has_new_limits: bool
+    is_up: bool
 
 
 def look(host: Host) -> Truth:
@@ -57,6 +62,7 @@ def look(host: Host) -> Truth:
         backups=len(volume.backups.kept) if volume else 0,
         environment=tuple(sorted(host.compose.values().items())),
         waiting=waiting_services(host),
+        is_up=all(is_well(host, name) for name in SERVICES if name != "backup"),
         has_new_limits=live is not None and has_new_limits(host, live),
     )
 
@@ -74,7 +80,16 @@ def waiting_services(host: Host) -> frozenset[str]:
         wanted = compose_files.configuration(service, values, host.root)
         if container and values and container.configuration != wanted:
             waiting.add(service)
+    live = host.live_container(host.project)
+    if live and not accepts(live, setting(values, "SLIPWAY_HOST")):
+        waiting.add(live.service)  # it would refuse every request of the new host
     return frozenset(waiting)
+
+
+def is_well(host: Host, service: str) -> bool:
+    """Whether the container of a service runs and is healthy."""
+    container = host.engine.container(host.project, service)
+    return container is not None and container.is_well
 
 
 def has_new_limits(host: Host, container: Container) -> bool:
@@ -135,7 +150,7 @@ def faults_of_stack(host: Host) -> list[str]:
     if host.serving() is None:
         faults.append("no request succeeds")
     other = engine.container(project, f"worker-{idle_slot(host)}")
-    if other and other.takes_jobs:
+    if other and other.takes_jobs and not is_just_switched(host):
         faults.append("a worker runs in the idle slot")
     placed, live = engine.image_of(f"slipway/app:{link}"), host.live_container(project)
     if live and (placed is None or placed.release != engine.images[live.image].release):
@@ -195,6 +210,13 @@ def is_placed(host: Host, name: str) -> bool:
     return image is not None and (name.isdecimal() or image.release == release)
 
 
+def is_anything_placed(host: Host) -> bool:
+    """Whether the slot of the link, or blue, has a release."""
+    return (
+        host.engine.image_of(f"slipway/app:{host.engine.link(host.project) or 'blue'}") is not None
+    )
+
+
 def has_stale_nginx(host: Host) -> bool:
     """Whether nginx was started with another host or port than those in `.env`."""
     nginx, values = host.engine.container(host.project, "nginx"), host.compose.values()
@@ -245,6 +267,15 @@ def is_settled(host: Host) -> bool:
     other = host.engine.container(host.project, f"worker-{idle_slot(host)}")
     is_draining = other is not None and other.state == "running"
     return not is_draining and (not entries or entries[-1].get("result") == "done")
+
+
+def is_just_switched(host: Host) -> bool:
+    """Whether a worker of the idle slot may still finish jobs after a deploy or a rollback."""
+    last = (ledger(host) or [{}])[-1]
+    if last.get("action") not in {"deploy", "rollback"}:
+        return False
+    ended = datetime.fromisoformat(str(last["at"]))
+    return (host.clock.moment() - ended).total_seconds() < WORKER_SECONDS
 
 
 def checkout_release(host: Host) -> str:
