@@ -181,6 +181,9 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
         good = list(reversed(ledger.good_deployments(project)))
         if slots.live_release not in {each.release for each in good}:
             good.append(Deployment(0, slots.live_release))
+        is_placed = slot_files.number_of(slot_files.of_slot(project, slots.idle))
+        if is_placed and slots.idle_release not in {"", *(each.release for each in good)}:
+            good.insert(0, Deployment(0, slots.idle_release))  # the ledger was lost
         ledger.record_adoption(runner, project, slots.live_release, _numbered(project, good, slots))
     for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
         if release and not slot_files.path_of(project, slot).exists():

@@ -48,9 +48,13 @@ def test_after_the_loss_of_the_ledger_a_slot_keeps_its_number_and_no_number_come
 ) -> None:
     host = Host()
     place(project, Deployment(5, "old"), "blue")
+    place(project, Deployment(4, "older"), "green", LOG_LEVEL="DEBUG")
     project.ledger.unlink()
     deployments.adopt(host, project, slots.look(host, project))
-    assert [(each.number, each.release) for each in ledger.deployments(project)] == [(5, "old")]
+    numbers = [(each.number, each.release) for each in ledger.deployments(project)]
+    assert numbers == [(4, "older"), (5, "old")]
+    before = deployments.before_live(host, project, slots.look(host, project))
+    assert deployments.settings_of(project, before)["LOG_LEVEL"] == "DEBUG"
     assert deployments.in_slot(project, "blue", "old").number == 5
     assert deployments.next_number(project) == 6
     place(project, Deployment(8, "older"), "green")
