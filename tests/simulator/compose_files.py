@@ -20,7 +20,7 @@ class ServiceFile:
 
     Attributes:
         image: the name of its image, with its variables.
-        keys: the keys of `.env` that are part of its configuration.
+        keys: the keys of `.env` that are part of its configuration, with their defaults there.
         settings: the file with the settings of its slot, with its variables; empty without one.
         secrets: the secret files that it mounts.
         volumes: the names of its volumes.
@@ -29,7 +29,7 @@ class ServiceFile:
     """
 
     image: str
-    keys: tuple[str, ...]
+    keys: Mapping[str, str]
     settings: str
     secrets: tuple[str, ...]
     volumes: tuple[str, ...]
@@ -49,7 +49,7 @@ def _service(service: dict[str, list[str]]) -> ServiceFile:
     files = [str(dict(file)["path"]) for file in service.get("env_file", [])]
     return ServiceFile(
         image=str(service["image"]),
-        keys=tuple(sorted({key for key, _ in VARIABLE.findall(str(service))})),
+        keys=dict(VARIABLE.findall(str(service))),
         settings=files[0] if files else "",
         secrets=tuple(service.get("secrets", [])),
         volumes=tuple(mount for mount in mounts if re.fullmatch(r"[a-z-]+", mount)),
@@ -86,7 +86,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 def configuration(service: str, values: Mapping[str, str], root: Path) -> dict[str, str]:
     """Return the values that Compose compares to decide whether a container must be replaced."""
     file = services()[service]
-    given = {key: values.get(key, "") for key in file.keys}
+    given = {key: values.get(key) or default for key, default in file.keys.items()}
     if file.mounts_checkout:
         given["checkout"] = str(root)
         given["certificate"] = f"{secrets_folder(values, root)}/tls/fullchain.pem"

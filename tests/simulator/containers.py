@@ -41,6 +41,11 @@ class Image:
         """The release in the image's label."""
         return self.labels.get("org.opencontainers.image.version", "")
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What it was made from."""
+        return (self.trait, *(f"{key}={value}" for key, value in sorted(self.labels.items())))
+
 
 @dataclass
 class Container:

@@ -15,24 +15,26 @@ class Deployment:
 
     Attributes:
         number: the number that the product gave it.
+        image: the content of its image; one that is built again from the same has the same.
         is_good: None where nothing judged it, as after a kill, or where the ledger was lost.
     """
 
     number: int
     release: str
-    image: str
+    image: tuple[str, ...]
     settings: Mapping[str, str]
     is_good: bool | None = True
 
-    def is_of(self, container: Container) -> bool:
+    def is_of(self, engine: Engine, container: Container) -> bool:
         """Whether a container runs this deployment."""
-        return (self.image, self.settings) == (container.image, container.settings)
+        image = engine.images[container.image].content
+        return (self.image, self.settings) == (image, container.settings)
 
     def has_name(self, engine: Engine) -> bool:
         """Whether its image has a name besides those of the slots."""
         slots = {f"slipway/app:{slot}" for slot in SLOTS}
         return any(
-            identifier == self.image and name not in slots
+            engine.images[identifier].content == self.image and name not in slots
             for name, identifier in engine.tags.items()
         )
 
@@ -67,9 +69,9 @@ class Deployments:
                 self.listed.append(deployment)
         self.seen.clear()
 
-    def find(self, container: Container) -> Deployment | None:
+    def find(self, engine: Engine, container: Container) -> Deployment | None:
         """Return the deployment that a container runs."""
-        same = [d for d in self.listed if d.is_of(container)]
+        same = [d for d in self.listed if d.is_of(engine, container)]
         numbered = [d for d in same if d.number == container.number]
         return (numbered or same or [None])[-1]
 
@@ -77,7 +79,9 @@ class Deployments:
         """Make a listed deployment the live one."""
         self.listed = [d for d in self.listed if d is not deployment] + [deployment]
 
-    def targets(self, engine: Engine, name: str = "", idle_image: str = "") -> list[Deployment]:
+    def targets(
+        self, engine: Engine, name: str = "", idle_image: tuple[str, ...] = ()
+    ) -> list[Deployment]:
         """Return what a rollback may lead to, the best first.
 
         A number names a deployment, and a release its last good one. Otherwise it is the newest
@@ -113,5 +117,5 @@ class Deployments:
 
 def deployment_of(engine: Engine, container: Container, *, is_good: bool | None) -> Deployment:
     """Return the deployment of a container."""
-    release = engine.images[container.image].release
-    return Deployment(container.number, release, container.image, container.settings, is_good)
+    image = engine.images[container.image]
+    return Deployment(container.number, image.release, image.content, container.settings, is_good)

@@ -86,7 +86,7 @@ def judge(step: Step) -> None:
         return
     is_done, is_rollback = step.code == 0 and not step.is_plan, step.action.name == "rollback"
     deployments.judge_seen(is_taken_back=step.code == ROLLED_BACK)
-    known = deployments.find(container)
+    known = deployments.find(host.engine, container)
     if is_rollback and is_done and known is not deployments.live:
         deployments.abandon()
     if known is None or (step.action.name == "deploy" and known.number != container.number):

@@ -182,16 +182,15 @@ def rollback_is_exact(step: Step) -> list[Violation]:
     host, rule = step.host, "a rollback leads to exactly the deployment that it names"
     live, breaches = host.live_container(host.project), []
     targets, is_named = step.targets, len(step.action.words) > 1
+    content = host.engine.images[live.image].content if live else ()
     if is_named and not targets:
         pass  # a deployment that was taken back: only its name or its number leads there
-    elif live is None or not any(target.image == live.image for target in targets):
+    elif not live or not (same := [each for each in targets if each.image == content]):
         names = [f"{target.release} ({target.number})" for target in targets] or ["none"]
         breaches.append(f"it leads to {step.after.release}; right is {' or '.join(names)}")
-    elif not any(target.is_of(live) for target in targets):
-        target = next(target for target in targets if target.image == live.image)
-        changed = sorted(
-            key for key, value in live.settings.items() if target.settings.get(key) != value
-        )
+    elif not any(each.settings == live.settings for each in same):
+        then = same[0].settings
+        changed = sorted(key for key, value in live.settings.items() if then.get(key) != value)
         breaches.append(f"its settings are not those of the deployment: {', '.join(changed)}")
     before, after = dict(step.before.environment), dict(step.after.environment)
     moved = sorted(

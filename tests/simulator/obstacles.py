@@ -83,6 +83,8 @@ def of(host: Host, action: Action) -> list[Obstacle]:
         kinds += _of_rollback(host, action)
     # A plan, a backup and the end of a window look into the project that `.env` names.
     is_elsewhere = truths.is_of_another_project(host)
+    # A window's process runs in the checkout that began it.
+    is_elsewhere |= any(each.place != host.state.place for each in host.state.scheduled)
     if (action.name in NEEDS_STACK or is_plan) and (is_elsewhere or not _is_up(host)):
         kinds.append("down")
     if action.name in {"upgrade", "restore"}:
@@ -184,9 +186,9 @@ def targets_of(host: Host, action: Action) -> list[Deployment]:
     if action.name != "rollback":
         return []
     name = action.words[1] if len(action.words) > 1 else ""
-    idle_image = host.engine.tags.get(f"slipway/app:{truths.idle_slot(host)}", "")
+    idle = host.engine.image_of(f"slipway/app:{truths.idle_slot(host)}")
     name = host.state.names.get(name, name)
-    return host.state.deployments.targets(host.engine, name, idle_image)
+    return host.state.deployments.targets(host.engine, name, idle.content if idle else ())
 
 
 def release_of(host: Host, container: Container) -> str:
@@ -206,13 +208,14 @@ def _of_rollback(host: Host, action: Action) -> list[str]:
         kinds.append("live already")
     if live and named and host.state.names.get(action.words[1]) == release_of(host, live):
         kinds.append("live already")
-    images = [host.engine.images.get(target.image) for target in targets]
+    made = host.engine.images.values()
+    images = [image for target in targets for image in made if image.content == target.image]
     if not any(images):
         kinds += ["no image", "no target"]
     if targets and targets[0].is_good is None:
         kinds.append("no target")  # the ledger that would name it was lost, or names no end
     database = host.database()
-    for image in filter(None, images):
+    for image in images:
         known = [r.identifier for r in truths.known_migrations(host, image.identifier)]
         head = known[-1] if known else ""
         later = (
