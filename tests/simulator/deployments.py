@@ -45,6 +45,7 @@ class Deployments:
 
     listed: list[Deployment] = field(default_factory=list)
     seen: list[Deployment] = field(default_factory=list)  # while the present command runs
+    is_forgotten: bool = False  # whether the ledger was lost
 
     @property
     def live(self) -> Deployment | None:
@@ -102,6 +103,9 @@ class Deployments:
         if not any(deployment.is_good for deployment in allowed):
             # The release of the idle slot is left; perhaps somebody rolled back from it.
             allowed += [d for d in newest_first[1:] if d.image == idle_image]
+            if self.is_forgotten and idle_image:
+                # Nobody knows any more that it was taken back.
+                allowed.append(Deployment(0, "", idle_image, {}, is_good=None))
         return sorted(allowed, key=lambda d: d.is_good is not True)
 
     def abandon(self) -> None:
@@ -111,6 +115,7 @@ class Deployments:
 
     def forget_judgements(self) -> None:
         """Take the loss of the ledger into account."""
+        self.is_forgotten = True
         for deployment in self.listed:
             deployment.is_good = None
 

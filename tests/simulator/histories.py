@@ -36,6 +36,7 @@ class History:
     lines: list[str] = field(default_factory=list)
     known: dict[str, int] = field(default_factory=dict)
     is_strict: bool = False
+    signature: tuple[object, ...] = ()
 
     def play(self, actions: Iterable[Action]) -> list[Outcome | None]:
         """Do the actions; raise Breach at the first invariant that is broken."""
@@ -50,7 +51,9 @@ class History:
         outcomes = carry_out(host, action)
         host.note_migrations()
         outcome = outcomes[-1] if outcomes else None
-        step = Step(host, action, before, truths.look(host), outcome, in_the_way, targets)
+        signature = truths.signature(host)
+        is_new, self.signature = signature != self.signature, signature
+        step = Step(host, action, before, truths.look(host), outcome, in_the_way, targets, is_new)
         self.lines.append(describe(len(self.lines) + 1, action, outcome))
         violations = []
         for violation in invariants.check(step):

@@ -36,6 +36,7 @@ class Step:
         outcome: how the command ended; None for an event.
         in_the_way: the true reasons to refuse, before the command.
         targets: the deployments to which a rollback may lead.
+        is_new: whether anything changed on which `status` depends.
     """
 
     host: Host
@@ -45,6 +46,7 @@ class Step:
     outcome: Outcome | None
     in_the_way: list[Obstacle]
     targets: list[Deployment]
+    is_new: bool
 
     @property
     def is_disturbed(self) -> bool:
@@ -68,7 +70,8 @@ def one_live_slot(step: Step) -> list[Violation]:
     engine, project = host.engine, host.project
     if step.after.link not in {"", "blue", "green"}:
         return [Violation(rule, f"the link names {step.after.link}")]
-    if step.action.name not in RUNS_LIVE or step.code != 0 or step.is_plan:
+    # An upgrade starts what it has stopped, and repairs nothing.
+    if step.action.name not in RUNS_LIVE - {"upgrade"} or step.code != 0 or step.is_plan:
         return []
     breaches = []
     if not step.after.link:
@@ -163,7 +166,7 @@ def succeeds_or_refuses_truly(step: Step) -> list[Violation]:
 def status_tells_the_truth(step: Step) -> list[Violation]:
     """`status` is green when everything works, and red when anything does not."""
     host, rule = step.host, "status tells the truth"
-    if not (host.root / ".env").exists():
+    if not (host.root / ".env").exists() or not step.is_new:
         return []
     shown = type_command(host, ["status"])
     faults = truths.faults_of_stack(host)
@@ -188,7 +191,7 @@ def rollback_is_exact(step: Step) -> list[Violation]:
     elif not live or not (same := [each for each in targets if each.image == content]):
         names = [f"{target.release} ({target.number})" for target in targets] or ["none"]
         breaches.append(f"it leads to {step.after.release}; right is {' or '.join(names)}")
-    elif not any(each.settings == live.settings for each in same):
+    elif not any(each.settings in ({}, live.settings) for each in same):
         then = same[0].settings
         changed = sorted(key for key, value in live.settings.items() if then.get(key) != value)
         breaches.append(f"its settings are not those of the deployment: {', '.join(changed)}")

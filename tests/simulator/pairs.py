@@ -1,9 +1,11 @@
-"""All pairs: a command that fails at one of its steps, and the command that is typed next."""
+"""All pairs: a command that is killed or fails at one of its steps, and the next command."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from tests.simulator import actions, faults
+from tests.simulator import actions, faults, files
 from tests.simulator.actions import Action
 from tests.simulator.faults import Fault
 from tests.simulator.histories import Breach, History
@@ -12,7 +14,10 @@ from tests.simulator.host import Copy, Host
 # The command, and what precedes it so that it has something to do.
 COMMANDS = {
     "up": ("", "up"),
+    "up of a new port": ("set HTTPS_PORT=9443", "up"),
+    "up in a moved folder": ("move-folder", "up"),
     "deploy": ("edit good", "deploy"),
+    "deploy of settings": ("set LOG_LEVEL=DEBUG", "deploy"),
     "deploy with a migration": ("migration pre", "deploy"),
     "deploy that is taken back": ("edit fails-in-traffic", "deploy"),
     "deploy that never starts": ("edit crashes", "deploy"),
@@ -22,61 +27,165 @@ COMMANDS = {
     "plan": ("edit good", "deploy --plan"),
     "backup": ("", "backup"),
     "restore": ("backup", "restore"),
+    "upgrade": ("", "upgrade"),
 }
-NEXT = ("deploy", "rollback", "up", "status", "restore", "backup", "deploy --plan", "retire")
+NEXT = (
+    "deploy",
+    "rollback",
+    "up",
+    "status",
+    "check-config",
+    "restore",
+    "backup",
+    "deploy --plan",
+    "retire",
+    "upgrade",
+)
 # What a person, or the time, changes before the next command: the cause of the first failure.
 CAUSE_GONE = ("edit good", "wait 30")
+# Killed and failed once at each step; the nightly run has each way to fail.
+EVERY_CHANGE = (faults.KILLED_AFTER, faults.FAILS)
+# Facts of an entry of the ledger that differ between two runs of one history.
+VARYING = ("at", "who", "pid", "seconds", "reason")
 
 
 @dataclass
 class Count:
-    """What was covered."""
+    """The figures of a run.
+
+    Attributes:
+        pairs: all pairs; played: those that began in a state that no earlier pair began in.
+    """
 
     pairs: int = 0
+    played: int = 0
     actions: int = 0
-    commands: int = 0
+    breaches: list[Breach] = field(default_factory=list)
+
+    def add(self, other: "Count") -> None:
+        """Add the figures of another run."""
+        self.pairs += other.pairs
+        self.played += other.played
+        self.actions += other.actions
+        self.breaches += other.breaches
 
 
-def first_commands(host: Host, start: Copy, name: str) -> Iterator[Action]:
+def first_commands(
+    host: Host, start: Copy, name: str, modes: Sequence[str], *, has_questions: bool
+) -> Iterator[Action]:
     """Yield the command with each fault that can strike it."""
     before, line = COMMANDS[name]
     host.put_back(start)
     history = History(host, name)
-    history.play(actions.read(before) if before else [])
+    history.play(actions.read(before))
     outcome = history.do(actions.parse(line))
-    assert outcome is not None
     words = tuple(line.split())
-    for at in range(1, len(outcome.steps) + 1):
-        is_file = outcome.steps[at - 1].startswith(("write ", "append "))
-        for mode in faults.FILE_MODES if is_file else faults.STEP_MODES:
-            yield Action(words, Fault(mode, at))
-    for at in range(1, len(outcome.questions) + 1):
+    yield Action(words)
+    if outcome is None:
+        return  # there is no window that could end
+    for at, step in enumerate(outcome.steps, 1):
+        is_file = step.startswith(("write ", "append "))
+        for mode in modes:
+            if not is_file or mode in faults.FILE_MODES:
+                yield Action(words, Fault(mode, at))
+    for at in range(1, len(outcome.questions) + 1) if has_questions else ():
         yield Action(words, Fault(faults.ANSWERS_NOT, at))
 
 
-def play_all(host: Host, start: Copy, title: str, name: str) -> tuple[Count, list[Breach]]:
+def play_all(
+    host: Host,
+    start: Copy,
+    title: str,
+    name: str,
+    *,
+    modes: Sequence[str] = EVERY_CHANGE,
+    has_questions: bool = False,
+) -> Count:
     """Play every pair that begins with one command in one start state."""
-    count, breaches = Count(), list[Breach]()
-    before = actions.read(COMMANDS[name][0]) if COMMANDS[name][0] else []
-    for first in list(first_commands(host, start, name)):
+    count, known = Count(), set[str]()
+    try:
+        firsts = list(first_commands(host, start, name, modes, has_questions=has_questions))
+    except Breach as breach:
+        return Count(breaches=[breach])
+    for first in firsts:
         host.put_back(start)
-        history = History(host, f"{title}, {name}")
+        history = History(host, f"from: {title}")
         try:
-            history.play([*before, first])
+            history.play([*actions.read(COMMANDS[name][0]), first])
+            history.play(actions.read("\n".join(CAUSE_GONE)))
         except Breach as breach:
-            breaches.append(breach)
+            count.breaches.append(breach)
             continue
         finally:
             count.actions += len(history.lines)
-        history.play(actions.read("\n".join(CAUSE_GONE)))
-        lines, copy = list(history.lines), host.copy()
-        for following in NEXT:
-            host.put_back(copy)
-            history.lines = list(lines)
-            try:
-                history.play(actions.read(following))
-            except Breach as breach:
-                breaches.append(breach)
-            count.pairs += 1
-            count.actions += len(history.lines) - len(lines)
-    return count, breaches
+        count.pairs += len(NEXT)
+        state = describe(host)
+        if state not in known:
+            known.add(state)
+            count.add(play_next(host, history, NEXT))
+    return count
+
+
+def play_next(host: Host, history: History, commands: Iterable[str]) -> Count:
+    """Play each command as the next one of a history."""
+    count, lines, copy = Count(), list(history.lines), host.copy()
+    for line in commands:
+        host.put_back(copy)
+        history.lines = list(lines)
+        try:
+            history.play(actions.read(line))
+        except Breach as breach:
+            count.breaches.append(breach)
+        count.played += 1
+        count.actions += len(history.lines) - len(lines)
+    return count
+
+
+def describe(host: Host) -> str:
+    """Return the state of a host without what differs between two runs with the same effect.
+
+    These are moments, identifiers, the counted rows and the random secrets.
+    """
+    engine, state = host.engine, host.state
+    images = {identifier: image.content for identifier, image in engine.images.items()}
+    facts = [
+        *(
+            (c.project, c.service, c.state, c.ends_at is None, c.is_stopped_by_hand, c.checkout)
+            + (images[c.image], c.configuration, c.environment, sorted(c.secrets))
+            for _, c in sorted(engine.containers.items())
+        ),
+        *((name, images.get(identifier)) for name, identifier in sorted(engine.tags.items())),
+        *(
+            (name, v.link, v.prepared is None, len(v.backups.kept))
+            + tuple((place, d.applied) for place, d in sorted(v.directories.items()))
+            for name, v in sorted(engine.volumes.items())
+        ),
+        *((d.number, d.image, d.is_good) for d in state.deployments.listed),
+        (engine.link(host.project), engine.certificate, sorted(engine.one_shots)),
+        [process.arguments for process in state.scheduled],
+        *described_files(host.folder),
+    ]
+    return "\n".join(map(repr, facts))
+
+
+def described_files(folder: Path) -> Iterator[tuple[str, object]]:
+    """Yield each file below a folder with its content, where it does not vary."""
+    for path, (kind, content, mode) in sorted(files.copy_of(folder).entries.items()):
+        name = path.removeprefix(f"{folder}/")
+        if name.startswith("state/evidence"):
+            continue
+        if name == "state/ledger.jsonl":
+            yield name, [describe_entry(line) for line in content.splitlines()]
+        elif "/secrets/" in name or "/fingerprints/" in name or name == "state/lock":
+            yield name, (kind, mode, bool(content))
+        else:
+            yield name, (kind, mode, content)
+
+
+def describe_entry(line: bytes) -> object:
+    """Return an entry of the ledger without its time and its words."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return "cut"
+    return {key: value for key, value in entry.items() if key not in VARYING}

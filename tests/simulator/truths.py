@@ -1,5 +1,6 @@
 """What is true of a host at one moment, read from the host itself and never from the scripts."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +35,6 @@ class Truth:
     release: str
     container: str
     image: str
-    idle_image: str
     is_serving: bool
     failed: int
     acknowledged: int
@@ -55,7 +55,6 @@ def look(host: Host) -> Truth:
         release=host.engine.images[live.image].release if live else "",
         container=live.identifier if live else "",
         image=live.image if live else "",
-        idle_image=host.engine.tags.get(f"slipway/app:{idle_slot(host)}", ""),
         is_serving=host.serving() is not None,
         failed=host.state.clients.failed,
         acknowledged=host.state.clients.acknowledged,
@@ -281,3 +280,41 @@ def is_just_switched(host: Host) -> bool:
 def checkout_release(host: Host) -> str:
     """Return the name of the checkout's release."""
     return host.state.releases[host.state.place]
+
+
+def signature(host: Host) -> tuple[object, ...]:
+    """Return everything that `status` depends on: with the same signature it shows the same."""
+    engine = host.engine
+    database = host.database()
+    state, secrets = f"{host.folder}/state", f"{host.compose.secret('tls').parent}"
+    folders = (state, f"{state}/fingerprints", f"{state}/slots", secrets)
+    return (
+        host.state.place,
+        host.state.is_disk_full,
+        tuple(
+            (c.identifier, c.state, c.health, c.ends_at is None, tuple(c.secrets.values()))
+            for c in engine.containers.values()
+        ),
+        engine.link(host.project),
+        tuple(engine.tags.get(f"slipway/app:{slot}") for slot in SLOTS),
+        engine.certificate,
+        tuple(database.applied) if database else None,
+        is_just_switched(host),
+        tuple(stamp for folder in folders for stamp in _stamps(folder)),
+        _stamp(f"{host.root}/.env"),
+    )
+
+
+def _stamps(folder: str) -> list[tuple[str, int, int]]:
+    if not os.path.isdir(folder):  # noqa: PTH112 - asked after each action
+        return []
+    with os.scandir(folder) as entries:
+        return sorted((each.path, *_stamp(each)) for each in entries)
+
+
+def _stamp(file: str | os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        shown = os.stat(file)  # noqa: PTH116 - asked after each action
+    except FileNotFoundError:
+        return 0, 0
+    return shown.st_mtime_ns, shown.st_size
