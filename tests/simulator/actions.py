@@ -59,7 +59,7 @@ def parse(line: str) -> Action:
 
 def read(lines: str) -> list[Action]:
     """Read a history, one action a line."""
-    return [parse(line.strip()) for line in lines.strip().splitlines()]
+    return [parse(line.strip()) for line in lines.splitlines() if line.strip()]
 
 
 def carry_out(host: Host, action: Action) -> list[Outcome]:

@@ -72,7 +72,7 @@ def _read(path: str, _: tuple[int, int, int]) -> Mapping[str, str]:
 def read(path: str) -> Mapping[str, str]:
     """Return the values of a file, which is empty where it is missing; read only after a change."""
     try:
-        shown = os.stat(path)  # noqa: PTH116 - asked for a hundred times by each command
+        shown = os.stat(path)
     except FileNotFoundError:
         return {}
     return _read(path, (shown.st_mtime_ns, shown.st_size, shown.st_ino))

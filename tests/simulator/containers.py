@@ -183,9 +183,9 @@ class Engine:
         if volume is None:
             return None
         server = self.container(project, "postgres")
-        versions = [name for name in volume.directories if name.isdecimal()]
-        version = str(self.images[server.image].version) if server else max(versions, default="")
-        return volume.directories.get(version)
+        newest = max((name for name in volume.directories if name.isdecimal()), default="")
+        version = str(self.images[server.image].version) if server else newest
+        return volume.directories.get(version) or volume.directories.get(newest)
 
     def note(self, container: Container, event: str) -> None:
         """Keep what happened to a container that served at that moment."""

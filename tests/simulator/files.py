@@ -80,14 +80,14 @@ def copy_of(root: Path) -> Files:
     entries: dict[str, tuple[str, bytes, int]] = {}
     for folder, names, files in os.walk(root):
         for name in names:
-            path = os.path.join(folder, name)  # noqa: PTH118 - pathlib is too slow here
-            if os.path.islink(path):  # noqa: PTH114
-                entries[path] = ("link", os.readlink(path).encode(), 0)  # noqa: PTH115
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                entries[path] = ("link", os.readlink(path).encode(), 0)
             else:
-                entries[path] = ("folder", b"", os.stat(path).st_mode & 0o7777)  # noqa: PTH116
+                entries[path] = ("folder", b"", os.stat(path).st_mode & 0o7777)
         for name in files:
-            path = os.path.join(folder, name)  # noqa: PTH118
-            with open(path, "rb") as file:  # noqa: PTH123
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
                 entries[path] = ("file", file.read(), os.fstat(file.fileno()).st_mode & 0o7777)
     return Files(entries)
 

@@ -23,7 +23,7 @@ from tests.simulator.clock import datetime_of
 from tests.simulator.host import Host
 
 parse_once = lru_cache(maxsize=256)(environment.parse)
-Usage = namedtuple("Usage", ["total", "used", "free"])  # noqa: PYI024 - as shutil returns it
+Usage = namedtuple("Usage", ["total", "used", "free"])
 TOTAL, FREE = 100_000_000_000, 40_000_000_000
 MEMORY_BYTES = 4_000_000_000
 TIMED = (attempt_log, images, ledger, lock, preflight, restore, status, watch)

@@ -38,6 +38,7 @@ WORDS = {
     "no target": r"there is no release to go back to|there is no deployment|did not become healthy",
     "live already": r"is live already",
     "nothing placed": r"no release is in slot",
+    "half upgrade": r"postgres did not become healthy|POSTGRES_IMAGE is Postgres",
     "stale secret": r"the front door did not answer",
     "schema": r"the schema is too new for release",
     "owner": r"another checkout, .* owns the project",
@@ -46,7 +47,6 @@ WORDS = {
     "front door": r"nginx does not have .* of .env yet",
     "certificate": r"the certificate in .* is not for|nginx refuses|certificate verify failed",
     "project": r"this state directory belongs to the project",
-    "upgrade": r"POSTGRES_IMAGE is Postgres",
     "down": r"is not running|does not answer|Connection refused|is not up|No such image|nginx sh -ec .* exited with 1",
     "no backup": r"there is no backup",
 }
@@ -128,6 +128,8 @@ def _of_start(host: Host) -> list[str]:
     live = host.live_container(host.project)
     if live and any(live.secrets.get(n) != host.compose.read_secret(n) for n in live.secrets):
         kinds.append("stale secret")
+    if truths.is_upgrade_cut_off(host):
+        kinds.append("half upgrade")
     if has_broken_nginx(host):
         kinds.append("nginx file")
     if host.engine.used_ports and not host.engine.is_running(host.project, "nginx"):

@@ -89,7 +89,7 @@ def type_command(host: Host, words: list[str], fault: Fault | None = None) -> Ou
             leave_lock_behind(host, runner)
         except SystemExit as ended:
             code = int(ended.code or 0)
-        except Exception as error:  # noqa: BLE001 - a traceback is a finding, never an end
+        except Exception as error:
             code = TRACEBACK
             runner.display.lines.append(f"traceback: {type(error).__name__}: {error}")
     return Outcome(code, runner.display.lines, runner.steps, runner.questions, runner.is_hit)

@@ -29,6 +29,7 @@ COMMANDS = {
     "restore": ("backup", "restore"),
     "upgrade": ("", "upgrade"),
 }
+ON_EMPTY = ("up", "deploy that never starts", "status")
 NEXT = (
     "deploy",
     "rollback",

@@ -1,5 +1,6 @@
-"""The five states from which histories begin; real commands lead to each."""
+"""The states from which histories begin; real commands lead to each."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,23 @@ STARTS: Mapping[str, str] = {
     "after a take-back": TAKEN_BACK,
     "rebooted, all stopped": f"{WINDOW}\nstop-all\nreboot",
 }
+# Each adds one fact to a start: nightly every combination of the two kinds is a start.
+TRAFFIC: Mapping[str, str] = {"traffic": "", "no traffic": "traffic-off"}
+FACTS: Mapping[str, str] = {
+    "as it was": "",
+    "edited settings": "set LOG_LEVEL=DEBUG",
+    "edited limit": "set API_MEMORY=300m",
+    "no ledger": "lose-ledger",
+    "no link": "wait 60\nlose-link",
+    "no name of the live release": "untag r1\nuntag r2",
+    "idle API removed": "remove api-idle",
+    "Postgres stopped": "stop postgres",
+}
+PRODUCT: Mapping[str, tuple[str, str]] = {
+    f"{start}, {traffic}, {fact}": (start, f"{TRAFFIC[traffic]}\n{FACTS[fact]}")
+    for start, traffic, fact in itertools.product(STARTS, TRAFFIC, FACTS)
+    if start != "empty host"
+}
 
 
 def copies(folder: Path) -> dict[str, Copy]:
@@ -27,7 +45,14 @@ def copies(folder: Path) -> dict[str, Copy]:
     empty = bare.copy()
     for name, lines in STARTS.items():
         bare.put_back(empty)
-        if lines:
-            History(bare, f"to the start: {name}").play(actions.read(lines))
+        History(bare, f"to the start: {name}").play(actions.read(lines))
         made[name] = bare.copy()
     return made
+
+
+def make(host: Host, made: Mapping[str, Copy], name: str) -> Copy:
+    """Return a copy of a host in one state of the product."""
+    start, lines = PRODUCT[name]
+    host.put_back(made[start])
+    History(host, f"to the start: {name}").play(actions.read(lines))
+    return host.copy()

@@ -216,6 +216,15 @@ def is_anything_placed(host: Host) -> bool:
     )
 
 
+def is_upgrade_cut_off(host: Host) -> bool:
+    """Whether Postgres' image has a version for which there is no data directory yet."""
+    volume = host.engine.volumes.get(f"{host.project}_postgres")
+    image = host.engine.image_of("slipway/app-postgres:current")
+    return bool(volume and volume.directories and image) and (
+        str(image.version) not in volume.directories
+    )
+
+
 def has_stale_nginx(host: Host) -> bool:
     """Whether nginx was started with another host or port than those in `.env`."""
     nginx, values = host.engine.container(host.project, "nginx"), host.compose.values()
@@ -306,7 +315,7 @@ def signature(host: Host) -> tuple[object, ...]:
 
 
 def _stamps(folder: str) -> list[tuple[str, int, int]]:
-    if not os.path.isdir(folder):  # noqa: PTH112 - asked after each action
+    if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
         return sorted((each.path, *_stamp(each)) for each in entries)
@@ -314,7 +323,7 @@ def _stamps(folder: str) -> list[tuple[str, int, int]]:
 
 def _stamp(file: str | os.DirEntry[str]) -> tuple[int, int]:
     try:
-        shown = os.stat(file)  # noqa: PTH116 - asked after each action
+        shown = os.stat(file)
     except FileNotFoundError:
         return 0, 0
     return shown.st_mtime_ns, shown.st_size
