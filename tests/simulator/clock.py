@@ -1,4 +1,4 @@
-"""The simulated clock: it advances only when a story waits, a command takes time, or time passes."""
+"""The simulated clock: it advances when a story waits, a command takes time, or time passes."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo

@@ -9,7 +9,7 @@ from stack.rules import migrations
 from stack.runner import Result
 
 from tests.simulator import compose_files
-from tests.simulator.containers import REFUSES, Container, Engine
+from tests.simulator.containers import REFUSES, Container, Engine, Image
 from tests.simulator.programs import Programs
 
 OPTIONS = {"--detach", "--no-deps", "--wait", "--force-recreate", "--stop", "--force", "--rm"}
@@ -209,13 +209,16 @@ class ComposeCommands:
             name = options[options.index("--name") + 1]
             if "--detach" in options:
                 self.engine.one_shots.add(name)
+        return self._run_in(service, image, program)
+
+    def _run_in(self, service: str, image: Image, program: list[str]) -> Result:
+        if "api.check_config" in program:
+            is_refused = image.trait == REFUSES
+            finding = "critical LOG_LEVEL: is not a level; correct it\n"
+            return Result(EX_CONFIG, finding) if is_refused else Result(0)
         if service == "migrate":
             known = migrations.parse_label(image.labels.get("slipway.migrations", ""))
             return self._migrate(known, is_pre_only="pre" in program)
-        if "api.check_config" in program:
-            if image.trait == REFUSES:
-                return Result(EX_CONFIG, "critical LOG_LEVEL: is not a level; correct it\n")
-            return Result(0)
         if service == "restore":
             return self.programs.restore(program)
         if service == "postgres":

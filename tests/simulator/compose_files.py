@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from stack.config import environment
@@ -44,9 +45,9 @@ def services() -> Mapping[str, ServiceFile]:
     return {name: _service(service) for name, service in read.items()}
 
 
-def _service(service: dict[str, list[str]]) -> ServiceFile:
+def _service(service: dict[str, Any]) -> ServiceFile:
     mounts = [str(mount).partition(":")[0] for mount in service.get("volumes", [])]
-    files = [str(dict(file)["path"]) for file in service.get("env_file", [])]
+    files = [str(file["path"]) for file in service.get("env_file", [])]
     return ServiceFile(
         image=str(service["image"]),
         keys=dict(VARIABLE.findall(str(service))),

@@ -74,7 +74,8 @@ class Deployments:
         """Return the deployment that a container runs."""
         same = [d for d in self.listed if d.is_of(engine, container)]
         numbered = [d for d in same if d.number == container.number]
-        return (numbered or same or [None])[-1]
+        best = numbered or same
+        return best[-1] if best else None
 
     def move_to_end(self, deployment: Deployment) -> None:
         """Make a listed deployment the live one."""

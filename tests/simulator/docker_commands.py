@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from stack.commands.command import Command
@@ -195,20 +196,22 @@ class DockerCommands:
             return Result(125, err="Unable to find image locally")
         if entry.endswith("entrypoint.sh"):
             return self._test_nginx(mounts)
-        if "readlink" in text:
-            volume = self.engine.volumes[mounts[0].partition(":")[0]]
-            return Result(0, f"{volume.link or 'none'}.sock\n")
         folder = Path(mounts[0].partition(":")[0]) if mounts else Path()
         if "-checkhost" in text:
             return self._check_certificate(folder, argv)
         if "openssl req" in text:
             return self._make_certificate(folder, text)
+        return Result(0, self._print(entry, argv, str(folder)))
+
+    def _print(self, entry: str, argv: list[str], volume: str) -> str:
+        """Return what a throw-away container prints that only reads."""
         if entry == "postgres":
             image = next(filter(None, (self.engine.image_of(word) for word in argv)))
-            return Result(0, f"postgres (PostgreSQL) {image.version}.6\n")
-        if "df --block-size" in text:
-            return Result(0, DISK)
-        raise AssertionError(f"the simulated engine does not know `docker {text}`")
+            return f"postgres (PostgreSQL) {image.version}.6\n"
+        if "readlink" in " ".join(argv):
+            return f"{self.engine.volumes[volume].link or 'none'}.sock\n"
+        assert "df --block-size" in " ".join(argv), f"the simulated engine does not know {argv}"
+        return DISK
 
     def _test_nginx(self, mounts: list[str]) -> Result:
         folder, tls = (Path(mount.partition(":")[0]) for mount in mounts)
@@ -254,7 +257,7 @@ def version_in(name: str) -> int:
 DISK = "40000000000 100000000000\n268435456\t/var/lib/postgresql/data/ballast\n"
 
 
-def copy_files(argv: tuple[str, ...] | list[str]) -> Result:
+def copy_files(argv: Sequence[str]) -> Result:
     """Do what cp, ln, mv and rm do with the files of a story, without a process."""
     source, target = Path(argv[-2]), Path(argv[-1])
     match argv[0]:

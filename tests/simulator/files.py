@@ -1,4 +1,4 @@
-"""The simulated host's files: a small checkout, what edits change in it, and copies of the whole."""
+"""The simulated host's files: a small checkout, the edits of it, and copies of the whole."""
 
 import os
 import re

@@ -30,8 +30,8 @@ def is_draining_worker_taken_for_live(violation: Violation, step: Step) -> bool:
 
 KNOWN: Mapping[str, Known] = {
     "a link lost while a worker drains": Known(
-        "for 30 s after a deploy or a rollback the worker of the former slot still runs. If the live "
-        "link is lost meanwhile, `up.sh` takes that slot for the live one",
+        "for 30 s after a deploy or a rollback the worker of the former slot still runs. If the "
+        "live link is lost meanwhile, `up.sh` takes that slot for the live one",
         is_draining_worker_taken_for_live,
     ),
 }

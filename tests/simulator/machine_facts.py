@@ -77,7 +77,7 @@ def simulated(host: Host) -> Iterator[None]:
         free = 0 if host.state.is_disk_full else FREE
         return Usage(TOTAL, TOTAL - free, free)
 
-    clock = datetime_of(lambda: host.clock.moment())
+    clock = datetime_of(host.clock.moment)
     programs = SimpleNamespace(disk_usage=disk_usage, which=lambda name: f"/usr/bin/{name}")
     timex = SimpleNamespace(adjtimex=lambda _: 0)
     places: list[tuple[object, str, object]] = [
@@ -90,7 +90,7 @@ def simulated(host: Host) -> Iterator[None]:
         (machine, "read_id", lambda: host.state.machine),
         (preflight, "available_memory_bytes", lambda _: MEMORY_BYTES),
         (machine, "booted_at", lambda: host.clock.moment_at(host.state.booted_at)),
-        # A killed story's processes end with it here: faults.py decides whether they did their work.
+        # A killed story's processes end with it; faults.py decides whether they did their work.
         (lock, "_have_ended", lambda *_: True),
         (status, "ThreadPoolExecutor", OneAfterTheOther),
         (status, "ctypes", SimpleNamespace(CDLL=lambda _: timex, create_string_buffer=len_of)),

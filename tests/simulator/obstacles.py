@@ -47,7 +47,8 @@ WORDS = {
     "front door": r"nginx does not have .* of .env yet",
     "certificate": r"the certificate in .* is not for|nginx refuses|certificate verify failed",
     "project": r"this state directory belongs to the project",
-    "down": r"is not running|does not answer|Connection refused|is not up|No such image|nginx sh -ec .* exited with 1",
+    "down": r"is not running|does not answer|Connection refused|is not up|No such image|"
+    r"nginx sh -ec .* exited with 1",
     "no backup": r"there is no backup",
 }
 NEEDS_STACK = {"backup", "restore", "retire", "wait", "rollback", "upgrade"}

@@ -1,6 +1,7 @@
 """An operator types a command: the real command line runs the real story on the simulated host."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def command_line_of(host: Host, runner: SimulatedRunner, words: list[str]) -> It
         patch.object(command_line, "parser", parser),
         patch.object(command_line, "commands", commands),
         patch.object(command_line, "ROOT", host.root),
-        patch.object(command_line.signal, "signal", lambda *_: None),
+        patch.object(signal, "signal", lambda *_: None),
         patch.object(terminal, "choose", lambda **_: runner.display),
         patch.object(sys, "argv", ["stack", *words]),
     ):

@@ -149,23 +149,19 @@ def describe(host: Host) -> str:
     """
     engine, state = host.engine, host.state
     images = {identifier: image.content for identifier, image in engine.images.items()}
-    facts = [
-        *(
-            (c.project, c.service, c.state, c.ends_at is None, c.is_stopped_by_hand, c.checkout)
-            + (images[c.image], c.configuration, c.environment, sorted(c.secrets))
-            for _, c in sorted(engine.containers.items())
-        ),
-        *((name, images.get(identifier)) for name, identifier in sorted(engine.tags.items())),
-        *(
-            (name, v.link, v.prepared is None, len(v.backups.kept))
-            + tuple((place, d.applied) for place, d in sorted(v.directories.items()))
-            for name, v in sorted(engine.volumes.items())
-        ),
-        *((d.number, d.image, d.is_good) for d in state.deployments.listed),
-        (engine.link(host.project), engine.certificate, sorted(engine.one_shots)),
-        [process.arguments for process in state.scheduled],
-        *described_files(host.folder),
-    ]
+    facts: list[object] = []
+    for _, each in sorted(engine.containers.items()):
+        facts += [each.project, each.service, each.state, each.ends_at is None, each.checkout]
+        facts += [each.is_stopped_by_hand, images[each.image], each.configuration]
+        facts += [each.environment, sorted(each.secrets)]
+    for name, volume in sorted(engine.volumes.items()):
+        facts += [name, volume.link, volume.prepared is None, len(volume.backups.kept)]
+        facts += [(place, d.applied) for place, d in sorted(volume.directories.items())]
+    facts += [(name, images.get(identifier)) for name, identifier in sorted(engine.tags.items())]
+    facts += [(d.number, d.image, d.is_good) for d in state.deployments.listed]
+    facts += [engine.certificate, sorted(engine.one_shots)]
+    facts += [process.arguments for process in state.scheduled]
+    facts += described_files(host.folder)
     return "\n".join(map(repr, facts))
 
 

@@ -1,7 +1,7 @@
 """Random histories: one seed decides the start, every action and every fault."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from stack.config.secret_files import BINDINGS
 
@@ -77,6 +77,14 @@ ASSIGNMENTS = (
     "COMPOSE_PROJECT_NAME=slipway",
 )
 HOSTS = ("localhost", "other.example")
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "set": ASSIGNMENTS,
+    "wait": ("1", "10", "60", "700"),
+    **dict.fromkeys(("crash", "stop", "remove"), SERVICES),
+    **dict.fromkeys(("lose-secret", "change-secret"), SECRETS),
+    "go": PLACES,
+    "certificate": HOSTS,
+}
 FAULT_SHARE = 0.35
 ACTIONS = 30
 # What ends every history: the causes are gone, and the stack must work again.
@@ -104,7 +112,7 @@ def play(host: Host, copies: dict[str, Copy], seed: int, length: int = ACTIONS) 
     Raises:
         Breach: with the whole history, when an invariant is broken.
     """
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - a history, no secret
     start = chance.choice(list(starts.STARTS))
     host.put_back(copies[start])
     history = History(host, f"seed {seed}, from: {start}")
@@ -143,22 +151,9 @@ def choose_command(chance: random.Random, name: str) -> Action:
 
 def arguments(chance: random.Random, name: str) -> tuple[str, ...]:
     """Return the words behind an event's name."""
-    if name == "edit":
-        return (chance.choices(TRAITS, [8, 1, 1, 1, 2])[0],)
-    if name == "migration":
-        return (chance.choices(["pre", "post"], [2, 1])[0],)
-    if name == "set":
-        return (chance.choice(ASSIGNMENTS),)
-    if name == "wait":
-        return (chance.choice(["1", "10", "60", "700"]),)
-    if name in {"crash", "stop", "remove"}:
-        return (chance.choice(SERVICES),)
-    if name in {"lose-secret", "change-secret"}:
-        return (chance.choice(SECRETS),)
-    if name == "go":
-        return (chance.choice(PLACES),)
-    if name == "certificate":
-        return (chance.choice(HOSTS),)
+    if name in {"edit", "migration"}:
+        values, weights = (TRAITS, [8, 1, 1, 1, 2]) if name == "edit" else (("pre", "post"), [2, 1])
+        return (chance.choices(values, weights)[0],)
     if name == "untag":
         return (f"r{chance.randint(1, 8)}",)
-    return ()
+    return (chance.choice(ARGUMENTS[name]),) if name in ARGUMENTS else ()

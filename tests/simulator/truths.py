@@ -220,9 +220,9 @@ def is_upgrade_cut_off(host: Host) -> bool:
     """Whether Postgres' image has a version for which there is no data directory yet."""
     volume = host.engine.volumes.get(f"{host.project}_postgres")
     image = host.engine.image_of("slipway/app-postgres:current")
-    return bool(volume and volume.directories and image) and (
-        str(image.version) not in volume.directories
-    )
+    if volume is None or image is None or not volume.directories:
+        return False
+    return str(image.version) not in volume.directories
 
 
 def has_stale_nginx(host: Host) -> bool:
