@@ -202,7 +202,7 @@ class _Rollback:
         self.undo.push("notification", self.notify_failure)
 
     def is_warm(self) -> bool:
-        """Whether the API of the target runs in the idle slot, and knows the present host."""
+        """Whether the API of the target is ready in the idle slot, and knows the present host."""
         slot, project = self.before.idle, self.project
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
@@ -216,7 +216,10 @@ class _Rollback:
             is_placed = is_placed and slot_files.number_of(values) == self.deployment.number
         if not is_placed or f"api-{slot}" not in well:
             return False
-        return not deployments.runs_another(self.runner, slot, self.deployment)
+        if deployments.runs_another(self.runner, slot, self.deployment):
+            return False
+        # Healthy is not ready: it may have been restarted with another secret since.
+        return smoke.probe(self.runner, project, slot, smoke.READINESS).status == 200
 
     def start(self) -> None:
         runner, project, slot = self.runner, self.project, self.before.idle

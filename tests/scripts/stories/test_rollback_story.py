@@ -84,6 +84,16 @@ def test_a_warm_slot_with_another_release_is_not_taken_for_the_target(
     assert host.changes() == ["place oldest in green", *COLD[1:]]
 
 
+def test_a_warm_slot_that_is_not_ready_is_tried_before_the_switch(
+    host: Host, project: Project
+) -> None:
+    host.running.add("api-green")
+    host.reply("8084/readyz", Result(0, "HTTP/1.1 503 .\r\n\r\n{}"))
+    failed = failure(host, project)
+    assert "the smoke test of release older failed" in failed.observation
+    assert (failed.code, host.live) == (1, "blue")
+
+
 def test_nothing_is_built_pulled_or_migrated(host: Host, project: Project) -> None:
     run(host, project)
     assert {command.partition(" -")[0] for command in host.ran if command.startswith("docker")} == {
