@@ -238,6 +238,9 @@ def _missing_effect(step: Step) -> list[str]:
         )
         if after.release != wanted:
             return [f"0, and {after.release} is live, not {wanted}"]
+        live = host.live_container(host.project)
+        keys = truths.differing_settings(host, live) if live else []
+        return [f"0, and {', '.join(keys)} of .env is not in effect"] if keys else []
     if name == "up":
         weak = [
             service

@@ -8,6 +8,23 @@ from collections.abc import Mapping
 FIRST, WINDOW = "first release in blue", "window open, green live"
 TAKEN_BACK, EMPTY = "after a take-back", "empty host"
 
+# What an operator relies on each day.
+USUAL: Mapping[str, tuple[str, str]] = {
+    "a rollback leads to the newest good deployment, and then to the one before it": (
+        WINDOW,
+        "edit good\ndeploy\nwait 60\nedit good\ndeploy\nwait 60\nrollback\nwait 60\nrollback\nstatus",
+    ),
+    "a number names a deployment, and a release its last good one": (
+        WINDOW,
+        "set LOG_LEVEL=DEBUG\ndeploy\nwait 60\nedit good\ndeploy\nrollback 2\nwait 60\nrollback r1\n"
+        "wait 60\nrollback r2",
+    ),
+    "a deploy of settings is taken back with its settings": (
+        WINDOW,
+        "set LOG_LEVEL=DEBUG\nedit fails-in-traffic\ndeploy\nedit good\ndeploy\nrollback\nstatus",
+    ),
+}
+
 # The name of the fault that was mended: the start, and the history.
 MENDED: Mapping[str, tuple[str, str]] = {
     "a worker without its signal fetched jobs": (WINDOW, "edit good\ndeploy ! fails step 11"),
@@ -42,6 +59,10 @@ MENDED: Mapping[str, tuple[str, str]] = {
     "a new nginx linked to blue while green was live": (
         WINDOW,
         "wait 60\nlose-link\nremove nginx\nup\nwait 40\nstatus",
+    ),
+    "a warm slot that was not ready was made live": (
+        WINDOW,
+        "change-secret database_password\nrestart-engine\nregain-secrets\nrollback",
     ),
     "the release of a failed deploy was a way back": (FIRST, "edit crashes\ndeploy\nrollback"),
     "the release of a killed deploy was a way back": (

@@ -39,7 +39,7 @@ WORDS = {
     "live already": r"is live already",
     "nothing placed": r"no release is in slot",
     "half upgrade": r"postgres did not become healthy|POSTGRES_IMAGE is Postgres",
-    "stale secret": r"the front door did not answer",
+    "stale secret": r"the front door did not answer|the smoke test of release",
     "schema": r"the schema is too new for release",
     "owner": r"another checkout, .* owns the project",
     "secret": r"secret file .* is missing|is not the secret that opens|does not open its data",
@@ -127,7 +127,7 @@ def _of_start(host: Host) -> list[str]:
     """Return what stands in the way of `up`, which `deploy` runs where the stack is not up."""
     kinds = []
     live = host.live_container(host.project)
-    if live and any(live.secrets.get(n) != host.compose.read_secret(n) for n in live.secrets):
+    if live and truths.has_stale_secrets(host, live):
         kinds.append("stale secret")
     if truths.is_upgrade_cut_off(host):
         kinds.append("half upgrade")
@@ -201,6 +201,9 @@ def release_of(host: Host, container: Container) -> str:
 
 def _of_rollback(host: Host, action: Action) -> list[str]:
     kinds = []
+    idle = host.engine.container(host.project, f"api-{truths.idle_slot(host)}")
+    if idle and truths.has_stale_secrets(host, idle):
+        kinds.append("stale secret")
     named = len(action.words) > 1
     targets, present = targets_of(host, action), host.state.deployments.live
     live = host.live_container(host.project)

@@ -42,6 +42,8 @@ NEXT = (
     "retire",
     "upgrade",
 )
+# For the many start states of the product: the commands that change the slots, and a look.
+SHORT_NEXT = ("deploy", "rollback", "up", "status")
 # What a person, or the time, changes before the next command: the cause of the first failure.
 CAUSE_GONE = ("edit good", "wait 30")
 # Killed and failed once at each step; the nightly run has each way to fail.
@@ -100,6 +102,7 @@ def play_all(
     name: str,
     *,
     modes: Sequence[str] = EVERY_CHANGE,
+    following: Sequence[str] = NEXT,
     has_questions: bool = False,
 ) -> Count:
     """Play every pair that begins with one command in one start state."""
@@ -119,11 +122,11 @@ def play_all(
             continue
         finally:
             count.actions += len(history.lines)
-        count.pairs += len(NEXT)
+        count.pairs += len(following)
         state = describe(host)
         if state not in known:
             known.add(state)
-            count.add(play_next(host, history, NEXT))
+            count.add(play_next(host, history, following))
     return count
 
 

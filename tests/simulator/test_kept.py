@@ -13,6 +13,13 @@ def begin(host: Host, copies: dict[str, Copy], start: str, *, is_strict: bool = 
     return History(host, f"from: {start}", is_strict=is_strict)
 
 
+@pytest.mark.parametrize("name", kept.USUAL)
+def test_what_an_operator_relies_on_holds(host: Host, copies: dict[str, Copy], name: str) -> None:
+    start, lines = kept.USUAL[name]
+    outcomes = begin(host, copies, start).play(actions.read(lines))
+    assert {each.code for each in outcomes if each} <= {0, 4}
+
+
 @pytest.mark.parametrize("name", kept.MENDED)
 def test_a_fault_that_a_history_found_is_mended(
     host: Host, copies: dict[str, Copy], name: str

@@ -91,6 +91,19 @@ def is_well(host: Host, service: str) -> bool:
     return container is not None and container.is_well
 
 
+def has_stale_secrets(host: Host, container: Container) -> bool:
+    """Whether a container's process has other secrets than the files."""
+    return any(
+        secret != host.compose.read_secret(name) for name, secret in container.secrets.items()
+    )
+
+
+def differing_settings(host: Host, container: Container) -> list[str]:
+    """Return the service's keys for which a container has another value than `.env`."""
+    values, given = host.compose.values(), container.settings
+    return sorted(key for key in given if given[key] != setting(values, key))
+
+
 def has_new_limits(host: Host, container: Container) -> bool:
     """Whether somebody edited a limit of a container in `.env` after the container was made."""
     values = host.compose.values()
@@ -219,10 +232,11 @@ def is_anything_placed(host: Host) -> bool:
 def is_upgrade_cut_off(host: Host) -> bool:
     """Whether Postgres' image has a version for which there is no data directory yet."""
     volume = host.engine.volumes.get(f"{host.project}_postgres")
-    image = host.engine.image_of("slipway/app-postgres:current")
-    if volume is None or image is None or not volume.directories:
+    names = ("slipway/app-postgres:current", host.compose.values().get("POSTGRES_IMAGE", ""))
+    images = filter(None, map(host.engine.image_of, names))
+    if volume is None or not volume.directories:
         return False
-    return str(image.version) not in volume.directories
+    return any(str(image.version) not in volume.directories for image in images)
 
 
 def has_stale_nginx(host: Host) -> bool:
