@@ -12,12 +12,13 @@ TAKEN_BACK, EMPTY = "after a take-back", "empty host"
 USUAL: Mapping[str, tuple[str, str]] = {
     "a rollback leads to the newest good deployment, and then to the one before it": (
         WINDOW,
-        "edit good\ndeploy\nwait 60\nedit good\ndeploy\nwait 60\nrollback\nwait 60\nrollback\nstatus",
+        "edit good\ndeploy\nwait 60\nedit good\ndeploy\nwait 60\n"
+        "rollback\nwait 60\nrollback\nstatus",
     ),
     "a number names a deployment, and a release its last good one": (
         WINDOW,
-        "set LOG_LEVEL=DEBUG\ndeploy\nwait 60\nedit good\ndeploy\nrollback 2\nwait 60\nrollback r1\n"
-        "wait 60\nrollback r2",
+        "set LOG_LEVEL=DEBUG\ndeploy\nwait 60\nedit good\ndeploy\n"
+        "rollback 2\nwait 60\nrollback r1\nwait 60\nrollback r2",
     ),
     "a deploy of settings is taken back with its settings": (
         WINDOW,
