@@ -22,7 +22,6 @@ STEP_MODES = (
 )
 # A file is written at once or not at all, except that a full disk may cut an append.
 FILE_MODES = (KILLED_BEFORE, KILLED_AFTER, FAILS, STOPPED)
-KILLS = (KILLED_BEFORE, KILLED_MIDWAY, KILLED_AFTER)
 
 
 class Killed(BaseException):

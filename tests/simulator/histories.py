@@ -96,5 +96,5 @@ def judge(step: Step) -> None:
         deployments.add(host.engine, container, is_good=True if is_done else None)
         return
     deployments.move_to_end(known)
-    if is_rollback and is_done:
+    if is_done and step.action.name in {"deploy", "rollback"}:
         known.is_good = True

@@ -58,10 +58,6 @@ class Outcome:
         text = next((line for line in self.lines if line.startswith("error: ")), "")
         return text.splitlines()
 
-    def has_line(self, part: str) -> bool:
-        """Whether a line that the person saw contains a text."""
-        return any(part in line for line in self.lines)
-
 
 @contextmanager
 def command_line_of(host: Host, runner: SimulatedRunner, words: list[str]) -> Iterator[None]:

@@ -34,7 +34,6 @@ class Truth:
     link: str
     release: str
     container: str
-    image: str
     is_serving: bool
     failed: int
     acknowledged: int
@@ -54,7 +53,6 @@ def look(host: Host) -> Truth:
         link=host.engine.link(project),
         release=host.engine.images[live.image].release if live else "",
         container=live.identifier if live else "",
-        image=live.image if live else "",
         is_serving=host.serving() is not None,
         failed=host.state.clients.failed,
         acknowledged=host.state.clients.acknowledged,
