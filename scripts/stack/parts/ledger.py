@@ -108,7 +108,8 @@ def good_deployments(project: Project) -> list[Deployment]:
             if action == "rollback":
                 good = [each for each in good if not _is_left(each, entry)]
             good = [deployment, *good]
-        elif result == "rolled back":
+        elif result == "rolled back" and action == "deploy":
+            # A rollback that was taken back, as by Ctrl-C, leads to the same target when repeated.
             good = [each for each in good if each.key != deployment.key]
     return good
 

@@ -61,6 +61,13 @@ def test_after_the_loss_of_the_ledger_a_slot_keeps_its_number_and_no_number_come
     assert deployments.next_number(project) == 9
 
 
+def test_a_rollback_that_was_taken_back_has_the_same_target_again(project: Project) -> None:
+    facts = {"from": "old", "to": "older", "result": "rolled back", "deployment": 1}
+    ledger.record(RecordingRunner(), project, "rollback", **facts)
+    host = Host()
+    assert deployments.before_live(host, project, slots.look(host, project)).number == 1
+
+
 def test_the_hash_counts_what_differs_from_the_defaults(project: Project) -> None:
     settings = project.service_settings
     assert deployments.fingerprint(settings) == deployments.fingerprint({})
