@@ -109,11 +109,6 @@ class Deployments:
                 allowed.append(Deployment(0, "", idle_image, {}, is_good=None))
         return sorted(allowed, key=lambda d: d.is_good is not True)
 
-    def abandon(self) -> None:
-        """Mark the live deployment as one that somebody rolled back from."""
-        if self.live:
-            self.live.is_good = False
-
     def forget_judgements(self) -> None:
         """Take the loss of the ledger into account."""
         self.is_forgotten = True

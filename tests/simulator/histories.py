@@ -88,10 +88,11 @@ def judge(step: Step) -> None:
     if step.outcome is None or container is None or not container.is_well:
         return
     is_done, is_rollback = step.code == 0 and not step.is_plan, step.action.name == "rollback"
+    former = deployments.live
     deployments.judge_seen(is_taken_back=step.code == ROLLED_BACK)
     known = deployments.find(host.engine, container)
-    if is_rollback and is_done and known is not deployments.live:
-        deployments.abandon()
+    if is_rollback and is_done and former and known is not former:
+        former.is_good = False  # somebody rolled back from it
     if known is None or (step.action.name == "deploy" and known.number != container.number):
         deployments.add(host.engine, container, is_good=True if is_done else None)
         return

@@ -65,6 +65,10 @@ MENDED: Mapping[str, tuple[str, str]] = {
         WINDOW,
         "change-secret database_password\nrestart-engine\nregain-secrets\nrollback",
     ),
+    "an interrupted rollback had another target when it was repeated": (
+        WINDOW,
+        "edit good\ndeploy\nwait 60\nrollback ! stopped step 2\nrollback",
+    ),
     "the release of a failed deploy was a way back": (FIRST, "edit crashes\ndeploy\nrollback"),
     "the release of a killed deploy was a way back": (
         FIRST,
