@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 from tests.simulator import obstacles, truths
 from tests.simulator.actions import Action
-from tests.simulator.containers import SERVICE_KEYS
+from tests.simulator.containers import (
+    BREAKS,
+    CRASHES,
+    FAILS_IN_TRAFFIC,
+    REFUSES,
+    SERVICE_KEYS,
+)
 from tests.simulator.deployments import Deployment
 from tests.simulator.host import Host
 from tests.simulator.obstacles import Obstacle
@@ -97,7 +103,7 @@ def acknowledged_stays(step: Step) -> list[Violation]:
     rows, applied = (database.rows, database.applied) if database else (0, [])
     breaches = []
     acknowledged = host.state.clients.acknowledged
-    if step.action.name == "restore":
+    if step.action.name == "restore" and step.code not in {1, ROLLED_BACK}:
         # It announces that what is written while it runs is no longer there.
         acknowledged = min(acknowledged, max(rows, step.before.acknowledged))
         host.state.clients.acknowledged = acknowledged
@@ -238,9 +244,7 @@ def _missing_effect(step: Step) -> list[str]:
         )
         if after.release != wanted:
             return [f"0, and {after.release} is live, not {wanted}"]
-        live = host.live_container(host.project)
-        keys = truths.differing_settings(host, live) if live else []
-        return [f"0, and {', '.join(keys)} of .env is not in effect"] if keys else []
+        return _faults_of_deployed(step)
     if name == "up":
         weak = [
             service
@@ -252,6 +256,22 @@ def _missing_effect(step: Step) -> list[str]:
     if name == "backup" and after.backups != step.before.backups + 1:
         return ["0, and there is no new backup"]
     return []
+
+
+def _faults_of_deployed(step: Step) -> list[str]:
+    """Return what is wrong with a deployment that a deploy took for good."""
+    host, live = step.host, step.host.live_container(step.host.project)
+    if live is None:
+        return []
+    keys = truths.differing_settings(host, live)
+    faults = [f"0, and {', '.join(keys)} of .env is not in effect"] if keys else []
+    trait = host.engine.images[live.image].trait
+    is_bad = trait in {BREAKS, CRASHES, REFUSES} or (
+        trait == FAILS_IN_TRAFFIC and host.engine.has_traffic
+    )
+    # Where nothing was live, `deploy` ran `up`, which has no release to go back to.
+    was_live = step.before.is_up and step.before.is_serving
+    return [*faults, f"0, and its release {trait}"] if is_bad and was_live else faults
 
 
 RULES = (
