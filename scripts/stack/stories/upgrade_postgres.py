@@ -148,8 +148,11 @@ def _stop(upgrade: Upgrade, steps: Steps) -> None:
         undo.push("advice", lambda failure: _advise(upgrade, failure))
         present = observation.services(runner, project)
         running = [service.name for service in present if service.state == "running"]
-        upgrade.stopped = [name for name in running if name.startswith(("api-", "worker-"))]
-        runner.run(engine.compose("stop", *upgrade.stopped, "backup", "postgres"))
+        writers = [name for name in running if name.startswith(("api-", "worker-"))]
+        # The idle slot stays stopped: a killed deploy may have placed a release that never starts.
+        live = engine.slot_services(observation.live_slot(runner, project))
+        upgrade.stopped = [name for name in writers if name in live]
+        runner.run(engine.compose("stop", *writers, "backup", "postgres"))
         end_upgrade(runner, project)
         report("nginx answers 503 from here on")
 

@@ -38,6 +38,7 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     runner.reply("docker compose ps", Result(0, WELL))
     runner.reply("docker pull", Result(1, err="no route"))
     runner.reply("pg_isready", Result(0))
+    runner.reply("readlink", Result(0, "green.sock\n"))
     runner.reply("python3 -m backup incremental", Result(0, '{"result": {}}\n'))
     runner.door = lambda _: Answer(200, "{}", HEADERS)
     return runner
@@ -80,6 +81,13 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
         .endswith("# POSTGRES_IMAGE before the upgrade to 17: g:1\n")
     )
     assert not host.has_run(REMOVE)
+
+
+def test_the_idle_slot_is_stopped_and_not_started(host: RecordingRunner, checkout: Path) -> None:
+    host.reply("docker compose ps", Result(0, WELL + container("api-blue")))
+    upgrade_postgres.run(host, checkout, "")
+    assert host.has_run("docker compose stop api-blue api-green worker-green backup postgres")
+    assert not any("up --detach" in command and "api-blue" in command for command in host.ran)
 
 
 def test_a_port_that_nginx_does_not_have_yet_is_refused_before_any_effect(
