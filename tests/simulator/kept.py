@@ -69,6 +69,14 @@ MENDED: Mapping[str, tuple[str, str]] = {
         WINDOW,
         "edit good\ndeploy\nwait 60\nrollback ! stopped step 2\nrollback",
     ),
+    "a restore that could not be recorded ended with 1": (
+        FIRST,
+        "backup\nrestore ! fails step 10\nstatus",
+    ),
+    "an upgrade started the release that a killed deploy had placed in the idle slot": (
+        WINDOW,
+        "edit crashes\ndeploy ! killed after step 5\nedit good\nwait 30\nupgrade",
+    ),
     "the release of a failed deploy was a way back": (FIRST, "edit crashes\ndeploy\nrollback"),
     "the release of a killed deploy was a way back": (
         FIRST,
