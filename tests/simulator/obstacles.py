@@ -90,6 +90,7 @@ def of(host: Host, action: Action) -> list[Obstacle]:
         kinds.append("down")
     if action.name in {"upgrade", "restore"}:
         kinds += ["not serving"] if host.serving() is None else []
+        kinds += ["half upgrade"] if truths.is_upgrade_cut_off(host) else []
         kinds += ["moved"] if truths.stale_services(host) else []
     if action.name == "check-config" and not truths.is_anything_placed(host):
         kinds.append("nothing placed")
