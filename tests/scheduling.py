@@ -24,6 +24,8 @@ SECONDS = {
     "tests/stack/test_postgres_volume.py": 80,
     "tests/stack/test_openapi.py": 70,
     "tests/stack/test_canary.py": 70,
+    "tests/simulator/test_pairs.py": 120,
+    "tests/simulator/test_seeds.py": 65,
     "tests/contracts/test_lint.py": 60,
     "tests/stack/test_limits.py": 60,
     "tests/stack/test_edge.py": 60,

@@ -186,14 +186,19 @@ class Host(RecordingRunner):
         ]
 
 
-def furnish(root: Path) -> Project:
-    """Give a checkout the secrets, the nginx configuration and two good releases."""
-    project = load(root)
+def write_secrets(project: Project) -> None:
+    """Give a checkout every secret file."""
     project.secrets.mkdir(exist_ok=True)
     for name in SECRETS:
         (project.secrets / name).write_text("0123456789abcdef\n", encoding="utf-8")
     for name in OPTIONAL_SECRETS:
         (project.secrets / name).write_text("", encoding="utf-8")
+
+
+def furnish(root: Path) -> Project:
+    """Give a checkout the secrets, the nginx configuration and two good releases."""
+    project = load(root)
+    write_secrets(project)
     project.nginx_folder.mkdir(parents=True)
     (project.nginx_folder / "current").symlink_to(f"releases/{edge.fingerprint(root / 'nginx')}")
     locations = edge_settings.locations_of(service.load(root))

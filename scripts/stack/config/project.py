@@ -213,7 +213,7 @@ class Project:
         """The jobs that each process of a worker runs at once."""
         return self._whole("WORKER_CONCURRENCY")
 
-    @property
+    @cached_property
     def secrets(self) -> Path:
         """The directory of the secret files."""
         return (self.root / self.setting("SECRETS_DIR")).resolve()

@@ -24,13 +24,24 @@ def check(
     return note
 
 
-def claim(runner: Runner, project: Project) -> None:
+def claim(
+    runner: Runner, project: Project, *, is_starting: bool = False, is_restarting: bool = False
+) -> None:
     """Check, write the record of the owner, and print what this checkout takes over.
 
+    Args:
+        is_starting: whether the command starts services without the preflight of a deploy.
+        is_restarting: whether it also stops containers and then starts the same ones.
+
     Raises:
-        Failure: as `check` does.
+        Failure: as `check` does, or if a container that is to be restarted could not start again.
     """
-    note = check(runner, project)
+    stock = inventory.look(runner)
+    note = check(runner, project, stock)
+    if is_starting or is_restarting:
+        fingerprints.refuse_missing(project)
+    if is_restarting:
+        ownership.refuse_stale(project, stock)
     ownership.keep(runner, project)
     if note:
         runner.say(f"    {note}")

@@ -158,7 +158,9 @@ def named(project: Project, name: str) -> Deployment:
 
 
 def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
-    """Return the newest good deployment that is not live; without a ledger, that in the idle slot.
+    """Return the newest good deployment that is not live; without one, that in the idle slot.
+
+    A deployment whose deploy did not succeed is none.
 
     Raises:
         Failure: if there is none.
@@ -169,7 +171,8 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
         if not is_same(deployment, live) and has_image:
             return deployment
     idle = in_slot(project, slots.idle, slots.idle_release)
-    if slots.idle_release and not is_same(idle, live):
+    is_bad = is_same(idle, live) or ledger.never_succeeded(project, idle)
+    if slots.idle_release and not is_bad:
         return idle
     raise Failure(
         f"there is no release to go back to from {slots.live_release}",

@@ -66,14 +66,17 @@ def installed(project: Project) -> EdgeSettings:
 
 
 def write(runner: Runner, project: Project, files: EdgeSettings) -> None:
-    """Write the files that differ; nginx reads them at its next reload or start."""
+    """Write the files that differ; nginx reads them at its next reload or start.
+
+    The settings come last: a command that finds them takes both files for written.
+    """
     folder, former = project.nginx_folder, installed(project)
     runner.make_directory(folder, 0o755)
+    if files.locations != former.locations:
+        runner.write(folder / LOCATIONS, files.locations, 0o644)
     if files.settings != former.settings:
         text = HEAD + "".join(f"{key}='{value}'\n" for key, value in files.settings.items())
         runner.write(folder / SETTINGS, text, 0o644)
-    if files.locations != former.locations:
-        runner.write(folder / LOCATIONS, files.locations, 0o644)
 
 
 def adopt(runner: Runner, project: Project, stock: Inventory) -> None:

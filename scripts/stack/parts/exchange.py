@@ -8,7 +8,7 @@ from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
 from stack.parts import applied, hooks, ledger, observation, restorer, services, slots
 from stack.parts.restorer import RUNBOOK, read_facts
 from stack.parts.steps import Steps
-from stack.parts.undo import Undo
+from stack.parts.undo import Undo, beyond_undo
 from stack.runner import Runner
 from stack.waiting import wait_until
 
@@ -71,12 +71,12 @@ class Exchange:
             self.exchange()
             self.start()
             self.ask_front_door()
-        ledger.record(
-            runner, project, "restore", **facts, result="done", seconds=self.steps.seconds
-        )
-        url = applied.front_door(project).url
-        hooks.notify(runner, project, **facts, url=url, result="restored")
-        _wait_for_archive(runner)
+        with beyond_undo(RUNBOOK, _explain_what_serves):
+            seconds_of = self.steps.seconds
+            ledger.record(runner, project, "restore", **facts, result="done", seconds=seconds_of)
+            url = applied.front_door(project).url
+            hooks.notify(runner, project, **facts, url=url, result="restored")
+            _wait_for_archive(runner)
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
         runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
         if self.has_old:
@@ -163,6 +163,12 @@ class Exchange:
         outcome = {"result": "failed", "reason": failure.observation}
         url = applied.front_door(self.project).url
         hooks.notify(self.runner, self.project, **self.facts, url=url, **outcome)
+
+
+def _explain_what_serves(failure: Failure) -> None:
+    failure.observation = (
+        f"the restored database serves, but a later step failed: {failure.observation}"
+    )
 
 
 def _wait_for_archive(runner: Runner) -> None:

@@ -208,6 +208,25 @@ def refuse_misfits(runner: Runner, project: Project, inventory: Inventory) -> No
         )
 
 
+def refuse_missing(project: Project) -> None:
+    """Refuse to start a service while a secret file is missing, also one that opens no data.
+
+    Raises:
+        Failure: naming the files; Compose names them only after a slot was placed.
+    """
+    missing = [
+        name
+        for name in (*SECRETS, *OPTIONAL_SECRETS)
+        if secret_files.fault(project.secrets / name) == secret_files.MISSING
+    ]
+    if missing:
+        raise Failure(
+            "; ".join(f"the secret file {project.secrets / name} is missing" for name in missing),
+            hints=["nothing was touched", "restore them from your copy, or ./scripts/up.sh"],
+            runbook=RUNBOOK,
+        )
+
+
 def _refuse(project: Project, names: list[str]) -> None:
     if names:
         raise Failure(

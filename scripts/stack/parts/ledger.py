@@ -108,7 +108,8 @@ def good_deployments(project: Project) -> list[Deployment]:
             if action == "rollback":
                 good = [each for each in good if not _is_left(each, entry)]
             good = [deployment, *good]
-        elif result == "rolled back":
+        elif result == "rolled back" and action == "deploy":
+            # A rollback that was taken back, as by Ctrl-C, leads to the same target when repeated.
             good = [each for each in good if each.key != deployment.key]
     return good
 
@@ -127,6 +128,18 @@ def deployments(project: Project) -> list[Deployment]:
                 numbered.pop(each.number, None)
                 numbered[each.number] = each
     return list(numbered.values())
+
+
+def never_succeeded(project: Project, deployment: Deployment) -> bool:
+    """Whether the last entry of a deployment is a deploy that failed, was killed or taken back."""
+    results = [
+        entry.get("result")
+        for entry in entries(project)
+        if entry.get("action") == "deploy"
+        and (each := _read(entry)).release == deployment.release
+        and deployment.number in {0, each.number}
+    ]
+    return bool(results) and results[-1] != "done"
 
 
 def next_number(project: Project) -> int:

@@ -163,6 +163,11 @@ def ask(
         headers=headers or {},
     )
     answer = runner.ask(question)
+    wanted = (project.dial_address, project.https_port)
+    if not answer.status and wanted != (door.dial_address, door.https_port):
+        # A killed `up.sh --apply nginx` has replaced nginx, and not recorded it.
+        other = runner.ask(replace(question, address=wanted[0], port=wanted[1]))
+        answer = other if other.status else answer
     if door.host != project.host and not answer.status and "certificate" in answer.error.lower():
         # The files in secrets/tls are those of the new name already; nginx has the former ones.
         return runner.ask(replace(question, trust=None))

@@ -124,6 +124,22 @@ def list_stale(project: Project, inventory: Inventory) -> list[Container]:
     ]
 
 
+def refuse_stale(project: Project, inventory: Inventory) -> None:
+    """Refuse to stop containers that could not start again, after the checkout was moved.
+
+    Raises:
+        Failure: naming them.
+    """
+    stale = [each for each in list_stale(project, inventory) if each.is_running]
+    if stale:
+        names = ", ".join(each.service for each in stale)
+        raise Failure(
+            f"{names} mount files of {stale[0].checkout} and could not start again",
+            hints=["nothing was touched", "./scripts/up.sh, then ./scripts/deploy.sh"],
+            runbook=RUNBOOK,
+        )
+
+
 def remove_stale(
     runner: Runner, project: Project, inventory: Inventory, slot: str, *, is_all: bool
 ) -> None:

@@ -79,9 +79,13 @@ def wait_for_front_door(runner: Runner, project: Project, release: str, slot: st
 
 def drain_worker(runner: Runner, slot: str) -> None:
     """Send the worker its first signal: it fetches no new job and finishes its running jobs."""
-    # The signal may fail: a worker that has ended already drains nothing.
-    words = ["kill", "--signal", "SIGTERM", f"worker-{slot}"]
-    runner.run(engine.compose(*words, may_fail=True))
+    worker = f"worker-{slot}"
+    words = ["kill", "--signal", "SIGTERM", worker]
+    signalled = runner.run(engine.compose(*words, may_fail=True))
+    if signalled.code != 0:
+        # Either it has ended already, and a stop does nothing; or the engine lost the signal, and
+        # the worker of the former release would fetch jobs until the end of the window.
+        runner.run(engine.compose("stop", worker, timeout_seconds=STOP_SECONDS, may_fail=True))
 
 
 def stop(runner: Runner, services: list[str]) -> None:

@@ -145,7 +145,8 @@ def _repair(runner: Runner, project: Project, slot: str) -> None:
     """Make a lost live link again, and stop a worker that still runs in the idle slot."""
     if runner.is_dry:
         return
-    if not observation.live_link(runner, project):
+    # A new nginx makes a lost link, but names blue in it.
+    if observation.live_link(runner, project) != slot:
         slots.make_live(runner, slot)
     idle = next(other for other in observation.SLOTS if other != slot)
     running = {
@@ -173,6 +174,8 @@ def _start(runner: Runner, project: Project, names: list[str], seconds: int) -> 
 def _await_release(runner: Runner, project: Project, release: str) -> str:
     if runner.is_dry:
         return "would ask the front door for the release"
+    if "certificate" in observation.ask(runner, project, "/livez").error:
+        edge.reload(runner)  # the files were replaced after nginx had read the former ones
     is_answered, answer = front_door.wait_for_answer(
         runner, project, FRONT_DOOR_SECONDS, release=release
     )

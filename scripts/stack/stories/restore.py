@@ -120,7 +120,7 @@ def remove_beside(runner: Runner, project: Project) -> None:
 def replace(runner: Runner, project: Project, options: Options) -> None:
     """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
-        custody.claim(runner, project)
+        custody.claim(runner, project, is_restarting=True)
         preflight.prepare(runner, project, Needs())
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:

@@ -33,6 +33,7 @@ from stack.parts.slots import Slots
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
 from stack.rules import migrations
+from stack.rules.migrations import Revision
 from stack.runner import Runner
 
 UNDO_ORDER = (
@@ -61,7 +62,7 @@ def run(runner: Runner, root: Path, release: str, wait_lock_seconds: float) -> N
     project = load(root, is_lenient=True)
     refuse_development(project)
     with exclusive(runner, project, "rollback", wait_lock_seconds):
-        custody.claim(runner, project)
+        custody.claim(runner, project, is_starting=True)
         before = slots.look(runner, project)
         deployments.adopt(runner, project, before)
         target = (
@@ -100,8 +101,7 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
     target_head = releases.migration_head_of(runner, project, tag)
     if head == target_head:
         return
-    lists = [releases.migrations_of(runner, project, name) for name in (before.live, tag)]
-    known = max(lists, key=len)
+    known = _read_migrations(runner, project, head, (before.live, tag))
     if not known:
         raise Failure(
             f"the database is at {head}, and neither release lists the migrations that led there",
@@ -119,6 +119,23 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
             ],
             runbook=REFUSED,
         )
+
+
+def _read_migrations(
+    runner: Runner, project: Project, head: str, tags: tuple[str, str]
+) -> list[Revision]:
+    """Return the longer list of the two images; where it lacks the head, one that has it.
+
+    A release that was taken back, or never became live, may have applied `pre` migrations.
+    """
+    longer = max((releases.migrations_of(runner, project, tag) for tag in tags), key=len)
+    if head in {revision.identifier for revision in longer}:
+        return longer
+    for tag in releases.list_tags(runner, project):
+        other = releases.migrations_of(runner, project, tag)
+        if head in {revision.identifier for revision in other}:
+            return other
+    return longer
 
 
 class _Rollback:
@@ -192,20 +209,27 @@ class _Rollback:
         self.undo.push("notification", self.notify_failure)
 
     def is_warm(self) -> bool:
-        """Whether the API of the target runs in the idle slot, and knows the present host."""
+        """Whether the API of the target is ready in the idle slot, and knows the present host."""
         slot, project = self.before.idle, self.project
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
         placed = deployments.in_slot(project, slot, self.before.idle_release)
-        door = applied.front_door(project)
-        hosts = slot_files.of_slot(project, slot).get(slot_files.HOSTS, door.host).split(",")
+        values, door = slot_files.of_slot(project, slot), applied.front_door(project)
+        hosts = values.get(slot_files.HOSTS, door.host).split(",")
         is_placed = deployments.is_same(placed, self.deployment) and door.host in hosts
+        if self.deployment.number:
+            # A deploy that was killed before its first entry has written the file already, and the
+            # worker would get its settings.
+            is_placed = is_placed and slot_files.number_of(values) == self.deployment.number
         if not is_placed or f"api-{slot}" not in well:
             return False
         # The file may be newer than the container: a killed deploy replaces no container.
-        return deployments.knows_host(self.runner, door, slot) and not deployments.runs_another(
-            self.runner, slot, self.deployment
-        )
+        if deployments.runs_another(self.runner, slot, self.deployment):
+            return False
+        if not deployments.knows_host(self.runner, door, slot):
+            return False
+        # Healthy is not ready: it may have been restarted with another secret since.
+        return smoke.probe(self.runner, project, slot, smoke.READINESS).status == 200
 
     def start(self) -> None:
         runner, project, slot = self.runner, self.project, self.before.idle

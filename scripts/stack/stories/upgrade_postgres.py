@@ -90,7 +90,7 @@ def run(runner: Runner, root: Path, image: str) -> None:
     with exclusive(runner, project, UPGRADE_POSTGRES):
         steps = Steps(runner, runner.clock())
         with steps.step("check") as report:
-            custody.claim(runner, project)
+            custody.claim(runner, project, is_restarting=True)
             preflight.prepare(runner, project, Needs())
             upgrade = _check(runner, project, image)
             is_needed = upgrade.new > upgrade.old
@@ -166,8 +166,11 @@ def _stop(upgrade: Upgrade, steps: Steps) -> None:
         undo.push("advice", lambda failure: _advise(upgrade, failure))
         present = observation.services(runner, project)
         running = [service.name for service in present if service.state == "running"]
-        upgrade.stopped = [name for name in running if name.startswith(("api-", "worker-"))]
-        runner.run(engine.compose("stop", *upgrade.stopped, "backup", "postgres"))
+        writers = [name for name in running if name.startswith(("api-", "worker-"))]
+        # The idle slot stays stopped: a killed deploy may have placed a release that never starts.
+        live = engine.slot_services(observation.live_slot(runner, project))
+        upgrade.stopped = [name for name in writers if name in live]
+        runner.run(engine.compose("stop", *writers, "backup", "postgres"))
         end_upgrade(runner, project)
         report("nginx answers 503 from here on")
 

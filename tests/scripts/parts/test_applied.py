@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from stack.config.project import Project, load
 from stack.https import Answer, Question
-from stack.parts import applied, inventory
+from stack.parts import applied, inventory, observation
 from stack.parts.applied import SERVICES
 from stack.runner import Result
 from stack.stories import check_config, plan, rollback
@@ -195,3 +195,21 @@ def test_a_file_that_cannot_be_read_is_as_good_as_none(project: Project, text: s
     (project.state / "applied.json").write_text(text, encoding="utf-8")
     assert applied.waiting(Host(), edit(project)) == {}
     assert applied.front_door(project).url == project.url
+
+
+def test_a_replacement_of_nginx_that_was_killed_before_its_record_is_asked_where_it_listens(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = RecordingRunner()
+    applied.keep(runner, project, ["nginx"])
+    monkeypatch.setenv("HTTPS_PORT", "9443")
+    edited = load(project.root)
+
+    def answer(question: Question) -> Answer:
+        return Answer(200) if question.port == 9443 else Answer(0, error="connection refused")
+
+    runner.door = answer
+    assert applied.front_door(edited).https_port == project.https_port != 9443
+    assert observation.ask(runner, edited, "/livez").status == 200
+    runner.door = lambda _: Answer(0, error="connection refused")
+    assert observation.ask(runner, edited, "/livez").error == "connection refused"

@@ -55,6 +55,31 @@ def test_after_the_loss_of_the_ledger_no_number_is_given_twice(project: Project)
     assert deployments.begin(host, project, "new", "green").number == 10
 
 
+def test_after_the_loss_of_the_ledger_a_slot_keeps_its_number_and_no_number_comes_back(
+    project: Project,
+) -> None:
+    host = Host()
+    place(project, Deployment(5, "old"), "blue")
+    place(project, Deployment(4, "older"), "green", LOG_LEVEL="DEBUG")
+    project.ledger.unlink()
+    deployments.adopt(host, project, slots.look(host, project))
+    numbers = [(each.number, each.release) for each in ledger.deployments(project)]
+    assert numbers == [(4, "older"), (5, "old")]
+    before = deployments.before_live(host, project, slots.look(host, project))
+    assert deployments.settings_of(project, before)["LOG_LEVEL"] == "DEBUG"
+    assert deployments.in_slot(project, "blue", "old").number == 5
+    assert deployments.next_number(project) == 6
+    place(project, Deployment(8, "older"), "green")
+    assert deployments.next_number(project) == 9
+
+
+def test_a_rollback_that_was_taken_back_has_the_same_target_again(project: Project) -> None:
+    facts = {"from": "old", "to": "older", "result": "rolled back", "deployment": 1}
+    ledger.record(RecordingRunner(), project, "rollback", **facts)
+    host = Host()
+    assert deployments.before_live(host, project, slots.look(host, project)).number == 1
+
+
 def test_the_hash_counts_what_differs_from_the_defaults(project: Project) -> None:
     settings = project.service_settings
     assert deployments.fingerprint(settings) == deployments.fingerprint({})

@@ -47,6 +47,13 @@ def test_the_files_are_read_as_they_were_written_and_open_to_nginx(
         assert (folder / name).stat().st_mode & 0o777 == 0o644
 
 
+def test_the_settings_are_written_last(runner: RecordingRunner, loaded: Project) -> None:
+    """After a kill between the two, `adopt` must write both: nginx does not start with one."""
+    edge_settings.write(runner, loaded, edge_settings.wanted(loaded, "# none\n"))
+    names = [path.name for path in runner.written]
+    assert names == [edge_settings.LOCATIONS, edge_settings.SETTINGS]
+
+
 def test_a_state_that_is_closed_to_this_user_is_as_good_as_none(loaded: Project) -> None:
     """The last line of each command asks the front door, also after a refusal."""
     loaded.state.write_text("no folder", encoding="utf-8")

@@ -54,6 +54,16 @@ def test_an_emptied_console_password_is_as_good_as_a_strong_one(
     assert preflight.check(host, project) == []
 
 
+def test_a_certificate_of_another_name_is_refused_before_nginx_loads_it(
+    host: Host, project: Project
+) -> None:
+    project.certificate.parent.mkdir()
+    project.certificate.parent.chmod(0o755)
+    project.certificate.touch(0o644)
+    host.reply("x509 -noout", Result(0, "Hostname localhost does NOT match certificate\n"))
+    assert "is not for localhost" in failure(host, project).observation
+
+
 def test_everything_that_is_wrong_is_named_at_once(host: Host, project: Project) -> None:
     (project.secrets / "token_key").unlink()
     (project.secrets / "redis_password").write_text("\n", encoding="utf-8")

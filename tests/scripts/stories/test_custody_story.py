@@ -104,6 +104,26 @@ def test_a_lost_backup_key_is_refused_with_the_command_that_saves_it(
     assert fingerprints.IMPORT in failed.hints
 
 
+@pytest.mark.parametrize("name", ["rollback", "restore", "upgrade"])
+def test_a_missing_secret_that_opens_no_data_is_refused_by_its_name(
+    up_host: Host, project: Project, name: str
+) -> None:
+    """Compose starts no service without the file, and would show that in mid-command."""
+    (project.secrets / "ops_password").unlink()
+    failed = refused(COMMANDS[name], up_host, project)
+    assert f"{project.secrets / 'ops_password'} is missing" in failed.observation
+
+
+@pytest.mark.parametrize("name", ["restore", "upgrade"])
+def test_containers_that_could_not_start_again_after_a_move_are_not_stopped(
+    up_host: Host, project: Project, name: str
+) -> None:
+    have_containers(up_host, project.root.with_name("gone"), "api-blue", "worker-blue")
+    failed = refused(COMMANDS[name], up_host, project)
+    assert "api-blue, worker-blue mount files of" in failed.observation
+    assert "./scripts/up.sh, then ./scripts/deploy.sh" in failed.hints
+
+
 def test_a_second_clone_with_defaults_writes_neither_env_nor_secrets(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: dict[str, int]
 ) -> None:

@@ -223,6 +223,12 @@ def test_a_step_that_fails_after_the_switch_goes_back_to_the_slot_before(
     assert host.environments[host.position("notify me")]["SLIPWAY_RESULT"] == "rolled back"
 
 
+def test_a_worker_that_did_not_get_its_signal_is_stopped(host: Host, project: Project) -> None:
+    fail("kill --signal SIGTERM worker-blue")(host, project)
+    deploy_on(host, project)
+    assert host.changes()[-1] == "stop worker-blue"
+
+
 def test_a_hook_after_the_switch_only_warns(host: Host, project: Project) -> None:
     fail_hook("post-switch")(host, project)
     deploy_on(host, project)

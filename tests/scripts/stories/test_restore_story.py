@@ -1,8 +1,11 @@
 """`restore.sh` asks first, stops services only after the restore, and undoes a failed exchange."""
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from stack.config.project import Project
@@ -13,7 +16,7 @@ from stack.runner import Result
 from stack.stories import restore
 from stack.stories.restore import Options
 
-from tests.scripts.imitation import check_form
+from tests.scripts.imitation import check_form, write_secrets
 from tests.scripts.recording import RecordingRunner, Reply
 
 MADE = {"label": "20261121-120000F", "text": "everything", "bytes": 10**6}
@@ -40,7 +43,8 @@ def found(runner: RecordingRunner) -> Result:
 
 
 @pytest.fixture
-def stack(runner: RecordingRunner) -> RecordingRunner:
+def stack(runner: RecordingRunner, loaded: Project) -> RecordingRunner:
+    write_secrets(loaded)
     services = ("api-blue", "worker-blue", "nginx", "postgres", "backup", "redis")
     listing = [
         json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services
@@ -155,6 +159,23 @@ def test_where_there_was_no_database_the_restored_one_stays_for_a_person(
         restore.replace(stack, loaded, YES)
     assert failed.value.code == NEEDS_A_PERSON
     assert "swap-back" not in order(stack)
+
+
+def test_what_fails_after_the_exchange_says_which_database_serves(
+    stack: RecordingRunner, loaded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ledger.record
+
+    def record_or_fail(*arguments: Any, **facts: Any) -> None:
+        if facts["result"] == "done":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(loaded.ledger))
+        record(*arguments, **facts)
+
+    monkeypatch.setattr(ledger, "record", record_or_fail)
+    with pytest.raises(Failure) as failed:
+        restore.replace(stack, loaded, YES)
+    assert failed.value.code == NEEDS_A_PERSON
+    assert failed.value.observation.startswith("the restored database serves, but a later step")
 
 
 def test_an_exchange_that_failed_starts_the_database_before(

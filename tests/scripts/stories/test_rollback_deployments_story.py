@@ -176,6 +176,19 @@ def test_a_container_of_a_killed_run_is_not_taken_for_that_of_the_slot(
     assert host.changes() == ["place old in green", "up api-green", *WARM]
 
 
+def test_a_slot_s_file_that_a_killed_deploy_wrote_is_written_again_for_the_worker(
+    host: Host, project: Project
+) -> None:
+    """The deploy was killed before its first entry in the ledger; the container is still warm."""
+    settings_only(project)
+    host.tags["green"] = "old"
+    host.running.add("api-green")
+    place(project, Deployment(4, "old"), "green", LOG_LEVEL="ERROR")
+    run(host, project, "2")
+    assert slot_files.number_of(slot_files.of_slot(project, "green")) == 2
+    assert slot_files.of_slot(project, "green")["LOG_LEVEL"] == "INFO"
+
+
 def test_a_warm_slot_that_does_not_know_the_present_host_is_started_anew(
     host: Host, project: Project
 ) -> None:
@@ -205,6 +218,25 @@ def test_a_warm_container_that_has_the_former_host_is_started_anew_whatever_its_
     host.reply("docker inspect --format '{{json .Config.Env}}' c0ffee", Result(0, variables))
     run(host, project)
     assert host.changes() == changes
+
+
+@pytest.mark.parametrize("is_numbered", [True, False], ids=["in a file", "without a file"])
+@pytest.mark.parametrize("result", ["begun", "failed", "rolled back"])
+def test_the_idle_slot_s_deployment_is_no_way_back_if_its_deploy_failed(
+    host: Host, project: Project, result: str, is_numbered: bool
+) -> None:
+    """The first deploy after `up.sh` failed: its release is left in the slot that was empty."""
+    project.ledger.unlink()
+    for number, release, ended in ((1, "old", "done"), (2, "older", result)):
+        facts = {"to": release, "result": ended, "deployment": number}
+        ledger.record(RecordingRunner(), project, "deploy", **facts)
+    place(project, Deployment(1, "old"), "blue")
+    place(project, Deployment(2, "older"), "green")
+    if not is_numbered:
+        slot_files.path_of(project, "green").unlink()
+    assert "there is no release to go back to" in failure(host, project, "").observation
+    run(host, project, "2")
+    assert host.live == "green"
 
 
 def test_a_number_that_no_deployment_has_is_refused(host: Host, project: Project) -> None:

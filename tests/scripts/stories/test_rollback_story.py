@@ -84,6 +84,16 @@ def test_a_warm_slot_with_another_release_is_not_taken_for_the_target(
     assert host.changes() == ["place oldest in green", *COLD[1:]]
 
 
+def test_a_warm_slot_that_is_not_ready_is_tried_before_the_switch(
+    host: Host, project: Project
+) -> None:
+    host.running.add("api-green")
+    host.reply("8084/readyz", Result(0, "HTTP/1.1 503 .\r\n\r\n{}"))
+    failed = failure(host, project)
+    assert "the smoke test of release older failed" in failed.observation
+    assert (failed.code, host.live) == (1, "blue")
+
+
 def test_nothing_is_built_pulled_or_migrated(host: Host, project: Project) -> None:
     run(host, project)
     assert {command.partition(" -")[0] for command in host.ran if command.startswith("docker")} == {
@@ -180,7 +190,17 @@ def test_across_a_pre_migration_it_goes(host: Host, project: Project, head: str)
     assert host.live == "green"
 
 
-def test_a_head_that_neither_release_knows_is_refused(host: Host, project: Project) -> None:
+def test_a_pre_migration_of_a_release_that_was_taken_back_is_in_nobody_s_way(
+    host: Host, project: Project
+) -> None:
+    host.tags["bad"] = "bad"
+    host.labels = {"bad": f"{HEAD}:pre,{ADDED}:pre"}
+    host.head = ADDED
+    run(host, project)
+    assert host.live == "green"
+
+
+def test_a_head_that_no_release_here_knows_is_refused(host: Host, project: Project) -> None:
     host.head = "2030_01_01_0000"
     failed = failure(host, project)
     assert "2030_01_01_0000" in failed.observation

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import LOCKED, Failure
-from stack.https import Answer
+from stack.https import Answer, Question
 from stack.parts import startup
 from stack.parts.lock import exclusive
 from stack.runner import Result
@@ -172,6 +172,19 @@ def test_a_new_port_that_is_in_use_leaves_the_nginx_that_serves(
         assert not runner.has_run("docker compose up")
         up.run(runner, checkout)  # it replaces no nginx, so it needs no port
     assert not any("up --detach" in each and "nginx" in each for each in runner.ran)
+
+
+def test_a_certificate_that_was_replaced_under_a_running_nginx_is_loaded(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    def answer(question: Question) -> Answer:
+        if machine.has_nginx and not runner.has_run("entrypoint.sh reload"):
+            return Answer(0, error="certificate verify failed: Hostname mismatch")
+        return machine.answer(question)
+
+    runner.door = answer
+    up.run(runner, checkout)
+    assert runner.has_run("entrypoint.sh reload")
 
 
 def test_a_certificate_of_another_name_is_refused_before_any_container_is_replaced(

@@ -275,6 +275,17 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(
     assert runner.environments[runner.position("--no-TTY migrate")]["MIGRATE_TAG"] == "green"
 
 
+def test_a_link_that_a_new_nginx_made_names_the_slot_that_serves(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    """The link was lost and nginx too; a new nginx makes a link to blue, and green is live."""
+    machine.placed = "r-1"
+    machine.containers = container("api-green") + container("worker-green")
+    runner.reply("readlink", lambda: Result(0, f"{'blue' if machine.has_nginx else 'none'}.sock\n"))
+    up.run(runner, checkout)
+    assert runner.has_run("ln -sfn green.sock")
+
+
 def test_a_lost_live_link_is_made_again(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from stack.config.project import load
 from stack.failure import FAILED_UNCHANGED, NEEDS_A_PERSON, Failure
-from stack.https import Answer
+from stack.https import Answer, Question
+from stack.parts import applied
 from stack.runner import Result
 from stack.stories import upgrade_postgres
 
-from tests.scripts.imitation import check_form, furnish
+from tests.scripts.imitation import check_form, furnish, write_secrets
 from tests.scripts.machine import container
 from tests.scripts.recording import RecordingRunner
 from tests.scripts.stock import have_volumes
@@ -28,6 +29,7 @@ REMOVE = "postgres rm --recursive --force"
 @pytest.fixture
 def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     """A host on Postgres 15, with green live and a base image of Postgres 17."""
+    write_secrets(load(checkout))
     runner.reply("apt-config", Result(0))
     runner.reply("docker image inspect", Result(0, "sha256:1\n"))
     runner.reply("server_version_num", Result(0, "15|1000000\n"))
@@ -37,6 +39,7 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     runner.reply("docker compose ps", Result(0, WELL))
     runner.reply("docker pull", Result(1, err="no route"))
     runner.reply("pg_isready", Result(0))
+    runner.reply("readlink", Result(0, "green.sock\n"))
     runner.reply("python3 -m backup incremental", Result(0, '{"result": {}}\n'))
     runner.door = lambda _: Answer(200, "{}", HEADERS)
     return runner
@@ -79,6 +82,30 @@ def test_writers_stop_before_the_copy_and_the_image_is_named_before_the_director
         .endswith("# POSTGRES_IMAGE before the upgrade to 17: g:1\n")
     )
     assert not host.has_run(REMOVE)
+
+
+def test_the_idle_slot_is_stopped_and_not_started(host: RecordingRunner, checkout: Path) -> None:
+    host.reply("docker compose ps", Result(0, WELL + container("api-blue")))
+    upgrade_postgres.run(host, checkout, "")
+    assert host.has_run("docker compose stop api-blue api-green worker-green backup postgres")
+    assert not any("up --detach" in command and "api-blue" in command for command in host.ran)
+
+
+def test_the_front_door_is_asked_on_the_port_that_nginx_has(
+    host: RecordingRunner, checkout: Path, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of an upgrade asks the front door, which does not answer on a port of .env alone."""
+    applied.keep(host, load(checkout), ["nginx"])
+    monkeypatch.setenv("HTTPS_PORT", "9443")
+    asked: list[int] = []
+
+    def answer(question: Question) -> Answer:
+        asked.append(question.port)
+        return Answer(200, "{}", HEADERS)
+
+    host.door = answer
+    upgrade_postgres.run(host, checkout, "")
+    assert set(asked) == {ports["HTTPS_PORT"]}
 
 
 def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path) -> None:

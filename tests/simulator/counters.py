@@ -1,0 +1,63 @@
+"""The real counter in the simulated host: nginx' requests reach its code, and it answers."""
+
+import re
+from dataclasses import dataclass, field
+
+from stack.runner import Result
+
+from counter import answers
+from counter.counts import Counts
+from tests.counter.processes import datagram, stub_status
+from tests.simulator.clock import Clock
+
+SOCKET = "/run/counter/answers.sock"
+QUERY = re.compile(r"http://counter(/[^']*)'")
+REQUESTS_PER_SECOND = 20
+MOST_REQUESTS = 40  # of those that clients sent between two questions
+CLIENTS, ROUTES = 5, 10
+NO_COUNTER = Result(7, err="curl: (7) Couldn't connect to server\n")
+
+
+@dataclass
+class Traffic:
+    """The requests of one nginx.
+
+    Attributes:
+        requests: how many it has finished, counted or not.
+        shown_at: the moment up to which the traffic of clients is counted.
+        counts: what the process of the counter knows.
+    """
+
+    clock: Clock
+    requests: int = 0
+    shown_at: float = 0.0
+    counts: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the process of the counter: it has forgotten everything."""
+        self.counts = Counts(self.clock.read)
+        self.counts.started = self.clock.moment().timestamp()
+
+    def add(self, slot: str, status: int, *, watch: str = "", is_counted: bool) -> None:
+        """Have nginx finish a request, whose datagram may find no counter."""
+        number, self.requests = self.requests, self.requests + 1
+        if is_counted:
+            client = f"192.0.2.{number % CLIENTS}"
+            path = f"/{'abcdefghij'[number // CLIENTS % ROUTES]}"
+            self.counts.add(datagram(slot, status, client=client, path=path, watch=watch))
+
+    def add_clients(self, slot: str, status: int, *, is_counted: bool) -> None:
+        """Have the clients send what they sent since the last time."""
+        seconds, self.shown_at = self.clock.now - self.shown_at, self.clock.now
+        for _ in range(min(MOST_REQUESTS, int(seconds * REQUESTS_PER_SECOND))):
+            self.add(slot, status, is_counted=is_counted)
+
+    def answer(self, text: str) -> Result:
+        """Answer the scripts' question, as curl in nginx' container gives it."""
+        target = QUERY.search(text)
+        assert target, text
+        code, _, body = answers.answer(self.counts, "POST", target[1], stub_status(self.requests))
+        return Result(0 if code == 200 else 22, body)

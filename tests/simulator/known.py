@@ -1,0 +1,46 @@
+"""The exceptions: faults of today's product that a history meets and that are kept as tests.
+
+Each has a history in kept.py that is expected to fail. When the product is mended, its test fails
+and says so, and the exception goes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.simulator.invariants import Step, Violation
+
+
+@dataclass(frozen=True)
+class Known:
+    """One exception.
+
+    Attributes:
+        reason: the fault in words.
+        covers: whether a violation in a step is this fault.
+    """
+
+    reason: str
+    covers: Callable[[Violation, Step], bool]
+
+
+def is_draining_worker_taken_for_live(violation: Violation, step: Step) -> bool:
+    """Whether `up` found no link, and took the slot of a worker that drains for the live slot."""
+    is_its_worker = violation.rule == "one live slot" or "takes no jobs" in violation.text
+    return is_its_worker and not step.before.link and step.action.name == "up"
+
+
+KNOWN: Mapping[str, Known] = {
+    "a link lost while a worker drains": Known(
+        "for 30 s after a deploy or a rollback the worker of the former slot still runs. If the "
+        "live link is lost meanwhile, `up.sh` takes that slot for the live one",
+        is_draining_worker_taken_for_live,
+    ),
+}
+
+
+def is_known(violation: Violation, step: Step) -> str:
+    """Return the name of the exception that covers a violation, or an empty text."""
+    for name, known in KNOWN.items():
+        if known.covers(violation, step):
+            return name
+    return ""

@@ -1,0 +1,127 @@
+"""An operator types a command: the real command line runs the real story on the simulated host."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from unittest.mock import patch
+
+from stack import __main__ as command_line
+from stack import terminal
+
+from tests.simulator.faults import Fault, Killed
+from tests.simulator.host import Host
+from tests.simulator.machine_facts import simulated
+from tests.simulator.runner import SimulatedRunner
+
+KILLED = -9
+TRACEBACK = 99  # no code of the scripts: an exception that no story caught
+
+parser = cache(command_line.parser)
+commands = cache(command_line.commands)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended.
+
+    Attributes:
+        code: the exit code, KILLED or TRACEBACK.
+        lines: what the person saw.
+        steps, questions: what the story did and asked, in their order.
+        is_hit: whether the fault came to pass; a short command may end before it.
+    """
+
+    code: int
+    lines: list[str]
+    steps: list[str]
+    questions: list[str]
+    is_hit: bool
+
+    @property
+    def error(self) -> str:
+        """The line with the error."""
+        return next((line.splitlines()[0] for line in self.lines if line.startswith("error: ")), "")
+
+    @property
+    def trace(self) -> str:
+        """The last lines of a traceback that was printed before the error."""
+        place = next((n for n, line in enumerate(self.lines) if line.startswith("error: ")), 0)
+        return " | ".join(self.lines[place - 1].splitlines()[-3:]) if place else ""
+
+    @property
+    def report(self) -> list[str]:
+        """The lines of the error: observation, hints and the entry of the runbook."""
+        text = next((line for line in self.lines if line.startswith("error: ")), "")
+        return text.splitlines()
+
+
+@contextmanager
+def command_line_of(host: Host, runner: SimulatedRunner, words: list[str]) -> Iterator[None]:
+    """Have the command line run on the host."""
+    with (
+        simulated(host),
+        patch.object(command_line, "RealRunner", lambda *_: runner),
+        patch.object(command_line, "parser", parser),
+        patch.object(command_line, "commands", commands),
+        patch.object(command_line, "ROOT", host.root),
+        patch.object(signal, "signal", lambda *_: None),
+        patch.object(terminal, "choose", lambda **_: runner.display),
+        patch.object(sys, "argv", ["stack", *words]),
+    ):
+        yield
+
+
+def type_command(host: Host, words: list[str], fault: Fault | None = None) -> Outcome:
+    """Run one command of an operator; the fault strikes at its step."""
+    runner = SimulatedRunner(host, fault)
+    with command_line_of(host, runner, words):
+        try:
+            code = command_line.main()
+        except Killed:
+            code = KILLED
+            leave_lock_behind(host, runner)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        except Exception as error:
+            code = TRACEBACK
+            runner.display.lines.append(f"traceback: {type(error).__name__}: {error}")
+    return Outcome(code, runner.display.lines, runner.steps, runner.questions, runner.is_hit)
+
+
+def leave_lock_behind(host: Host, runner: SimulatedRunner) -> None:
+    """Put back the lock file's content: a killed process could not empty it."""
+    if runner.lock:
+        (host.folder / "state" / "lock").write_bytes(runner.lock)
+
+
+def end_windows(host: Host) -> list[Outcome]:
+    """Run the processes whose time has come; they wait for the end of a rollback window."""
+    due = [process for process in host.state.scheduled if process.at <= host.clock.now]
+    host.state.scheduled = [p for p in host.state.scheduled if p.at > host.clock.now]
+    outcomes, present = [], host.state.place
+    for process in due:
+        if not (host.folder / process.place).is_dir():
+            continue  # somebody moved the folder of its scripts away
+        host.go(process.place)
+        words = list(process.arguments)
+        words[words.index("--after") + 1] = "0"  # the time has passed
+        outcomes.append(type_command(host, words))
+    host.go(present)
+    return outcomes
+
+
+def ledger(host: Host) -> list[dict[str, object]]:
+    """Return the readable entries of the ledger."""
+    file = host.folder / "state" / "ledger.jsonl"
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    entries = []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
