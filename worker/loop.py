@@ -17,9 +17,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from api.configuring.container import memory_limit_bytes, used_bytes
 from api.configuring.settings import WorkerSettings
-from api.configuring.timeouts import WORKER_DRAIN_SECONDS
+from api.configuring.timeouts import STATEMENT_SECONDS, WORKER_DRAIN_SECONDS
 from api.observing.sentry import flush_sentry, start_sentry
-from api.storing.database import Database, connect_arguments
+from api.storing.database import Database, connect_arguments, session_options
 from api.storing.jobs import queue
 from api.webhooks.targets import Rules
 from worker import metrics
@@ -52,6 +52,12 @@ MEMORY_SHARE = 0.8
 # replaced after a few jobs.
 IDLE_SHARE = 0.9
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
+# A plan that Postgres made and kept while the queue was short takes minutes for each job of a queue
+# that has grown to 100,000 jobs: it compares each waiting job with every other one.
+QUEUE_OPTIONS = (
+    session_options({"statement_timeout": STATEMENT_SECONDS})
+    + " -c plan_cache_mode=force_custom_plan"
+)
 DATABASE_ERRORS = (
     psycopg.Error,
     procrastinate.exceptions.ConnectorException,
@@ -197,7 +203,7 @@ class WorkerLoop:
     async def _run_once(self) -> None:
         """Run jobs until a stop, or until the database is lost."""
         pool = AsyncConnectionPool(
-            kwargs=connect_arguments(self.settings),
+            kwargs=connect_arguments(self.settings) | {"options": QUEUE_OPTIONS},
             min_size=1,
             max_size=QUEUE_CONNECTIONS,
             timeout=HEARTBEAT_SECONDS,

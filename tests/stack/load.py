@@ -116,6 +116,10 @@ class Load:
         count = 0
         http2 = first
         while not self._stop.is_set():
+            # Requests that a busy machine delays wait here, so the load ends soon after a stop.
+            await self._places.acquire()
+            if self._stop.is_set():
+                break
             number = self.report.sent
             self.report.sent += 1
             if self.is_mixed and count % H2_TURN == 0:
@@ -128,6 +132,7 @@ class Load:
                 task = asyncio.create_task(self._send(http2 if number % 4 == 1 else first, number))
             pending.add(task)
             task.add_done_callback(pending.discard)
+            task.add_done_callback(lambda _: self._places.release())
             count += 1
             await asyncio.sleep(max(0.0, started + count / self.rate - time.monotonic()))
         await asyncio.gather(*pending)
@@ -159,10 +164,6 @@ class Load:
         return "GET", "/v1/items?limit=5", {}, 200, ""
 
     async def _send(self, client: httpx2.AsyncClient, number: int) -> None:
-        async with self._places:
-            await self._send_now(client, number)
-
-    async def _send_now(self, client: httpx2.AsyncClient, number: int) -> None:
         begun, failed = time.monotonic(), True
         try:
             failed = await self._send_counted(client, number, begun)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ from tests.conftest import Figure
 from tests.stack import poison
 from tests.stack.harness import Stack, wait_until
 from tests.stack.job_ledger import Exports, ledger_kept
+from worker.loop import QUEUE_OPTIONS
 
 pytestmark = pytest.mark.drill
 
@@ -302,6 +304,29 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
 
 
 @pytest.mark.counts_losses
+def test_a_queue_that_was_empty_and_grows_at_once_is_worked_off(stack: Stack) -> None:
+    """With the plan that Postgres keeps from the empty queue, one fetch would take minutes."""
+    fetch = "procrastinate_fetch_job_v2(array['many']::varchar[], null)"
+    statements = (
+        "vacuum procrastinate_jobs",
+        f"do $$ begin for _ in 1..20 loop perform {fetch}; end loop; end $$",
+        "insert into procrastinate_jobs (queue_name, task_name)"
+        " select 'many', 'many' from generate_series(1, 30000)",
+        f"select status from {fetch}",
+    )
+    psql = "psql --quiet -tAX --username=postgres --host=/tmp --set=ON_ERROR_STOP=1"
+    script = f"""
+        set -eu -o pipefail
+        {psql} --command 'drop database if exists queue' --command 'create database queue'
+        pg_dump --username=postgres --host=/tmp --schema-only slipway |
+            {psql} --dbname=queue >/dev/null
+        {psql} --dbname=queue {" ".join(f"--command {shlex.quote(each)}" for each in statements)}
+        {psql} --command 'drop database queue'
+    """
+    execute = ["exec", "--no-TTY", "--env", f"PGOPTIONS={QUEUE_OPTIONS}", "postgres"]
+    assert stack.compose(*execute, "bash", "-c", script).strip() == "doing"
+
+
 def test_jobs_need_no_redis(stack: Stack) -> None:
     """Jobs run even without the volume of Redis (fault 13)."""
     stack.compose("rm", "--stop", "--force", "redis")

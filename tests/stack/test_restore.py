@@ -73,7 +73,7 @@ def untouched(stack: Stack) -> tuple[str, list[str]]:
     return stack.sql("select pg_postmaster_start_time()"), directories(stack)
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(200, marks=NIGHTLY)])
+@pytest.mark.parametrize("count", [3, pytest.param(60, marks=NIGHTLY)])
 def test_a_changed_bit_is_found_before_anything_is_touched(stack: Stack, count: int) -> None:
     label = fresh_backup(stack)
     words = [
