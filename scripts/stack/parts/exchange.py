@@ -5,7 +5,16 @@ from typing import Any
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, Failure
-from stack.parts import applied, hooks, ledger, observation, restorer, services, slots
+from stack.parts import (
+    applied,
+    fingerprints,
+    hooks,
+    ledger,
+    observation,
+    restorer,
+    services,
+    slots,
+)
 from stack.parts.restorer import RUNBOOK, read_facts
 from stack.parts.steps import Steps
 from stack.parts.undo import Undo, beyond_undo
@@ -77,6 +86,7 @@ class Exchange:
             url = applied.front_door(project).url
             hooks.notify(runner, project, **facts, url=url, result="restored")
             _wait_for_archive(runner)
+            fingerprints.keep(runner, project)  # on a new host, the secrets have opened their data
         seconds = f"{runner.clock() - self.steps.started:.1f} s"
         runner.say(f"\nrestored in {seconds}: {self.restored['text']}")
         if self.has_old:
@@ -124,8 +134,9 @@ class Exchange:
         applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
 
     def _start_rest(self) -> None:
-        # These two were not stopped: Compose would replace them if a setting waits.
-        left = services.list_missing(self.runner, self.project, ["redis", "nginx"])
+        # These were not stopped: Compose would replace them if a setting waits.
+        names = [name for name in applied.SERVICES if name not in {"postgres", "backup"}]
+        left = services.list_missing(self.runner, self.project, names)
         self._start("backup", *engine.slot_services(self.slot), *left)
 
     def ask_front_door(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from stack.config.project import Project
 from stack.failure import NEEDS_A_PERSON, ROLLED_BACK, USAGE, Failure
 from stack.https import Answer, Question
-from stack.parts import ledger, restorer
+from stack.parts import applied, fingerprints, ledger, restorer
 from stack.runner import Result
 from stack.stories import restore
 from stack.stories.restore import Options
@@ -45,7 +45,7 @@ def found(runner: RecordingRunner) -> Result:
 @pytest.fixture
 def stack(runner: RecordingRunner, loaded: Project) -> RecordingRunner:
     write_secrets(loaded)
-    services = ("api-blue", "worker-blue", "nginx", "postgres", "backup", "redis")
+    services = ("api-blue", "worker-blue", "nginx", "counter", "postgres", "backup", "redis")
     listing = [
         json.dumps({"Service": name, "State": "running", "Health": "healthy"}) for name in services
     ]
@@ -108,7 +108,17 @@ def test_a_service_that_serves_is_not_replaced_by_an_exchange(
     restore.replace(stack, loaded, YES)
     started = [word for each in stack.ran if "compose up" in each for word in each.split()]
     assert {"postgres", "backup", "api-blue", "worker-blue"} <= set(started)
-    assert not {"nginx", "redis"} & set(started)
+    assert not {"nginx", "counter", "redis"} & set(started)
+
+
+def test_on_a_new_host_a_restore_starts_every_service_and_keeps_the_fingerprints(
+    stack: RecordingRunner, loaded: Project
+) -> None:
+    stack.reply("compose ps", Result(0))
+    restore.replace(stack, loaded, YES)
+    started = {word for each in stack.ran if "compose up" in each for word in each.split()}
+    assert {*applied.SERVICES, "api-blue", "worker-blue"} <= started
+    assert fingerprints.fingerprint_file(loaded, "backup_key").exists()
 
 
 def test_a_refusal_says_why_and_touches_nothing(stack: RecordingRunner, loaded: Project) -> None:
