@@ -124,7 +124,8 @@ class Exchange:
         applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
 
     def _start_rest(self) -> None:
-        # These two were not stopped: Compose would replace them if a setting waits.
+        # These two were not stopped. If they serve, leave them out: Compose would replace them if a
+        # setting waits.
         left = services.list_missing(self.runner, self.project, ["redis", "nginx"])
         self._start("backup", *engine.slot_services(self.slot), *left)
 

@@ -13,7 +13,7 @@ KEYS = ("HTTP", "HTTPS")
 def judge(runner: Runner, project: Project) -> list[Finding]:
     """Return the wanted ports on which another program listens.
 
-    Compose removes the nginx that serves, and finds only then that the new one has no port.
+    Without this check, Compose would remove the serving nginx before the port of the new one fails.
     """
     wanted = {key: (_address(project, key), project.port(f"{key}_PORT")) for key in KEYS}
     if wanted["HTTP"] == wanted["HTTPS"]:
