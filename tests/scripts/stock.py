@@ -1,4 +1,4 @@
-"""What the engine of a test has, besides the test's own stack: containers, volumes, secrets."""
+"""Gives a test's engine containers, volumes and secrets besides the test's own stack."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ REFUSED = {
     "redis_admin_password": Result(1, "NOAUTH Authentication required.\n"),
     "backup_key": Result(1, err="ERROR: [095]: unable to flush"),
 }
-# A part of each login that no other one has.
+# A part of each login that identifies it.
 LOGIN = {
     "database_password": "read -r PGPASSWORD",
     "redis_password": "redis-cli -e ping",
@@ -36,7 +36,7 @@ def have_containers(
     project: str = "slipway",
     state: str = "running",
 ) -> None:
-    """Give the engine containers of these services, made from a checkout."""
+    """Give the engine containers of these services, created from a checkout."""
     lines = [
         "\t".join([f"{project}-{service}-1", state, project, service, str(checkout)])
         for service in services

@@ -18,7 +18,7 @@ from tests.simulator.files import trait_of
 
 LABEL = re.compile(r'index \.Config\.Labels "([^"]+)"')
 VERSION = "org.opencontainers.image.version"
-# The build argument that becomes each label; Dockerfile.
+# The build argument from which Dockerfile sets each label.
 LABELS = {
     VERSION: "RELEASE",
     "slipway.migration_head": "MIGRATION_HEAD",
@@ -226,14 +226,14 @@ class DockerCommands:
         return Result(0, self._print(entry, argv, str(folder)))
 
     def _print(self, entry: str, argv: list[str], volume: str) -> str:
-        """Return what a throw-away container prints that only reads."""
+        """Return the output of a throw-away container that only reads."""
         if entry == "postgres":
             image = next(filter(None, (self.engine.image_of(word) for word in argv)))
             return f"postgres (PostgreSQL) {image.version}.6\n"
         if "readlink" in " ".join(argv):
             return f"{self.engine.volumes[volume].link or 'none'}.sock\n"
         if "id -u" in " ".join(argv):
-            return "100\n"  # the owner of the volumes, of which none is of another kind
+            return "100\n"  # the owner of all volumes
         assert "df --block-size" in " ".join(argv), f"the simulated engine does not know {argv}"
         return DISK
 
@@ -273,7 +273,7 @@ class DockerCommands:
 
 
 def limits_of(container: Container) -> dict[str, object]:
-    """Return the limits and the ports with which a container was made."""
+    """Return the limits and the ports of a container."""
     values, kind = container.configuration, container.service.partition("-")[0].upper()
     memory, cpus = values.get(f"{kind}_MEMORY"), values.get(f"{kind}_CPUS")
     listed = {

@@ -1,4 +1,4 @@
-"""`up.sh` replaces only what it is told to, and nginx' keys are applied by a reload."""
+"""`up.sh` replaces only the named services, and applies nginx' keys by a reload."""
 
 import socket
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def test_up_replaces_nothing_and_apply_the_named_service_alone(
 
 
 def test_an_unchanged_stack_waits_for_nothing(stack: Stack) -> None:
-    """What Compose prints of a definition is the same each time."""
+    """Compose prints the same definition each time."""
     stack.run("./scripts/up.sh", "--apply", "all")
     before = identities(stack)
     assert "up.sh --apply" not in stack.run("./scripts/up.sh").stdout
@@ -83,7 +83,7 @@ def test_an_unchanged_stack_waits_for_nothing(stack: Stack) -> None:
 def test_a_container_that_does_not_start_gives_way_to_the_former_settings(
     stack: Stack, service: str
 ) -> None:
-    """Neither fits into 6 MB, the least that the engine accepts."""
+    """Neither fits into 6 MB, the engine's minimum."""
     stack.run("./scripts/up.sh")
     limit = stack.inspect(service)["HostConfig"]["Memory"]
     before = identities(stack)
@@ -149,7 +149,7 @@ def test_a_rate_is_applied_by_a_reload_and_no_request_fails(stack: Stack) -> Non
 
 
 def test_a_value_that_nginx_refuses_reaches_no_running_nginx(stack: Stack) -> None:
-    """nginx takes no rate of this size, although it is a whole number."""
+    """nginx refuses a rate of this size, although it is a whole number."""
     before = rate(stack)
     done = stack.deploy(check=False, RATE_LIMIT_PER_SECOND="9" * 20)
     assert done.returncode == 1
@@ -159,7 +159,7 @@ def test_a_value_that_nginx_refuses_reaches_no_running_nginx(stack: Stack) -> No
 
 @contextmanager
 def certificate_of_both_names(stack: Stack) -> Iterator[None]:
-    """Have nginx serve a pair for the present and the new name during the block."""
+    """Make nginx serve a certificate for the present and the new name during the block."""
     folder = stack.root / "secrets/tls"
     pair = {name: (folder / name).read_bytes() for name in ("fullchain.pem", "privkey.pem")}
     names = f"subjectAltName=DNS:{stack.host},DNS:{NEW_NAME}"
@@ -185,7 +185,7 @@ def reload(stack: Stack) -> None:
 
 
 def answers(stack: Stack, name: str) -> bool:
-    """Whether the front door answers to a name that no name server knows."""
+    """Whether the front door answers to a name that is not in DNS."""
     port = stack.environment["HTTPS_PORT"]
     asked = ["curl", "--silent", "--fail", "--cacert", "secrets/tls/fullchain.pem"]
     asked += ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/readyz"]
@@ -229,7 +229,7 @@ def test_the_locations_of_service_toml_travel_with_the_deployment(stack: Stack) 
 
 
 def test_an_engine_s_words_are_read_as_the_preflight_expects(stack: Stack) -> None:
-    """No finding of this stack, whose engine, networks and names are the real ones."""
+    """The preflight has no finding on the real engine, networks and names."""
     done = stack.run("./scripts/check-config.sh", check=False)
     for subject in ("engine", "networks", "containers", "nginx", "postgres", "redis", "backup"):
         assert f"critical {subject}:" not in done.stdout

@@ -132,7 +132,7 @@ def test_a_wrong_value_is_refused_by_its_key(
 def test_a_wrong_value_that_names_the_stack_is_refused_in_the_file(
     checkout: Path, key: str, value: str, fault: str
 ) -> None:
-    """In the shell, its difference from the file would be what is refused."""
+    """A value in the shell would be refused because it differs from the file."""
     set_values(checkout, **{key: value})
     with pytest.raises(Failure, match=f"{key} is .*{fault}"):
         load(checkout)

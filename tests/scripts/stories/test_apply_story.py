@@ -1,4 +1,4 @@
-"""`up.sh` replaces what it is told to, one service at a time, and puts back what does not start."""
+"""`up.sh` replaces the named services one at a time, and undoes a replacement that fails."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ class Stack:
     """A stack that serves, on the imitation of a machine.
 
     Attributes:
-        replaced: gets the service and the given variables at each replacement.
+        replaced: the service and the given variables of each replacement.
     """
 
     runner: RecordingRunner
@@ -58,7 +58,7 @@ class Stack:
 
 
 def inspected(*, mib: int = 256) -> Result:
-    """Return what the engine shows of a container of Postgres."""
+    """Return the engine's description of a container of Postgres."""
     limits = {"Memory": mib * 1024**2, "NanoCpus": 2_000_000_000}
     environment = {"Env": ["POSTGRES_BALLAST_MB=256", "PATH=/bin"]}
     facts = {"Image": "sha256:former", "Config": environment, "HostConfig": limits}
@@ -174,7 +174,7 @@ def test_a_new_port_is_asked_once_nginx_has_it_and_the_former_one_comes_back(
     former, bound = ports["HTTPS_PORT"], [ports["HTTPS_PORT"]]
     monkeypatch.setenv("HTTPS_PORT", str(new))
     stack.runner.door = listening_at(stack, lambda: bound[-1])
-    up.run(stack.runner, stack.checkout)  # asks where nginx listens, not where .env points
+    up.run(stack.runner, stack.checkout)  # connects to nginx' port, not to that of .env
     assert f":{former} answers with release" in "\n".join(stack.runner.said)
 
     def replace() -> Result:
@@ -196,7 +196,7 @@ def test_a_new_port_is_asked_once_nginx_has_it_and_the_former_one_comes_back(
 def test_where_nothing_answered_before_the_health_of_the_new_container_decides(
     stack: Stack, *, is_mended: bool
 ) -> None:
-    """A Postgres that has too little memory keeps /readyz at 503: --apply must mend that."""
+    """A Postgres with too little memory keeps /readyz at 503: --apply must be able to fix that."""
     serving = "".join(container(name) for name in SERVING if name != "postgres")
     stack.machine.containers = serving + container("postgres", health="unhealthy")
     door = stack.runner.door

@@ -1,4 +1,4 @@
-"""A bundle of another stack replaces no secret on a host with a database of its own."""
+"""A bundle of another stack replaces no secret on a host that has data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ def host() -> HostWithGpg:
 
 @pytest.fixture
 def bundle(host: HostWithGpg, checkout: Path, tmp_path: Path) -> Path:
-    """A bundle of another stack, each of whose secrets is another one."""
+    """A bundle of another stack with other secrets."""
     project, file = load(checkout), tmp_path / "bundle.asc"
     project.secrets.mkdir()
     for name in (*SECRETS, *OPTIONAL_SECRETS):

@@ -180,7 +180,7 @@ def test_a_service_without_a_first_user_gets_none(
 def test_an_edit_of_env_reaches_a_slot_that_never_served(
     runner: RecordingRunner, machine: Machine, checkout: Path, *, is_prepared: bool
 ) -> None:
-    """No slot serves from which a deploy with the corrected setting could go on."""
+    """No slot serves, so that no deploy could apply the corrected setting."""
     if is_prepared:
         up.run(runner, checkout, is_prepare=True)
     else:
@@ -278,7 +278,7 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(
 def test_a_link_that_a_new_nginx_made_names_the_slot_that_serves(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
-    """The link was lost and nginx too; a new nginx makes a link to blue, and green is live."""
+    """The link and nginx were lost while green was live; a new nginx creates a link to blue."""
     machine.placed = "r-1"
     machine.containers = container("api-green") + container("worker-green")
     runner.reply("readlink", lambda: Result(0, f"{'blue' if machine.has_nginx else 'none'}.sock\n"))
