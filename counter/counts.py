@@ -63,7 +63,7 @@ class Counts:
     def begin(self, slot: str, seconds: float) -> str:
         """Begin a period of a slot, which ends after `seconds` at the latest; return its name.
 
-        The name is random: a client cannot mark its requests as those of the scripts.
+        The name is random, so that a client cannot mark its requests as the scripts' own.
         """
         self.expire()
         while len(self.periods) >= MOST_PERIODS:

@@ -23,7 +23,7 @@ class Tally:
     """The answers of a slot: their number by status class, and their latency.
 
     Attributes:
-        buckets: the number of answers up to each bound of BUCKET_SECONDS, and of slower ones.
+        buckets: the number of answers in each bucket of BUCKET_SECONDS, and of slower answers.
         seconds: the sum of all latencies.
     """
 
@@ -49,7 +49,7 @@ class Tally:
             self.seconds += request.seconds
 
     def add_all(self, other: "Tally") -> None:
-        """Count what another tally has counted."""
+        """Add the counts of another tally."""
         self.classes = [a + b for a, b in zip(self.classes, other.classes, strict=True)]
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
         self.seconds += other.seconds

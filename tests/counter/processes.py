@@ -1,6 +1,6 @@
 """Starts the counter, and a real nginx with the product's own configuration in front of two slots.
 
-nginx' files are copied, with the paths and ports of a container replaced by those of the test.
+nginx' files are copied, and paths and ports of the test replace those of the container.
 """
 
 import http.client

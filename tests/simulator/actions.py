@@ -75,7 +75,7 @@ def carry_out(host: Host, action: Action) -> list[Outcome]:
 
 
 def command_words(host: Host, action: Action) -> list[str]:
-    """Return the words that the operator types: a release by its name, and a window's own."""
+    """Return the operator's words, with real release names and the arguments of a window."""
     if action.name == "retire":
         return [*host.state.scheduled.pop().arguments, "--after", "0"]
     words = [host.state.names.get(word, word) for word in action.words[1:]]

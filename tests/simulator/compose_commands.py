@@ -157,7 +157,7 @@ class ComposeCommands:
         return compose_files.secrets_folder(self.values(), self.root) / name
 
     def read_secret(self, name: str) -> str:
-        """Return what a new container would read from a secret file."""
+        """Return the text that a new container would read from a secret file."""
         file = self.secret(name)
         return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 

@@ -47,7 +47,7 @@ class Image:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """What it was made from."""
+        """The inputs of its build."""
         return (self.trait, *(f"{key}={value}" for key, value in sorted(self.labels.items())))
 
 
@@ -59,7 +59,7 @@ class Container:
         configuration: the values of `.env` that Compose compares.
         environment: the values of the slot's file, which Compose compares too.
         checkout: the directory whose files it mounts.
-        files: the paths of its secrets by their names; secrets: what its process read from them.
+        files: the path of each secret; secrets: the text that its process read from each.
         host: the name that nginx answers to; another service has none.
         ends_at: the moment when a drained worker ends.
     """
@@ -97,7 +97,7 @@ class Container:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The service's keys as they are in effect; the limits are those of `.env`."""
+        """The service's effective keys; the limits come from `.env`."""
         limits = {key: self.configuration[key] for key in LIMITS if key in self.configuration}
         given = {key: self.environment.get(key, "") for key in SERVICE_KEYS}
         return given | {key: value or KEYS[key].default for key, value in limits.items()}

@@ -42,7 +42,7 @@ class Traffic:
         self.counts.started = self.clock.moment().timestamp()
 
     def add(self, slot: str, status: int, *, watch: str = "", is_counted: bool) -> None:
-        """Have nginx finish a request, whose datagram may find no counter."""
+        """Make nginx finish a request; without a counter, its datagram is lost."""
         number, self.requests = self.requests, self.requests + 1
         if is_counted:
             client = f"192.0.2.{number % CLIENTS}"

@@ -107,7 +107,7 @@ class DockerCommands:
         return Result(0, "".join("\t".join(row) + "\n" for row in rows))
 
     def _ps(self, argv: list[str]) -> Result:
-        """List one-shot containers; those of Compose end with their command."""
+        """List one-shot containers; the one-shot containers of Compose end with their command."""
         text = " ".join(argv)
         return Result(0, "".join(f"{name}\n" for name in self.engine.one_shots if name in text))
 
@@ -297,7 +297,7 @@ DISK = "40000000000 100000000000\n268435456\t/var/lib/postgresql/data/ballast\n"
 
 
 def copy_files(argv: Sequence[str]) -> Result:
-    """Do what chmod, cp, ln, mv and rm do with the files of a story, without a process."""
+    """Imitate chmod, cp, ln, mv and rm on the files of a story, without a process."""
     source, target = Path(argv[-2]), Path(argv[-1])
     match argv[0]:
         case "chmod":

@@ -182,7 +182,7 @@ def faults_of_checkout(host: Host) -> list[str]:
 
 
 def is_of_another_project(host: Host) -> bool:
-    """Whether `.env` names another project than that of the stack."""
+    """Whether `.env` names another project than the stack's."""
     values = host.compose.values()
     return bool(values) and (values.get("COMPOSE_PROJECT_NAME") or "slipway") != host.project
 

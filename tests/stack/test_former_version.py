@@ -51,7 +51,7 @@ def commit(stack: Stack) -> None:
 def update(stack: Stack) -> None:
     """Bring the checkout to the present version as `git pull` does, which keeps its folders.
 
-    The containers mount some of these folders: after a new creation, they would see empty ones.
+    The containers mount some of these folders: a newly created folder would be empty for them.
     """
     names = listed_files()
     for name in stack.run("git", "ls-files").stdout.splitlines():

@@ -14,7 +14,7 @@ COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"], answers=N
 BUILDX_VERSION = Command(["docker", "buildx", "version"], answers=NO_ENGINE)
 ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
 RELEASE_LABEL = "org.opencontainers.image.version"
-# The hash of what a release was built from (parts/images.py).
+# The hash of a release's inputs (parts/images.py).
 INPUTS_LABEL = "slipway.inputs"
 # The repository of the project that built the image; each project on a host has its own.
 REPOSITORY_LABEL = "slipway.repository"

@@ -88,7 +88,7 @@ def parse(text: str) -> list[Line]:
 
 
 def _read(text: str) -> tuple[str, str]:
-    """Return the value and what follows it, a comment or nothing.
+    """Return the value and the text after it: a comment or nothing.
 
     Raises:
         ValueError: with the rest of a sentence, for a text that Compose reads differently.

@@ -74,7 +74,7 @@ def _fault_of_line(line: str) -> str:
 
 
 def fix(name: str, reason: str) -> str:
-    """Return the operator's fix of a fault that `fault` returned."""
+    """Return the operator's fix of a fault that `fault` has returned."""
     if reason == MISSING:
         is_made = name in MAY_BE_EMPTY
         return "./scripts/up.sh creates it" if is_made else "restore it from your copy of secrets/"

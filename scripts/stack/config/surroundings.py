@@ -37,13 +37,13 @@ GIT_VARIABLES = (
 )
 # A prefix ends with *.
 REMOVED: Mapping[str, str] = {
-    "COMPOSE_*": "other profiles, files, parallelism or orphans than the scripts name",
+    "COMPOSE_*": "Compose would use other profiles, files, parallelism or orphans than the scripts",
     **dict.fromkeys(
         GIT_VARIABLES,
         "git sets them for a hook, and a release would be named after another repository",
     ),
     "PYTHONHOME": "a Python that lacks its own library starts no script",
-    "PYTHONSTARTUP": "code that no script names",
+    "PYTHONSTARTUP": "Python would run code that no script names",
     "CDPATH": "cd would go to another folder",
     **dict.fromkeys(SET_BY_SCRIPTS, "the scripts set it, for single commands"),
 }
@@ -79,7 +79,7 @@ def _is_removed(key: str) -> bool:
 
 
 def refuse(written: Mapping[str, str], variables: Mapping[str, str]) -> None:
-    """Refuse variables that lead to another stack than that of `.env`, or to another machine.
+    """Refuse variables that name another stack than `.env` does, or another machine.
 
     Args:
         written: the values of `.env`.

@@ -1,4 +1,4 @@
-"""The settings of `.env` that each container has, and those that wait for a command.
+"""Compares the settings of each container with `.env`; lists the settings that wait.
 
 `STATE_DIR/applied.json` keeps for each service the values that its container was created with, its
 definition (parts/definitions.py), and how long the last replacement took. The scripts compare
@@ -188,7 +188,7 @@ def front_door(project: Project) -> Project:
 
 
 def waiting_for_deploy(project: Project, slot: str) -> list[str]:
-    """Return the service's keys that differ from those of the deployment in a slot."""
+    """Return the service's keys whose values differ from the deployment in a slot."""
     values = slot_files.of_slot(project, slot)
     former = slot_files.settings_in(values)
     return differing(former, project.service_settings) if values else []

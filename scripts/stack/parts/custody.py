@@ -30,8 +30,8 @@ def claim(
     """Check, write the owner's record, and print a note if this checkout takes the stack over.
 
     Args:
-        is_starting: whether the command starts services without the preflight of a deploy.
-        is_restarting: whether it also stops containers and then starts the same ones.
+        is_starting: whether the command starts services and has no preflight of its own.
+        is_restarting: whether it stops containers and then starts the same containers again.
 
     Raises:
         Failure: as `check` does, or if a container that is to be restarted could not start again.

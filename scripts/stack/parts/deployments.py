@@ -72,7 +72,7 @@ def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployme
 
 
 def _keep(runner: Runner, project: Project, deployment: Deployment, slot: str) -> None:
-    """Write the present settings as those of a deployment, and into its slot's file."""
+    """Write the present settings into the files of a deployment and of its slot."""
     settings = project.service_settings
     _write_snapshot(runner, project, deployment.number, settings)
     place(runner, project, deployment, slot, settings)

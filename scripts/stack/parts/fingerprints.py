@@ -45,7 +45,7 @@ def make(secret: str, salt: str = "") -> str:
 
 
 def is_of(fingerprint: str, secret: str) -> bool:
-    """Whether a fingerprint is that of a secret."""
+    """Whether a fingerprint belongs to a secret."""
     return hmac.compare_digest(fingerprint, make(secret, fingerprint.partition(" ")[0]))
 
 
@@ -150,8 +150,8 @@ def _digest(secret: str) -> str:
 def is_foreign(
     runner: Runner, project: Project, inventory: Inventory, name: str, secret: str
 ) -> bool:
-    """Whether a secret is not that of the data on this host: by its fingerprint, its server, what a
-    container mounts, and last by the present file; False without such data.
+    """Whether a secret does not open the data on this host; False without data. Its fingerprint
+    decides, or else its server, a container's copy, or the present file.
     """
     if f"{project.name}_{BINDINGS[name].volume}" not in inventory.volumes:
         return False

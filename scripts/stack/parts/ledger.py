@@ -189,7 +189,7 @@ def keep_evidence(runner: Runner, project: Project, action: str, services: list[
     for old in sorted(folder.parent.iterdir())[:-KEPT_EVIDENCE]:  # their names begin with the time
         runner.run(host.remove_tree(old))
     for service in [*services, "nginx"]:
-        # Evidence is what can still be had: the engine may be what failed.
+        # Collect what is available: the engine itself may have failed.
         options = ["--no-color", "--tail", "500"]
         logs = runner.read(engine.compose("logs", *options, service, may_fail=True))
         runner.write(folder / f"{service}.log", logs.out + logs.err, 0o640)

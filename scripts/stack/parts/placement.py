@@ -1,4 +1,4 @@
-"""Places the release that `up.sh` starts in an empty slot: the checkout's, or that of an image."""
+"""Places the release that `up.sh` starts in an empty slot: of the checkout, or of an image."""
 
 from stack.commands import engine
 from stack.config.project import Project

@@ -18,7 +18,7 @@ def judge(runner: Runner, project: Project) -> list[Finding]:
     wanted = {key: (_address(project, key), project.port(f"{key}_PORT")) for key in KEYS}
     if wanted["HTTP"] == wanted["HTTPS"]:
         port = project.port("HTTPS_PORT")
-        return [Finding("HTTPS_PORT", f"HTTP_PORT is {port}, too", "set another one in .env")]
+        return [Finding("HTTPS_PORT", f"HTTP_PORT is {port}, too", "set another port in .env")]
     running = [
         service
         for service in observation.services(runner, project)

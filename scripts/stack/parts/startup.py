@@ -128,7 +128,7 @@ def _replace(
 
 
 def _start_missing(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
-    """Start services that do not serve; on a developer's stack, also replace changed ones."""
+    """Start services that do not serve; on a developer's stack, also replace changed services."""
     if not project.is_development:
         names = services.list_missing(runner, project, names)
     if not names:

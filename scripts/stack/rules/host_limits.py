@@ -115,7 +115,7 @@ def judge_networks(free: int, missing: list[str]) -> list[Finding]:
             "networks",
             f"the engine has addresses for {free} more networks, and {', '.join(missing)} "
             "do not exist yet",
-            "docker network prune removes unused ones; or add default-address-pools to "
+            "docker network prune removes unused networks; or add default-address-pools to "
             "/etc/docker/daemon.json",
             "site-down",
         )

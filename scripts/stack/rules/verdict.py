@@ -8,7 +8,7 @@ from dataclasses import dataclass
 # first requests were slow.
 FEWEST_REQUESTS = 20
 FEWEST_FOR_LATENCY = 100
-# Chosen: fewer addresses may be a single person, who must not be able to roll a release back.
+# Chosen: fewer addresses may belong to one person, who must not be able to roll a release back.
 # Partner: ADDRESSES in counter/periods.py
 FEWEST_ADDRESSES = 3
 # Chosen: when a shared host stalls for a moment, one part of the watch is slow; a slow release is

@@ -127,7 +127,8 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
         text = f"slot {slot}, release {release}{deployment}"
         file = slot_files.path_of(project, slot)
         if not file.exists():
-            # Compose would replace its containers by ones without settings, which refuse to start.
+            # Compose would replace its containers, and without settings the new ones refuse to
+            # start.
             return False, "live", f"{text}; {file} is missing: ./scripts/up.sh writes it"
         return True, "live", text
     shown = (
@@ -169,7 +170,7 @@ def _services(runner: Runner, project: Project, live: str, holder: lock.Holder |
 
 
 def _is_handed_over(name: str, holder: lock.Holder | None) -> bool:
-    """Whether a running command now replaces this worker by that of the other slot."""
+    """Whether a running command is replacing this worker by the other slot's worker."""
     return name.startswith("worker-") and holder is not None and holder.command in SWITCHING
 
 

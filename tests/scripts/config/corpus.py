@@ -1,4 +1,4 @@
-"""Texts after `KEY=` in `.env`: those that Compose and the scripts read alike, and the refused."""
+"""Texts after `KEY=` in `.env`: the accepted texts with their values, and the refused texts."""
 
 # The text, and the value that both read.
 READ = [

@@ -42,7 +42,7 @@ class Stack:
         return [each for each in self.runner.ran[done:] if "compose up" in each]
 
     def fail(self, service: str, *, times: int = 1) -> list[dict[str, str]]:
-        """Have a service not start this many times; return the variables of each start."""
+        """Make this many starts of a service fail; return the variables of each start."""
         given: list[dict[str, str]] = []
 
         def start() -> Result:
