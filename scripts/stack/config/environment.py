@@ -16,7 +16,7 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"(?P<head>[ \t]*(?P<key>[A-Za-z_][A-Za-z0-9_]*)=[ \t]*)(?P<rest>.*)")
 RUNBOOK = "boot-refused-by-the-configuration"
 BOM = "\ufeff"
-_FOLDER = "Compose takes the folder for a file: put # before the line, or name compose.yaml"
+_FOLDER = "Compose reads the folder as a file: put # before the line, or name compose.yaml"
 
 
 @dataclass(frozen=True)

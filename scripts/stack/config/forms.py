@@ -118,7 +118,7 @@ def compose_files(value: str) -> str:
     if "compose.prod.yaml" in value and "compose.dev.yaml" in value:
         raise ValueError("a list with compose.prod.yaml and compose.dev.yaml: name one of them")
     if not all(value.split(":")):
-        raise ValueError("names with a colon too many, which Compose takes for the folder")
+        raise ValueError("a list with an empty name, which Compose reads as the folder")
     return value
 
 

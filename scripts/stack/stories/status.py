@@ -329,7 +329,7 @@ def history(runner: Runner, project: Project) -> None:
     """Print the ledger's last entries, one per line, and what is live."""
     for entry in ledger.entries(project)[-HISTORY_LINES:]:
         way = f"{entry.get('from') or '-'} -> {entry.get('to') or '-'}"
-        # rollback.sh takes the number.
+        # rollback.sh accepts this number.
         way += f" (deployment {entry['deployment']})" if entry.get("deployment") else ""
         took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""
         why = f": {entry['reason']}" if entry.get("reason") else ""

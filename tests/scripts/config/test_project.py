@@ -125,7 +125,7 @@ def test_a_wrong_value_is_refused_by_its_key(
     ("key", "value", "fault"),
     [
         ("COMPOSE_FILE", "compose.yaml:compose.prod.yaml:compose.dev.yaml", "name one of them"),
-        ("COMPOSE_FILE", "compose.yaml:", "a colon too many, which Compose takes for the folder"),
+        ("COMPOSE_FILE", "compose.yaml:", "an empty name, which Compose reads as the folder"),
         ("COMPOSE_PROJECT_NAME", "Two", "not a name of lower-case letters"),
     ],
 )
