@@ -44,7 +44,7 @@ class Deployments:
     """All deployments of a history, in the order in which they were last live."""
 
     listed: list[Deployment] = field(default_factory=list)
-    seen: list[Deployment] = field(default_factory=list)  # while the present command runs
+    candidates: list[Deployment] = field(default_factory=list)  # while the present command runs
     is_forgotten: bool = False  # whether the ledger was lost
 
     @property
@@ -58,17 +58,17 @@ class Deployments:
 
     def see(self, engine: Engine, container: Container) -> None:
         """Remember that a container serves, while a command runs."""
-        if not self.seen or self.seen[-1].number != container.number:
-            self.seen.append(deployment_of(engine, container, is_good=None))
+        if not self.candidates or self.candidates[-1].number != container.number:
+            self.candidates.append(deployment_of(engine, container, is_good=None))
 
     def judge_seen(self, *, is_taken_back: bool) -> None:
         """List the deployments that served only while the command ran, unless it rolled back."""
-        for deployment in () if is_taken_back else self.seen:
+        for deployment in () if is_taken_back else self.candidates:
             if not any(
                 d.number == deployment.number and d.image == deployment.image for d in self.listed
             ):
                 self.listed.append(deployment)
-        self.seen.clear()
+        self.candidates.clear()
 
     def find(self, engine: Engine, container: Container) -> Deployment | None:
         """Return the deployment that a container runs."""

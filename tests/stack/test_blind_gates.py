@@ -48,8 +48,8 @@ def test_a_hook_that_cannot_start_after_the_switch_only_warns(stack: Stack) -> N
     write_hook(stack, "post-switch", "echo hi\n")
     _, slot = stack.live()
     stack.vary()
-    done = stack.deploy()
-    assert "warning: hooks/post-switch exited with 126" in done.stdout
+    completed = stack.deploy()
+    assert "warning: hooks/post-switch exited with 126" in completed.stdout
     assert stack.live()[1] != slot
 
 

@@ -163,9 +163,9 @@ def test_refusals_of_nginx_take_no_release_back(stack: Stack) -> None:
             send(stack, text)
 
     with crowd(stack, "/v1/items?limit=5"), acting(refuse_all):
-        done = stack.deploy(WATCH_SECONDS="8")
+        completed = stack.deploy(WATCH_SECONDS="8")
     assert stack.live()[1] != slot
-    assert re.search(r"\d+ requests, 0\.0% errors", done.stdout)
+    assert re.search(r"\d+ requests, 0\.0% errors", completed.stdout)
     assert counts(stack)["slots"]["nginx"]["errors"] > 20
 
 
@@ -177,9 +177,9 @@ def test_one_client_with_errors_takes_no_release_back(stack: Stack) -> None:
         crowd(stack, "/v1/items?limit=5"),
         crowd(stack, "/v1/items?limit=7", "9"),
     ):
-        done = stack.deploy(WATCH_SECONDS="8")
+        completed = stack.deploy(WATCH_SECONDS="8")
     assert stack.live()[1] != slot
-    assert "errors of fewer than 3 addresses" in done.stdout
+    assert "errors of fewer than 3 addresses" in completed.stdout
 
 
 def test_the_metrics_are_inside_alone(stack: Stack) -> None:

@@ -54,11 +54,11 @@ def test_an_image_of_a_commit_holds_no_ignored_file_and_no_secret(stack: Stack) 
         (stack.root / path).write_text("s3cr3t\n", encoding="utf-8")
     with (stack.root / ".git/info/exclude").open("a", encoding="utf-8") as file:
         file.write("*.log\nsecrets/\n.env\n*.pem\n")
-    done = stack.deploy()
+    completed = stack.deploy()
     assert stack.live()[0] == release
     text = contents(stack, release)
     assert [name for name in (".env", "secrets", ".pem", ".log") if name in text] == []
-    assert "api/.env" in done.stdout, "the deploy says what it left out"
+    assert "api/.env" in completed.stdout, "the deploy says what it left out"
 
 
 def test_a_file_that_git_status_hides_is_deployed_and_changes_the_name(stack: Stack) -> None:

@@ -112,8 +112,8 @@ def _judge_missing(
         return None
     reason = f"the volume {volume} is here" if has_volume else "this stack had one"
     fault = f"the secret file {project.secrets / name} is missing, and {reason}"
-    mend = [_mend(project, holder[0], name)] if holder else []
-    return Finding(name, fault, (*mend, IMPORT))
+    copies = [_copy_command(project, holder[0], name)] if holder else []
+    return Finding(name, fault, (*copies, IMPORT))
 
 
 def _judge_content(
@@ -135,11 +135,11 @@ def _judge_content(
     is_other = holder is not None and holder[1] != _digest(secret)
     if outcome is logins.Outcome.NO_ANSWER and not is_other:
         return None
-    mend = [_mend(project, holder[0], name)] if holder and is_other else []
+    copies = [_copy_command(project, holder[0], name)] if holder and is_other else []
     file = shlex.quote(str(fingerprint_file(project, name)))
     forget = [f"only if its server already has this secret: rm {file}"] if fingerprint else []
     fault = f"{path} is not the secret that opens the volume {volume}"
-    return Finding(name, fault, (*mend, IMPORT, *forget))
+    return Finding(name, fault, (*copies, IMPORT, *forget))
 
 
 def _digest(secret: str) -> str:
@@ -184,7 +184,7 @@ def _find_holder(
     return None
 
 
-def _mend(project: Project, container: Container, name: str) -> str:
+def _copy_command(project: Project, container: Container, name: str) -> str:
     """Return the command that copies a secret from a container into its file."""
     folder, file = (shlex.quote(str(path)) for path in (project.secrets, project.secrets / name))
     make_folder = "" if project.secrets.is_dir() else f"mkdir --parents --mode=0700 {folder}; "

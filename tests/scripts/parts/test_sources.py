@@ -24,8 +24,8 @@ IDENTITY = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
 
 def git(root: Path, *arguments: str) -> str:
     argv = ["git", "-C", str(root), *IDENTITY, *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
-    return done.stdout.strip()
+    completed = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    return completed.stdout.strip()
 
 
 def commit_all(root: Path) -> str:
