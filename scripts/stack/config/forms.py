@@ -109,7 +109,7 @@ def address(value: str) -> str:
     except ValueError:
         raise ValueError("not an IP address") from None
     if (version == 6) != (inner != value):
-        raise ValueError("not an IPv4 address, or an IPv6 address in brackets, such as [::1]")
+        raise ValueError("not an IPv4 address, or an IPv6 address in brackets: [2001:db8::2]")
     return value
 
 
