@@ -162,7 +162,7 @@ def _refuse_foreign_secrets(
             volumes = ", ".join(stock.volumes_of(project.name))
             raise Failure(
                 f"this host has data of its own ({volumes}), and the bundle's "
-                f"{', '.join(foreign)} do not open it: its backups could no longer be read",
+                f"{', '.join(foreign)} cannot open it: its backups could no longer be read",
                 hints=[
                     "nothing was written",
                     "import the bundle of this host's own stack",

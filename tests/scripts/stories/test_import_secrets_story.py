@@ -102,7 +102,7 @@ def test_beside_a_database_it_is_refused_by_its_server(
 ) -> None:
     have_volumes(host)
     refuse_login(host, name)
-    assert f"the bundle's {name} did not make it" in refusal(host, project, bundle).observation
+    assert f"the bundle's {name} cannot open it" in refusal(host, project, bundle).observation
     host.reply(LOGIN[name], Result(0, "1\n"))
     run(host, project, bundle)
     assert is_replaced(project), "the files of this host were the wrong ones"
