@@ -13,7 +13,8 @@ from counter import answers, logs, sockets
 from counter.counts import Counts
 from counter.datagrams import MOST_BYTES
 
-# Chosen: about 5 ms of work. Between two turns the loop answers, and notices a signal.
+# Datagrams per turn. Chosen: about 5 ms of work; between two turns, the loop answers queries and
+# handles a signal.
 MOST_AT_ONCE = 1000
 
 

@@ -1,6 +1,6 @@
 """Answers HTTP on a Unix socket: POST /counts for the scripts, /metrics, /healthz.
 
-A request is small, and its connection ends after the answer.
+A request is small, and the counter closes its connection after the answer.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from counter.datagrams import BLUE, GREEN
 
 # Chosen: a slow or silent peer occupies one of few connections no longer than this.
 REQUEST_SECONDS = 2.0
-MOST_BODY_BYTES = 4096  # stub_status has a tenth of it
+MOST_BODY_BYTES = 4096  # stub_status has about a tenth of it
 MOST_AT_ONCE = 16
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Response = tuple[int, str, str]
@@ -32,8 +32,8 @@ _REASONS = {
 def handler(counts: Counts) -> Handler:
     """Return the handler of a connection.
 
-    Every answer includes the datagrams that arrived before its request: the loop takes them in the
-    turn in which it accepts the connection, at the latest.
+    Every answer includes the datagrams that arrived before its request: the loop receives them at
+    the latest in the turn in which it accepts the connection.
     """
     places = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -44,7 +44,7 @@ def handler(counts: Counts) -> Handler:
                 writer.write(_format(answer(counts, method, target, body)))
                 await writer.drain()
         except (OSError, ValueError, TimeoutError, EOFError):
-            pass  # the peer sent no request, or went away: it notices by itself
+            pass  # the peer sent no request, or closed the connection: nobody waits for an answer
         finally:
             writer.close()
 
@@ -55,7 +55,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str, str]:
     """Return method, target and body of a request.
 
     Raises:
-        ValueError: if it is none, or too large.
+        ValueError: if the text is not a request, or the body is too large.
     """
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, target, _ = head[0].split(" ")
@@ -76,8 +76,8 @@ def _format(response: Response) -> bytes:
 def answer(counts: Counts, method: str, target: str, body: str) -> Response:
     """Return the answer to a request.
 
-    POST /counts takes nginx' stub_status as its body. Its query may begin a period (`begin`, with
-    its seconds, and `slot`), name the one to show (`period`), and end that (`end`).
+    POST /counts takes nginx' stub_status as its body. Its query may begin a period (`begin=SECONDS`
+    and `slot`), name the period to show (`period`), and end that period (`end`).
     """
     url = urlsplit(target)
     if url.path == "/healthz":

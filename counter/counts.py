@@ -1,4 +1,4 @@
-"""What the counter knows, and its two forms: JSON for the scripts, text for Prometheus."""
+"""Counts requests in total, in the last minute and in periods; describes the counts for JSON."""
 
 import secrets
 import time
@@ -11,7 +11,7 @@ from counter.losses import Losses, finished_requests
 from counter.periods import Period
 from counter.tallies import LastMinute, Tally
 
-# A deploy needs two at a time. An older one is dropped: a killed deploy left it.
+# A deploy needs two periods at a time. The oldest is dropped: a killed deploy left it.
 MOST_PERIODS = 3
 # Chosen: no watch lasts longer than a day.
 LONGEST_SECONDS = 86_400.0
@@ -53,7 +53,7 @@ class Counts:
             period.add(request)
 
     def report(self, status: str) -> bool:
-        """Take over nginx' own number of requests; return whether the text shows it."""
+        """Compare nginx' number of requests with the datagrams; return whether the text has it."""
         finished = finished_requests(status)
         if finished is None:
             return False
@@ -63,7 +63,7 @@ class Counts:
     def begin(self, slot: str, seconds: float) -> str:
         """Begin a period of a slot, which ends after `seconds` at the latest; return its name.
 
-        The name is random: a client cannot mark its requests as those of the scripts.
+        The name is random, so that a client cannot mark its requests as the scripts' own.
         """
         self.expire()
         while len(self.periods) >= MOST_PERIODS:
@@ -74,7 +74,7 @@ class Counts:
         return name
 
     def end(self, name: str) -> None:
-        """End a period: what it knew about clients is gone."""
+        """End a period and forget its clients."""
         self.periods.pop(name, None)
 
     def expire(self) -> None:

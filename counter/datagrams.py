@@ -1,4 +1,4 @@
-"""Parses what nginx sends about a request: one datagram (log_format in nginx/conf.d/10-log.conf).
+"""Parses the datagram that nginx sends for a request (log_format in nginx/conf.d/10-log.conf).
 
 A datagram comes from nginx, but a client wrote parts of it: nothing here trusts its contents.
 """
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 # Partner: log_format in nginx/conf.d/10-log.conf
 FIELDS = 9
-# The path is the last field: the kernel cuts off the rest of a longer datagram. Chosen: a route
-# needs far less, and all fields before it have fixed sizes.
+# The path is the last field, because the kernel cuts off the end of a longer datagram. Chosen: a
+# route needs far less, and the fields before the path are short.
 MOST_BYTES = 2048
 BLUE, GREEN = "blue", "green"
-# nginx asked a slot, which gave no answer that names it; and: nginx answered by itself.
+# UNNAMED: nginx passed the request on, and no answer named a slot. NGINX: nginx answered by itself.
 UNNAMED, NGINX = "unnamed", "nginx"
 SLOTS = (BLUE, GREEN, UNNAMED, NGINX)
-# A segment of a path with a digit or an escape, or a long one, is an identifier and no route.
-# `v1` and the like are part of a route.
+# A path segment that is long, or has a digit or an escape, is an identifier and not part of a
+# route. But segments such as `v1` are.
 _IDENTIFIER = re.compile(r"(?<=/)(?!v\d{1,2}(?:/|$))(?:[^/]*[0-9%][^/]*|[^/]{33,})")
 SEGMENTS = 6
 
@@ -28,8 +28,8 @@ class Request(NamedTuple):
         is_public: whether it came through the front door, and not from inside nginx' container.
         slot: one of SLOTS.
         status: the status that the client got.
-        seconds: until the slot's answer began; None if there was none. A client that sends or
-            reads slowly does not change it.
+        seconds: the time until the slot's answer began; None without an answer. A client that sends
+            or reads slowly does not change it.
         client: the client's address.
         watch: the mark of the scripts' own requests; empty for any other request.
     """
@@ -50,7 +50,7 @@ class Request(NamedTuple):
 
     @property
     def is_of_slot(self) -> bool:
-        """Whether it counts for or against a release: no client can cause it without a slot."""
+        """Whether it counts for or against a release, because a slot was asked for the answer."""
         return self.slot in {BLUE, GREEN} or (self.slot == UNNAMED and self.is_error)
 
 

@@ -1,7 +1,7 @@
 """A period in which the scripts compare a slot: one vote for each client and route.
 
-Only while a period is open, the counter tells clients apart. It keeps no address: the keys are
-hashes with a random key of this process, and they are gone when the period ends.
+The counter distinguishes clients only while a period is open. It keeps no address: it keeps hashes
+with a random key of this process, and deletes them when the period ends.
 """
 
 import socket
@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from counter.datagrams import UNNAMED, Request, route
 from counter.tallies import Tally
 
-# Chosen: more than a small host has clients and routes in the seconds of a watch; half a MB.
+# Chosen: more pairs than a small host has in the seconds of a watch. They take half a MB.
 MOST_PAIRS = 2048
-# One client that asks for many paths fills no table and outvotes no other.
+# With this limit, a client that requests many paths neither fills the table nor outvotes the
+# others.
 ROUTES_OF_A_CLIENT = 16
-# Whether there are three is all that a verdict asks.
+# A verdict only needs to know whether there are three.
 # Partner: FEWEST_ADDRESSES in scripts/stack/rules/verdict.py
 ADDRESSES = 3
 _OTHERS = -1  # the vote of all pairs beyond the limits; no hash is -1 in CPython
@@ -65,7 +66,7 @@ class Votes:
 
     @property
     def error_share(self) -> float:
-        """The mean of the pairs' shares of errors: a client that repeats a request adds none."""
+        """The mean of the pairs' error shares, so that repeating a request adds no weight."""
         shares = [errors / answers for answers, errors in self.pairs.values()]
         return sum(shares) / len(shares) if shares else 0.0
 
@@ -76,7 +77,7 @@ def _remember(addresses: set[int], client: int) -> None:
 
 
 def network(address: str) -> Hashable:
-    """Return what stands for one client: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the key of one client: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address:
         return address
     try:
@@ -92,10 +93,10 @@ class Period:
     """A period of one slot.
 
     Attributes:
-        ends_at: when the counter drops it, in monotonic seconds.
-        lost_before: the datagrams that had been lost when it began.
-        own: the scripts' own requests in it, which have no vote.
-        received: the requests through the front door, of which nginx answered some by itself.
+        ends_at: when the counter drops the period, in monotonic seconds.
+        lost_before: the number of datagrams that were lost before the period began.
+        own: the number of the scripts' own requests, which have no vote.
+        received: the number of clients' requests, including those that nginx answered by itself.
     """
 
     slot: str
@@ -108,7 +109,7 @@ class Period:
     def add(self, request: Request) -> None:
         """Count a request if it is for or against this slot.
 
-        The scripts watch the live slot: it owes the answers that no slot has given.
+        The scripts watch the live slot, so that an error without a slot's name counts against it.
         """
         self.received += 1
         if request.slot == self.slot or (request.slot == UNNAMED and request.is_of_slot):

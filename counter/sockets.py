@@ -1,4 +1,4 @@
-"""Binds the two Unix sockets; nginx may already run, and may have known a former counter."""
+"""Binds the two Unix sockets, also while nginx runs and sends to those of a former counter."""
 
 import os
 import socket
@@ -12,10 +12,10 @@ BACKLOG = 16
 
 
 def bind(folder: Path, name: str, kind: socket.SocketKind) -> socket.socket:
-    """Return a socket of this name, which replaces the one that a former process left.
+    """Return a socket of this name; it replaces the socket that a former process left.
 
-    The rename makes the new socket appear at once with its mode: nginx never meets a name without a
-    socket.
+    The rename makes the new socket appear with its mode in one step, so that nginx always finds a
+    socket of that name.
     """
     bound = socket.socket(socket.AF_UNIX, kind)
     bound.setblocking(False)
@@ -33,7 +33,7 @@ def bind(folder: Path, name: str, kind: socket.SocketKind) -> socket.socket:
 
 
 def receive_waiting(requests: socket.socket, most: int, most_bytes: int) -> list[bytes]:
-    """Return the datagrams that wait in the queue, `most` at once."""
+    """Return the datagrams that wait in the queue, but at most `most` of them."""
     datagrams: list[bytes] = []
     try:
         while len(datagrams) < most:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from counter.datagrams import SLOTS, Request
 
-# The upper bounds of the latency buckets, in seconds: each is about 1.4 times the one before, so
-# that a percentile is right within a fifth. The last is above proxy_read_timeout.
+# The upper bounds of the latency buckets, in seconds. Each bound is about 1.4 times the one before,
+# so that a percentile is known to within this factor. The last bound is proxy_read_timeout.
 # Partner: proxy_read_timeout in nginx/snippets/proxy.conf
 BUCKET_SECONDS = (
     *(0.005, 0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11, 0.16, 0.22),
     *(0.32, 0.45, 0.64, 0.9, 1.3, 1.8, 2.5, 3.6, 5.0, 7.0, 10.0, 14.0, 20.0),
 )
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
-# The parts of the last minute: with 6 of 10 s, a minute is between 50 and 60 s.
+# The last minute has 6 parts of 10 s, of which the newest is not over: it covers 50 to 60 s.
 PART_SECONDS, PARTS = 10, 6
 
 
@@ -23,7 +23,7 @@ class Tally:
     """The answers of a slot: their number by status class, and their latency.
 
     Attributes:
-        buckets: the number of answers up to each bound of BUCKET_SECONDS, and of slower ones.
+        buckets: the number of answers in each bucket of BUCKET_SECONDS, and of slower answers.
         seconds: the sum of all latencies.
     """
 
@@ -49,7 +49,7 @@ class Tally:
             self.seconds += request.seconds
 
     def add_all(self, other: "Tally") -> None:
-        """Count what another tally has counted."""
+        """Add the counts of another tally."""
         self.classes = [a + b for a, b in zip(self.classes, other.classes, strict=True)]
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
         self.seconds += other.seconds

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Writes this host's settings into /tmp/nginx, creates the live link on the first start, then
-# executes nginx. `test` checks the configuration instead and changes no volume; it gets as variables
-# what nginx reads from the files. `reload` writes the settings again and makes the running nginx
-# reload its configuration and certificates.
+# executes nginx. `test` checks the configuration instead and changes no volume; it takes the
+# settings from variables instead of the files. `reload` writes the settings again and makes the
+# running nginx reload its configuration and certificates.
 # shellcheck disable=SC2016 # $host and the like are nginx' variables
 set -Eeuo pipefail
 
@@ -16,7 +16,7 @@ fail() {
 	exit 1
 }
 
-# The scripts write the keys of .env that a reload applies, as KEY='value'.
+# The scripts write the keys of .env that a reload applies into the file, as KEY='value'.
 read_settings() {
 	local key value
 	[[ -r $settings && -r $locations ]] ||

@@ -3,5 +3,5 @@
 set -Eeuo pipefail
 
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
-unset PYTHONHOME # a Python that lacks its own library starts no script
+unset PYTHONHOME # with a wrong value, Python does not find its own library
 PYTHONPATH=scripts exec python3 -m stack drill "$@"

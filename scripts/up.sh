@@ -13,5 +13,5 @@ if ! command -v python3 >/dev/null; then
 	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends python3 >/dev/null
 fi
 CDPATH='' cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
-unset PYTHONHOME # a Python that lacks its own library starts no script
+unset PYTHONHOME # with a wrong value, Python does not find its own library
 PYTHONPATH=scripts exec python3 -m stack up "$@"

@@ -92,7 +92,7 @@ def _variables(command: Command) -> dict[str, str]:
     """Return the environment of a command; for Compose with the values of `.env`."""
     is_compose = list(command.argv[:2]) == ["docker", "compose"]
     values = project.compose_values(ROOT) if is_compose else {}
-    # A variable of the shell goes before `.env`, for the scripts too (config/project.py).
+    # A variable of the shell overrides `.env`, for Compose and for the scripts (config/project.py).
     return {**values, **surroundings.of_children(os.environ, str(ROOT))}
 
 

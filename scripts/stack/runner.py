@@ -59,13 +59,13 @@ class Runner(Protocol):
         """Return the display that prints the story's lines."""
 
     def read(self, command: Command) -> Result:
-        """Run a command that changes nothing; raise Failure at a code that is no answer."""
+        """Run a command that changes nothing; raise Failure at a code that is not a result."""
 
     def run(self, command: Command) -> Result:
         """Print a command that changes something, and run it.
 
         Raises:
-            Failure: at an exit code that the command does not name as an answer.
+            Failure: at an exit code that the command does not name as a result.
         """
 
     def follow(self, command: Command, form: Callable[[str], str] = str) -> Result:
@@ -111,7 +111,7 @@ def failure_of(command: Command, result: Result) -> Failure:
 
 
 def accepted(command: Command, result: Result) -> Result:
-    """Return the result, if its exit code is an answer."""
+    """Return the result if the command accepts its exit code; raise Failure otherwise."""
     if not command.accepts(result.code):
         raise failure_of(command, result)
     return result
@@ -144,7 +144,7 @@ def _start(
     *,
     is_detached: bool = False,
 ) -> subprocess.Popen[str]:
-    """Start a command in a session of its own: Ctrl-C reaches this program alone."""
+    """Start a command in a session of its own, so that Ctrl-C reaches only this program."""
     return subprocess.Popen(
         command.argv,
         stdin=subprocess.PIPE if err == subprocess.PIPE else subprocess.DEVNULL,
@@ -159,10 +159,10 @@ def _start(
 
 
 def _not_started(program: str, error: OSError) -> Result:
-    """Return what a shell returns for a program that cannot be started: 127, or else 126."""
+    """Return the result that a shell gives for a program that cannot start: 127 or 126."""
     is_file = "/" in program and Path(program).is_file()
     if isinstance(error, FileNotFoundError):
-        reason = "names an interpreter in its first line that is not here"
+        reason = "names an interpreter in its first line that is not installed"
         return Result(127, err=f"{program} {reason if is_file else 'is not installed'}")
     if error.errno == errno.ENOEXEC:
         return Result(126, err=f"{program} has no first line that names an interpreter: #!/bin/sh")
@@ -177,7 +177,7 @@ def _await_end(
     timeout: float,
     show: Callable[[str], None] | None,
 ) -> tuple[str, str]:
-    """Wait for the end of a command that writes into files, and return what they hold then."""
+    """Wait for the end of a command that writes into files; return their content."""
     deadline = time.monotonic() + timeout
     while True:
         left = deadline - time.monotonic()
@@ -194,7 +194,7 @@ def _await_end(
 
 
 def _content(file: IO[bytes]) -> bytes:
-    # Not by `read`: a process in the background writes at the same place of the file.
+    # Not `read`: it would move the file's position, at which a process in the background writes.
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
 
 
@@ -252,7 +252,7 @@ class RealRunner:
         self._variables = variables
 
     def _environment(self, command: Command, *, is_marked: bool = True) -> dict[str, str]:
-        """Return a command's variables; the mark leads to what a kill left (parts/lock.py)."""
+        """Return a command's variables; by the mark, parts/lock.py finds processes after a kill."""
         mark = {RUN_MARK: str(os.getpid())} if is_marked else {}
         return {**self._variables(command), **mark, **command.env}
 
@@ -271,7 +271,7 @@ class RealRunner:
         pending: list[int] = []
         with ExitStack() as stack:
             try:
-                # A process in the background may keep a pipe open, but it cannot keep a file busy.
+                # A process in the background may keep a pipe open; a file can be read at any time.
                 count = 2 if command.ends_alone else 0
                 files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
                 with _signals_deferred(pending):

@@ -276,7 +276,7 @@ def test_every_service_has_time_to_stop(name: str) -> None:
 def test_a_stack_with_one_slot_fits_a_host_of_one_gigabyte() -> None:
     one_slot = ("nginx", "api-blue", "worker-blue", "postgres", "backup", "redis")
     assert sum(size_bytes(defaulted(SERVICES[name]["mem_limit"])) for name in one_slot) <= 1024**3
-    # On top of it: one small process, whose tables are bounded (tests/counter/test_counter.py).
+    # The counter adds one small process with bounded tables (tests/counter/test_counter.py).
     assert size_bytes(defaulted(SERVICES["counter"]["mem_limit"])) == 40 * 1024**2
 
 

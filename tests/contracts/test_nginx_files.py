@@ -316,7 +316,7 @@ def test_the_log_s_time_has_the_form_of_the_api_s() -> None:
 
 
 def test_every_server_sends_each_of_its_requests_to_the_counter() -> None:
-    """The counter takes what nginx has answered and it has not got for lost."""
+    """The counter counts an answer of nginx without a datagram as lost."""
     count = f"{CONFIGURATION}/snippets/count.conf"
     (http,) = [d for d in ALL if d.name == "include" and d.file.name == "10-log.conf"]
     assert http.arguments == [count]

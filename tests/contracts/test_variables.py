@@ -78,7 +78,7 @@ def fields(kind: type[ProcessSettings]) -> dict[str, FieldInfo]:
 
 
 def given(service: str) -> dict[str, str]:
-    """Return the variables of a service, each with its default: its own, and those of its slot."""
+    """Return the variables of a service and of its slot's file, each with its default."""
     own = {key: defaulted(value) for key, value in SERVICES[service]["environment"].items()}
     if "env_file" not in SERVICES[service]:
         return own
@@ -183,7 +183,7 @@ def test_every_key_of_the_service_is_read_by_the_service() -> None:
 
 
 def test_the_containers_of_a_slot_read_no_key_of_the_service_from_env_but_their_limits() -> None:
-    """A bare `docker compose up` after an edit of .env must not replace what serves."""
+    """A bare `docker compose up` after an edit of .env must not replace a serving container."""
     for slot in ("blue", "green"):
         for kind in ("api", "worker"):
             service = SERVICES[f"{kind}-{slot}"]

@@ -11,7 +11,7 @@ from tests.counter.processes import NGINX, Counter, Edge, running_edge
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A folder with a short path: a Unix socket's has at most 107 characters."""
+    """A folder with a short path: the path of a Unix socket has at most 107 characters."""
     with tempfile.TemporaryDirectory(prefix="counter-") as folder:
         yield Path(folder)
 

@@ -1,6 +1,6 @@
 """Starts the counter, and a real nginx with the product's own configuration in front of two slots.
 
-nginx' files are copied, with the paths and ports of a container replaced by those of the test.
+nginx' files are copied, and paths and ports of the test replace those of the container.
 """
 
 import http.client
@@ -40,7 +40,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30) -> 
 
 
 def stub_status(requests: int, writing: int = 0) -> str:
-    """Return what nginx shows after so many requests, of which some are still being answered."""
+    """Return nginx' status page after this many requests; some are still in progress."""
     return STATUS.format(requests, writing)
 
 
@@ -104,7 +104,7 @@ class Counter:
         return answer
 
     def send(self, *datagrams: bytes) -> None:
-        """Send datagrams as nginx does, but wait where the queue is full."""
+        """Send datagrams as nginx does, but wait while the queue is full."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(str(self.requests))
             for datagram in datagrams:
@@ -123,7 +123,7 @@ def datagram(
     origin: str = "public",
     method: str = "GET",
 ) -> bytes:
-    """Return what nginx sends; without a slot, nginx answered by itself."""
+    """Return the datagram that nginx sends; without a slot, nginx answered by itself."""
     upstream = upstream or (str(status) if slot else "-")
     fields = [origin, slot or "-", str(status), upstream, seconds if slot else "-", client]
     message = "\t".join([*fields, watch, method, path])
@@ -145,7 +145,7 @@ class SlotServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(str(folder / f"{slot}.sock"), SlotHandler)
 
     def handle_error(self, *_: object) -> None:
-        """Print nothing: a client that goes away is part of a test."""
+        """Print nothing: in some tests the client closes the connection."""
 
 
 class SlotHandler(BaseHTTPRequestHandler):
@@ -292,7 +292,7 @@ def _copy_configuration(folder: Path, ports: dict[int, int]) -> None:
             copy.mkdir(parents=True, exist_ok=True)
             continue
         text = _translated(path.read_text(encoding="utf-8"), folder, ports)
-        if version < [1, 25, 1]:  # there HTTP/2 is a word of `listen`
+        if version < [1, 25, 1]:  # these versions enable HTTP/2 by a word of `listen`
             text = text.replace("    http2 on;\n", "").replace(" ssl;\n", " ssl http2;\n")
         if path.name == "nginx.conf" and os.geteuid() == 0:
             text = f"user root;\n{text}"
@@ -312,7 +312,7 @@ def _make_certificate(folder: Path) -> None:
 
 @contextmanager
 def running_edge(folder: Path, rate_limit: int = 100) -> Iterator[Edge]:
-    """Run nginx with blue live, and no counter yet; its sockets belong in `folder/counter`."""
+    """Run nginx with blue live and no counter; a counter's sockets belong in `folder/counter`."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.socket()) for _ in PORTS]
         for listener in listeners:

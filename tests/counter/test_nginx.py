@@ -16,8 +16,8 @@ import yaml
 
 from tests.counter.processes import ROOT, Counter, Edge, wait_until
 
-# The request for nginx' number may be in the first report and not in two later ones (counter/
-# losses.py).
+# The first report may include the request for nginx' number, and two later reports may not
+# (counter/losses.py).
 SKEW = 1
 
 
@@ -76,7 +76,7 @@ def test_nothing_is_lost_whatever_a_client_sends(edge: Edge, fed: Counter) -> No
 
 
 def reset_streams(edge: Edge, count: int) -> None:
-    """Send requests over HTTP/2, of which the client resets every second one at once."""
+    """Send requests over HTTP/2; the client resets every second request at once."""
     context = edge.tls()
     context.set_alpn_protocols(["h2"])
     plain = socket.create_connection(("127.0.0.1", edge.ports[8443]), 10)
@@ -124,13 +124,13 @@ def test_what_was_not_counted_is_lost(edge: Edge, fed: Counter) -> None:
     for _ in range(5):
         assert edge.ask("/a") == 200
     fed.start()
-    # The new counter does not know nginx' former number: its restart shows that counts are gone.
+    # The new counter does not know nginx' former number; its time of start shows that it restarted.
     assert reported(edge, fed)["started"] > base["started"]
     for _ in range(5):
         edge.ask("/a")
     assert (
         reported(edge, fed)["lost"] <= 2 + SKEW
-    )  # a worker of nginx notices with its first datagram
+    )  # a worker of nginx detects the restart when it sends a datagram
 
 
 def test_nginx_starts_and_serves_without_a_counter(edge: Edge) -> None:

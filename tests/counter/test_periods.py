@@ -1,4 +1,4 @@
-"""The votes of a period: one for each client and route, of few clients, in a bounded table."""
+"""The votes of a period: one for each client and route, in a bounded table."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def counts(clock: Clock) -> Counts:
 
 
 def votes(counts: Counts, *datagrams: bytes) -> dict[str, float]:
-    """Return the numbers of a period of green in which these requests end."""
+    """Return the counts of a period of green with these requests."""
     name = counts.begin("green", 60)
     for content in datagrams:
         counts.add(content)
@@ -68,7 +68,7 @@ def test_an_error_now_and_then_counts_by_its_share(counts: Counts) -> None:
         (datagram("green", 200), True),
         (datagram("green", 500), True),
         (datagram("blue", 500), False),
-        (datagram("red", 502), True),  # asked, and not answered by a slot that says its name
+        (datagram("red", 502), True),  # nginx asked a slot, but no answer names one
         (datagram("red", 404), False),
         (datagram("", 502, upstream="502"), True),
         (datagram("", 501), False),

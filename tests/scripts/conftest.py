@@ -29,7 +29,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if key in known or key.startswith(("DEBIAN_", "PIP_", "GIT_", "DOCKER_"))
     ]:
         monkeypatch.delenv(key)
-    # A context that the test machine's user chose is no part of a test.
+    # A context that the machine's user chose must not affect a test.
     monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
 
 

@@ -28,7 +28,7 @@ class Counting:
         self.ask("/counts")  # the first report of nginx' number is the base of the losses
 
     def restart(self) -> None:
-        """Forget everything, as a new process does."""
+        """Forget all counts, as a restart does."""
         self.counts = Counts(self.clock)
 
     def ask(self, target: str) -> tuple[int, str]:

@@ -61,7 +61,7 @@ class Host(RecordingRunner):
         self.counting = Counting(self.clock)
 
     def answer(self, question: Question) -> Answer:
-        """Answer at the front door as the live slot does; some clients ask at the same time."""
+        """Answer at the front door as the live slot does; some clients send requests as well."""
         answer = self._from_slot(self.live)
         mark = question.headers.get(MARK, "")
         self.counting.add(self.live, answer.status, watch=mark)
@@ -151,7 +151,7 @@ class Host(RecordingRunner):
             self.built_from[tag] = next(word for word in argv if word.startswith("slipway.inputs="))
         elif argv[:2] == ["docker", "tag"]:
             source, target = (name.rpartition(":")[2] for name in argv[2:4])
-            self.tags[target] = self.tags.get(source, source)  # an id names the release's bytes
+            self.tags[target] = self.tags.get(source, source)  # an id names the image of a release
         elif argv[:2] == ["docker", "rmi"]:
             del self.tags[argv[2].rpartition(":")[2]]
         elif switched := re.search(r"ln -sfn (\w+)\.sock", argv[-1]):

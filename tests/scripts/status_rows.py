@@ -67,8 +67,8 @@ class Door:
 def rows(runner: RecordingRunner, project: Project) -> dict[str, tuple[bool, str]]:
     runner.said.clear()
     is_well = status.run(runner, project)
-    found = {line[4:20].strip(): (line.startswith("ok "), line[21:]) for line in runner.said[:-1]}
-    assert is_well == all(row[0] for row in found.values())
+    screen = {line[4:20].strip(): (line.startswith("ok "), line[21:]) for line in runner.said[:-1]}
+    assert is_well == all(row[0] for row in screen.values())
     assert runner.ran == []
     assert runner.written == []
-    return found
+    return screen

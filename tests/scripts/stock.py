@@ -1,4 +1,4 @@
-"""What the engine of a test has, besides the test's own stack: containers, volumes, secrets."""
+"""Gives a test's engine containers, volumes and secrets besides the test's own stack."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ REFUSED = {
     "redis_admin_password": Result(1, "NOAUTH Authentication required.\n"),
     "backup_key": Result(1, err="ERROR: [095]: unable to flush"),
 }
-# A part of each login that no other one has.
+# A part of each login that identifies it.
 LOGIN = {
     "database_password": "read -r PGPASSWORD",
     "redis_password": "redis-cli -e ping",
@@ -25,7 +25,7 @@ NOT_RUNNING = Result(1, err='service "postgres" is not running')
 
 
 def have_volumes(runner: RecordingRunner, *names: str) -> None:
-    """Give the engine these volumes; without names, those of a stack that was up."""
+    """Give the engine these volumes; without names, the volumes of a stack that was up."""
     runner.reply("docker volume ls", Result(0, "\n".join(names or DATA) + "\n"))
 
 
@@ -36,7 +36,7 @@ def have_containers(
     project: str = "slipway",
     state: str = "running",
 ) -> None:
-    """Give the engine containers of these services, made from a checkout."""
+    """Give the engine containers of these services, created from a checkout."""
     lines = [
         "\t".join([f"{project}-{service}-1", state, project, service, str(checkout)])
         for service in services
@@ -45,20 +45,20 @@ def have_containers(
 
 
 def mount_secret(runner: RecordingRunner, container: str, name: str, secret: str) -> None:
-    """Have a container mount this secret."""
+    """Make a container mount this secret."""
     digest = hashlib.sha256(secret.encode()).hexdigest()
     script = f"{container} sh -c '[ -s /run/secrets/{name} ]"
     runner.reply(script, Result(0, f"{digest}  -\n"))
 
 
 def stop_logins(runner: RecordingRunner) -> None:
-    """Have no server answer a login, and no container show what it mounts."""
+    """Make no server answer a login, and no container show its secret."""
     runner.reply("IFS= read -r", NOT_RUNNING)
     runner.reply("/run/secrets/", Result(1))
 
 
 def refuse_login(runner: RecordingRunner, name: str) -> None:
-    """Have the server of a secret refuse it."""
+    """Make the server of a secret refuse it."""
     runner.reply(LOGIN[name], REFUSED[name])
 
 

@@ -149,7 +149,7 @@ def test_without_an_engine_the_status_is_shown_and_is_not_well(copy: Path) -> No
     assert (result.returncode, result.stderr) == (1, "")
     assert lines[0].startswith("!!  live")
     assert lines[-1].startswith("live: nothing answers at https://localhost:")
-    assert lines[-1].endswith("running: not known, for the engine does not answer")
+    assert lines[-1].endswith("running: not known, because the engine does not answer")
 
 
 def test_a_request_id_that_is_none_is_a_usage_error(copy: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(
     assert errors.splitlines() == [
         f"error: stopped by {name}",
         "live: nothing answers at https://localhost:1 ([Errno 111] Connection refused); "
-        "running: not known, for the engine does not answer",
+        "running: not known, because the engine does not answer",
     ]
     assert not Path("/proc", hanging.read_text(encoding="ascii").strip()).exists()
 

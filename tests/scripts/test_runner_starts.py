@@ -1,4 +1,4 @@
-"""Programs that cannot be started, and programs that leave others behind, on the real runner."""
+"""Programs that cannot start, and programs that leave processes, with the real runner."""
 
 import time
 from collections.abc import Callable, Iterator

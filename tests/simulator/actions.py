@@ -1,4 +1,4 @@
-"""What operators, clients and the machine do to a host; each action is one line of a history."""
+"""The actions of operators, clients and the machine; each is one line of a history."""
 
 import shutil
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.simulator.host import Host
 from tests.simulator.operators import Outcome, end_windows, type_command
 from tests.simulator.runner import SimulatedRunner
 
-# What an operator types: the script's name, with the words that the history does not repeat.
+# The commands of operators: the script's name, with words that a history does not repeat.
 COMMANDS = {
     "deploy": ("deploy",),
     "rollback": ("rollback",),
@@ -47,7 +47,7 @@ class Action:
 
     @property
     def is_command(self) -> bool:
-        """Whether an operator types it."""
+        """Whether it is a command of an operator."""
         return self.name in COMMANDS
 
 
@@ -63,11 +63,11 @@ def read(lines: str) -> list[Action]:
 
 
 def carry_out(host: Host, action: Action) -> list[Outcome]:
-    """Do an action; return how the commands in it ended."""
+    """Do an action; return the outcomes of its commands."""
     if action.name == "retire":
         places = [process.place for process in host.state.scheduled]
         if places[-1:] != [host.state.place]:
-            return []  # the process that waits is not of this checkout
+            return []  # the waiting process belongs to another checkout
     if action.is_command:
         return [type_command(host, command_words(host, action), action.fault)]
     EVENTS[action.name](host, *action.words[1:])
@@ -75,7 +75,7 @@ def carry_out(host: Host, action: Action) -> list[Outcome]:
 
 
 def command_words(host: Host, action: Action) -> list[str]:
-    """Return the words that the operator types: a release by its name, and a window's own."""
+    """Return the operator's words, with real release names and the arguments of a window."""
     if action.name == "retire":
         return [*host.state.scheduled.pop().arguments, "--after", "0"]
     words = [host.state.names.get(word, word) for word in action.words[1:]]
@@ -115,14 +115,14 @@ def set_key(host: Host, assignment: str) -> None:
 
 
 def wait(host: Host, seconds: str) -> None:
-    """Let time pass, with one write of a client."""
+    """Let time pass, and send one write of a client."""
     host.clock.advance(float(seconds))
     host.engine.end_drained()
     host.write_as_client()
 
 
 def bare_up(host: Host) -> None:
-    """Type `docker compose up --detach`."""
+    """Run `docker compose up --detach`."""
     host.answer(engine.compose("up", "--detach"))
 
 
@@ -151,14 +151,14 @@ def crash(host: Host, service: str) -> None:
 
 
 def chosen(host: Host, service: str) -> str:
-    """Return a service by its part in the stack: api-live is the API of the live slot."""
+    """Return a service by its role in the stack: api-live is the API of the live slot."""
     live = host.engine.link(host.project) or "blue"
     idle = "green" if live == "blue" else "blue"
     return service.replace("-live", f"-{live}").replace("-idle", f"-{idle}")
 
 
 def untag(host: Host, name: str) -> None:
-    """Remove a release's own name of its image."""
+    """Remove the name of a release from its image."""
     release = host.state.names.get(name, name)
     host.answer(engine.remove_image(f"slipway/app:{release}"))
 
@@ -235,7 +235,7 @@ def change_secret(host: Host, name: str) -> None:
 
 
 def regain_secrets(host: Host) -> None:
-    """Put every secret back that was deleted or edited."""
+    """Restore every secret that was deleted or edited."""
     for path, content in host.state.secrets.items():
         file = Path(path)
         if file.parent.is_dir():
@@ -245,7 +245,7 @@ def regain_secrets(host: Host) -> None:
 
 
 def go(host: Host, place: str) -> None:
-    """Change to another checkout: a fresh clone, a copy with `.env` and secrets, or back home."""
+    """Work in another checkout: a fresh clone, a copy with `.env` and secrets, or the first one."""
     home = host.state.home
     target = home if place == "home" else place
     if not (host.folder / target).is_dir():
@@ -258,7 +258,7 @@ def go(host: Host, place: str) -> None:
 
 
 def move_folder(host: Host) -> None:
-    """Rename the checkout to which the stack belongs, and stand in it."""
+    """Rename the checkout to which the stack belongs, and work in it."""
     former = host.folder / host.state.home
     host.state.home = f"moved-{host.engine.number()}"
     former.rename(host.folder / host.state.home)
@@ -284,7 +284,7 @@ def break_nginx(host: Host) -> None:
 
 
 def mend_nginx(host: Host) -> None:
-    """Correct nginx' configuration; it differs from the first one."""
+    """Correct nginx' configuration; the result differs from the first configuration."""
     (host.root / NGINX_FILE).write_text(f"# variant {host.state.variant}\n", encoding="utf-8")
 
 

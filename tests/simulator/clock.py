@@ -8,7 +8,7 @@ BEGIN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 class Clock:
-    """Seconds since the simulation began; every moment of the simulated host comes from here."""
+    """The seconds since the simulation began; the simulated host has no other time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -22,16 +22,16 @@ class Clock:
         self.now += max(0.0, seconds)
 
     def moment(self) -> datetime:
-        """Return the present time as the host shows it."""
+        """Return the present date and time of the host."""
         return self.moment_at(self.now)
 
     def moment_at(self, seconds: float) -> datetime:
-        """Return the time at so many seconds of the simulation."""
+        """Return the date and time after these seconds of the simulation."""
         return BEGIN + timedelta(seconds=seconds)
 
 
 def datetime_of(moment: Callable[[], datetime]) -> type[datetime]:
-    """Return a `datetime` whose `now` is the simulated time, for modules that ask for the time."""
+    """Return a `datetime` class whose `now` is the simulated time."""
 
     class SimulatedDatetime(datetime):
         @classmethod

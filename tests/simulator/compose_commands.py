@@ -1,4 +1,4 @@
-"""`docker compose ...` on the simulated engine, as far as the stories use it."""
+"""The commands `docker compose ...` that the stories use, on the simulated engine."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class ComposeCommands:
 
     @property
     def project(self) -> str:
-        """The project that `.env` names at this moment."""
+        """The project that `.env` now names."""
         return self.values().get("COMPOSE_PROJECT_NAME") or "slipway"
 
     def answer(self, command: Command) -> Result:
@@ -56,7 +56,7 @@ class ComposeCommands:
         return Result(0, "2.26.1\n")
 
     def _config(self, argv: list[str], command: Command) -> Result:
-        """Check the files; as JSON, return what each container would be made from."""
+        """Check the files; as JSON, return the definition of each service."""
         if "json" not in argv:
             return Result(0)
         values = self.values(command)
@@ -100,7 +100,7 @@ class ComposeCommands:
         return Result(1, err=f"container {weak[0]} is unhealthy") if weak else Result(0)
 
     def _create(self, name: str, command: Command, *, is_new: bool) -> str:
-        """Make a container, or replace one whose image or configuration is another now."""
+        """Create a container, or replace a container whose image or configuration changed."""
         project, values = self.project, self.values(command)
         file = compose_files.services()[name]
         image = self.engine.image_of(compose_files.expand(file.image, values))
@@ -157,7 +157,7 @@ class ComposeCommands:
         return compose_files.secrets_folder(self.values(), self.root) / name
 
     def read_secret(self, name: str) -> str:
-        """Return what a new container would read from a secret file."""
+        """Return the text that a new container would read from a secret file."""
         file = self.secret(name)
         return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
@@ -238,7 +238,7 @@ class ComposeCommands:
         return self._make_first_user()
 
     def _database_fault(self) -> str:
-        """Return why a new container of a service cannot use the database."""
+        """Return the reason why a new container of a service cannot use the database."""
         if not self.engine.is_running(self.project, "postgres"):
             return "connection to server failed: Connection refused"
         database = self.engine.database(self.project)

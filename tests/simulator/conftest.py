@@ -14,7 +14,7 @@ from tests.simulator.host import Copy, Host
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = Path("/dev/shm")  # a file system in memory; the tests work without it too
-# The machine's own docker client, proxies and certificates are no part of the simulated host.
+# The machine's own docker client, proxies and certificates must not reach the simulated host.
 FOREIGN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DEBIAN_MIRROR", "DEBIAN_SECURITY_MIRROR")
 
 
@@ -44,5 +44,5 @@ def copies(folder: Path) -> dict[str, Copy]:
 
 @pytest.fixture
 def host(folder: Path, copies: dict[str, Copy]) -> Host:
-    """A host; a test puts the start that it wants into it."""
+    """A host; a test sets its start state."""
     return Host(folder)

@@ -1,4 +1,4 @@
-"""The engine's state: images, tags, containers and volumes, and what happens to each alone."""
+"""The engine's state: images, tags, containers and volumes, and the changes of each."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from tests.simulator.database import Database, Volume
 SLOTS = ("blue", "green")
 SERVICE_KEYS = frozenset(of_scope(Scope.SERVICE))
 DRAIN_SECONDS = 5.0  # of at most 25 s: a worker with short jobs
-# A process of such a release: what it does is written in its sources (files.py).
+# The sources of a release name the behaviour of its processes (files.py).
 CRASHES, REFUSES, BREAKS, FAILS_IN_TRAFFIC = "crashes", "refuses", "breaks", "fails-in-traffic"
 GOOD = "good"
 TRAITS = (GOOD, CRASHES, REFUSES, BREAKS, FAILS_IN_TRAFFIC)
 POSTGRES_VERSION = 17
-# nginx' key in the file that a reload reads.
+# nginx' key in the file that nginx reads at a reload.
 HOST = re.compile(r"^SLIPWAY_HOST='(.*)'$", re.MULTILINE)
 
 
@@ -47,19 +47,19 @@ class Image:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """What it was made from."""
+        """The inputs of its build."""
         return (self.trait, *(f"{key}={value}" for key, value in sorted(self.labels.items())))
 
 
 @dataclass
 class Container:
-    """One container of a service, with what it was made from.
+    """One container of a service, with its image and configuration.
 
     Attributes:
         configuration: the values of `.env` that Compose compares.
         environment: the values of the slot's file, which Compose compares too.
         checkout: the directory whose files it mounts.
-        files: the paths of its secrets by their names; secrets: what its process read from them.
+        files: the path of each secret; secrets: the text that its process read from each.
         host: the name that nginx answers to; another service has none.
         ends_at: the moment when a drained worker ends.
     """
@@ -92,12 +92,12 @@ class Container:
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether it runs and was not told to finish."""
+        """Whether it runs and has not received its drain signal."""
         return self.is_well and self.ends_at is None
 
     @property
     def settings(self) -> dict[str, str]:
-        """The service's keys as they are in effect; the limits are those of `.env`."""
+        """The service's effective keys; the limits come from `.env`."""
         limits = {key: self.configuration[key] for key in LIMITS if key in self.configuration}
         given = {key: self.environment.get(key, "") for key in SERVICE_KEYS}
         return given | {key: value or KEYS[key].default for key, value in limits.items()}
@@ -113,9 +113,9 @@ class Engine:
     """All that the engine of the simulated host keeps.
 
     Attributes:
-        budget: how many changes the running command may still make before it is cut off.
-        replaced: each service that served, with what stopped or removed it.
-        traffic: the requests of each project's nginx, and what its counter knows of them.
+        budget: the number of changes that the running command may still make before it is cut off.
+        replaced: each serving service that a command stopped or removed, with the command.
+        traffic: the requests of each project's nginx, and its counter.
         certificate: the host of the certificate that nginx has loaded.
         one_shots: the names of containers outside of Compose's services.
     """
@@ -166,7 +166,7 @@ class Engine:
         self.tags[name] = identifier
 
     def volume(self, project: str, name: str) -> Volume:
-        """Return a volume of a project; it is made where it is missing."""
+        """Return a volume of a project; create it if it is missing."""
         return self.volumes.setdefault(f"{project}_{name}", Volume())
 
     def container(self, project: str, service: str) -> Container | None:
@@ -198,7 +198,7 @@ class Engine:
         return volume.directories.get(version) or volume.directories.get(newest)
 
     def note(self, container: Container, event: str) -> None:
-        """Keep what happened to a container that served at that moment."""
+        """Record a change of a container that served at that moment."""
         kind, _, slot = container.service.partition("-")
         is_idle = bool(slot) and slot != self.link(container.project)
         if container.is_well and kind != "worker" and not is_idle:
@@ -210,13 +210,13 @@ class Engine:
         self.containers[container.project, container.service] = container
 
     def begin(self, container: Container) -> str:
-        """Start the process of a container; return why its mounts fail, or nothing.
+        """Start the process of a container; return the reason why its mounts fail, or nothing.
 
         It is healthy if its image is.
         """
         self.spend()
         missing = [path for path in container.files.values() if not Path(path).is_file()]
-        folder = container.configuration.get("checkout", "")  # of a service that mounts some of it
+        folder = container.configuration.get("checkout", "")  # only for some services
         missing += [folder] if folder and not Path(folder).is_dir() else []
         if missing:
             container.state, container.health, container.exit = "exited", "", 127
@@ -237,7 +237,7 @@ class Engine:
         return ""
 
     def _open_data(self, container: Container, image: Image) -> bool:
-        """Do what a server does with its volume at its start; return whether it can serve."""
+        """Open the volume of a server as at its start; return whether it can serve."""
         if container.service == "nginx":
             volume = self.volume(container.project, "slots")
             volume.link = volume.link or "blue"
@@ -257,9 +257,9 @@ class Engine:
         return str(image.version) in directories
 
     def read_settings(self, container: Container) -> bool:
-        """Load what nginx' container mounts, as a start and a reload do; return whether it can.
+        """Load the files that nginx mounts, as at a start or reload; return whether that succeeds.
 
-        A mount follows a folder that was renamed, so that nginx keeps the certificate that it has.
+        A mount follows a renamed folder, so that nginx keeps its certificate.
         """
         folder = Path(container.configuration["STATE_DIR"]) / "nginx"
         match = HOST.search(_text_of(folder / "settings.env"))
@@ -299,7 +299,7 @@ class Engine:
             container.is_stopped_by_hand = True  # the engine notes a signal as a stop
 
     def is_used(self, identifier: str) -> bool:
-        """Whether a container, running or not, was made from an image."""
+        """Whether a container, running or not, uses an image."""
         return any(container.image == identifier for container in self.containers.values())
 
 

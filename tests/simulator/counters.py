@@ -13,7 +13,7 @@ from tests.simulator.clock import Clock
 SOCKET = "/run/counter/answers.sock"
 QUERY = re.compile(r"http://counter(/[^']*)'")
 REQUESTS_PER_SECOND = 20
-MOST_REQUESTS = 40  # of those that clients sent between two questions
+MOST_REQUESTS = 40  # of clients, counted between two queries
 CLIENTS, ROUTES = 5, 10
 NO_COUNTER = Result(7, err="curl: (7) Couldn't connect to server\n")
 
@@ -23,9 +23,9 @@ class Traffic:
     """The requests of one nginx.
 
     Attributes:
-        requests: how many it has finished, counted or not.
+        requests: the number of its finished requests, counted or not.
         shown_at: the moment up to which the traffic of clients is counted.
-        counts: what the process of the counter knows.
+        counts: the counts of the counter's process.
     """
 
     clock: Clock
@@ -37,12 +37,12 @@ class Traffic:
         self.begin()
 
     def begin(self) -> None:
-        """Start the process of the counter: it has forgotten everything."""
+        """Start the process of the counter, without any counts."""
         self.counts = Counts(self.clock.read)
         self.counts.started = self.clock.moment().timestamp()
 
     def add(self, slot: str, status: int, *, watch: str = "", is_counted: bool) -> None:
-        """Have nginx finish a request, whose datagram may find no counter."""
+        """Make nginx finish a request; without a counter, its datagram is lost."""
         number, self.requests = self.requests, self.requests + 1
         if is_counted:
             client = f"192.0.2.{number % CLIENTS}"
@@ -50,13 +50,13 @@ class Traffic:
             self.counts.add(datagram(slot, status, client=client, path=path, watch=watch))
 
     def add_clients(self, slot: str, status: int, *, is_counted: bool) -> None:
-        """Have the clients send what they sent since the last time."""
+        """Count the requests that clients sent since the last query."""
         seconds, self.shown_at = self.clock.now - self.shown_at, self.clock.now
         for _ in range(min(MOST_REQUESTS, int(seconds * REQUESTS_PER_SECOND))):
             self.add(slot, status, is_counted=is_counted)
 
     def answer(self, text: str) -> Result:
-        """Answer the scripts' question, as curl in nginx' container gives it."""
+        """Answer the scripts' query with the result of curl in nginx' container."""
         target = QUERY.search(text)
         assert target, text
         code, _, body = answers.answer(self.counts, "POST", target[1], stub_status(self.requests))

@@ -1,4 +1,4 @@
-"""Postgres' volume and the backups in theirs: rows, applied migrations, and the keys to them."""
+"""The volumes of Postgres and of backups: rows, applied migrations, and their secrets."""
 
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,7 @@ class Database:
     """One data directory.
 
     Attributes:
-        password: the password that opens it, which the first start set.
+        password: the password that the first start set.
         rows: the rows that clients wrote; each is acknowledged before the next is sent.
         applied: the migrations that were applied, in their order.
         has_first_user: whether the service's first user exists.
@@ -27,7 +27,7 @@ class Database:
         return self.applied[-1] if self.applied else ""
 
     def migrate(self, known: list[Revision], *, is_pre_only: bool) -> str:
-        """Apply what is pending, at most up to the first `post`; return the line of `migrate`."""
+        """Apply pending migrations, or only those before the first `post`; return the last line."""
         former = self.head
         names = [revision.identifier for revision in known]
         if former and former not in names:
@@ -53,12 +53,12 @@ class Backups:
 
 @dataclass
 class Volume:
-    """The content of a volume, by what its service keeps there.
+    """The content of a volume; each service uses other fields.
 
     Attributes:
         link: the slot that the live link names, in `slots`.
         directories: the data directories of Postgres; one that serves is named after its version.
-        prepared: the database that a restore has made and not yet swapped.
+        prepared: the database that a restore created and has not swapped yet.
     """
 
     link: str = ""

@@ -1,4 +1,4 @@
-"""The deployments that were live, kept apart from the product's ledger: the judge of rollbacks.
+"""The deployments that were live, recorded without the product's ledger, to check rollbacks.
 
 A deployment is an image with the service's settings.
 """
@@ -15,8 +15,8 @@ class Deployment:
 
     Attributes:
         number: the number that the product gave it.
-        image: the content of its image; one that is built again from the same has the same.
-        is_good: None where nothing judged it, as after a kill, or where the ledger was lost.
+        image: the content of its image; a build from the same inputs has the same content.
+        is_good: None if nothing judged it, as after a kill or the loss of the ledger.
     """
 
     number: int
@@ -41,10 +41,10 @@ class Deployment:
 
 @dataclass
 class Deployments:
-    """All deployments of a history, the one that was live last at the end."""
+    """All deployments of a history, in the order in which they were last live."""
 
     listed: list[Deployment] = field(default_factory=list)
-    seen: list[Deployment] = field(default_factory=list)  # while the present command runs
+    candidates: list[Deployment] = field(default_factory=list)  # while the present command runs
     is_forgotten: bool = False  # whether the ledger was lost
 
     @property
@@ -53,22 +53,22 @@ class Deployments:
         return self.listed[-1] if self.listed else None
 
     def add(self, engine: Engine, container: Container, *, is_good: bool | None) -> None:
-        """Add what is live now."""
+        """Add the live deployment."""
         self.listed.append(deployment_of(engine, container, is_good=is_good))
 
     def see(self, engine: Engine, container: Container) -> None:
         """Remember that a container serves, while a command runs."""
-        if not self.seen or self.seen[-1].number != container.number:
-            self.seen.append(deployment_of(engine, container, is_good=None))
+        if not self.candidates or self.candidates[-1].number != container.number:
+            self.candidates.append(deployment_of(engine, container, is_good=None))
 
     def judge_seen(self, *, is_taken_back: bool) -> None:
-        """List what served only while the command ran, unless the command took it back."""
-        for deployment in () if is_taken_back else self.seen:
+        """List the deployments that served only while the command ran, unless it rolled back."""
+        for deployment in () if is_taken_back else self.candidates:
             if not any(
                 d.number == deployment.number and d.image == deployment.image for d in self.listed
             ):
                 self.listed.append(deployment)
-        self.seen.clear()
+        self.candidates.clear()
 
     def find(self, engine: Engine, container: Container) -> Deployment | None:
         """Return the deployment that a container runs."""
@@ -84,10 +84,11 @@ class Deployments:
     def targets(
         self, engine: Engine, name: str = "", idle_image: tuple[str, ...] = ()
     ) -> list[Deployment]:
-        """Return what a rollback may lead to, the best first.
+        """Return the possible targets of a rollback, the best first.
 
-        A number names a deployment, and a release its last good one. Otherwise it is the newest
-        good deployment that is not live; a newer one that nothing judged is right too.
+        A number names a deployment, and a release its last good one. Otherwise the target is the
+        newest good deployment that is not live; a newer deployment that nothing judged is allowed
+        too.
         """
         newest_first = list(reversed(self.listed))
         if name.isdecimal():
@@ -102,10 +103,10 @@ class Deployments:
                 if deployment.is_good:
                     break
         if not any(deployment.is_good for deployment in allowed):
-            # The release of the idle slot is left; perhaps somebody rolled back from it.
+            # Only the release of the idle slot is left; somebody may have rolled back from it.
             allowed += [d for d in newest_first[1:] if d.image == idle_image]
             if self.is_forgotten and idle_image:
-                # Nobody knows any more that it was taken back.
+                # After the loss of the ledger, nothing records that it was rolled back.
                 allowed.append(Deployment(0, "", idle_image, {}, is_good=None))
         return sorted(allowed, key=lambda d: d.is_good is not True)
 

@@ -18,7 +18,7 @@ from tests.simulator.files import trait_of
 
 LABEL = re.compile(r'index \.Config\.Labels "([^"]+)"')
 VERSION = "org.opencontainers.image.version"
-# The build argument that becomes each label; Dockerfile.
+# The build argument from which Dockerfile sets each label.
 LABELS = {
     VERSION: "RELEASE",
     "slipway.migration_head": "MIGRATION_HEAD",
@@ -107,7 +107,7 @@ class DockerCommands:
         return Result(0, "".join("\t".join(row) + "\n" for row in rows))
 
     def _ps(self, argv: list[str]) -> Result:
-        """List one-shot containers; those of Compose end with their command."""
+        """List one-shot containers; the one-shot containers of Compose end with their command."""
         text = " ".join(argv)
         return Result(0, "".join(f"{name}\n" for name in self.engine.one_shots if name in text))
 
@@ -226,14 +226,14 @@ class DockerCommands:
         return Result(0, self._print(entry, argv, str(folder)))
 
     def _print(self, entry: str, argv: list[str], volume: str) -> str:
-        """Return what a throw-away container prints that only reads."""
+        """Return the output of a throw-away container that only reads."""
         if entry == "postgres":
             image = next(filter(None, (self.engine.image_of(word) for word in argv)))
             return f"postgres (PostgreSQL) {image.version}.6\n"
         if "readlink" in " ".join(argv):
             return f"{self.engine.volumes[volume].link or 'none'}.sock\n"
         if "id -u" in " ".join(argv):
-            return "100\n"  # the owner of the volumes, of which none is of another kind
+            return "100\n"  # the owner of all volumes
         assert "df --block-size" in " ".join(argv), f"the simulated engine does not know {argv}"
         return DISK
 
@@ -273,7 +273,7 @@ class DockerCommands:
 
 
 def limits_of(container: Container) -> dict[str, object]:
-    """Return the limits and the ports with which a container was made."""
+    """Return the limits and the ports of a container."""
     values, kind = container.configuration, container.service.partition("-")[0].upper()
     memory, cpus = values.get(f"{kind}_MEMORY"), values.get(f"{kind}_CPUS")
     listed = {
@@ -297,7 +297,7 @@ DISK = "40000000000 100000000000\n268435456\t/var/lib/postgresql/data/ballast\n"
 
 
 def copy_files(argv: Sequence[str]) -> Result:
-    """Do what chmod, cp, ln, mv and rm do with the files of a story, without a process."""
+    """Imitate chmod, cp, ln, mv and rm on the files of a story, without a process."""
     source, target = Path(argv[-2]), Path(argv[-1])
     match argv[0]:
         case "chmod":

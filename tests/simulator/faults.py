@@ -1,7 +1,7 @@
-"""What may go wrong at one step of a command: it fails, hangs, is cut off, or the story is killed.
+"""The faults at one step of a command: it fails, hangs or is cut off, or the story is killed.
 
-A step is an effect: a command that changes something, or a file that is written. A question is
-counted apart.
+A step is an effect: a command that changes something, or a file that is written. Queries are
+counted separately.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ FILE_MODES = (KILLED_BEFORE, KILLED_AFTER, FAILS, STOPPED)
 
 
 class Killed(BaseException):
-    """SIGKILL: no handler of a story may catch it, and what a story cleans up afterwards is lost.
+    """SIGKILL: no handler of a story may catch it, and the story's later clean-up has no effect.
 
     The runner refuses every later effect of the story, and the operator's shell puts back the files
     that an orderly end would have changed (operators.py).
@@ -49,7 +49,7 @@ class Fault:
 
 
 def parse(text: str) -> Fault | None:
-    """Read what `str` of a fault wrote; an empty text means no fault."""
+    """Parse the text of a fault; an empty text means no fault."""
     if not text:
         return None
     mode, _, number = text.replace(" question ", " step ").rpartition(" step ")

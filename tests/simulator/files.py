@@ -1,4 +1,4 @@
-"""The simulated host's files: a small checkout, the edits of it, and copies of the whole."""
+"""The simulated host's files: a small checkout, its edits, and copies of all files."""
 
 import os
 import re
@@ -18,12 +18,12 @@ TRAIT = re.compile(r'^TRAIT = "(.*)"$', re.MULTILINE)
 
 
 def make_checkout(root: Path) -> None:
-    """Write the sources of a release, small ones, with the real service.toml and .env.example."""
+    """Write small sources of a release, with the real service.toml and .env.example."""
     (root / VERSIONS).mkdir(parents=True)
     shutil.copy(ROOT / "service.toml", root)
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines(keepends=True)
     contents = {
-        # Without its prose, which the scripts would read over and over again.
+        # Without comments, which the scripts would parse again and again.
         ".env.example": "".join(line for line in lines if KEY.match(line)),
         "Dockerfile": "FROM scratch\n",
         "nginx/entrypoint.sh": "# reads settings.env\n",
@@ -49,7 +49,7 @@ def write_sources(root: Path, variant: int, trait: str) -> None:
 
 
 def trait_of(root: Path) -> str:
-    """Return how a release of the checkout behaves."""
+    """Return the behaviour of the checkout's release."""
     shown = TRAIT.search((root / "api/main.py").read_text(encoding="utf-8"))
     return shown[1] if shown else GOOD
 
@@ -94,7 +94,7 @@ def copy_of(root: Path) -> Files:
 
 
 def put_back(root: Path, files: Files) -> None:
-    """Make a folder what it was when it was copied; touch only what differs."""
+    """Restore a folder from its copy; change only files that differ."""
     present = copy_of(root).entries
     for path in sorted(present.keys() - files.entries.keys(), reverse=True):
         remove(Path(path))

@@ -1,4 +1,4 @@
-"""A history: actions on a host, one after the other, with every invariant checked after each."""
+"""Runs a history: actions on a host, and a check of every invariant after each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.simulator.operators import Outcome
 
 @dataclass
 class Breach(Exception):
-    """An invariant is broken; the text is the history, with what was broken last."""
+    """An invariant is broken; the text is the history, with the breach at the end."""
 
     violations: list[Violation]
     history: str
@@ -24,7 +24,7 @@ class Breach(Exception):
 
 @dataclass
 class History:
-    """What was done to one host, from the name of its start.
+    """The actions on one host, after the name of its start state.
 
     Attributes:
         title: the start, and the seed if there is one.
@@ -68,12 +68,12 @@ class History:
         return outcome
 
     def text(self, violations: Sequence[Violation] = ()) -> str:
-        """Return the history as it is printed."""
+        """Return the history as text."""
         return "\n".join([self.title, *self.lines, *(f"    (!) {v}" for v in violations)])
 
 
 def describe(number: int, action: Action, outcome: Outcome | None) -> str:
-    """Return one line: the action, and how it ended."""
+    """Return one line: the action and its outcome."""
     if outcome is None:
         return f"{number:3}. {action}"
     step = f", at: {outcome.steps[-1][:90]}" if outcome.is_hit and outcome.steps else ""
@@ -82,7 +82,7 @@ def describe(number: int, action: Action, outcome: Outcome | None) -> str:
 
 
 def judge(step: Step) -> None:
-    """Keep what is live now in the list of deployments, after a command."""
+    """After a command, add the live deployment to the list of deployments."""
     host, deployments = step.host, step.host.state.deployments
     container = host.live_container(host.project)
     if step.outcome is None or container is None or not container.is_well:

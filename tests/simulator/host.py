@@ -1,4 +1,4 @@
-"""The simulated host: an engine, a checkout, a disk, a clock, clients, and what runs without us."""
+"""The simulated host: an engine, a checkout, a disk, a clock, clients and waiting processes."""
 
 import pickle
 import shlex
@@ -36,7 +36,7 @@ class Scheduled:
 
 @dataclass
 class Clients:
-    """What the clients sent and got; a client sends one write after each step of a command."""
+    """The requests of clients and their answers; a client sends one write after each step."""
 
     acknowledged: int = 0
     failed: int = 0
@@ -44,20 +44,20 @@ class Clients:
 
 @dataclass
 class State:
-    """All that a copy of the host must hold, besides its files."""
+    """The state of the host besides its files, for a copy."""
 
     engine: Engine = field(default_factory=Engine)
     scheduled: list[Scheduled] = field(default_factory=list)
     clients: Clients = field(default_factory=Clients)
     booted_at: float = -3600.0
     is_disk_full: bool = False
-    place: str = "checkout"  # the folder of the checkout in which the operator stands
-    home: str = "checkout"  # the folder of the checkout that the stack was made from
+    place: str = "checkout"  # the folder of the checkout in which the operator works
+    home: str = "checkout"  # the folder of the checkout that owns the stack
     machine: str = "0" * 32  # its id
     variant: int = 1
     names: dict[str, str] = field(default_factory=dict)  # r2 -> the release of the second edit
     releases: dict[str, str] = field(default_factory=dict)  # place -> the release of its checkout
-    secrets: dict[str, str] = field(default_factory=dict)  # what an operator's copy holds
+    secrets: dict[str, str] = field(default_factory=dict)  # the operator's copy of the secrets
     applied: list[str] = field(default_factory=list)  # each migration that was ever applied
     phases: dict[str, str] = field(default_factory=dict)  # migration -> pre or post
     deployments: Deployments = field(default_factory=Deployments)
@@ -95,7 +95,7 @@ class Host:
         self.go(state.place)
 
     def go(self, place: str) -> None:
-        """Stand in a checkout: the next commands are typed there."""
+        """Change to a checkout, in which the next commands run."""
         self.state.place = place
         self.root = self.folder / place
         self.docker = DockerCommands(self.engine, self.root)
@@ -111,7 +111,7 @@ class Host:
         return Copy(pickle.dumps(self.state), files.copy_of(self.folder))
 
     def put_back(self, copy: Copy) -> None:
-        """Become what the host was when it was copied."""
+        """Restore the host from a copy."""
         files.put_back(self.folder, copy.files)
         self.use(pickle.loads(copy.state))  # noqa: S301 - made by this process
 
@@ -160,7 +160,7 @@ class Host:
         return None
 
     def serving(self) -> Container | None:
-        """Return the API container that clients reach, if their requests succeed."""
+        """Return the API container that clients reach, if it answers their requests."""
         project = self.project
         container = self.live_container(project)
         nginx = self.engine.container(project, "nginx")
@@ -189,7 +189,7 @@ class Host:
         return True
 
     def note_migrations(self) -> None:
-        """Remember what was applied, so that its loss is noticed."""
+        """Record the applied migrations, so that their loss is noticed."""
         database = self.database()
         for revision in database.applied if database else []:
             if revision not in self.state.applied:
@@ -205,7 +205,7 @@ class Host:
             self.engine.stop(container)
 
     def restart_engine(self, *, is_reboot: bool) -> None:
-        """Restart the engine, or the machine: what was not stopped by hand runs again."""
+        """Restart the engine or the machine: containers that nobody stopped by hand run again."""
         for container in self.engine.containers.values():
             was_up = container.state in {"running", "restarting"}
             if was_up and not container.is_stopped_by_hand:

@@ -1,4 +1,4 @@
-"""The invariants: what must be true after each action, whatever was done and whatever failed."""
+"""The invariants, which must hold after each action, even after a failure."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ ROLLED_BACK, NEEDS_A_PERSON, LOCKED = 4, 5, 3
 
 @dataclass(frozen=True)
 class Violation:
-    """One breach: the rule, and what was observed."""
+    """One breach: the rule and the observation."""
 
     rule: str
     text: str
@@ -36,13 +36,13 @@ class Violation:
 
 @dataclass(frozen=True)
 class Step:
-    """One action with what was true before it and after it.
+    """One action with the facts before and after it.
 
     Attributes:
-        outcome: how the command ended; None for an event.
-        in_the_way: the true reasons to refuse, before the command.
+        outcome: the outcome of the command; None for an event.
+        in_the_way: the true reasons for the command to refuse.
         targets: the deployments to which a rollback may lead.
-        is_new: whether anything changed on which `status` depends.
+        is_new: whether any fact changed on which `status` depends.
     """
 
     host: Host
@@ -56,7 +56,7 @@ class Step:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether a fault struck the command itself."""
+        """Whether the command itself had a fault."""
         return self.outcome is not None and self.outcome.is_hit
 
     @property
@@ -71,12 +71,12 @@ class Step:
 
 
 def one_live_slot(step: Step) -> list[Violation]:
-    """The link names a slot; a command that succeeded leaves one slot that works, and one alone."""
+    """The link names a slot; after a command that succeeded, exactly one slot works."""
     host, rule = step.host, "one live slot"
     engine, project = host.engine, host.project
     if step.after.link not in {"", "blue", "green"}:
         return [Violation(rule, f"the link names {step.after.link}")]
-    # An upgrade starts what it has stopped, and repairs nothing.
+    # An upgrade starts the services that it stopped, and repairs nothing.
     if step.action.name not in RUNS_LIVE - {"upgrade"} or step.code != 0 or step.is_plan:
         return []
     breaches = []
@@ -104,7 +104,7 @@ def acknowledged_stays(step: Step) -> list[Violation]:
     breaches = []
     acknowledged = host.state.clients.acknowledged
     if step.action.name == "restore" and step.code not in {1, ROLLED_BACK}:
-        # It announces that what is written while it runs is no longer there.
+        # It announces that rows written while it runs are lost.
         acknowledged = min(acknowledged, max(rows, step.before.acknowledged))
         host.state.clients.acknowledged = acknowledged
     if rows < acknowledged:
@@ -121,12 +121,11 @@ def acknowledged_stays(step: Step) -> list[Violation]:
 
 
 def nothing_replaced_unasked(step: Step) -> list[Violation]:
-    """No command stops or replaces what serves, and none makes a client's request fail.
+    """No command stops or replaces a serving container, and none makes a client's request fail.
 
     A restore and an upgrade are announced as outages. `up --apply` replaces the containers that it
-    names, and a bare `docker compose up` may have left all of them to replace. An event is what
-    somebody did by hand; a bare `docker compose up` leaves the slots alone unless somebody edited a
-    limit.
+    names; after a bare `docker compose up`, these may be all containers. An event is an action by
+    hand; a bare `docker compose up` keeps the slots unless somebody edited a limit.
     """
     rule, events = "nothing that serves is replaced unasked", step.host.engine.replaced
     if step.action.name == "bare-up":
@@ -193,7 +192,7 @@ def rollback_is_exact(step: Step) -> list[Violation]:
     targets, is_named = step.targets, len(step.action.words) > 1
     content = host.engine.images[live.image].content if live else ()
     if is_named and not targets:
-        pass  # a deployment that was taken back: only its name or its number leads there
+        pass  # a deployment that was rolled back: only its name or number selects it
     elif not live or not (same := [each for each in targets if each.image == content]):
         names = [f"{target.release} ({target.number})" for target in targets] or ["none"]
         breaches.append(f"it leads to {step.after.release}; right is {' or '.join(names)}")
@@ -211,7 +210,7 @@ def rollback_is_exact(step: Step) -> list[Violation]:
 
 
 def exit_codes_are_true(step: Step) -> list[Violation]:
-    """0 means that the effect is there; 1 that nothing changed; 4 that it was taken back."""
+    """0 means that the command had its effect, 1 that nothing changed, 4 that it rolled back."""
     if step.outcome is None or step.code in {KILLED, TRACEBACK}:
         return []
     rule, before, after = "exit codes are true", step.before, step.after
@@ -231,7 +230,7 @@ def exit_codes_are_true(step: Step) -> list[Violation]:
 
 
 def _missing_effect(step: Step) -> list[str]:
-    """Return what a command that ended with 0 did not do."""
+    """Return the missing effects of a command that exited with 0."""
     host, name, after = step.host, step.action.name, step.after
     is_asked = name != "upgrade" or step.before.is_serving  # it repairs nothing
     if name in RUNS_LIVE and is_asked and not after.is_serving:
@@ -259,7 +258,7 @@ def _missing_effect(step: Step) -> list[str]:
 
 
 def _faults_of_deployed(step: Step) -> list[str]:
-    """Return what is wrong with a deployment that a deploy took for good."""
+    """Return the faults of a deployment that a deploy accepted as good."""
     host, live = step.host, step.host.live_container(step.host.project)
     if live is None:
         return []
@@ -269,7 +268,7 @@ def _faults_of_deployed(step: Step) -> list[str]:
     # The watch compares with the former release, which may have failed as often.
     is_worse = trait == FAILS_IN_TRAFFIC != step.before.trait
     is_bad = trait in {BREAKS, CRASHES, REFUSES} or (is_worse and host.engine.has_traffic)
-    # Where nothing was live, `deploy` ran `up`, which has no release to go back to.
+    # If nothing was live, `deploy` ran `up`, which has no release to roll back to.
     was_live = step.before.is_up and step.before.is_serving
     return [*faults, f"0, and its release {trait}"] if is_bad and was_live else faults
 
@@ -286,10 +285,10 @@ RULES = (
 
 
 def check(step: Step) -> list[Violation]:
-    """Return every breach of every invariant; `status` comes last, for it runs a command."""
+    """Return every breach of every invariant; `status` comes last, because it runs a command."""
     return [violation for rule in RULES for violation in rule(step)]
 
 
 def reasons(host: Host, action: Action) -> list[Obstacle]:
-    """Return what stands in the way of an action."""
+    """Return the reasons that forbid an action."""
     return obstacles.of(host, action) if action.is_command or action.name == "wait" else []

@@ -1,6 +1,6 @@
-"""Histories that found a fault of the product; each is played in every change.
+"""Histories that found a fault of the product; each change of the product runs them again.
 
-A random seed gives another history as soon as an action is added, so the history itself is kept.
+A new action changes the history of each random seed, so the history itself is kept.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 FIRST, WINDOW = "first release in blue", "window open, green live"
 TAKEN_BACK, EMPTY = "after a take-back", "empty host"
 
-# What an operator relies on each day.
+# The daily work of an operator.
 USUAL: Mapping[str, tuple[str, str]] = {
     "a rollback leads to the newest good deployment, and then to the one before it": (
         WINDOW,
@@ -26,7 +26,7 @@ USUAL: Mapping[str, tuple[str, str]] = {
     ),
 }
 
-# The name of the fault that was mended: the start, and the history.
+# The name of each corrected fault, with the start and the history.
 MENDED: Mapping[str, tuple[str, str]] = {
     "a worker without its signal fetched jobs": (WINDOW, "edit good\ndeploy ! fails step 11"),
     "a pre migration of a bad release stood in the way of a rollback": (
@@ -96,7 +96,7 @@ MENDED: Mapping[str, tuple[str, str]] = {
     ),
 }
 
-# The name of an exception in known.py: the start, and the history.
+# The name of each exception in known.py, with the start and the history.
 OPEN: Mapping[str, tuple[str, str]] = {
     "a link lost while a worker drains": (WINDOW, "edit good\ndeploy\nrollback\nlose-link\nup"),
 }

@@ -1,7 +1,7 @@
-"""The exceptions: faults of today's product that a history meets and that are kept as tests.
+"""The exceptions: present faults of the product that a history found, kept as tests.
 
-Each has a history in kept.py that is expected to fail. When the product is mended, its test fails
-and says so, and the exception goes.
+Each has a history in kept.py that is expected to fail. When the fault is corrected, that test fails
+and prints so, and the exception is deleted.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class Known:
 
 
 def is_draining_worker_taken_for_live(violation: Violation, step: Step) -> bool:
-    """Whether `up` found no link, and took the slot of a worker that drains for the live slot."""
+    """Whether `up` found no link, and treated the slot of a draining worker as the live slot."""
     is_its_worker = violation.rule == "one live slot" or "takes no jobs" in violation.text
     return is_its_worker and not step.before.link and step.action.name == "up"
 

@@ -1,7 +1,7 @@
-"""Where the scripts ask the machine itself and not the runner: answers of the simulated host.
+"""Answers of the simulated host where the scripts query the machine without a runner.
 
-Each entry is one place of scripts/stack that has no runner between it and the machine. A new place
-makes a run depend on the machine of the test, which `test_same_seed_same_history` would show.
+Each entry is one place of scripts/stack that queries the machine directly. A new place would make a
+run depend on the machine of the test; `test_same_seed_same_history` would fail.
 """
 
 import tempfile
@@ -30,7 +30,7 @@ TIMED = (attempt_log, images, ledger, lock, preflight, restore, status)
 
 
 class OneAfterTheOther:
-    """Stands for a pool of threads: the looks run in one order, so that a seed decides all."""
+    """Replaces a pool of threads: queries run in one order, so that a seed decides everything."""
 
     def __init__(self, _: int) -> None:
         pass
@@ -47,7 +47,7 @@ class OneAfterTheOther:
 
 
 def socket_module(host: Host) -> SimpleNamespace:
-    """Return what the preflight asks of `socket`: whether a port is free."""
+    """Return a replacement of `socket` that tells the preflight whether a port is free."""
 
     class Listener:
         def __init__(self, _: int) -> None:
@@ -71,7 +71,7 @@ def socket_module(host: Host) -> SimpleNamespace:
 
 @contextmanager
 def simulated(host: Host) -> Iterator[None]:
-    """Have the scripts see the simulated host's time, disk, ports, processes and boot."""
+    """Give the scripts the simulated host's time, disk, ports, processes and boot time."""
 
     def disk_usage(_: Path) -> Usage:
         free = 0 if host.state.is_disk_full else FREE
@@ -83,7 +83,7 @@ def simulated(host: Host) -> Iterator[None]:
     places: list[tuple[object, str, object]] = [
         *((module, "datetime", clock) for module in TIMED),
         *((module, "shutil", programs) for module in (preflight, status, machine)),
-        # The same text has the same lines: each command reads .env and .env.example several times.
+        # Parse each text once: each command reads .env and .env.example several times.
         (environment, "parse", parse_once),
         (tempfile, "tempdir", str(host.folder)),
         (ports, "socket", socket_module(host)),
@@ -102,5 +102,5 @@ def simulated(host: Host) -> Iterator[None]:
 
 
 def len_of(size: int) -> int:
-    """Stand for a buffer, which nothing reads."""
+    """Replace a buffer that nothing reads."""
     return size

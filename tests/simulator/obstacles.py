@@ -1,4 +1,4 @@
-"""The true reasons for which a command may refuse or fail, with the words that name each."""
+"""The true reasons why a command may refuse or fail, with the text that names each."""
 
 import re
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Obstacle:
 
 
 def of(host: Host, action: Action) -> list[Obstacle]:
-    """Return what stands in the way of a command, before it runs."""
+    """Return the reasons that forbid a command, before it runs."""
     kinds: list[str] = []
     has_env = (host.root / ".env").exists()
     if host.state.is_disk_full:
@@ -82,7 +82,7 @@ def of(host: Host, action: Action) -> list[Obstacle]:
         kinds += _of_deploy(host, action)
     if action.name == "rollback" and has_env:
         kinds += _of_rollback(host, action)
-    # A plan, a backup and the end of a window look into the project that `.env` names.
+    # A plan, a backup and the end of a window use the project that `.env` names.
     is_elsewhere = truths.is_of_another_project(host)
     # A window's process runs in the checkout that began it.
     is_elsewhere |= any(each.place != host.state.place for each in host.state.scheduled)
@@ -100,7 +100,7 @@ def of(host: Host, action: Action) -> list[Obstacle]:
 
 
 def _of_owner(host: Host, action: Action) -> list[str]:
-    """Return how the checkout, its secrets and its `.env` do not fit the stack."""
+    """Return the reasons why the checkout, its secrets or its `.env` do not fit the stack."""
     kinds = []
     if truths.other_checkouts(host) or truths.is_recorded_elsewhere(host):
         kinds.append("owner")
@@ -123,7 +123,7 @@ def _is_up(host: Host) -> bool:
 
 
 def _of_start(host: Host, action: Action) -> list[str]:
-    """Return what stands in the way of `up`, which `deploy` runs where the stack is not up."""
+    """Return the reasons that forbid `up`, which `deploy` runs if the stack is not up."""
     kinds = []
     live = host.live_container(host.project)
     if live and truths.has_stale_secrets(host, live):
@@ -177,7 +177,7 @@ def _has_order_fault(host: Host, image: Image | None) -> bool:
         else migrations.revisions(host.root)
     )
     head = database.head if database else ""
-    if live:  # a deploy first applies what the live release has left over
+    if live:  # a deploy first applies the live release's waiting migrations
         own = truths.known_migrations(host, live.image)
         names = [revision.identifier for revision in own]
         head = names[-1] if head in names else head
@@ -221,7 +221,7 @@ def _of_rollback(host: Host, action: Action) -> list[str]:
     if not any(images):
         kinds += ["no image", "no target"]
     if targets and targets[0].is_good is None:
-        kinds.append("no target")  # the ledger that would name it was lost, or names no end
+        kinds.append("no target")  # the ledger was lost, or has no result of the deploy
     database = host.database()
     for image in images:
         known = [r.identifier for r in truths.known_migrations(host, image.identifier)]

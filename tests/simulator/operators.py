@@ -1,4 +1,4 @@
-"""An operator types a command: the real command line runs the real story on the simulated host."""
+"""Runs an operator's command: the real command line and story on the simulated host."""
 
 import json
 import signal
@@ -26,13 +26,13 @@ commands = cache(command_line.commands)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended.
+    """The outcome of a command.
 
     Attributes:
         code: the exit code, KILLED or TRACEBACK.
-        lines: what the person saw.
-        steps, questions: what the story did and asked, in their order.
-        is_hit: whether the fault came to pass; a short command may end before it.
+        lines: the output.
+        steps, questions: the effects and the queries of the story, in order.
+        is_hit: whether the fault occurred; a short command may end before it.
     """
 
     code: int
@@ -61,7 +61,7 @@ class Outcome:
 
 @contextmanager
 def command_line_of(host: Host, runner: SimulatedRunner, words: list[str]) -> Iterator[None]:
-    """Have the command line run on the host."""
+    """Make the command line use the host."""
     with (
         simulated(host),
         patch.object(command_line, "RealRunner", lambda *_: runner),
@@ -76,7 +76,7 @@ def command_line_of(host: Host, runner: SimulatedRunner, words: list[str]) -> It
 
 
 def type_command(host: Host, words: list[str], fault: Fault | None = None) -> Outcome:
-    """Run one command of an operator; the fault strikes at its step."""
+    """Run one command of an operator; the fault occurs at its step."""
     runner = SimulatedRunner(host, fault)
     with command_line_of(host, runner, words):
         try:
@@ -99,13 +99,13 @@ def leave_lock_behind(host: Host, runner: SimulatedRunner) -> None:
 
 
 def end_windows(host: Host) -> list[Outcome]:
-    """Run the processes whose time has come; they wait for the end of a rollback window."""
+    """Run the processes whose rollback window has ended."""
     due = [process for process in host.state.scheduled if process.at <= host.clock.now]
     host.state.scheduled = [p for p in host.state.scheduled if p.at > host.clock.now]
     outcomes, present = [], host.state.place
     for process in due:
         if not (host.folder / process.place).is_dir():
-            continue  # somebody moved the folder of its scripts away
+            continue  # somebody moved the folder of its scripts
         host.go(process.place)
         words = list(process.arguments)
         words[words.index("--after") + 1] = "0"  # the time has passed

@@ -11,7 +11,7 @@ from tests.simulator.faults import Fault
 from tests.simulator.histories import Breach, History
 from tests.simulator.host import Copy, Host
 
-# The command, and what precedes it so that it has something to do.
+# Each command, with the actions before it that give it work to do.
 COMMANDS = {
     "up": ("", "up"),
     "up of a new port": ("set HTTPS_PORT=9443", "up --apply nginx"),
@@ -42,11 +42,11 @@ NEXT = (
     "retire",
     "upgrade",
 )
-# For the many start states of the product: the commands that change the slots, and a look.
+# For the many start states: the commands that change the slots, and `status`.
 SHORT_NEXT = ("deploy", "rollback", "up", "status")
-# What a person, or the time, changes before the next command: the cause of the first failure.
+# Changes by a person or by time before the next command: the cause of the first failure.
 CAUSE_GONE = ("edit good", "wait 30")
-# Killed and failed once at each step; the nightly run has each way to fail.
+# One kill and one failure at each step; the nightly run uses each way to fail.
 EVERY_CHANGE = (faults.KILLED_AFTER, faults.FAILS)
 # Facts of an entry of the ledger that differ between two runs of one history.
 VARYING = ("at", "who", "pid", "seconds", "reason")
@@ -57,7 +57,7 @@ class Count:
     """The figures of a run.
 
     Attributes:
-        pairs: all pairs; played: those that began in a state that no earlier pair began in.
+        pairs: all pairs; played: the pairs that began in a new state.
     """
 
     pairs: int = 0
@@ -76,7 +76,7 @@ class Count:
 def first_commands(
     host: Host, start: Copy, name: str, modes: Sequence[str], *, has_questions: bool
 ) -> Iterator[Action]:
-    """Yield the command with each fault that can strike it."""
+    """Yield the command with each fault that can occur in it."""
     before, line = COMMANDS[name]
     host.put_back(start)
     history = History(host, name)
@@ -146,9 +146,9 @@ def play_next(host: Host, history: History, commands: Iterable[str]) -> Count:
 
 
 def describe(host: Host) -> str:
-    """Return the state of a host without what differs between two runs with the same effect.
+    """Return the state of a host, equal for two runs with the same effect.
 
-    These are moments, identifiers, the counted rows and the random secrets.
+    It leaves out times, identifiers, the number of rows and the random secrets.
     """
     engine, state = host.engine, host.state
     images = {identifier: image.content for identifier, image in engine.images.items()}

@@ -1,4 +1,4 @@
-"""The programs inside the containers: what nginx, the API, Postgres, Redis and backups answer."""
+"""The programs inside the containers: answers of nginx, the API, Postgres, Redis and backups."""
 
 import json
 import re
@@ -38,7 +38,7 @@ BYTES = 1_000_000  # the size of every simulated database
 
 
 class Compose(Protocol):
-    """What the programs ask Compose."""
+    """The queries of the programs to Compose."""
 
     @property
     def project(self) -> str:
@@ -70,7 +70,7 @@ class Programs:
         return result
 
     def _log_in(self, container: Container, script: str, secret: str) -> Result:
-        """Log in with a secret, which the server compares with what it has."""
+        """Log in with a secret, which the server compares with its own."""
         if "repo-get" in script:
             key = self.engine.volume(container.project, "backups").backups.key
             if not key:
@@ -159,7 +159,7 @@ class Programs:
         return Result(0, f"HTTP/1.1 {answer.status} .{head}\r\n\r\n{answer.body}")
 
     def slot_answer(self, project: str, slot: str, path: str, host: str) -> Answer:
-        """Answer as nginx does when it hands a request to a slot."""
+        """Answer as nginx does when it passes a request to a slot."""
         container = self.engine.container(project, f"api-{slot}")
         if container is None or not container.is_well:
             return Answer(503, "{}", {}, EXPIRES)
@@ -193,14 +193,14 @@ class Programs:
         return counter is not None and counter.is_well
 
     def can_use_database(self, container: Container) -> bool:
-        """Whether the password of a container's process opens the database that runs."""
+        """Whether the password of a container's process opens the running database."""
         database = self.engine.database(container.project)
         is_running = self.engine.is_running(container.project, "postgres")
         password = container.secrets.get("database_password")
         return bool(is_running and database and database.password == password)
 
     def can_use_redis(self, container: Container) -> bool:
-        """Whether the password of a container's process opens the Redis that runs."""
+        """Whether the password of a container's process opens the running Redis."""
         redis = self.engine.container(container.project, "redis")
         name = "redis_password"
         return bool(redis and redis.is_well and redis.secrets[name] == container.secrets[name])
@@ -223,7 +223,7 @@ class Programs:
         elif word == "make":
             if backups.key != self.compose.read_secret("backup_key") or not backups.kept:
                 return refuse("there is no backup to begin with")
-            # The archive holds what the database holds; an earlier time is not simulated.
+            # The archive has the same rows as the database; an earlier time is not simulated.
             current = volume.directories.get(version)
             volume.prepared = (current or backups.kept[-1]).copy()
             facts = {"text": "the end of the archive", "label": "full", "bytes": BYTES}

@@ -1,4 +1,4 @@
-"""The runner of the simulator: a story's questions and effects go to the host, and may fail."""
+"""The simulator's runner: it passes a story's queries and effects to the host; they may fail."""
 
 import errno
 import shlex
@@ -23,7 +23,7 @@ ASK_SECONDS = 0.01
 
 
 class NoLog(AttemptLog):
-    """Writes no log of the attempt: no command reads it, and no invariant is about it."""
+    """Writes no log of the attempt: neither a command nor an invariant reads it."""
 
     def open(self, state: Path, command: str) -> None:
         """Create no file."""
@@ -33,7 +33,7 @@ class NoLog(AttemptLog):
 
 
 class QuietDisplay(Display):
-    """Keeps every line that a person would see."""
+    """Keeps every line of output."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -56,8 +56,8 @@ class SimulatedRunner:
         self.steps: list[str] = []
         self.questions: list[str] = []
         self.is_dead = False
-        self.is_hit = False  # whether the fault came to pass
-        self.lock: bytes | None = None  # what the lock file held when the story was killed
+        self.is_hit = False  # whether the fault occurred
+        self.lock: bytes | None = None  # the lock file's content when the story was killed
 
     def read(self, command: Command) -> Result:
         self._refuse_the_dead()
@@ -149,7 +149,7 @@ class SimulatedRunner:
         return is_due
 
     def _mode(self) -> str:
-        """Return the fault of the step that is next, or an empty text."""
+        """Return the fault of the next step, or an empty text."""
         if self.fault is None or self.fault.mode == faults.ANSWERS_NOT:
             return ""
         return self.fault.mode if self._is_due(self.fault.mode, len(self.steps)) else ""

@@ -12,7 +12,7 @@ from tests.simulator.faults import Fault
 from tests.simulator.histories import History
 from tests.simulator.host import Copy, Host
 
-# How often an operator types each command, and how many steps it has at most.
+# The relative frequency of each command, and its largest number of steps.
 COMMANDS = {
     "deploy": (14, 26),
     "rollback": (7, 16),
@@ -63,7 +63,7 @@ SERVICES = (
 )
 SECRETS = (*BINDINGS, "ops_password", "all")
 PLACES = ("home", "home", "second", "copy")
-# A key of the service, one that is a limit, and keys of nginx, the data, backups and the scripts.
+# A key of the service, a limit, and keys of nginx, the data, backups and the scripts.
 ASSIGNMENTS = (
     "LOG_LEVEL=DEBUG",
     "LOG_LEVEL=INFO",
@@ -91,7 +91,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 }
 FAULT_SHARE = 0.35
 ACTIONS = 30
-# What ends every history: the causes are gone, and the stack must work again.
+# The end of every history: it removes all causes, and the stack must work again.
 HEALED = """
 go home
 free-disk
@@ -155,7 +155,7 @@ def choose_command(chance: random.Random, name: str) -> Action:
 
 
 def arguments(chance: random.Random, name: str) -> tuple[str, ...]:
-    """Return the words behind an event's name."""
+    """Return the words after an event's name."""
     if name in {"edit", "migration"}:
         values, weights = (TRAITS, [8, 1, 1, 1, 2]) if name == "edit" else (("pre", "post"), [2, 1])
         return (chance.choices(values, weights)[0],)

@@ -18,7 +18,7 @@ STARTS: Mapping[str, str] = {
     "after a take-back": TAKEN_BACK,
     "rebooted, all stopped": f"{WINDOW}\nstop-all\nreboot",
 }
-# Each adds one fact to a start: nightly every combination of the two kinds is a start.
+# Each adds one fact to a start; nightly, every combination of both lists is a start.
 TRAFFIC: Mapping[str, str] = {"traffic": "", "no traffic": "traffic-off"}
 FACTS: Mapping[str, str] = {
     "as it was": "",

@@ -8,7 +8,7 @@ from tests.simulator.host import Copy, Host
 
 
 def begin(host: Host, copies: dict[str, Copy], start: str, *, is_strict: bool = True) -> History:
-    """Begin a history; a strict one knows no exceptions."""
+    """Begin a history; a strict history allows no exceptions."""
     host.put_back(copies[start])
     return History(host, f"from: {start}", is_strict=is_strict)
 
@@ -88,7 +88,7 @@ def test_every_command_does_what_an_operator_expects(host: Host, copies: dict[st
 
 
 def test_the_same_history_ends_in_the_same_way(host: Host, copies: dict[str, Copy]) -> None:
-    """Nothing of the test's machine decides: a failing seed can be played again."""
+    """The test's machine has no influence, so that a failing seed can be repeated."""
     texts = []
     for _ in range(2):
         history = begin(host, copies, kept.TAKEN_BACK)

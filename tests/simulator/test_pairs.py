@@ -15,7 +15,7 @@ def play(
 ) -> Count:
     """Play the pairs of one start state."""
     count = Count()
-    # On an empty host each command is refused until `up` has run, which `deploy` runs itself.
+    # On an empty host, each command refuses until `up` has run; `deploy` runs it itself.
     for name in pairs.ON_EMPTY if title == "empty host" else pairs.COMMANDS:
         count.add(pairs.play_all(host, start, title, name, modes=modes, has_questions=is_nightly))
     return count

@@ -1,4 +1,4 @@
-"""What is true of a host at one moment, read from the host itself and never from the scripts."""
+"""The facts of a host at one moment, read from the host itself and never from the scripts."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Truth:
     """The facts that the invariants compare before and after an action.
 
     Attributes:
-        trait: how the live release behaves.
+        trait: the behaviour of the live release.
         is_up: whether nginx, Postgres and Redis are well; otherwise `deploy` runs `up` first.
         has_new_limits: whether `.env` has other limits than the live API.
     """
@@ -44,7 +44,7 @@ class Truth:
 
 
 def look(host: Host) -> Truth:
-    """Return the facts of this moment."""
+    """Return the present facts."""
     project = host.project
     live = host.live_container(project)
     volume = host.engine.volumes.get(f"{project}_backups")
@@ -88,7 +88,7 @@ def differing_settings(host: Host, container: Container) -> list[str]:
 
 
 def has_new_limits(host: Host, container: Container) -> bool:
-    """Whether somebody edited a limit of a container in `.env` after the container was made."""
+    """Whether a limit of a container was edited in `.env` after its creation."""
     values = host.compose.values()
     return any(
         setting(container.configuration, key) != setting(values, key)
@@ -104,7 +104,7 @@ def other_checkouts(host: Host) -> set[str]:
 
 
 def is_recorded_elsewhere(host: Host) -> bool:
-    """Whether the state directory has an owner, and the operator stands in another checkout."""
+    """Whether the state directory has an owner, and the operator works in another checkout."""
     has_record = (host.folder / "state" / "owner.json").is_file()
     return has_record and host.state.place != host.state.home
 
@@ -115,7 +115,7 @@ def lost_secrets(host: Host) -> list[str]:
 
 
 def opens(host: Host, name: str) -> bool:
-    """Whether the file of a secret opens what was made with the secret, if there is such data."""
+    """Whether the file of a secret opens its data, if there is data."""
     engine, project, secret = host.engine, host.project, host.compose.read_secret(name)
     if f"{project}_{BINDINGS[name].volume}" not in engine.volumes:
         return True
@@ -131,7 +131,7 @@ def opens(host: Host, name: str) -> bool:
 
 
 def faults_of_stack(host: Host) -> list[str]:
-    """Return what is wrong with the stack now; nothing means that `status` must be green."""
+    """Return the present faults of the stack; without any, `status` must be green."""
     engine, project = host.engine, host.project
     link = engine.link(project)
     faults = [
@@ -163,7 +163,7 @@ def knows_head(host: Host, image: str) -> bool:
 
 
 def stale_services(host: Host) -> list[str]:
-    """Return the running services that mount files of a folder that is gone."""
+    """Return the running services that mount files of a folder that no longer exists."""
     return [
         container.service
         for container in host.engine.containers.values()
@@ -172,7 +172,7 @@ def stale_services(host: Host) -> list[str]:
 
 
 def faults_of_checkout(host: Host) -> list[str]:
-    """Return how `.env`, the secrets and the folder differ from what runs."""
+    """Return how `.env`, the secrets and the folder differ from the running containers."""
     faults = [f"{name} does not open its data" for name in lost_secrets(host)]
     faults += [f"{checkout} owns the stack" for checkout in other_checkouts(host)]
     faults += [f"{name} mounts files of a folder that is gone" for name in stale_services(host)]
@@ -182,13 +182,13 @@ def faults_of_checkout(host: Host) -> list[str]:
 
 
 def is_of_another_project(host: Host) -> bool:
-    """Whether `.env` names another project than that of the stack."""
+    """Whether `.env` names another project than the stack's."""
     values = host.compose.values()
     return bool(values) and (values.get("COMPOSE_PROJECT_NAME") or "slipway") != host.project
 
 
 def is_placed(host: Host, name: str) -> bool:
-    """Whether the image in the slot of the link, or in blue, is of a release; a number may be."""
+    """Whether the slot of the link, or blue, has an image of a release."""
     image = host.engine.image_of(f"slipway/app:{host.engine.link(host.project) or 'blue'}")
     release = host.state.names.get(name, name)
     return image is not None and (name.isdecimal() or image.release == release)
@@ -217,7 +217,7 @@ def setting(values: Mapping[str, str], key: str) -> str:
 
 
 def faults_of_data(host: Host) -> list[str]:
-    """Return what is wrong with the schema and the backups."""
+    """Return the faults of the schema and the backups."""
     database, live = host.database(), host.live_container(host.project)
     faults = []
     if database and live:
@@ -237,12 +237,12 @@ def faults_of_data(host: Host) -> list[str]:
 
 
 def known_migrations(host: Host, image: str) -> list[Revision]:
-    """Return the migrations that an image was built with."""
+    """Return the migrations in an image."""
     return migrations.parse_label(host.engine.images[image].labels.get("slipway.migrations", ""))
 
 
 def is_settled(host: Host) -> bool:
-    """Whether no worker drains, no secret was edited, and the newest entry is that of a success.
+    """Whether no worker drains, no secret was edited, and the newest entry is a success.
 
     Otherwise `status` may mark a row although everything works.
     """
@@ -269,7 +269,7 @@ def checkout_release(host: Host) -> str:
 
 
 def signature(host: Host) -> tuple[object, ...]:
-    """Return everything that `status` depends on: with the same signature it shows the same."""
+    """Return all facts on which `status` depends: for equal signatures, it prints the same."""
     engine = host.engine
     database = host.database()
     state, secrets = f"{host.folder}/state", f"{host.compose.secret('tls').parent}"

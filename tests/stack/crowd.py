@@ -1,4 +1,4 @@
-"""Clients with addresses of their own: those of the host all have the gateway's.
+"""Clients with different addresses: clients on the host all have the gateway's address.
 
 They run in nginx' container, where each can take a loopback address.
 """
@@ -13,7 +13,7 @@ from tests.stack.harness import Stack
 # The watch asks for three (FEWEST_ADDRESSES in scripts/stack/rules/verdict.py).
 ADDRESSES = "2 3 4"
 PORT = 8443  # nginx' own, inside its container
-# Ends by itself: a process that is left in the container would go on for ever.
+# The loop ends by itself: otherwise a process left in the container would run for ever.
 MOST_SECONDS = 240
 LOOP = """
 for address in {addresses}; do

@@ -1,4 +1,4 @@
-"""Injects the runbook's incidents of an owner and of secrets that do not fit."""
+"""Injects the runbook's incidents of another owner and of secrets that do not fit."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def owned_by_another_checkout(stack: Stack) -> None:
 
 
 def lost_secrets(stack: Stack) -> None:
-    """Three secrets are gone; the containers that began with them still run."""
+    """Three secret files are missing; the containers that started with them still run."""
     for name in ("backup_key", "redis_password", "token_key"):
         (stack.root / "secrets" / name).unlink()
     refused = stack.run("./scripts/up.sh", check=False)

@@ -308,8 +308,8 @@ class Stack:
         self.switch("blue")
         # The ledger's good releases contain the migrations that were undone.
         (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
-        # A test counts the entries that its commands add. A command that finds no deployment adds
-        # one of its own: this is the command.
+        # A test counts the ledger entries of its commands. The first command that finds no
+        # deployment adds an extra entry: run such a command here.
         self.run("./scripts/up.sh")
 
     def live(self) -> tuple[str, str]:

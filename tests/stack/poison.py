@@ -88,7 +88,7 @@ def start(stack: Stack, setting: str = "") -> None:
     key, _, value = setting.partition("=")
     environment = {key: value} if key else {}
     argv = ["docker", "compose", "up", "--detach", "--no-deps", "worker-green"]
-    # Compose reads the limits of a container from the environment, the worker its own file.
+    # Compose reads a container's limits from the environment; the worker reads its slot's file.
     with slot_settings(stack, "green", **environment):
         stack.run(*argv, check=True, timeout=120, **environment)
 

@@ -28,7 +28,7 @@ def edited(stack: Stack, **values: str) -> Iterator[None]:
 
 @contextmanager
 def slot_settings(stack: Stack, slot: str, **values: str) -> Iterator[None]:
-    """Set the settings that a slot's containers get if Compose makes them while the block runs."""
+    """Change the settings of a slot's file while the block runs; new containers get them."""
     with _edited(_file(stack, slot), values):
         yield
 

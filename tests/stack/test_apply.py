@@ -1,4 +1,4 @@
-"""`up.sh` replaces only what it is told to, and nginx' keys are applied by a reload."""
+"""`up.sh` replaces only the named services, and applies nginx' keys by a reload."""
 
 import socket
 from collections.abc import Iterator
@@ -46,21 +46,23 @@ def test_up_replaces_nothing_and_apply_the_named_service_alone(
         with setting(stack, "POSTGRES_MEMORY", "300m"), setting(stack, "BACKUP_HOURS", "7"):
             with Load(stack, rate=20).running() as report:
                 report.wait_for_answers(20)
-                done = stack.run("./scripts/up.sh")
+                completed = stack.run("./scripts/up.sh")
                 report.wait_for_answers(20)
             assert report.failures == []
             assert replaced(stack, before) == set()
-            assert "not applied: POSTGRES_MEMORY: ./scripts/up.sh --apply postgres" in done.stdout
-            assert "not applied: BACKUP_HOURS: ./scripts/up.sh --apply backup" in done.stdout
+            assert (
+                "not applied: POSTGRES_MEMORY: ./scripts/up.sh --apply postgres" in completed.stdout
+            )
+            assert "not applied: BACKUP_HOURS: ./scripts/up.sh --apply backup" in completed.stdout
             with Load(stack, rate=20).running() as report:
                 report.wait_for_answers(20)
-                done = stack.run("./scripts/up.sh", "--apply", "postgres")
+                completed = stack.run("./scripts/up.sh", "--apply", "postgres")
                 report.wait_for_answers(20)
             figure(f"--apply postgres: {len(report.failures)} of {report.sent} requests failed")
             assert replaced(stack, before) == {"postgres"}
             assert stack.inspect("postgres")["HostConfig"]["Memory"] == 300 * MIB
-            assert "not applied: POSTGRES_MEMORY" not in done.stdout
-            assert "not applied: BACKUP_HOURS" in done.stdout
+            assert "not applied: POSTGRES_MEMORY" not in completed.stdout
+            assert "not applied: BACKUP_HOURS" in completed.stdout
         waiting = stack.run("./scripts/up.sh").stdout
         assert "of 503" in waiting
         assert "estimate" not in waiting, "the last replacement was measured"
@@ -70,7 +72,7 @@ def test_up_replaces_nothing_and_apply_the_named_service_alone(
 
 
 def test_an_unchanged_stack_waits_for_nothing(stack: Stack) -> None:
-    """What Compose prints of a definition is the same each time."""
+    """Compose prints the same definition each time."""
     stack.run("./scripts/up.sh", "--apply", "all")
     before = identities(stack)
     assert "up.sh --apply" not in stack.run("./scripts/up.sh").stdout
@@ -83,15 +85,15 @@ def test_an_unchanged_stack_waits_for_nothing(stack: Stack) -> None:
 def test_a_container_that_does_not_start_gives_way_to_the_former_settings(
     stack: Stack, service: str
 ) -> None:
-    """Neither fits into 6 MB, the least that the engine accepts."""
+    """Neither fits into 6 MB, the engine's minimum."""
     stack.run("./scripts/up.sh")
     limit = stack.inspect(service)["HostConfig"]["Memory"]
     before = identities(stack)
     with setting(stack, f"{service.upper()}_MEMORY", "6m"):
-        done = stack.run("./scripts/up.sh", "--apply", service, check=False, timeout=600)
-    assert done.returncode == 4, done.stderr
-    assert f"the former {service} serves again" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("live: release ")
+        completed = stack.run("./scripts/up.sh", "--apply", service, check=False, timeout=600)
+    assert completed.returncode == 4, completed.stderr
+    assert f"the former {service} serves again" in completed.stderr
+    assert completed.stderr.splitlines()[-1].startswith("live: release ")
     assert stack.inspect(service)["HostConfig"]["Memory"] == limit
     assert replaced(stack, before) == {service}
     assert stack.is_serving()
@@ -101,10 +103,12 @@ def test_a_port_in_use_is_refused_while_nginx_serves(stack: Stack) -> None:
     before = identities(stack)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = stack.run("./scripts/up.sh", "--apply", "nginx", check=False, HTTPS_PORT=str(port))
-        assert done.returncode == 1
-        assert f"nginx cannot use port {port} of 127.0.0.1" in done.stderr
-        assert "nothing was touched" in done.stderr
+        completed = stack.run(
+            "./scripts/up.sh", "--apply", "nginx", check=False, HTTPS_PORT=str(port)
+        )
+        assert completed.returncode == 1
+        assert f"nginx cannot use port {port} of 127.0.0.1" in completed.stderr
+        assert "nothing was touched" in completed.stderr
     assert replaced(stack, before) == set()
     assert stack.is_serving()
 
@@ -121,8 +125,8 @@ def test_a_new_port_waits_for_apply_and_stops_no_command_meanwhile(stack: Stack)
     )
     assert replaced(stack, before) == set()
     try:
-        done = stack.run("./scripts/up.sh", "--apply", "nginx", HTTPS_PORT=port)
-        assert done.stdout.splitlines()[-1].endswith(f":{port}")
+        completed = stack.run("./scripts/up.sh", "--apply", "nginx", HTTPS_PORT=port)
+        assert completed.stdout.splitlines()[-1].endswith(f":{port}")
         assert replaced(stack, before) == {"nginx"}
     finally:
         stack.run("./scripts/up.sh", "--apply", "nginx")
@@ -149,17 +153,17 @@ def test_a_rate_is_applied_by_a_reload_and_no_request_fails(stack: Stack) -> Non
 
 
 def test_a_value_that_nginx_refuses_reaches_no_running_nginx(stack: Stack) -> None:
-    """nginx takes no rate of this size, although it is a whole number."""
+    """nginx refuses a rate of this size, although it is a whole number."""
     before = rate(stack)
-    done = stack.deploy(check=False, RATE_LIMIT_PER_SECOND="9" * 20)
-    assert done.returncode == 1
-    assert "RUNBOOK: docs/runbook.md#nginx-refuses-its-configuration" in done.stderr
+    completed = stack.deploy(check=False, RATE_LIMIT_PER_SECOND="9" * 20)
+    assert completed.returncode == 1
+    assert "RUNBOOK: docs/runbook.md#nginx-refuses-its-configuration" in completed.stderr
     assert rate(stack) == before
 
 
 @contextmanager
 def certificate_of_both_names(stack: Stack) -> Iterator[None]:
-    """Have nginx serve a pair for the present and the new name during the block."""
+    """Make nginx serve a certificate for the present and the new name during the block."""
     folder = stack.root / "secrets/tls"
     pair = {name: (folder / name).read_bytes() for name in ("fullchain.pem", "privkey.pem")}
     names = f"subjectAltName=DNS:{stack.host},DNS:{NEW_NAME}"
@@ -185,7 +189,7 @@ def reload(stack: Stack) -> None:
 
 
 def answers(stack: Stack, name: str) -> bool:
-    """Whether the front door answers to a name that no name server knows."""
+    """Whether the front door answers to a name that is not in DNS."""
     port = stack.environment["HTTPS_PORT"]
     asked = ["curl", "--silent", "--fail", "--cacert", "secrets/tls/fullchain.pem"]
     asked += ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/readyz"]
@@ -196,12 +200,12 @@ def test_a_new_host_name_is_taken_over_by_a_deploy(stack: Stack) -> None:
     stack.run("./scripts/up.sh")
     with certificate_of_both_names(stack):
         try:
-            done = stack.run("./scripts/up.sh", SLIPWAY_HOST=NEW_NAME)
-            assert "not applied: SLIPWAY_HOST: ./scripts/deploy.sh" in done.stdout
+            completed = stack.run("./scripts/up.sh", SLIPWAY_HOST=NEW_NAME)
+            assert "not applied: SLIPWAY_HOST: ./scripts/deploy.sh" in completed.stdout
             assert (answers(stack, stack.host), answers(stack, NEW_NAME)) == (True, False)
             stack.vary()
-            done = stack.deploy(SLIPWAY_HOST=NEW_NAME)
-            assert f"nginx answers to {NEW_NAME} instead of {stack.host}" in done.stdout
+            completed = stack.deploy(SLIPWAY_HOST=NEW_NAME)
+            assert f"nginx answers to {NEW_NAME} instead of {stack.host}" in completed.stdout
             assert (answers(stack, stack.host), answers(stack, NEW_NAME)) == (False, True)
             stack.run("./scripts/rollback.sh", SLIPWAY_HOST=NEW_NAME)
             assert answers(stack, NEW_NAME), "the name is nginx', and of no deployment"
@@ -229,7 +233,7 @@ def test_the_locations_of_service_toml_travel_with_the_deployment(stack: Stack) 
 
 
 def test_an_engine_s_words_are_read_as_the_preflight_expects(stack: Stack) -> None:
-    """No finding of this stack, whose engine, networks and names are the real ones."""
-    done = stack.run("./scripts/check-config.sh", check=False)
+    """The preflight has no finding on the real engine, networks and names."""
+    completed = stack.run("./scripts/check-config.sh", check=False)
     for subject in ("engine", "networks", "containers", "nginx", "postgres", "redis", "backup"):
-        assert f"critical {subject}:" not in done.stdout
+        assert f"critical {subject}:" not in completed.stdout

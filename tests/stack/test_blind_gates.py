@@ -1,4 +1,4 @@
-"""A gate that sees nothing passes nothing, and a hook's fault costs no release."""
+"""A watch without counts lets no release pass, and a faulty hook rolls no release back."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def write_hook(stack: Stack, name: str, text: str) -> None:
 
 
 def test_a_deploy_needs_no_log_of_nginx(stack: Stack) -> None:
-    """The gate asks the counter: a log that cannot be read blinds nobody."""
+    """The watch queries the counter, so that an unreadable log does not matter."""
     _, slot = stack.live()
     override = stack.root / "compose.silent.yaml"
     override.write_text(SILENT, encoding="utf-8")
@@ -48,8 +48,8 @@ def test_a_hook_that_cannot_start_after_the_switch_only_warns(stack: Stack) -> N
     write_hook(stack, "post-switch", "echo hi\n")
     _, slot = stack.live()
     stack.vary()
-    done = stack.deploy()
-    assert "warning: hooks/post-switch exited with 126" in done.stdout
+    completed = stack.deploy()
+    assert "warning: hooks/post-switch exited with 126" in completed.stdout
     assert stack.live()[1] != slot
 
 

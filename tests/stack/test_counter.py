@@ -1,4 +1,4 @@
-"""The counter of nginx' requests in the whole stack: dead, hanging, restarted, and played with."""
+"""The counter in the whole stack: dead, hanging, restarted, and under hostile requests."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from tests.stack.load import Load
 pytestmark = pytest.mark.drill
 LIST_ITEMS = "    return await service.list_items(database, user_id, cursor, limit)"
 HEADERS = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-# What nginx refuses by itself; tests/scripts/parts/test_refusals.py plays more of it.
+# Requests that nginx refuses by itself; tests/scripts/parts/test_refusals.py sends more.
 REFUSALS = (
     "GET / HTTP/3.0\r\n\r\n",
     f"POST /v1/items {HEADERS}Transfer-Encoding: gzip\r\n\r\n",
@@ -41,7 +41,7 @@ def _as_before(stack: Stack) -> Iterator[None]:
 
 
 def counts(stack: Stack) -> dict[str, Any]:
-    """Return the counts by the query of the scripts."""
+    """Return the counts, with the query of the scripts."""
     argv = counter.read_counts().argv
     answer: dict[str, Any] = json.loads(stack.run(*argv).stdout)
     return answer
@@ -53,7 +53,7 @@ def answers(stack: Stack, slot: str) -> int:
 
 @contextmanager
 def acting(act: Callable[[], None]) -> Iterator[None]:
-    """Act again and again while the block runs."""
+    """Repeat an action while the block runs."""
     ending = threading.Event()
 
     def run() -> None:
@@ -163,9 +163,9 @@ def test_refusals_of_nginx_take_no_release_back(stack: Stack) -> None:
             send(stack, text)
 
     with crowd(stack, "/v1/items?limit=5"), acting(refuse_all):
-        done = stack.deploy(WATCH_SECONDS="8")
+        completed = stack.deploy(WATCH_SECONDS="8")
     assert stack.live()[1] != slot
-    assert re.search(r"\d+ requests, 0\.0% errors", done.stdout)
+    assert re.search(r"\d+ requests, 0\.0% errors", completed.stdout)
     assert counts(stack)["slots"]["nginx"]["errors"] > 20
 
 
@@ -177,9 +177,9 @@ def test_one_client_with_errors_takes_no_release_back(stack: Stack) -> None:
         crowd(stack, "/v1/items?limit=5"),
         crowd(stack, "/v1/items?limit=7", "9"),
     ):
-        done = stack.deploy(WATCH_SECONDS="8")
+        completed = stack.deploy(WATCH_SECONDS="8")
     assert stack.live()[1] != slot
-    assert "errors of fewer than 3 addresses" in done.stdout
+    assert "errors of fewer than 3 addresses" in completed.stdout
 
 
 def test_the_metrics_are_inside_alone(stack: Stack) -> None:

@@ -170,7 +170,7 @@ def test_a_bundle_of_another_stack_replaces_nothing(stack: Stack, tmp_path: Path
 
 @pytest.fixture
 def moving(stack: Stack, tmp_path: Path) -> Iterator[Callable[[str], Stack]]:
-    """Return a stack of its own in a folder of this name, with its state outside of it."""
+    """Return a separate stack in a folder of this name, with its state outside the folder."""
     ports = free_ports(3)
 
     def at(name: str) -> Stack:
@@ -203,7 +203,7 @@ def test_a_moved_checkout_is_taken_over_and_restarts_from_its_new_place(
     ended = subprocess.run(
         ["docker", "restart", second.container("api-blue")], capture_output=True, check=False
     )
-    if ended.returncode != 0:  # its secrets are mounted from the directory that is gone
+    if ended.returncode != 0:  # it mounts its secrets from the removed directory
         second.run("./scripts/up.sh")
     wait_until(second.is_serving, 60, "the live slot serves again")
     second.deploy()

@@ -351,7 +351,7 @@ def test_a_lost_ledger_lock_or_link_is_rebuilt_from_what_runs(stack: Stack) -> N
     assert lines[0] == '{"cut of'
     entries = [json.loads(line) for line in lines[1:]]
     assert [(entry["action"], entry["result"]) for entry in entries] == [
-        ("adopt", "done"),  # the rollback numbers what is live
+        ("adopt", "done"),  # the rollback numbers the live release
         *((action, result) for action in ("rollback", "deploy") for result in ("begun", "done")),
     ]
 

@@ -1,4 +1,4 @@
-"""A change of settings alone is a deployment: no request fails, and it has a way back."""
+"""A change of settings alone is a deployment: no request fails, and it can be rolled back."""
 
 from collections.abc import Iterator
 

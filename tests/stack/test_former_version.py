@@ -1,4 +1,4 @@
-"""The first deploy after an update takes over a stack from before deployments had numbers."""
+"""The first deploy after an update takes over a stack whose deployments have no numbers."""
 
 import io
 import shutil
@@ -14,7 +14,7 @@ from tests.stack.harness import PROJECT, ROOT, Stack, listed_files
 from tests.stack.load import Load
 
 pytestmark = pytest.mark.drill
-COMMIT = "cdf340a"  # the last one whose ledger names releases alone
+COMMIT = "cdf340a"  # the last commit whose ledger names only releases
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
 # nginx before 1.27.4 closes idle client connections at a reload; a request sent at that moment may
 # fail. The update may bring another configuration of nginx.
@@ -51,7 +51,7 @@ def commit(stack: Stack) -> None:
 def update(stack: Stack) -> None:
     """Bring the checkout to the present version as `git pull` does, which keeps its folders.
 
-    The containers mount some of them: a folder that is made anew would be empty for them.
+    The containers mount some of these folders: a newly created folder would be empty for them.
     """
     names = listed_files()
     for name in stack.run("git", "ls-files").stdout.splitlines():

@@ -1,4 +1,4 @@
-"""What is in an image is what its name says, whatever the checkout and the person do meanwhile."""
+"""An image has the content that its name states, even if files change during the build."""
 
 import json
 import re
@@ -54,11 +54,11 @@ def test_an_image_of_a_commit_holds_no_ignored_file_and_no_secret(stack: Stack) 
         (stack.root / path).write_text("s3cr3t\n", encoding="utf-8")
     with (stack.root / ".git/info/exclude").open("a", encoding="utf-8") as file:
         file.write("*.log\nsecrets/\n.env\n*.pem\n")
-    done = stack.deploy()
+    completed = stack.deploy()
     assert stack.live()[0] == release
     text = contents(stack, release)
     assert [name for name in (".env", "secrets", ".pem", ".log") if name in text] == []
-    assert "api/.env" in done.stdout, "the deploy says what it left out"
+    assert "api/.env" in completed.stdout, "the deploy says what it left out"
 
 
 def test_a_file_that_git_status_hides_is_deployed_and_changes_the_name(stack: Stack) -> None:
@@ -103,7 +103,7 @@ def test_a_checkout_with_the_umask_077_builds_an_image_that_starts(stack: Stack)
 
 
 def test_an_image_of_that_name_with_other_contents_keeps_it(stack: Stack) -> None:
-    """As one that an older version built from files that the service's user could not read."""
+    """Like an image that an older version built from files which the service's user cannot read."""
     release = commit(stack)
     stack.run("docker", "tag", f"{stack.image}:blue", f"{stack.image}:{release}")
     form = ("--format", "{{.Id}}", f"{stack.image}:{release}")
@@ -114,7 +114,7 @@ def test_an_image_of_that_name_with_other_contents_keeps_it(stack: Stack) -> Non
 
 
 def test_two_commits_with_the_same_sources_share_every_layer(stack: Stack) -> None:
-    """The copies differ in folder and times; the cache of layers goes by the contents."""
+    """The copies differ in folder and times; the cache of layers compares contents."""
     layers = []
     for _ in range(2):
         git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]

@@ -302,7 +302,7 @@ def test_a_lost_host_comes_back_elsewhere_by_the_runbook(pair: Pair, tmp_path: P
         del second.environment[key]  # the bundle's `.env` names the stack
     variables = {**second.environment, "REPOSITORY": str(repository), "BUNDLE": str(bundle)}
     answers = {"passphrase of the bundle: ": PASSPHRASE, "to go on: ": second.project}
-    # The new host is this machine: neither the checkout nor the state of the lost one is on it.
+    # The new host is this machine, without the checkout and the state of the lost host.
     lost = pair.host.root.rename(tmp_path / "lost")
     try:
         code, shown = at_terminal(

@@ -1,4 +1,4 @@
-"""An image of another kind is refused, and the printed commands lead to it and back again."""
+"""An image of another kind is refused; the printed commands change to it and back again."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from tests.stack.harness import Stack, wait_until
 from tests.stack.settings import edited
 
 pytestmark = pytest.mark.drill
-# As the official image differs from the one of Debian packages.
+# Imitates the difference between the official image and that of Debian packages.
 RECIPE = """
 FROM {base}
 USER root

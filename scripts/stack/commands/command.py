@@ -15,7 +15,7 @@ class Command:
         env: variables that the program gets besides the environment of the scripts.
         timeout_seconds: the time limit; None means the runner's limit for a query or a change.
         stdin: the text on standard input.
-        answers: the exit codes that are results; any other code raises.
+        answers: the exit codes that are results; the runner raises for any other code.
         may_fail: whether every exit code is a result, which the caller judges.
         ends_alone: whether the command ends with its own process, even if a process that it left in
             the background keeps its output open.
@@ -30,7 +30,7 @@ class Command:
     ends_alone: bool = False
 
     def accepts(self, code: int) -> bool:
-        """Whether an exit code is an answer, and not an error."""
+        """Whether an exit code is a result, and not an error."""
         return self.may_fail or code in self.answers
 
     def __str__(self) -> str:

@@ -12,14 +12,14 @@ COUNTS = (
     " --unix-socket /run/counter/answers.sock --data-binary @- 'http://counter/counts{query}'"
 )
 
-# The exit code of an nginx whose container is older than the counter: it lacks the volume.
+# The exit code in a container of nginx that is older than the counter and lacks its volume.
 TOO_OLD = 3
 
 
 def read_counts(query: str = "") -> Command:
     """Ask the counter from nginx' container, and report nginx' own number of requests to it.
 
-    The exit code is that of the second curl, which fails without a report too.
+    The exit code is that of the second curl, which also fails if the first prints nothing.
     """
     is_old = f"[ -d /run/counter ] || exit {TOO_OLD}"
     words = f"{is_old}; {STATUS} | {COUNTS.format(query=f'?{query}' if query else '')}"

@@ -5,7 +5,7 @@ from typing import Unpack
 
 from stack.commands.command import Command, Options
 
-# 1: no engine answers. 125: the client has no such plugin. 127: no client.
+# 1: no engine answers. 125: the client lacks the plugin. 127: there is no client.
 NO_ENGINE = (0, 1, 125, 127)
 ENGINE_VERSION = Command(
     ["docker", "version", "--format", "{{.Server.Version}}"], answers=NO_ENGINE
@@ -14,9 +14,9 @@ COMPOSE_VERSION = Command(["docker", "compose", "version", "--short"], answers=N
 BUILDX_VERSION = Command(["docker", "buildx", "version"], answers=NO_ENGINE)
 ROOT_DIRECTORY = Command(["docker", "info", "--format", "{{.DockerRootDir}}"])
 RELEASE_LABEL = "org.opencontainers.image.version"
-# The hash of what a release was built from (parts/images.py).
+# The hash of a release's inputs (parts/images.py).
 INPUTS_LABEL = "slipway.inputs"
-# The repository of the project whose image it is: another project on the host has another one.
+# The repository of the project that built the image; each project on a host has its own.
 REPOSITORY_LABEL = "slipway.repository"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
@@ -30,7 +30,7 @@ LIST_NETWORKS = Command(["docker", "network", "ls", "--format", "{{.Name}}"], ma
 ADDRESS_POOLS = Command(
     ["docker", "info", "--format", "{{json .DefaultAddressPools}}"], may_fail=True
 )
-# The name and the project of every container, also of those that Compose did not make.
+# The name and the project of every container, even of those that Compose did not create.
 LIST_NAMES = Command(
     [
         *("docker", "container", "list", "--all", "--format"),
@@ -185,7 +185,7 @@ def inspect_volume(volume: str) -> Command:
 
 
 def is_unreachable(error: str) -> bool:
-    """Whether the engine's client reports that it reached no engine, so that 1 is no result."""
+    """Whether the client reports that it reached no engine: exit code 1 is then no result."""
     return "connect to the docker" in error.lower()
 
 

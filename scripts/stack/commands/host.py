@@ -22,9 +22,9 @@ DEBIAN_ENGINE = [
 ]
 UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
 APT_UPDATE = Command(["apt-get", "update", "--quiet=2"])
-# One line per index. The addresses are read from the host, never written here.
-# On another system than Debian there is no apt: 127.
+# 127: the program is not installed, for example apt on a system other than Debian.
 NO_PROGRAM = (0, 127)
+# One line per index. The addresses are read from the host, never written here.
 _INDEX = "$(ORIGIN)|$(LABEL)|$(CODENAME)|$(REPO_URI)"
 APT_SOURCES = Command(
     ["apt-get", "indextargets", "--format", _INDEX, "Created-By: Packages"], answers=NO_PROGRAM
@@ -74,7 +74,7 @@ def mirrors(listing: str) -> Mirrors | None:
 def install_packages(packages: list[str], *, may_fail: bool = False) -> Command:
     """Install packages from the host's own sources.
 
-    apt fails instead of removing a package: Debian's engine and that of Docker exclude each other.
+    apt fails instead of removing a package, because Debian's engine and Docker's own conflict.
     """
     options = ["--yes", "--quiet=2", "--no-install-recommends", "--no-remove"]
     env = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -121,11 +121,11 @@ def gpg(home: str, *arguments: str, stdin: str) -> Command:
 
 
 def git(root: Path, *arguments: str) -> Command:
-    """Ask git about the checkout, whoever owns it, in English and whatever the shell has set.
+    """Query git about the checkout, whoever owns it, with answers in English.
 
     The caller judges every exit code.
 
-    The scripts that ask are files of the same checkout: to trust them is to trust its owner.
+    Trusting any owner adds no risk: the scripts are files of the same checkout.
     """
     settings = ["-c", f"safe.directory={root.resolve()}", "-c", "core.fsmonitor=false"]
     words = ["git", "-C", str(root), *settings, *arguments]
@@ -143,7 +143,7 @@ def copy_tree(source: Path, target: Path) -> Command:
 
 
 def open_tree(folder: Path) -> Command:
-    """Let every user read a folder, and enter its folders and run its programs."""
+    """Let every user read a folder, enter its subfolders and run its programs."""
     return Command(["chmod", "-R", "go+rX", str(folder)])
 
 

@@ -3,16 +3,17 @@
 from stack.commands import engine
 from stack.commands.command import Command
 
-# Over TCP: Postgres asks nobody for a password on its socket (postgres/pg_hba.conf).
+# Over TCP: on its socket, Postgres does not ask for a password (postgres/pg_hba.conf).
 _DATABASE = (
     "host=127.0.0.1 user=slipway dbname=slipway connect_timeout=5 "
     "application_name=slipway.scripts.none"
 )
-# Each is a service with the variable of its client for the secret, and a script that succeeds
-# if the secret opens the data.
+# For each secret: the service, the variable in which its client reads the secret, and a script that
+# succeeds if the secret opens the data.
 # (!) `repo-get` alone succeeds with one in 256 wrong keys, because it only checks the padding. The
-# first line of the file is `[backrest]`. Errors go to stderr: from 2.53 on they go to stdout, into
-# the pipe, and an archive that is not there yet would look like a key that decrypts to nonsense.
+# first line of the file is `[backrest]`. The option sends errors to stderr: pgBackRest from 2.53 on
+# would write them to stdout, into the pipe, and a missing archive would look like a key that
+# decrypts to nonsense.
 _SCRIPTS = {
     "database_password": (
         "postgres",
@@ -33,7 +34,7 @@ _SCRIPTS = {
         " repo-get archive/main/archive.info | grep '^\\[backrest\\]'",
     ),
 }
-# What each server answers to a wrong secret.
+# The texts with which each server refuses a wrong secret.
 REFUSALS = {
     "database_password": ("password authentication failed",),
     "redis_password": ("WRONGPASS", "NOAUTH"),

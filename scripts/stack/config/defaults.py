@@ -12,7 +12,7 @@ DEFAULTS: Mapping[str, str] = {name: key.default for name, key in KEYS.items()}
 # On a public host, where COMPOSE_FILE names compose.prod.yaml.
 PUBLIC_DEFAULTS: Mapping[str, str] = {"HTTP_BIND": "0.0.0.0", "HTTPS_BIND": "0.0.0.0"}  # noqa: S104
 PUBLIC_PORTS: Mapping[str, int] = {"HTTP_PORT": 80, "HTTPS_PORT": 443}
-# The compose files give these to the service, whatever `.env` says.
+# The compose files give these values to the service instead of those in `.env`.
 PUBLIC_SETTINGS: Mapping[str, str] = {"ENVIRONMENT": "production", "DOCS_ENABLED": "false"}
 DEVELOPMENT_SETTINGS: Mapping[str, str] = {
     "ENVIRONMENT": "development",

@@ -1,7 +1,7 @@
 """Reads, checks and completes `.env`; it knows nothing of containers.
 
-A line that Compose would read in another way is refused, so that a plain `docker compose` has the
-same values as the scripts. tests/scripts/config/test_corpus_and_compose.py compares the two.
+It refuses a line that Compose would read differently, so that a plain `docker compose` has the same
+values as the scripts. tests/scripts/config/test_corpus_and_compose.py compares the two.
 """
 
 import re
@@ -16,7 +16,7 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"(?P<head>[ \t]*(?P<key>[A-Za-z_][A-Za-z0-9_]*)=[ \t]*)(?P<rest>.*)")
 RUNBOOK = "boot-refused-by-the-configuration"
 BOM = "\ufeff"
-_FOLDER = "Compose takes the folder for a file: put # before the line, or name compose.yaml"
+_FOLDER = "Compose reads the folder as a file: put # before the line, or name compose.yaml"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def parse(text: str) -> list[Line]:
         text = text.removeprefix(BOM)
     if "\r" in text:
         faults.append("it has Windows line endings (CRLF), which would become part of each value")
-    for number, raw in enumerate(text.split("\n"), 1):  # Compose splits nowhere else
+    for number, raw in enumerate(text.split("\n"), 1):  # Compose splits lines only at \n
         stripped = raw.strip()
         if not stripped or stripped.startswith("#"):
             continue
@@ -88,10 +88,10 @@ def parse(text: str) -> list[Line]:
 
 
 def _read(text: str) -> tuple[str, str]:
-    """Return the value and what follows it, a comment or nothing.
+    """Return the value and the text after it: a comment or nothing.
 
     Raises:
-        ValueError: with the rest of a sentence, for a text that Compose reads in another way.
+        ValueError: with the rest of a sentence, for a text that Compose reads differently.
     """
     if any(character != "\t" and not character.isprintable() for character in text):
         raise ValueError("has a control character or a space that is no plain space: delete it")
@@ -103,7 +103,7 @@ def _read(text: str) -> tuple[str, str]:
         raise ValueError("has no closing quote: add it, or delete the first quote")
     value, rest = text[1:end], text[end + 1 :]
     if value.endswith("\\"):
-        raise ValueError("has a backslash before a quote, which readers take in different ways")
+        raise ValueError("has a backslash before a quote, which each reader parses differently")
     if quote == '"' and "\\" in value:
         raise ValueError("has a backslash in double quotes: write single quotes")
     if quote == '"' and "$" in value:
@@ -185,8 +185,8 @@ def quoted(value: str) -> str:
 def with_values(text: str, values: Mapping[str, str]) -> str:
     """Return the text of `.env` with these keys set; every other character stays.
 
-    A value replaces that in the line of its key, before the line's comment; else it replaces the
-    comment that shows the key; else it is appended.
+    A new value replaces the value in the line of its key, and keeps the line's comment. Without
+    such a line, it replaces the comment that shows the key, or else a new line is added.
     """
     lines = text.splitlines()
     for key, value in values.items():

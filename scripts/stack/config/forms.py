@@ -1,4 +1,4 @@
-"""The forms of the values of `.env`: each reads a text once, and names what is wrong with it.
+"""The forms of the values of `.env`: each function parses a text, or names the fault in it.
 
 A form raises ValueError with the rest of a sentence that begins with the key: "not a number".
 """
@@ -7,7 +7,7 @@ import re
 import shlex
 from ipaddress import ip_address
 
-# Not \d, which also matches the digits of other scripts: they are no number to Compose.
+# Not \d, which also matches digits of other alphabets: Compose does not accept those.
 NUMBER, WHOLE, SHELL_WHOLE = r"[0-9]+(\.[0-9]+)?", r"[0-9]+", r"0|[1-9][0-9]*"
 HOST = r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -17,14 +17,14 @@ LEAST_MEMORY_BYTES = 6 * 1024**2  # the engine's own least
 
 
 def text(value: str) -> str:
-    """Return any text; its reader judges it."""
+    """Return any text; the program that uses it checks it."""
     return value
 
 
 def setting(value: str) -> str:
-    """Return a text for the service, which judges it; `parts/deployments.py` writes it in quotes.
+    """Return a text for the service, which checks it; `parts/slot_files.py` writes it in quotes.
 
-    Readers of such a file differ in how they escape a quote or end a line.
+    The readers of that file escape a quote and end a line in different ways.
     """
     if "'" in value or not value.isprintable():
         raise ValueError("not one line without single quotes")
@@ -48,7 +48,7 @@ def whole(value: str) -> int:
 
 
 def shell_whole(value: str) -> int:
-    """Return a whole number for a key that a shell reads too, to which 08 is not a number."""
+    """Return a whole number for a key that a shell also reads; to a shell, 08 is not a number."""
     if not re.fullmatch(SHELL_WHOLE, value):
         raise ValueError("not a whole number")
     return int(value)
@@ -77,15 +77,15 @@ def memory(value: str) -> int:
     """Return a limit of memory in bytes."""
     size = re.fullmatch(r"([0-9]+)([bkmg]?)b?", value.lower())
     if not size:
-        raise ValueError("not a size as 256m or 1g")
+        raise ValueError("not a size such as 256m or 1g")
     amount = int(size[1]) * UNITS[size[2]]
     if amount < LEAST_MEMORY_BYTES:
-        raise ValueError("less than 6m, the least that the engine accepts: write the unit, as 256m")
+        raise ValueError("less than 6m, the engine's minimum: write a unit, such as 256m")
     return amount
 
 
 def memory_text(size_bytes: int) -> str:
-    """Return a size as a limit of memory is written, the reverse of `memory`."""
+    """Return the text of a limit of memory, the reverse of `memory`."""
     megabytes, rest = divmod(size_bytes, UNITS["m"])
     return f"{size_bytes}b" if rest else f"{megabytes}m"
 
@@ -95,30 +95,30 @@ def host(value: str) -> str:
     if not re.fullmatch(HOST, value):
         raise ValueError("not a host name (TLS has no server name for an IP address)")
     if len(value) > 253:
-        raise ValueError("longer than 253 characters, the most of a host name")
+        raise ValueError("longer than 253 characters, the maximum for a host name")
     if not all(re.fullmatch(LABEL, label) for label in value.split(".")):
-        raise ValueError("not a host name: between its dots, 1 to 63 letters, digits and inner -")
+        raise ValueError("not a host name: each part has 1 to 63 letters, digits and inner -")
     return value
 
 
 def address(value: str) -> str:
-    """Return an address to publish a port on; Compose needs brackets around one of IPv6."""
+    """Return an address to publish a port on; Compose needs brackets around an IPv6 address."""
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:
         version = ip_address(inner).version
     except ValueError:
         raise ValueError("not an IP address") from None
     if (version == 6) != (inner != value):
-        raise ValueError("not an IPv4 address, nor one of IPv6 in brackets, as [2001:db8::2]")
+        raise ValueError("not an IPv4 address, or an IPv6 address in brackets: [2001:db8::2]")
     return value
 
 
 def compose_files(value: str) -> str:
     """Return the names of the compose files."""
     if "compose.prod.yaml" in value and "compose.dev.yaml" in value:
-        raise ValueError("naming compose.prod.yaml and compose.dev.yaml: name one of them")
+        raise ValueError("a list with compose.prod.yaml and compose.dev.yaml: name one of them")
     if not all(value.split(":")):
-        raise ValueError("names with a colon too many, which Compose takes for the folder")
+        raise ValueError("a list with an empty name, which Compose reads as the folder")
     return value
 
 
@@ -130,12 +130,12 @@ def project_name(value: str) -> str:
 
 
 def requests(value: str) -> tuple[tuple[str, int], ...]:
-    """Return each path of the smoke test with the status that it must answer with."""
+    """Return each path of the smoke test with the status that its answer must have."""
     # A query is refused: in /x?size=200 the number could be the status, or part of the path.
     pairs = [re.fullmatch(r"(/[^\s=?]*)(?:=([1-5][0-9]{2}))?", word) for word in value.split()]
     if not all(pairs):
         raise ValueError(
-            "not PATH=STATUS, separated by spaces (a path with a query belongs into service.toml)"
+            "not PATH=STATUS, separated by spaces (write a path with a query in service.toml)"
         )
     return tuple((pair[1], int(pair[2] or 200)) for pair in pairs if pair)
 
@@ -151,14 +151,14 @@ def command(value: str) -> tuple[str, ...]:
 def directory(value: str) -> str:
     """Return an absolute path below the root."""
     if not value.startswith("/"):
-        raise ValueError("not an absolute path: write it from / on, without ~ and variables")
+        raise ValueError("not an absolute path: begin it with /, without ~ and variables")
     return _below_the_root(value)
 
 
 def folder(value: str) -> str:
-    """Return an absolute path, or one that begins with ./ or ../ and counts from the checkout."""
+    """Return an absolute path, or a path that begins with ./ or ../ and starts at the checkout."""
     if not value.startswith(("/", "./", "../")):
-        raise ValueError("not a path that begins with /, ./ or ../ (Compose takes it for a volume)")
+        raise ValueError("not a path that begins with /, ./ or ../ (Compose would use a volume)")
     return _below_the_root(value)
 
 

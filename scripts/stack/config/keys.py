@@ -1,7 +1,8 @@
-"""The one table of the keys of `.env`: the scope, the form and the default of each.
+"""The table of the keys of `.env`: the scope, the form and the default of each key.
 
-The scope says who reads a key and which command applies a change of it. `.env.example` explains the
-keys to the operator. tests/contracts/test_variables.py compares the two with the compose files.
+The scope names the reader of a key and so the command that applies a change. `.env.example`
+explains the keys to the operator. tests/contracts/test_variables.py compares the two with the
+compose files.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +13,11 @@ from stack.config import forms
 
 
 class Scope(StrEnum):
-    """What a key belongs to.
+    """The part of the stack that a key belongs to.
 
-    SERVICE keys are part of a deployment: `deploy.sh` applies them and `rollback.sh` takes them
-    back. `deploy.sh` applies those keys of NGINX that a reload can apply. `up.sh --apply` applies
-    the keys that need a new container. The scripts read SCRIPTS keys each time they run.
+    SERVICE keys are part of a deployment: `deploy.sh` applies them and `rollback.sh` restores them.
+    `deploy.sh` also applies the NGINX keys that need only a reload. `up.sh --apply` applies the
+    keys that need a new container. The scripts read SCRIPTS keys each time they run.
     """
 
     SERVICE = "service"
@@ -31,10 +32,10 @@ class Key:
     """One key of `.env`.
 
     Attributes:
-        scope: what it belongs to.
-        default: the value if it is empty or missing; an empty text if it has none.
-        form: reads its text.
-        containers: the services that a change replaces; empty where none is replaced.
+        scope: the part of the stack that it belongs to.
+        default: the value if the key is empty or missing; an empty text if it has no default.
+        form: the function that parses the key's text.
+        containers: the services whose containers a change replaces.
     """
 
     scope: Scope
@@ -147,14 +148,14 @@ RELOADED = tuple(
 )
 # Variables of the compose files that only the scripts set, for one command.
 SET_BY_SCRIPTS = ("MIGRATE_TAG", "MIGRATE_CONFIRM", "POSTGRES_TAG")
-# The first version had these keys, and a later one may add others: a file without one of these was
-# cut off, and a guess at its value could reach another stack.
+# The first version had these keys; later versions may add others. A file that lacks one of these
+# keys was cut off, and a default instead of its value could lead to another stack.
 NEEDED = (
     *("SLIPWAY_HOST", "STATE_DIR", "SECRETS_DIR", "COMPOSE_PROJECT_NAME", "SLIPWAY_IMAGE"),
     *("PYTHON_IMAGE", "NGINX_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE"),
 )
-# They say which stack it is: with another value the commands would work on a mixture of two stacks.
-# Each with the value that an empty one means.
+# These keys identify the stack: with other values, the commands would work on a mixture of two
+# stacks. Each has the value that an empty text means.
 IDENTITY: Mapping[str, str] = {
     "COMPOSE_PROJECT_NAME": "slipway",
     "COMPOSE_FILE": "compose.yaml",
@@ -162,7 +163,7 @@ IDENTITY: Mapping[str, str] = {
     "STATE_DIR": "",
     "SECRETS_DIR": "./secrets",
 }
-# A limit of a container, which no process in it reads.
+# Limits of containers, which no process inside reads.
 LIMITS = ("API_MEMORY", "WORKER_MEMORY", "API_CPUS", "WORKER_CPUS")
 
 
@@ -182,7 +183,7 @@ def of_container(service: str) -> tuple[str, ...]:
 
 
 def parse(values: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
-    """Return the values that are given, typed, and one sentence for each that cannot be read."""
+    """Return the parsed value of each key, and one sentence for each value that is wrong."""
     typed: dict[str, object] = {}
     faults = []
     for name, key in KEYS.items():

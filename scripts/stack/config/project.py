@@ -51,7 +51,7 @@ class Project:
 
     @cached_property
     def typed(self) -> Mapping[str, object]:
-        """The values, each read once by the form of its key; `load` refuses what has none."""
+        """The parsed values; `load` refuses a value that its key's form cannot parse."""
         return keys.parse(self.values)[0]
 
     def setting(self, key: str) -> str:
@@ -70,7 +70,7 @@ class Project:
 
     @property
     def service_settings(self) -> dict[str, str]:
-        """The values of the service's keys, which a deployment consists of besides its release."""
+        """The values of the service's keys; with a release, they make up a deployment."""
         forced: Mapping[str, str] = {}
         if self.is_public:
             forced = PUBLIC_SETTINGS
@@ -190,12 +190,12 @@ class Project:
 
     @property
     def notify_command(self) -> tuple[str, ...]:
-        """The words of the command that learns how a deploy ended; empty if there is none."""
+        """The words of the command that receives the result of a deploy; empty without one."""
         return cast(tuple[str, ...] | None, self.typed["NOTIFY_COMMAND"]) or ()
 
     @property
     def smoke_requests(self) -> tuple[tuple[str, int], ...]:
-        """The paths of SMOKE_PATHS, each with the status that it must answer with."""
+        """The paths of SMOKE_PATHS, each with the status that its answer must have."""
         return cast(tuple[tuple[str, int], ...] | None, self.typed["SMOKE_PATHS"]) or ()
 
     @property
@@ -254,8 +254,8 @@ def default_state(name: str) -> Path:
 def load(root: Path, *, is_lenient: bool = False) -> Project:
     """Read `.env`; variables of the process environment override its values.
 
-    `is_lenient` keeps unknown keys apart instead of refusing them: after the checkout of an older
-    commit, a rollback and `status.sh` meet the keys of the newer one.
+    `is_lenient` collects unknown keys instead of refusing them: after the checkout of an older
+    commit, `.env` may still have keys of the newer commit.
 
     Raises:
         Failure: for every kind of fault in the file, naming keys and lines, never a value.
@@ -291,7 +291,7 @@ def load(root: Path, *, is_lenient: bool = False) -> Project:
 def compose_values(root: Path) -> dict[str, str]:
     """Return the values of `.env` for Compose; empty where the file cannot be read.
 
-    Compose takes a value of its environment before it reads `.env` in its own way.
+    A value in its environment overrides the value that Compose itself reads from `.env`.
     """
     try:
         content = (root / ".env").read_bytes()

@@ -1,7 +1,7 @@
 """The rule for the content of a secret file, and the data that each secret opens.
 
 The readers of a secret differ: a shell drops line ends, Redis hashes a carriage return, the API
-strips blanks. A file that passes this rule is the same secret for all of them.
+strips blanks. All of them read the same secret from a file that follows this rule.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Binding:
         services: the services that mount the secret; the first is the server that it opens.
         has_login: whether a command can log in with the secret (commands/logins.py). Only then the
             scripts keep its fingerprint.
-        may_be_newer: whether a stack may have the volume and not yet the secret.
+        may_be_newer: whether a stack of an earlier version has the volume without the secret.
     """
 
     volume: str
@@ -34,8 +34,8 @@ class Binding:
     may_be_newer: bool = False
 
 
-# `ops_password` opens no data. `token_key` signs what users hold, so that a lost key ends their
-# logins; docs/configuration.md#change-the-token-key replaces it on purpose, by a deploy.
+# `ops_password` opens no data. `token_key` signs the tokens of users, so that its loss ends their
+# logins. A deploy can replace it on purpose: docs/configuration.md#change-the-token-key.
 BINDINGS: Mapping[str, Binding] = {
     "database_password": Binding("postgres", ("postgres", "api-blue", "api-green")),
     "backup_key": Binding("backups", ("postgres", "backup")),
@@ -46,9 +46,9 @@ BINDINGS: Mapping[str, Binding] = {
 
 
 def fault(path: Path) -> str:
-    """Return what is wrong with a secret file, as the rest of a sentence; empty if nothing is."""
+    """Return the fault of a secret file, as the rest of a sentence; empty if there is none."""
     if path.is_dir():
-        return "is a directory; the engine makes one in the place of a mounted file that is missing"
+        return "is a directory; the engine creates one if a mounted file is missing"
     if not path.is_file():
         return MISSING
     try:
@@ -74,7 +74,7 @@ def _fault_of_line(line: str) -> str:
 
 
 def fix(name: str, reason: str) -> str:
-    """Return what to do about a fault of `fault`, as a command to the operator."""
+    """Return the operator's fix of a fault that `fault` has returned."""
     if reason == MISSING:
         is_made = name in MAY_BE_EMPTY
         return "./scripts/up.sh creates it" if is_made else "restore it from your copy of secrets/"
@@ -86,5 +86,5 @@ def fix(name: str, reason: str) -> str:
 
 
 def read(path: Path) -> str:
-    """Return the secret in a file that passes the rule."""
+    """Return the secret in a file that follows the rule."""
     return path.read_text(encoding="utf-8").removesuffix("\n")

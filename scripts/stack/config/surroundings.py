@@ -1,7 +1,7 @@
-"""The variables of the shell that would mislead a command: refused, or taken away from children.
+"""Refuses variables of the shell that would mislead a command, or hides them from it.
 
-One table says what happens to each, and why. The keys of `.env` may be overridden by the shell; the
-table names those that may not.
+REMOVED names the variables that child processes do not get, and why. The shell may override the
+keys of `.env`, except those that identify the stack (keys.IDENTITY).
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from stack.config.keys import IDENTITY, SET_BY_SCRIPTS
 from stack.failure import Failure
 
 RUNBOOK = "boot-refused-by-the-configuration"
-# git's answers about another repository, or with other rules. A hook of git sets some of them.
+# With these variables, git would read another repository or follow other rules. git sets some of
+# them for its hooks.
 GIT_VARIABLES = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -36,13 +37,13 @@ GIT_VARIABLES = (
 )
 # A prefix ends with *.
 REMOVED: Mapping[str, str] = {
-    "COMPOSE_*": "other profiles, files, parallelism or orphans than the scripts name",
+    "COMPOSE_*": "Compose would use other profiles, files, parallelism or orphans than the scripts",
     **dict.fromkeys(
         GIT_VARIABLES,
         "git sets them for a hook, and a release would be named after another repository",
     ),
     "PYTHONHOME": "a Python that lacks its own library starts no script",
-    "PYTHONSTARTUP": "code that no script names",
+    "PYTHONSTARTUP": "Python would run code that no script names",
     "CDPATH": "cd would go to another folder",
     **dict.fromkeys(SET_BY_SCRIPTS, "the scripts set it, for single commands"),
 }
@@ -58,10 +59,10 @@ ENGINE_HINT = "the stack's ports, files and sockets are those of this machine"
 def of_children(variables: Mapping[str, str], directory: str) -> dict[str, str]:
     """Return the environment for the commands of a script that runs in a directory.
 
-    Compose takes the project's directory from PWD, which may be a link to it: then each path of a
-    mount would differ, and with it each container.
+    Compose takes the project's directory from PWD. If PWD were a link to it, the paths of all
+    mounts would differ, and Compose would replace all containers.
     """
-    # (!) Compose takes an empty COMPOSE_FILE for the folder, and reads no file.
+    # (!) With an empty COMPOSE_FILE, Compose tries to read the folder as a file.
     kept = {
         key: value
         for key, value in variables.items()
@@ -78,7 +79,7 @@ def _is_removed(key: str) -> bool:
 
 
 def refuse(written: Mapping[str, str], variables: Mapping[str, str]) -> None:
-    """Refuse variables that lead to another stack than that of `.env`, or to another machine.
+    """Refuse variables that name another stack than `.env` does, or another machine.
 
     Args:
         written: the values of `.env`.
@@ -87,7 +88,7 @@ def refuse(written: Mapping[str, str], variables: Mapping[str, str]) -> None:
     Raises:
         Failure: naming them.
     """
-    # An empty STATE_DIR: no start has filled in the file yet, and an empty value is no decision.
+    # With an empty STATE_DIR, no start has completed the file yet, and an empty value is no choice.
     is_filled_in = bool(written.get("STATE_DIR"))
     contrary = [
         key
@@ -108,9 +109,9 @@ def refuse(written: Mapping[str, str], variables: Mapping[str, str]) -> None:
 
 
 def _engine_elsewhere(variables: Mapping[str, str]) -> str:
-    """Return why the engine that docker would ask is not that of this machine, or nothing."""
+    """Return why docker would use the engine of another machine; empty if it would not."""
     host = variables.get("DOCKER_HOST", "")
-    if host:  # it goes before a context
+    if host:  # it overrides a context
         return "" if _is_local(host) else "DOCKER_HOST names an engine of another machine"
     client = _Client(Path(variables.get("DOCKER_CONFIG") or Path.home() / ".docker"))
     context = variables.get("DOCKER_CONTEXT") or client.context
@@ -131,7 +132,7 @@ def _is_local(endpoint: str) -> bool:
 
 @dataclass(frozen=True)
 class _Client:
-    """The folder of docker's client."""
+    """The folder with the settings of docker's client."""
 
     folder: Path
 

@@ -1,8 +1,8 @@
-"""The settings of `.env` that each container has, and those that wait for a command.
+"""Compares the settings of each container with `.env`; lists the settings that wait.
 
 `STATE_DIR/applied.json` keeps for each service the values that its container was created with, its
-definition (parts/definitions.py), and how long the last replacement took. `.env` is compared with
-that file; no command replaces a container because of a difference, unless it is asked to.
+definition (parts/definitions.py), and how long the last replacement took. The scripts compare
+`.env` with that file. A difference alone replaces no container: `up.sh --apply` does.
 """
 
 import json
@@ -20,8 +20,8 @@ from stack.runner import Runner
 
 # In the order in which they start.
 SERVICES = ("postgres", "redis", "backup", "counter", "nginx")
-# The seconds of a replacement that was never measured on this host. Chosen: twice what an idle
-# machine of two cores took.
+# The seconds of a replacement before the first measurement on this host. Chosen: twice the time on
+# an idle machine with two cores.
 ESTIMATES: Mapping[str, float] = {
     "postgres": 4,
     "redis": 2,
@@ -41,13 +41,13 @@ DEFINITION = "its definition (compose files, mounted files or image)"
 
 @dataclass(frozen=True)
 class Entry:
-    """What the scripts know of the container of a service.
+    """The facts that the scripts keep about a service's container.
 
     Attributes:
         settings: the effective values of its keys.
-        files: COMPOSE_FILE.
+        files: the value of COMPOSE_FILE.
         definition: the hash of its definition; empty if it is not known.
-        seconds: how long its last replacement took; 0 if it was never replaced here.
+        seconds: the duration of its last replacement; 0 if there was none on this host.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ def _file(project: Project) -> Path:
 
 
 def read(project: Project) -> dict[str, Entry]:
-    """Return the entry of each service; empty if the file is not there or cannot be read."""
+    """Return the entry of each service; empty if the file is missing or cannot be read."""
     try:
         content = json.loads(_file(project).read_text(encoding="utf-8"))
         return {name: Entry(**facts) for name, facts in content.items()}
@@ -115,9 +115,9 @@ def put_back(runner: Runner, project: Project, service: str, entry: Entry) -> No
 
 
 def follow_containers(runner: Runner, project: Project, stock: Inventory) -> None:
-    """Correct the file where a container has other values than the file says.
+    """Correct the file where a container has values that differ from it.
 
-    A state of an earlier version has no file; and a person may replace a container with Compose.
+    An earlier version wrote no file, and a person may replace a container with Compose.
     """
     entries = read(project)
     for container in stock.running(project.name):
@@ -140,7 +140,7 @@ def follow_containers(runner: Runner, project: Project, stock: Inventory) -> Non
 def waiting(runner: Runner, project: Project) -> dict[str, list[str]]:
     """Return the services whose containers lack something, each with the keys that wait.
 
-    A service without an entry is not known, and not listed.
+    A service without an entry is not listed.
     """
     entries = read(project)
     present = definitions.of_services(runner, project, entries) if entries else {}
@@ -159,7 +159,7 @@ def waiting(runner: Runner, project: Project) -> dict[str, list[str]]:
 
 
 def describe_waiting(runner: Runner, project: Project) -> list[str]:
-    """Return a line for each service that waits: the keys, the command and what it costs."""
+    """Return a line for each service that waits: the keys, the command and its cost."""
     entries = read(project)
     return [
         f"not applied: {', '.join(names)}: ./scripts/up.sh --apply {name}, "
@@ -169,14 +169,14 @@ def describe_waiting(runner: Runner, project: Project) -> list[str]:
 
 
 def describe_cost(service: str, measured_seconds: float) -> str:
-    """Return how long a replacement of a service takes, and what clients see meanwhile."""
+    """Return the duration of a service's replacement, and its effect on clients."""
     seconds = math.ceil(measured_seconds or ESTIMATES[service])
     source = "" if measured_seconds else " (an estimate: not measured on this host yet)"
     return f"about {seconds} s {OUTAGES[service]}{source}"
 
 
 def front_door(project: Project) -> Project:
-    """Return the project with the name, the address and the port that nginx has now."""
+    """Return the project with the host name, the address and the port that nginx now uses."""
     name = edge_settings.installed(project).host or project.host
     values = {edge_settings.HOST: name}
     entry = read(project).get("nginx")
@@ -188,7 +188,7 @@ def front_door(project: Project) -> Project:
 
 
 def waiting_for_deploy(project: Project, slot: str) -> list[str]:
-    """Return the service's keys that differ from those of the deployment in a slot."""
+    """Return the service's keys whose values differ from the deployment in a slot."""
     values = slot_files.of_slot(project, slot)
     former = slot_files.settings_in(values)
     return differing(former, project.service_settings) if values else []

@@ -161,7 +161,7 @@ def _names(listed: list[Project]) -> set[str]:
 
 
 def _values(text: str) -> dict[str, str]:
-    """Return the assignments of an `.env`; none of one that the bundle is to replace as damaged."""
+    """Return the assignments of an `.env`; none if the file is damaged: the bundle replaces it."""
     try:
         return {line.key: line.value for line in environment.parse(text)} | _overriding()
     except Failure:

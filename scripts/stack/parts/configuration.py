@@ -22,7 +22,7 @@ from stack.runner import Runner
 
 SECRET_BYTES = 32
 CERTIFICATE_DAYS = 365
-MOST_OF_A_COMMON_NAME = 64  # of X.509; clients compare the whole name, which is beside it
+MOST_OF_A_COMMON_NAME = 64  # the limit of X.509; clients compare the whole name in subjectAltName
 # The first start copies these from the environment, so that a second stack needs no edit of .env.
 FIRST_KEYS = (
     "COMPOSE_PROJECT_NAME",
@@ -103,12 +103,12 @@ def ensure_secrets(runner: Runner, project: Project) -> list[str]:
 
 
 def check_certificate(runner: Runner, project: Project) -> None:
-    """Refuse a certificate that is not for SLIPWAY_HOST, before nginx gets that name.
+    """Refuse a certificate that is not for SLIPWAY_HOST, before nginx answers to that name.
 
     Raises:
         Failure: with the output of openssl.
     """
-    if not runner.is_dry:  # else there may be no image yet that has openssl
+    if not runner.is_dry:  # in a dry run, there may be no image with openssl yet
         refuse(judge_certificate(runner, project))
 
 

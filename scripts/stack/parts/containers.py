@@ -1,4 +1,4 @@
-"""Reads from the engine what a container was created with; changes nothing."""
+"""Reads from the engine the settings with which a container was created; changes nothing."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Facts:
     Attributes:
         image: the id of its image.
         environment: its variables.
-        published: the address and the port on the host of each port inside.
+        published: for each port inside, the address and the port on the host.
     """
 
     image: str
@@ -32,7 +32,7 @@ class Facts:
 
 
 def inspect(runner: Runner, name: str) -> Facts | None:
-    """Return the facts of a container; None if there is none, or the answer cannot be read."""
+    """Return the facts of a container; None if it does not exist or the answer is unreadable."""
     shown = runner.read(engine.inspect_container(name, "{{json .}}"))
     try:
         content = json.loads(shown.out)
@@ -57,7 +57,7 @@ def _published(bindings: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _bracketed(address: str) -> str:
-    """Return an address as `.env` has it: one of IPv6 in brackets."""
+    """Return an address in the form of `.env`: an IPv6 address has brackets."""
     return f"[{address}]" if ":" in address and not address.startswith("[") else address
 
 
@@ -66,8 +66,8 @@ def values_of(
 ) -> dict[str, str]:
     """Return the value of each wanted key in a container.
 
-    A limit that means the same as the wanted or the recorded one keeps its text. The engine does
-    not know the base of an image: such a key keeps the recorded value.
+    If a limit equals the wanted or the recorded limit, its text stays the same. The engine does not
+    know an image's base: the key of a base image keeps the recorded value.
     """
     return {
         key: _value_of(facts, key, [text, recorded.get(key, text)]) for key, text in wanted.items()

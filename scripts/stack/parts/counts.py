@@ -14,9 +14,9 @@ from stack.rules.verdict import Traffic
 from stack.runner import Result, Runner
 
 BEFORE, AFTER = "deploy-failed-before-the-switch", "deploy-failed-after-the-switch"
-# counter/datagrams.py: nginx asked a slot, which gave no answer that names it.
+# counter/datagrams.py: nginx passed the request on, and no answer named a slot.
 UNNAMED = "unnamed"
-# What a verdict needs of a period.
+# The numbers of a period that a verdict needs.
 NUMBERS = (
     *("answers", "errors", "failing_pairs", "error_share"),
     *("addresses", "failing_addresses"),
@@ -28,9 +28,9 @@ class Period:
     """The counts of a slot since a period began.
 
     Attributes:
-        own: the requests of the scripts, which are in no other number but `received`.
-        received: the requests through the front door that the counter knows of.
-        lost: those of nginx that it does not know of.
+        own: the requests of the scripts; of the other numbers, only `received` includes them.
+        received: the requests through the front door that the counter counted.
+        lost: the requests of nginx that it did not count.
         buckets: the answers of the slot by latency.
     """
 
@@ -43,7 +43,7 @@ class Period:
 
     @property
     def is_blind(self) -> bool:
-        """Whether more is lost than known: the rest is no sample of the traffic."""
+        """Whether more requests were lost than counted, so that the counts are no sample."""
         return self.lost > self.received
 
     def traffic(self, history: Sequence[Sequence[int]] = ()) -> Traffic:
@@ -65,8 +65,8 @@ def check(runner: Runner) -> bool:
     """Refuse a deploy that could not be watched, before any effect.
 
     Returns:
-        Whether nginx' container knows of a counter. The first deploy after an update must not
-        replace nginx, because that fails requests.
+        Whether nginx' container mounts the counter's sockets. The first deploy after an update must
+        not replace an nginx without them, because that would fail requests.
 
     Raises:
         Failure: if the counter does not answer.
@@ -87,13 +87,13 @@ def read_period(runner: Runner, name: str, runbook: str, *, is_last: bool = Fals
     """Return the counts of a period; the last reading ends it.
 
     Raises:
-        Failure: if the counter does not answer, or has restarted: its counts are gone.
+        Failure: if the counter does not answer, or has restarted and lost its counts.
     """
     return _period(runner, counter.read_period(name, is_last=is_last), runbook)
 
 
 def end(runner: Runner, name: str) -> None:
-    """End a period. The counter ends it by itself later, so that a failure has no effect."""
+    """End a period. A failure is harmless, because the counter ends the period later anyway."""
     runner.read(counter.read_period(name, is_last=True))
 
 
@@ -130,7 +130,7 @@ def _parse(result: Result, runbook: str) -> dict[str, Any]:
 
 
 def blindness(reason: str, runbook: str) -> Failure:
-    """Return the failure of a watch that sees nothing."""
+    """Return the failure of a watch without counts."""
     return Failure(
         f"cannot watch: {reason}",
         hints=[
@@ -143,10 +143,10 @@ def blindness(reason: str, runbook: str) -> Failure:
 
 
 def read_row(runner: Runner, live: str) -> tuple[bool, str, str]:
-    """Return the row of status.sh: the answers of the live slot, and what was lost.
+    """Return the row of status.sh: the answers of the live slot, and the lost requests.
 
-    The row is not ok if the counter is blind. Errors alone do not make it so: a client can cause
-    some.
+    The row is not ok if the counter lost more requests than it counted. Errors alone do not matter,
+    because a client can cause some.
     """
     counts = _parse(runner.read(counter.read_counts()), "site-down")
     minute = counts["last_minute"]

@@ -12,7 +12,7 @@ Row = tuple[bool, str, str]
 def check(
     runner: Runner, project: Project, stock: Inventory | None = None, *, is_adopting: bool = False
 ) -> str:
-    """Return a note on what this checkout takes over; empty if the stack is its own.
+    """Return a note if this checkout takes the stack over; empty if the stack is its own.
 
     Raises:
         Failure: before any effect, if another checkout, project or machine owns the stack, or a
@@ -27,11 +27,11 @@ def check(
 def claim(
     runner: Runner, project: Project, *, is_starting: bool = False, is_restarting: bool = False
 ) -> None:
-    """Check, write the record of the owner, and print what this checkout takes over.
+    """Check, write the owner's record, and print a note if this checkout takes the stack over.
 
     Args:
-        is_starting: whether the command starts services without the preflight of a deploy.
-        is_restarting: whether it also stops containers and then starts the same ones.
+        is_starting: whether the command starts services and has no preflight of its own.
+        is_restarting: whether it stops containers and then starts the same containers again.
 
     Raises:
         Failure: as `check` does, or if a container that is to be restarted could not start again.
@@ -48,7 +48,7 @@ def claim(
 
 
 def list_faults(runner: Runner, project: Project) -> list[str]:
-    """Return the faults of `check`, each with what mends it, for a command that only looks."""
+    """Return the faults of `check`, each with its fix, for a command that only reads."""
     try:
         stock = inventory.look(runner)
     except Failure as failure:

@@ -18,7 +18,7 @@ def migration_head(runner: Runner) -> str:
     """Return the newest migration of the database; empty if it has none.
 
     Raises:
-        Failure: if the database does not answer: nobody knows then what it lacks.
+        Failure: if the database does not answer, so that its migrations are unknown.
     """
     answer = observation.sql(runner, HEAD)
     if answer.code != 0 and NO_TABLE not in answer.err:

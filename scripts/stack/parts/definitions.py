@@ -1,4 +1,4 @@
-"""The definitions of services: what Compose, the checkout and the images make a container of."""
+"""The definition of a service: its part of the compose files, its mounted files and its image."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ LEFT_OUT = "__pycache__"
 
 
 def of_services(runner: Runner, project: Project, names: Iterable[str]) -> dict[str, str]:
-    """Return a hash of the definition of each service; empty where Compose refuses its files.
+    """Return a hash of each service's definition; empty if Compose refuses its files.
 
     The hash changes with the compose files, the values of `.env` in them, the mounted folders, and
     the image of the service's name.

@@ -1,7 +1,7 @@
-"""Deployments: a release with the service's settings, under a number that no other one gets.
+"""A deployment is a release with the service's settings, under a number that is used once.
 
-The ledger lists them, `STATE_DIR/deployments/<number>.env` keeps the settings, and the file of a
-slot says which deployment the slot holds.
+The ledger lists the deployments, `STATE_DIR/deployments/<number>.env` keeps the settings of each,
+and a slot's file names the deployment in the slot.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ NANO = 1_000_000_000
 
 
 def fingerprint(settings: Mapping[str, str]) -> str:
-    """Return a hash of the service's settings; a default counts as much as an empty value.
+    """Return a hash of the settings that differ from their defaults.
 
-    A newer version with one more key gives the same settings the same hash.
+    So a newer version that adds a key does not change the hash.
     """
     given = {key: value for key, value in settings.items() if value != KEYS[key].default}
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
@@ -43,7 +43,7 @@ def snapshot_of(project: Project, number: int) -> Path:
 def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
     """Return the settings of a deployment; empty if nothing kept them.
 
-    A state of an earlier version keeps the whole `.env` by the release's name.
+    An earlier version kept the whole `.env` under the release's name.
     """
     files = (
         snapshot_of(project, deployment.number),
@@ -57,14 +57,14 @@ def settings_of(project: Project, deployment: Deployment) -> dict[str, str]:
 
 
 def next_number(project: Project) -> int:
-    """Return a number that no deployment has, even where the ledger was lost."""
+    """Return a number that no deployment has, even if the ledger was lost."""
     kept = (int(file.stem) for file in snapshot_of(project, 0).parent.glob("[0-9]*.env"))
     placed = (slot_files.number_of(slot_files.of_slot(project, s)) for s in observation.SLOTS)
     return max(ledger.next_number(project), *(1 + number for number in (*kept, *placed)))
 
 
 def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployment:
-    """Give a release with the present settings the next number, in a slot; keep its settings."""
+    """Create a deployment of a release and the present settings; write its files, for a slot."""
     settings = fingerprint(project.service_settings)
     deployment = Deployment(next_number(project), release, settings)
     _keep(runner, project, deployment, slot)
@@ -72,7 +72,7 @@ def begin(runner: Runner, project: Project, release: str, slot: str) -> Deployme
 
 
 def _keep(runner: Runner, project: Project, deployment: Deployment, slot: str) -> None:
-    """Write the present settings as those of a deployment, and into its slot's file."""
+    """Write the present settings into the files of a deployment and of its slot."""
     settings = project.service_settings
     _write_snapshot(runner, project, deployment.number, settings)
     place(runner, project, deployment, slot, settings)
@@ -93,7 +93,7 @@ def place(
     slot: str,
     settings: Mapping[str, str],
 ) -> None:
-    """Write the file of a slot; its containers get the settings when they are created next."""
+    """Write the file of a slot; its next containers get these settings."""
     values = {NUMBER: str(deployment.number)}
     image = f"{project.image}:{deployment.release}"
     label = observation.ask_engine(runner, engine.image_label(image, engine.RELEASE_LABEL))
@@ -111,15 +111,15 @@ def write(runner: Runner, project: Project, slot: str, text: str) -> None:
 
 
 def text_of(project: Project, slot: str) -> str:
-    """Return the text of a slot's file, to write it back; empty if there is none."""
+    """Return the text of a slot's file, for an undo; empty if there is no file."""
     file = slot_files.path_of(project, slot)
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def in_slot(project: Project, slot: str, release: str) -> Deployment:
-    """Return the deployment in a slot whose image is of this release.
+    """Return the deployment in a slot that has this release.
 
-    Its number is 0 if no script placed that release there.
+    Its number is 0 if no script placed the release there.
     """
     number = slot_files.number_of(slot_files.of_slot(project, slot))
     known = {each.number: each for each in ledger.deployments(project)}
@@ -129,7 +129,7 @@ def in_slot(project: Project, slot: str, release: str) -> Deployment:
 
 
 def is_same(first: Deployment, second: Deployment) -> bool:
-    """Whether two are the same; without a number the release decides."""
+    """Whether two deployments are the same; if one lacks a number, the release decides."""
     if first.number and second.number:
         return first.number == second.number
     return first.release == second.release
@@ -158,12 +158,12 @@ def named(project: Project, name: str) -> Deployment:
 
 
 def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
-    """Return the newest good deployment that is not live; without one, that in the idle slot.
+    """Return the newest good deployment that is not live, or else the one in the idle slot.
 
-    A deployment whose deploy did not succeed is none.
+    A deployment whose deploy did not succeed is not returned.
 
     Raises:
-        Failure: if there is none.
+        Failure: if there is no such deployment.
     """
     live = in_slot(project, slots.live, slots.live_release)
     for deployment in ledger.good_deployments(project):
@@ -185,9 +185,9 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
 
 
 def adopt(runner: Runner, project: Project, slots: Slots) -> None:
-    """Number the good releases of a state that an earlier version left, and write both files.
+    """Number the good releases that an earlier version left, and write the slots' files.
 
-    A slot keeps the settings that its container has, whatever `.env` says by now.
+    A slot keeps the settings of its container, even if `.env` has changed since.
     """
     if runner.is_dry or not slots.live_release:
         return
@@ -208,16 +208,16 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
                 and deployment.number
                 and not snapshot_of(project, deployment.number).exists()
             ):
-                # What an earlier version kept is `.env` as it was when the release came up.
+                # An earlier version kept `.env` as it was when the release became live.
                 _write_snapshot(runner, project, deployment.number, settings)
             settings = settings or settings_of(project, deployment)
             place(runner, project, deployment, slot, settings or project.service_settings)
 
 
 def _numbered(project: Project, good: list[Deployment], slots: Slots) -> list[Deployment]:
-    """Give numbers to releases, the oldest first; one in a slot keeps the number of its file.
+    """Give numbers to releases, oldest first; a release in a slot keeps its file's number.
 
-    After the loss of a ledger, the slots' files and containers have the numbers of that ledger.
+    After the loss of a ledger, the slots' files and containers still have its numbers.
     """
     placed = {}
     for slot, release in ((slots.idle, slots.idle_release), (slots.live, slots.live_release)):
@@ -235,10 +235,10 @@ def _numbered(project: Project, good: list[Deployment], slots: Slots) -> list[De
 
 
 def settle(runner: Runner, project: Project, slots: Slots) -> None:
-    """Adopt an earlier state; give a live slot that never served the present settings.
+    """Adopt an earlier state; if the live slot never served, give it the present settings.
 
-    After a first start that failed, and after `up.sh --prepare`, an edit of `.env` must reach the
-    containers that `up.sh` starts: no slot serves from which a deploy could go on.
+    After a failed first start, and after `up.sh --prepare`, no slot serves, so that a deploy is not
+    possible. Then an edit of `.env` must reach the containers that `up.sh` starts.
     """
     number = slot_files.number_of(slot_files.of_slot(project, slots.live))
     services = observation.services(runner, project)
@@ -250,16 +250,16 @@ def settle(runner: Runner, project: Project, slots: Slots) -> None:
 
 
 def hosts_of(project: Project) -> str:
-    """Return the names that a new slot accepts: the wanted one, and the one that nginx has now.
+    """Return the host names that a new slot accepts: the wanted name and nginx' present name.
 
-    Between its start and the reload of nginx the slot is asked for both.
+    The slot gets requests with both names until nginx is reloaded.
     """
     names = (project.host, edge_settings.installed(project).host)
     return ",".join(dict.fromkeys(name for name in names if name))
 
 
 def follow_host(runner: Runner, project: Project) -> None:
-    """Write the names into the files of slots that do not run: nginx' key is of no deployment.
+    """Write the host names into the files of slots that do not run: no deployment keeps them.
 
     The file of a running slot stays as it is, so that Compose finds no difference.
     """
@@ -276,7 +276,7 @@ def follow_host(runner: Runner, project: Project) -> None:
 
 
 def knows_host(runner: Runner, project: Project, slot: str) -> bool:
-    """Whether the API's container of a slot accepts SLIPWAY_HOST; also if there is none."""
+    """Whether the API's container of a slot accepts SLIPWAY_HOST; true without a container."""
     hosts = _environment_of(runner, slot).get(slot_files.HOSTS, project.host)
     return project.host in hosts.split(",")
 
@@ -284,18 +284,17 @@ def knows_host(runner: Runner, project: Project, slot: str) -> bool:
 def runs_another(runner: Runner, slot: str, deployment: Deployment) -> bool:
     """Whether the API's container of a slot is known to belong to another deployment.
 
-    A killed deploy writes the slot's file before it replaces the container. The container of an
-    earlier version has no number.
+    A deploy writes the slot's file before it replaces the container, and may be killed in between.
+    A container of an earlier version has no number.
     """
     number = slot_files.number_of(_environment_of(runner, slot))
     return bool(number and deployment.number) and number != deployment.number
 
 
 def running_settings(runner: Runner, slot: str) -> dict[str, str]:
-    """Return the settings that the containers of a slot have; empty if there is none.
+    """Return the settings of a slot's containers; empty if there is no container.
 
-    The containers of an earlier version have the limits of their settings, but no variables of
-    that name.
+    The containers of an earlier version have limits, but no variables with the limits.
     """
     values = _environment_of(runner, slot)
     if "ENVIRONMENT" not in values:
@@ -318,7 +317,7 @@ def _limits_of(runner: Runner, slot: str) -> dict[str, str]:
 
 
 def _environment_of(runner: Runner, slot: str) -> dict[str, str]:
-    """Return the variables of the API's container of a slot; empty if there is none."""
+    """Return the variables of a slot's API container; empty if there is no container."""
     try:
         shown = json.loads(_inspect(runner, f"api-{slot}", "{{json .Config.Env}}"))
         pairs = [str(each).partition("=") for each in shown]
@@ -328,11 +327,11 @@ def _environment_of(runner: Runner, slot: str) -> dict[str, str]:
 
 
 def _inspect(runner: Runner, service: str, form: str) -> str:
-    """Return a fact about the container of a service; empty if there is none."""
+    """Return a fact about a service's container; empty if there is no container."""
     listing = engine.compose("--profile", "*", "ps", "--all", "--quiet", service)
     containers = runner.read(listing).out.split()
     if len(containers) > 1:
-        # A killed `docker compose run` has left one, which `--all` lists too.
+        # `--all` also lists the container that a killed `docker compose run` left.
         label = f'{{{{index .Config.Labels "{engine.ONE_OFF_LABEL}"}}}}'
         containers = [
             each

@@ -55,7 +55,7 @@ def check(runner: Runner, project: Project, folder: Path, files: EdgeSettings) -
         mounts=[f"{folder.resolve()}:{CURRENT}:ro", f"{project.certificate.parent}:/run/tls:ro"],
         user="nginx",
         environment=values,
-        answers=(0, 1),  # 1 is nginx' own; any other code is the engine's
+        answers=(0, 1),  # 1: nginx refuses; other codes are the engine's
     )
     result = runner.read(command)
     if result.code != 0 or "[warn]" in result.err:
@@ -96,16 +96,16 @@ def install(runner: Runner, project: Project) -> bool:
 
 
 def ensure_installed(runner: Runner, project: Project) -> str:
-    """Install the checkout's configuration where none is installed; test what nginx will read.
+    """Install the checkout's configuration if none is installed; test what nginx will read.
 
-    That of an earlier version, which cannot read edge_settings, is replaced, too.
+    A configuration of an earlier version cannot read edge_settings and is also replaced.
     """
     current = project.nginx_folder / "current"
     entrypoint = current / "entrypoint.sh"
     is_installed = entrypoint.exists() and edge_settings.SETTINGS in entrypoint.read_text("utf-8")
     if not runner.is_dry:
-        # Test the installed configuration with the certificate: nginx could not start again with a
-        # key that does not match.
+        # Test the installed configuration with the certificate: with a key that does not match,
+        # nginx could not start again.
         folder = current if is_installed else project.root / "nginx"
         check(runner, project, folder, edge_settings.installed(project))
     if is_installed:
@@ -115,7 +115,7 @@ def ensure_installed(runner: Runner, project: Project) -> str:
 
 
 def _files_of(project: Project, locations: str) -> EdgeSettings:
-    """Return the files of a deploy before its switch: the live slot knows only the former name."""
+    """Return the files before a switch: the live slot accepts only the former host name."""
     former = edge_settings.installed(project)
     return edge_settings.wanted(project, locations).with_host(former.host or project.host)
 
@@ -127,7 +127,7 @@ def is_up_to_date(project: Project, locations: str) -> bool:
 
 
 def update(runner: Runner, project: Project, locations: str) -> None:
-    """Install the checkout's configuration, write the keys of `.env` but the name, and reload."""
+    """Install the checkout's configuration and the keys of `.env`, except the host name; reload."""
     former, files = edge_settings.installed(project), _files_of(project, locations)
     is_installed = install(runner, project)
     apply(runner, project, files)

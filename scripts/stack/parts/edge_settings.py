@@ -52,12 +52,12 @@ def locations_of(service: Service) -> str:
 
 
 def wanted(project: Project, locations: str) -> EdgeSettings:
-    """Return the files that `.env` asks for."""
+    """Return the files with the values of `.env`."""
     return EdgeSettings({key: project.setting(key) for key in keys.RELOADED}, locations)
 
 
 def installed(project: Project) -> EdgeSettings:
-    """Return the files that nginx reads; empty where they were not written, or are closed."""
+    """Return the files that nginx reads; empty if they are missing or unreadable."""
     try:
         locations = (project.nginx_folder / LOCATIONS).read_text(encoding="utf-8")
     except OSError:
@@ -68,7 +68,7 @@ def installed(project: Project) -> EdgeSettings:
 def write(runner: Runner, project: Project, files: EdgeSettings) -> None:
     """Write the files that differ; nginx reads them at its next reload or start.
 
-    The settings come last: a command that finds them takes both files for written.
+    The settings come last: a command that finds them assumes that both files exist.
     """
     folder, former = project.nginx_folder, installed(project)
     runner.make_directory(folder, 0o755)
@@ -80,7 +80,7 @@ def write(runner: Runner, project: Project, files: EdgeSettings) -> None:
 
 
 def adopt(runner: Runner, project: Project, stock: Inventory) -> None:
-    """Write the files where there are none: with the values that a running nginx has."""
+    """Write the files if they are missing, with the values of a running nginx."""
     if installed(project).host:
         return
     files = wanted(project, locations_of(service.load(project.root)))
@@ -110,6 +110,6 @@ def keep_locations(runner: Runner, project: Project, number: int, locations: str
 
 
 def kept_locations(project: Project, number: int) -> str:
-    """Return the locations that a deployment had; empty if nothing kept them."""
+    """Return the locations of a deployment; empty if they were not kept."""
     file = _kept(project, number)
     return file.read_text(encoding="utf-8") if number and file.exists() else ""

@@ -134,7 +134,8 @@ class Exchange:
         applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
 
     def _start_rest(self) -> None:
-        # These were not stopped: Compose would replace them if a setting waits.
+        # These were not stopped. If they serve, leave them out: Compose would replace them if a
+        # setting waits.
         names = [name for name in applied.SERVICES if name not in {"postgres", "backup"}]
         left = services.list_missing(self.runner, self.project, names)
         self._start("backup", *engine.slot_services(self.slot), *left)

@@ -1,7 +1,7 @@
 """Binds each secret to the data that it opens: its fingerprint in STATE_DIR, written after a login.
 
-Beside the data itself stands no fingerprint, because the data is a better one: Postgres keeps a
-verifier of the password, and the repository of backups opens with its key alone (parts/logins.py).
+The volumes have no fingerprint, because their data is a better proof: Postgres keeps a verifier of
+the password, and the backup repository opens only with its key (parts/logins.py).
 """
 
 import hashlib
@@ -28,29 +28,29 @@ IMPORT = "./scripts/export-secrets.sh --import FILE brings them back from a bund
 
 
 def fingerprint_file(project: Project, name: str) -> Path:
-    """Return the file of a secret's fingerprint. An operator deletes it to have it made anew."""
+    """Return the file of a secret's fingerprint. To replace it, the operator deletes it."""
     return project.state / "fingerprints" / name
 
 
 def make(secret: str, salt: str = "") -> str:
     """Return a fingerprint: a random salt, and the HMAC of the secret with it.
 
-    The file reveals nothing useful: a secret of `up.sh` has 256 random bits, which no guess finds,
-    and without the salt the same secret on two hosts would have the same fingerprint. It is a fast
-    hash on purpose: each command compares all of them. The mode of the file protects a weak secret
-    that a person chose.
+    The file reveals nothing useful: a secret of `up.sh` has 256 random bits, which nobody can
+    guess. With the salt, the same secret has different fingerprints on two hosts. The hash is fast
+    on purpose, because each command compares all fingerprints. If a person chose a weak secret, the
+    mode of the file protects it.
     """
     salt = salt or secrets.token_hex(SALT_BYTES)
     return f"{salt} {hmac.new(salt.encode(), secret.encode(), hashlib.sha256).hexdigest()}"
 
 
 def is_of(fingerprint: str, secret: str) -> bool:
-    """Whether a fingerprint is that of a secret."""
+    """Whether a fingerprint belongs to a secret."""
     return hmac.compare_digest(fingerprint, make(secret, fingerprint.partition(" ")[0]))
 
 
 def read(project: Project, name: str) -> str:
-    """Return the fingerprint of a secret; empty if there is none, or it is damaged."""
+    """Return the fingerprint of a secret; empty if it is missing or damaged."""
     try:
         text = fingerprint_file(project, name).read_text(encoding="ascii").strip()
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
@@ -60,7 +60,7 @@ def read(project: Project, name: str) -> str:
 
 
 def list_changed(project: Project) -> list[str]:
-    """Return the secrets that pass the rule of secret_files and are not those of fingerprints."""
+    """Return the valid secrets that differ from their fingerprints."""
     return [
         name
         for name in logins.NAMES
@@ -72,7 +72,7 @@ def list_changed(project: Project) -> list[str]:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a secret, as a sentence, and what mends it."""
+    """The fault of a secret, as a sentence, and its fixes."""
 
     name: str
     fault: str
@@ -99,7 +99,7 @@ def judge(runner: Runner, project: Project, inventory: Inventory) -> list[Findin
 def _judge_missing(
     runner: Runner, project: Project, inventory: Inventory, name: str
 ) -> Finding | None:
-    """Judge a missing secret: it is made anew only where neither data nor fingerprint exists."""
+    """Judge a missing secret: `up.sh` creates one only if neither data nor fingerprint exists."""
     binding = BINDINGS.get(name)
     if binding is None:
         return None
@@ -112,19 +112,19 @@ def _judge_missing(
         return None
     reason = f"the volume {volume} is here" if has_volume else "this stack had one"
     fault = f"the secret file {project.secrets / name} is missing, and {reason}"
-    mend = [_mend(project, holder[0], name)] if holder else []
-    return Finding(name, fault, (*mend, IMPORT))
+    copies = [_copy_command(project, holder[0], name)] if holder else []
+    return Finding(name, fault, (*copies, IMPORT))
 
 
 def _judge_content(
     runner: Runner, project: Project, inventory: Inventory, name: str
 ) -> Finding | None:
-    """Judge a secret by its fingerprint, else by its server, else by what a container mounts."""
+    """Judge a secret by its fingerprint, or else its server, or else a container's copy of it."""
     if name not in logins.NAMES:
         return None
     path, volume = project.secrets / name, f"{project.name}_{BINDINGS[name].volume}"
     if volume not in inventory.volumes:
-        return None  # there is no data that another secret would open
+        return None  # without data, any secret is right
     secret, fingerprint = secret_files.read(path), read(project, name)
     if fingerprint and is_of(fingerprint, secret):
         return None
@@ -135,11 +135,11 @@ def _judge_content(
     is_other = holder is not None and holder[1] != _digest(secret)
     if outcome is logins.Outcome.NO_ANSWER and not is_other:
         return None
-    mend = [_mend(project, holder[0], name)] if holder and is_other else []
+    copies = [_copy_command(project, holder[0], name)] if holder and is_other else []
     file = shlex.quote(str(fingerprint_file(project, name)))
-    forget = [f"only if its server was given this secret already: rm {file}"] if fingerprint else []
+    forget = [f"only if its server already has this secret: rm {file}"] if fingerprint else []
     fault = f"{path} is not the secret that opens the volume {volume}"
-    return Finding(name, fault, (*mend, IMPORT, *forget))
+    return Finding(name, fault, (*copies, IMPORT, *forget))
 
 
 def _digest(secret: str) -> str:
@@ -150,8 +150,8 @@ def _digest(secret: str) -> str:
 def is_foreign(
     runner: Runner, project: Project, inventory: Inventory, name: str, secret: str
 ) -> bool:
-    """Whether a secret is not that of the data on this host: by its fingerprint, its server, what
-    a container mounts, and last by the present file; False where there is no such data.
+    """Whether a secret does not open the data on this host; False without data. Its fingerprint
+    decides, or else its server, a container's copy, or the present file.
     """
     if f"{project.name}_{BINDINGS[name].volume}" not in inventory.volumes:
         return False
@@ -171,9 +171,9 @@ def is_foreign(
 def _find_holder(
     runner: Runner, project: Project, inventory: Inventory, name: str
 ) -> tuple[Container, str] | None:
-    """Return a running container that mounts the secret, with the digest of what it has.
+    """Return a running container that mounts the secret, and the digest of its copy.
 
-    A container keeps the secret that it began with, also after the file was deleted.
+    A container keeps the secret with which it started, even after the file was deleted.
     """
     for service in BINDINGS[name].services:
         for container in inventory.running(project.name):
@@ -184,7 +184,7 @@ def _find_holder(
     return None
 
 
-def _mend(project: Project, container: Container, name: str) -> str:
+def _copy_command(project: Project, container: Container, name: str) -> str:
     """Return the command that copies a secret from a container into its file."""
     folder, file = (shlex.quote(str(path)) for path in (project.secrets, project.secrets / name))
     make_folder = "" if project.secrets.is_dir() else f"mkdir --parents --mode=0700 {folder}; "
@@ -196,7 +196,7 @@ def refuse_misfits(runner: Runner, project: Project, inventory: Inventory) -> No
     """Refuse missing, malformed and foreign secrets before any effect.
 
     Raises:
-        Failure: naming every one of them, and the commands that mend them.
+        Failure: naming each of them, and the commands that fix them.
     """
     findings = judge(runner, project, inventory)
     if findings:
@@ -209,7 +209,7 @@ def refuse_misfits(runner: Runner, project: Project, inventory: Inventory) -> No
 
 
 def refuse_missing(project: Project) -> None:
-    """Refuse to start a service while a secret file is missing, also one that opens no data.
+    """Refuse to start a service while any secret file is missing.
 
     Raises:
         Failure: naming the files; Compose names them only after a slot was placed.
@@ -238,11 +238,11 @@ def _refuse(project: Project, names: list[str]) -> None:
 
 @contextmanager
 def proof(runner: Runner, project: Project) -> Iterator[None]:
-    """Start the servers in the block, and then have each secret prove that it opens its data.
+    """Run a block that starts the servers, then check that each secret opens its data.
 
     Raises:
-        Failure: naming the secrets that their servers refuse, also in the place of the failure of
-            a server that does not start because of them.
+        Failure: naming the secrets that their servers refuse. It replaces the failure of a server
+            that does not start because of its secret.
     """
     try:
         yield
@@ -253,7 +253,7 @@ def proof(runner: Runner, project: Project) -> Iterator[None]:
 
 
 def keep(runner: Runner, project: Project) -> None:
-    """Write the fingerprints that are missing, of the secrets that open their data.
+    """Write the missing fingerprints of the secrets that open their data.
 
     Raises:
         Failure: naming the secrets that their servers refuse.

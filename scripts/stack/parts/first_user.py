@@ -24,7 +24,7 @@ def ensure(runner: Runner, project: Project, slot: str) -> Path:
     first_start = smoke.read_service(runner, slot).first_start
     if first_start is None:
         return file
-    # The draft is written before it is used: a password that is only in the database would be lost.
+    # Write the draft before the command uses it: a password only in the database would be lost.
     if not draft.exists():
         credentials = {
             name: secrets.token_urlsafe(18) if text == service.RANDOM else text

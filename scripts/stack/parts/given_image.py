@@ -1,4 +1,4 @@
-"""An image that a person names instead of a build: its bytes decide which release it is."""
+"""Resolves an image that a person names instead of a build; its content decides its release."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -13,8 +13,8 @@ PULL_SECONDS = 600
 def resolve(runner: Runner, project: Project, reference: str) -> str:
     """Pull an image, give it the tag of its release, and return that release.
 
-    A registry may have moved the tag since the last time. Where another image has the release's
-    name already, the name gets the beginning of the id.
+    A registry may have moved the tag since the last pull. If a different image already has the
+    release's name, the first digits of the image's id are appended to the name.
 
     Raises:
         Failure: if the image is neither in its registry nor here, or has no release in its label.
@@ -34,12 +34,12 @@ def resolve(runner: Runner, project: Project, reference: str) -> str:
 
 
 def label_of(runner: Runner, reference: str) -> str:
-    """Return the release in the label of an image that is here, or an empty text."""
+    """Return the release in the label of a local image, or an empty text."""
     return observation.ask_engine(runner, engine.image_label(reference, engine.RELEASE_LABEL))
 
 
 def name_of(runner: Runner, project: Project, reference: str) -> str:
-    """Return the name under which an image that is here is a release of this stack."""
+    """Return the name that a local image has, or would get, as a release of this stack."""
     release = label_of(runner, reference)
     own = observation.ask_engine(runner, engine.inspect_image(reference))
     namesake = observation.ask_engine(runner, engine.inspect_image(f"{project.image}:{release}"))

@@ -213,7 +213,7 @@ def pip_settings() -> str:
 
 
 def build_inputs(runner: Runner, project: Project, copy: Sources) -> str:
-    """Return a hash of what a release is made of: its sources and its base image."""
+    """Return a hash of a release's inputs: its sources and its base image."""
     base = project.base("python")
     identity = observation.ask_engine(runner, engine.inspect_image(base))
     return hashlib.sha256("\0".join((copy.digest, base, identity)).encode()).hexdigest()
@@ -228,8 +228,8 @@ def is_built(runner: Runner, project: Project, copy: Sources) -> bool:
 def release_of(runner: Runner, project: Project, copy: Sources) -> str:
     """Return the name of the release of these sources.
 
-    An image of other inputs keeps the name that it has: a deployment names it. The new image then
-    gets the beginning of the hash of its inputs.
+    An existing image of other inputs keeps its name, because a deployment may need it. Then the
+    first digits of the hash of the inputs are appended to the new name.
     """
     image = f"{project.image}:{copy.release}"
     inputs = build_inputs(runner, project, copy)
@@ -259,7 +259,7 @@ def build_release(runner: Runner, project: Project, copy: Sources) -> str:
     if is_built(runner, project, copy):
         runner.say(f"    {project.image}:{release} is here already")
         return release
-    # Refuses a broken file, which the smoke test would find too late.
+    # Refuse a broken service.toml now; the smoke test would find it too late.
     load_service(copy.folder)
     known = migrations.revisions(copy.folder)
     arguments = {

@@ -12,10 +12,10 @@ RUNNING = ("running", "restarting", "paused")
 
 @dataclass(frozen=True)
 class Container:
-    """One container that Compose made.
+    """One container that Compose created.
 
     Attributes:
-        checkout: the directory of the checkout that it was made from.
+        checkout: the directory of the checkout from which it was created.
     """
 
     name: str
@@ -26,20 +26,20 @@ class Container:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has a process, or gets one again by itself."""
+        """Whether it has a process, or the engine will restart it."""
         return self.state in RUNNING
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the engine has, of every project."""
+    """The containers and volumes of every project."""
 
     containers: tuple[Container, ...] = ()
     volumes: frozenset[str] = frozenset()
 
     def volumes_of(self, project: str) -> list[str]:
         """Return the volumes of a project that hold data, ordered by name."""
-        # The other volumes of the stack lose nothing when they are lost (compose.yaml).
+        # The loss of any other volume of the stack loses no data (compose.yaml).
         names = (f"{project}_{name}" for name in ("backups", "postgres", "redis"))
         return [name for name in names if name in self.volumes]
 
@@ -53,7 +53,7 @@ def look(runner: Runner) -> Inventory:
     where none answers.
 
     Raises:
-        Failure: if the engine does not answer: silence must not count as "there is no volume".
+        Failure: if the engine does not answer: silence must not mean "there is no volume".
     """
     containers = runner.read(engine.list_compose_containers())
     volumes = runner.read(engine.LIST_VOLUMES)

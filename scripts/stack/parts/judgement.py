@@ -36,7 +36,7 @@ def accept_settings(runner: Runner, project: Project, slot: str) -> str:
     """
     # In a dry run of the first start there are no secrets.
     findings = [] if runner.is_dry else _check_files(runner, project)
-    # A question is not printed: the values of the changed keys stand in it.
+    # With changed keys, use `read`, which does not print the command: their values are in it.
     is_changed = not runner.is_dry and bool(_changed(project, slot))
     ask, seconds = (runner.read, JUDGE_SECONDS) if is_changed else (runner.run, None)
     findings = findings or _judge(project, slot, ask, seconds, is_dry=runner.is_dry)
@@ -79,7 +79,7 @@ def _check_files(runner: Runner, project: Project) -> list[str]:
 
 
 def _changed(project: Project, slot: str) -> list[tuple[str, str]]:
-    """Return the settings that `.env` has changed since the deployment in the slot."""
+    """Return the settings of `.env` that differ from those of the deployment in the slot."""
     given = slot_files.of_slot(project, slot)
     return sorted(slot_files.wanted(project).items() - given.items())
 
@@ -102,8 +102,8 @@ def _judge(
 ) -> list[str]:
     """Run the check in the API's container, for the worker too.
 
-    A second container would double the time. The slot has the settings of its deployment; those
-    that `.env` has changed since are given to the container besides. They are no secrets.
+    A second container would double the time. The slot has the settings of its deployment; the
+    container also gets the settings that changed in `.env` since then. They are not secrets.
     """
     service = f"api-{slot}"
     changed = [] if is_dry else _changed(project, slot)

@@ -24,7 +24,7 @@ class Deployment:
     """A release with the service's settings.
 
     Attributes:
-        number: its number in this stack; 0 for a release that no script of this version placed.
+        number: its number in this stack; 0 if no script of this version placed the release.
         release: the name of its image's tag.
         settings: the hash of the service's settings.
     """
@@ -35,12 +35,12 @@ class Deployment:
 
     @property
     def key(self) -> int | str:
-        """What tells it from another one in the ledger."""
+        """The value that identifies it in the ledger."""
         return self.number or self.release
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the ledger records of it besides the release."""
+        """The facts that the ledger records besides the release."""
         return {"deployment": self.number, "settings": self.settings}
 
     def __str__(self) -> str:
@@ -109,7 +109,8 @@ def good_deployments(project: Project) -> list[Deployment]:
                 good = [each for each in good if not _is_left(each, entry)]
             good = [deployment, *good]
         elif result == "rolled back" and action == "deploy":
-            # A rollback that was taken back, as by Ctrl-C, leads to the same target when repeated.
+            # Only for a deploy: a rollback that was undone, as by Ctrl-C, keeps its target when
+            # repeated.
             good = [each for each in good if each.key != deployment.key]
     return good
 
@@ -131,7 +132,7 @@ def deployments(project: Project) -> list[Deployment]:
 
 
 def never_succeeded(project: Project, deployment: Deployment) -> bool:
-    """Whether the last entry of a deployment is a deploy that failed, was killed or taken back."""
+    """Whether the last deploy of a deployment failed, was killed or was rolled back."""
     results = [
         entry.get("result")
         for entry in entries(project)
@@ -143,20 +144,20 @@ def never_succeeded(project: Project, deployment: Deployment) -> bool:
 
 
 def next_number(project: Project) -> int:
-    """Return the number of the next deployment; that of a failed one is not used again."""
+    """Return the number of the next deployment; the number of a failed deployment is not reused."""
     return 1 + max((each.number for each in deployments(project)), default=0)
 
 
 def record_adoption(
     runner: Runner, project: Project, live_release: str, adopted: list[Deployment]
 ) -> None:
-    """Number the good releases of a state that an earlier version left."""
+    """Record the numbers of the good releases that an earlier version left."""
     listing = [vars(each) for each in adopted]
     record(runner, project, ADOPT, to=live_release, deployments=listing, result="done")
 
 
 def _is_left(deployment: Deployment, rollback: dict[str, Any]) -> bool:
-    """Whether a rollback went away from a deployment."""
+    """Whether a rollback ended the time of this deployment as the live one."""
     number = rollback.get("from_deployment")
     return deployment.number == number if number else deployment.release == rollback.get("from")
 
@@ -176,7 +177,7 @@ def _read(entry: dict[str, Any]) -> Deployment:
 
 
 def settings_of(project: Project, release: str) -> Path:
-    """Return the file in which an earlier version kept `.env` as a release was live with it."""
+    """Return the file in which an earlier version kept the `.env` of a release."""
     return project.state / "configuration" / f"{release}.env"
 
 
@@ -188,7 +189,7 @@ def keep_evidence(runner: Runner, project: Project, action: str, services: list[
     for old in sorted(folder.parent.iterdir())[:-KEPT_EVIDENCE]:  # their names begin with the time
         runner.run(host.remove_tree(old))
     for service in [*services, "nginx"]:
-        # Evidence is what can still be had: the engine may be what failed.
+        # Collect what is available: the engine itself may have failed.
         options = ["--no-color", "--tail", "500"]
         logs = runner.read(engine.compose("logs", *options, service, may_fail=True))
         runner.write(folder / f"{service}.log", logs.out + logs.err, 0o640)

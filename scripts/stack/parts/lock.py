@@ -35,9 +35,9 @@ class Holder:
 
 
 def holder(project: Project) -> Holder | None:
-    """Return who holds the lock; None for a name that a killed holder left.
+    """Return the holder of the lock; None if the file names a holder that was killed.
 
-    The kernel's list is read: to try the lock would refuse a command that begins meanwhile.
+    Read the kernel's list of locks: a try to take the lock could make another command fail.
     """
     try:
         facts = json.loads((project.state / "lock").read_text(encoding="utf-8"))

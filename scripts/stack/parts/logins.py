@@ -12,7 +12,7 @@ NAMES = tuple(name for name, binding in BINDINGS.items() if binding.has_login)
 
 
 class Outcome(Enum):
-    """The outcome of a login; a server that does not answer says nothing about the secret."""
+    """The outcome of a login; without an answer of the server, the secret may be right or wrong."""
 
     OPENED = "opened"
     DENIED = "denied"
@@ -20,7 +20,7 @@ class Outcome(Enum):
 
 
 def log_in(runner: Runner, name: str, secret: str) -> Outcome:
-    """Log in with a secret, where its server runs."""
+    """Log in to the server of a secret."""
     answer = runner.read(logins.log_in(name, secret))
     if answer.code == 0:
         return Outcome.OPENED

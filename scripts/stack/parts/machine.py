@@ -19,7 +19,7 @@ ENGINE_START_SECONDS = 60
 # `!override` in compose.prod.yaml came with 2.24.4.
 OLDEST_COMPOSE = (2, 24, 4)
 RUNBOOK = "site-down"
-# The second is where D-Bus keeps the id on a host without systemd.
+# On a host without systemd, D-Bus keeps the id in the second file.
 ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
@@ -32,7 +32,7 @@ def booted_at() -> datetime:
 
 
 def read_id() -> str:
-    """Return the machine's id; empty where no file has one, as in a container or a bare image."""
+    """Return the machine's id; empty without an id, as in a container or a bare image."""
     for file in ID_FILES:
         text = file.read_text(encoding="ascii", errors="replace").strip() if file.is_file() else ""
         if re.fullmatch(
@@ -67,7 +67,7 @@ def ensure_engine(runner: Runner) -> str:
 
 
 def judge_engine(runner: Runner) -> list[Finding]:
-    """Return a finding if the engine that runs is too old, whatever is installed."""
+    """Return a finding if the running engine is too old, whatever version is installed."""
     running = runner.read(engine.ENGINE_VERSION).out.strip()
     if not host_limits.judge_engine(running, ""):
         return []

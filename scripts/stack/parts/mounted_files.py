@@ -1,6 +1,6 @@
-"""Checks the files that containers mount, or copies of which they mount: modes, line ends, links.
+"""Checks modes, line ends and links of the files that containers mount, directly or as copies.
 
-Git keeps no modes but the executable bit, so a mode that a umask took away is given back.
+Git keeps only the executable bit, so that the modes which a umask removed can be restored.
 """
 
 import os
@@ -17,7 +17,7 @@ FOLDERS = ("nginx", "postgres", "backup", "redis")
 FOLDERS_OF_DEVELOPMENT = ("api", "worker", "sink")
 PAIR = ("fullchain.pem", "privkey.pem")
 RUNBOOK = "a-service-keeps-restarting"
-# Larger files are no scripts and no configuration.
+# A larger file is neither a script nor a configuration.
 MOST_BYTES = 1_000_000
 
 
@@ -28,13 +28,13 @@ def folders_of(project: Project) -> list[Path]:
 
 
 def list_closed(folder: Path) -> list[Path]:
-    """Return the files that the containers' users cannot read, for example after umask 077."""
+    """Return the files that the containers' users cannot read, for example because of umask 077."""
     return [path for path in [folder, *folder.rglob("*")] if _is_closed(path)]
 
 
 def _is_closed(path: Path) -> bool:
     if not path.exists():
-        return False  # a link to nothing; `judge` names those that matter
+        return False  # a broken link; `judge` names those that matter
     needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
     return path.stat().st_mode & needed != needed
 
@@ -44,7 +44,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def open_modes(runner: Runner, project: Project) -> list[str]:
-    """Give back the modes that a umask took from the folders; return the folders."""
+    """Restore the modes that a umask removed; return the names of the changed folders."""
     closed = [folder for folder in folders_of(project) if list_closed(folder)]
     for folder in closed:
         runner.run(host.open_tree(folder))
@@ -52,7 +52,7 @@ def open_modes(runner: Runner, project: Project) -> list[str]:
 
 
 def judge(project: Project) -> list[Finding]:
-    """Return the files that a container could not read, or that would mean something else."""
+    """Return the files that a container could not read, or would read differently."""
     findings = [*_judge_certificate(project.certificate.parent)]
     for folder in folders_of(project):
         findings += _judge_modes(folder)
@@ -61,7 +61,7 @@ def judge(project: Project) -> list[Finding]:
 
 
 def _judge_modes(folder: Path) -> Iterator[Finding]:
-    """Yield a finding for a folder whose modes `open_modes` cannot give back."""
+    """Yield a finding for a folder whose modes `open_modes` cannot restore."""
     foreign = [path for path in list_closed(folder) if not _is_ours(path)]
     if foreign:
         yield Finding(
@@ -94,7 +94,7 @@ def _has_crlf(path: Path) -> bool:
 
 
 def _judge_certificate(folder: Path) -> Iterator[Finding]:
-    """Yield the files of the pair that nginx' container would not see, or could not read."""
+    """Yield the files of the certificate that nginx' container would lack or could not read."""
     fix = "put a copy there: install -m 0444 FILE"
     for path in (folder / name for name in PAIR):
         if path.is_symlink() and not _is_link_inside(path):
@@ -108,7 +108,7 @@ def _judge_certificate(folder: Path) -> Iterator[Finding]:
 
 
 def _is_link_inside(path: Path) -> bool:
-    """Whether a link leads to a file of its own folder, by a path that holds in a container too."""
+    """Whether a link leads to a file of its own folder, by a path that is valid in a container."""
     target = os.readlink(path)
     return not os.path.isabs(target) and (path.parent / target).resolve().parent == (
         path.parent.resolve()

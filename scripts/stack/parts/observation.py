@@ -20,7 +20,7 @@ LINK = "/run/slots/live.sock"
 
 @dataclass(frozen=True)
 class Service:
-    """One container of the project as the engine sees it.
+    """One container of the project, as the engine lists it.
 
     Attributes:
         ports: the addresses and ports that it publishes on the host.
@@ -108,10 +108,10 @@ def sql(runner: Runner, query: str) -> Result:
 
 
 def ask_engine(runner: Runner, question: Command) -> str:
-    """Return what the engine shows of an image or a volume, or an empty text if there is none.
+    """Return what the engine prints about an image or a volume; empty if it does not exist.
 
     Raises:
-        Failure: if no engine answers: that is not to say that there is no such thing.
+        Failure: if no engine answers: the image or volume may exist.
     """
     result = _ask_engine(runner, question)
     return result.out.strip() if result.code == 0 else ""
@@ -149,7 +149,7 @@ def ask(
 ) -> Answer:
     """Send a request to the front door as a client does; a request with a body is a POST.
 
-    The front door is where nginx listens now, whatever `.env` says by then.
+    The request goes to the port on which nginx listens now, even if `.env` has another port.
     """
     door = applied.front_door(project)
     question = Question(
@@ -165,11 +165,11 @@ def ask(
     answer = runner.ask(question)
     wanted = (project.dial_address, project.https_port)
     if not answer.status and wanted != (door.dial_address, door.https_port):
-        # A killed `up.sh --apply nginx` has replaced nginx, and not recorded it.
+        # A killed `up.sh --apply nginx` may have replaced nginx without recording it.
         other = runner.ask(replace(question, address=wanted[0], port=wanted[1]))
         answer = other if other.status else answer
     if door.host != project.host and not answer.status and "certificate" in answer.error.lower():
-        # The files in secrets/tls are those of the new name already; nginx has the former ones.
+        # The files in secrets/tls are already for the new name; nginx still has the former files.
         return runner.ask(replace(question, trust=None))
     return answer
 
@@ -209,7 +209,7 @@ def what_serves(runner: Runner, project: Project) -> str:
     try:
         present = services(runner, project)
     except Failure:
-        names = "not known, for the engine does not answer"
+        names = "not known, because the engine does not answer"
     else:
         running = [service.name for service in present if service.state == "running"]
         names = ", ".join(running) or "no container"

@@ -15,7 +15,7 @@ from stack.rules.ownership import Facts, Owner, Verdict
 from stack.runner import Runner
 
 RUNBOOK = "another-checkout-owns-the-stack"
-# Each checkout has it, and the engine makes no such file where a bind source is missing.
+# Each checkout has this file, and the engine never creates it in place of a missing mount.
 MARK = "compose.yaml"
 
 
@@ -61,7 +61,7 @@ def _facts(project: Project, inventory: Inventory) -> Facts:
 
 
 def _former_projects(project: Project, inventory: Inventory) -> set[str]:
-    """Return the projects that this checkout made, where a ledger without a record is theirs."""
+    """Return the projects of this checkout's containers, if there is a ledger but no record."""
     if not project.ledger.exists():
         return set()
     return {
@@ -76,7 +76,7 @@ def _resolved(checkout: str) -> Path:
 
 
 def _is_other(checkout: str, root: Path) -> bool:
-    """Whether another checkout exists at this path; a link to this checkout is no other one."""
+    """Whether another checkout exists at this path; a link to this checkout does not count."""
     if _resolved(checkout) == root.resolve():
         return False
     try:
@@ -86,7 +86,7 @@ def _is_other(checkout: str, root: Path) -> bool:
 
 
 def refuse_others(project: Project, inventory: Inventory, *, is_adopting: bool = False) -> str:
-    """Return a note on what this checkout takes over; empty if the stack is its own.
+    """Return a note if this checkout takes the stack over; empty if the stack is its own.
 
     Raises:
         Failure: before any effect, if another checkout, project or machine owns the stack.
@@ -102,7 +102,7 @@ def refuse_others(project: Project, inventory: Inventory, *, is_adopting: bool =
 
 
 def keep(runner: Runner, project: Project) -> None:
-    """Write the record if it differs; a machine whose id is not known keeps the recorded id."""
+    """Write the record if it differs; if this machine's id is unknown, the recorded id stays."""
     former, owner = read(project), present(project)
     if former and not owner.machine:
         owner = replace(owner, machine=former.machine)
@@ -114,7 +114,8 @@ def keep(runner: Runner, project: Project) -> None:
 def list_stale(project: Project, inventory: Inventory) -> list[Container]:
     """Return the containers of the project that mount files of another directory.
 
-    Compose replaces no container whose secrets alone have another path: its next restart fails.
+    Compose does not replace a container if only the paths of its secrets changed: its next restart
+    would fail.
     """
     root = project.root.resolve()
     return [
@@ -143,10 +144,11 @@ def refuse_stale(project: Project, inventory: Inventory) -> None:
 def remove_stale(
     runner: Runner, project: Project, inventory: Inventory, slot: str, *, is_all: bool
 ) -> None:
-    """Remove the live slot's stale containers, so that they are made anew from this checkout.
+    """Remove the live slot's stale containers, so that they are created again from this checkout.
 
-    A container that runs stays, and a line names the command that replaces it without a failed
-    request. `is_all` removes it too: the slot is then away until it is started.
+    A running container stays, and a line names the command that replaces it without a failed
+    request. With `is_all`, running containers are removed too: the slot then does not serve until
+    it is started.
     """
     names = engine.slot_services(slot)
     stale = [each for each in list_stale(project, inventory) if each.service in names]

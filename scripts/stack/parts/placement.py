@@ -1,4 +1,4 @@
-"""Places the release that `up.sh` starts: in an empty slot the checkout's, or a given image's."""
+"""Places the release that `up.sh` starts in an empty slot: of the checkout, or of an image."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -19,7 +19,7 @@ from stack.runner import Runner
 
 
 def place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str, str]:
-    """Place a release in an empty slot; return its name and how the checkout differs."""
+    """Place a release in an empty slot; return its name, and a note if the checkout differs."""
     placed = observation.slot_release(runner, project, slot)
     if project.is_development:
         release = images.build_development(runner, project)
@@ -40,7 +40,7 @@ def place(runner: Runner, project: Project, slot: str, image: str) -> tuple[str,
             with sources.copied(runner, project.root) as copy:
                 release = images.build_release(runner, project, copy)
         if placed == images.DEVELOPMENT:
-            # They are well, so the start would leave them in the slot.
+            # The development containers are healthy, so the start would not replace them.
             slots.remove(runner, engine.slot_services(slot))
         deployments.begin(runner, project, release, slot)
     slots.place(runner, project, release, slot)
@@ -62,7 +62,7 @@ def record(runner: Runner, project: Project, steps: Steps, slot: str, release: s
 
 
 def describe_checkout(runner: Runner, project: Project) -> str:
-    """Return a line if the checkout is not live: the release may come from another clone."""
+    """Return a line if the checkout is not live, for example because another clone deployed."""
     if project.is_development:
         return ""
     placed = observation.slot_release(runner, project, observation.live_slot(runner, project))

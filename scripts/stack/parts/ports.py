@@ -13,12 +13,12 @@ KEYS = ("HTTP", "HTTPS")
 def judge(runner: Runner, project: Project) -> list[Finding]:
     """Return the wanted ports on which another program listens.
 
-    Compose removes the nginx that serves, and finds only then that the new one has no port.
+    Without this check, Compose would remove the serving nginx before the port of the new one fails.
     """
     wanted = {key: (_address(project, key), project.port(f"{key}_PORT")) for key in KEYS}
     if wanted["HTTP"] == wanted["HTTPS"]:
         port = project.port("HTTPS_PORT")
-        return [Finding("HTTPS_PORT", f"HTTP_PORT is {port}, too", "set another one in .env")]
+        return [Finding("HTTPS_PORT", f"HTTP_PORT is {port}, too", "set another port in .env")]
     running = [
         service
         for service in observation.services(runner, project)

@@ -1,6 +1,6 @@
 """Judges the wanted state before the first effect, and names all faults at once.
 
-`judge` is shared by each command that acts or advises; `check` adds what a deploy needs besides.
+All commands that change or check the stack share `judge`; `check` adds a deploy's own needs.
 """
 
 import json
@@ -45,10 +45,10 @@ class Needs:
     """The parts of the wanted state that a command is about to use.
 
     Attributes:
-        base_images: it builds from the base images or runs them.
-        certificate: it lets nginx read the certificate.
-        ports: it starts a container of nginx.
-        room: it starts a second slot.
+        base_images: the command builds from the base images or runs them.
+        certificate: the command makes nginx read the certificate.
+        ports: the command starts a container of nginx.
+        room: the command starts a second slot.
     """
 
     base_images: bool = False
@@ -62,9 +62,9 @@ DEPLOY = Needs(base_images=True, certificate=True, room=True)
 
 
 def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
-    """Return the faults of what `.env`, the checkout and the host offer; changes nothing.
+    """Return the faults of `.env`, the checkout and the host; changes nothing.
 
-    A fault of a part that the command does not use is a warning.
+    A fault in a part that the command does not use is only a warning.
     """
     has_bases = [*_judge_bases(runner, project)]
     listed = [
@@ -86,7 +86,7 @@ def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
 
 
 def prepare(runner: Runner, project: Project, needs: Needs) -> list[str]:
-    """Return the warnings of `judge`, after the modes that a umask took are given back.
+    """Restore the modes that a umask removed; return the warnings of `judge`.
 
     Raises:
         Failure: with every critical finding, before any effect.
@@ -114,7 +114,7 @@ def _judge_networks(runner: Runner, project: Project) -> list[Finding]:
 
 
 def _pools(answer: str) -> list[tuple[str, int]]:
-    """Return the pools that the engine was configured with, or its own."""
+    """Return the engine's configured address pools, or else its default pools."""
     try:
         listed = [(str(each["Base"]), int(each["Size"])) for each in json.loads(answer) or ()]
     except (ValueError, KeyError, TypeError):
@@ -133,7 +133,7 @@ def _judge_names(runner: Runner, project: Project) -> list[Finding]:
 
 
 def _judge_bases(runner: Runner, project: Project) -> list[Finding]:
-    """Return a finding for each image without which no release is built or tested."""
+    """Return a finding for each missing image that the build or test of a release needs."""
     needed = {"PYTHON_IMAGE": project.base("python"), "NGINX_IMAGE": project.nginx_image}
     return [
         Finding(

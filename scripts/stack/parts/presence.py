@@ -1,4 +1,4 @@
-"""Whether a stack is here, and well enough for a deploy; changes nothing."""
+"""Checks whether a stack exists and can take a deploy; changes nothing."""
 
 from stack.commands import engine
 from stack.config.project import Project
@@ -11,7 +11,7 @@ def _has_engine(runner: Runner) -> bool:
 
 
 def is_first(runner: Runner, project: Project) -> bool:
-    """Whether no slot has a release; a stopped engine is that of a stack that was up."""
+    """Whether no slot has a release; if the engine is stopped, assume that a stack exists."""
     return _has_engine(runner) and not any(
         observation.slot_release(runner, project, slot) for slot in observation.SLOTS
     )
@@ -21,8 +21,8 @@ def is_up(runner: Runner, project: Project) -> bool:
     """Whether the services that a deploy needs are well.
 
     Raises:
-        Failure: if Compose refuses `.env`: up.sh would choose what is missing there anew, and
-            replace a server with another kind of it.
+        Failure: if Compose refuses `.env`: up.sh would choose the missing base images anew, and
+            could replace a server by another kind.
     """
     if not _has_engine(runner) or is_first(runner, project):
         return False  # up.sh starts the engine, or prints why it cannot

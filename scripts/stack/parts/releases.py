@@ -38,9 +38,9 @@ def migration_head_of(runner: Runner, project: Project, tag: str) -> str:
 
 
 def prune(runner: Runner, project: Project) -> list[str]:
-    """Remove old releases and this project's images without a name; return the releases.
+    """Remove old releases and this project's unnamed images; return the names of the releases.
 
-    The build cache remains: the engine does not know whose it is, and limits it by itself. The
+    The build cache stays: the engine does not know which project uses it, and limits its size. The
     commands may fail: a failed prune must not fail the deploy, and a later run removes an image
     that a stopped container still uses.
     """

@@ -1,4 +1,4 @@
-"""Replaces the container of a service; if the new one fails, the former settings serve again."""
+"""Replaces the container of a service; if the new container fails, starts the former settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Replacement:
 
     Attributes:
         former: the container that serves now.
-        seconds: how long the new container may take to become healthy.
+        seconds: the time in which the new container must become healthy.
         prove: waits until the stack answers again.
         facts: the live release and its slot, for the ledger.
     """
@@ -42,7 +42,7 @@ class Replacement:
         return self.former.service
 
     def run(self) -> float:
-        """Replace the container, and return how long it took, in seconds.
+        """Replace the container; return the duration in seconds.
 
         Raises:
             Failure: with code 4 if the former settings serve again, 5 if a person is needed.

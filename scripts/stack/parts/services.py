@@ -25,8 +25,8 @@ def start(
 ) -> None:
     """Start services, and replace those whose configuration changed; `anew` replaces each.
 
-    Those of a slot get the limits of their deployment, whatever `.env` says by now.
-    `values` are variables that Compose takes instead of those of `.env`.
+    The services of a slot get the limits of their deployment, even if `.env` has changed since.
+    Compose takes the variables `values` instead of those of `.env`.
 
     Raises:
         Failure: naming the services that are not healthy after `seconds`, with their last lines.
@@ -53,7 +53,7 @@ def start(
 
 
 def list_missing(runner: Runner, project: Project, names: Iterable[str]) -> list[str]:
-    """Return the services of these that do not serve."""
+    """Return those of the services that are not healthy."""
     well = {each.name for each in observation.services(runner, project) if each.is_well}
     return [name for name in names if name not in well]
 

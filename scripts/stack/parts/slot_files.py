@@ -1,7 +1,7 @@
-"""The files of the slots: the number of each slot's deployment, and the settings that it runs with.
+"""The files of the slots: each has the number and the settings of the slot's deployment.
 
-Compose gives `STATE_DIR/slots/<slot>.env` to the containers of a slot, and not `.env`: an edit of
-`.env` reaches no container before a deploy.
+Compose gives `STATE_DIR/slots/<slot>.env` instead of `.env` to the containers of a slot, so that an
+edit of `.env` reaches no slot before a deploy.
 """
 
 import os
@@ -23,12 +23,12 @@ def path_of(project: Project, slot: str) -> Path:
 
 
 def content(values: Mapping[str, str]) -> str:
-    """Return the text of such a file; single quotes mean one thing to every reader."""
+    """Return the text of such a file, with single quotes, which every reader parses alike."""
     return HEAD + "".join(f"{key}='{value}'\n" for key, value in values.items())
 
 
 def read(file: Path) -> dict[str, str]:
-    """Return the values of such a file; empty if it is not there or cannot be read."""
+    """Return the values of such a file; empty if it is missing or unreadable."""
     try:
         lines = environment.parse(environment.decode(file.read_bytes()))
     except (OSError, Failure):
@@ -60,9 +60,9 @@ def settings_in(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def limits_of(project: Project, services: Iterable[str]) -> dict[str, str]:
-    """Return the limits of the slot that these services belong to, where `.env` has others.
+    """Return the limits in the file of these services' slot that differ from `.env`.
 
-    Compose reads the limits of a container from its own environment, and nothing else of a slot.
+    Compose reads limits from its own environment, and the other settings of a slot from its file.
     """
     slots = {name.rpartition("-")[2] for name in services if name.startswith(("api-", "worker-"))}
     given = {key: value for slot in slots for key, value in of_slot(project, slot).items()}
@@ -75,7 +75,7 @@ def limits_of(project: Project, services: Iterable[str]) -> dict[str, str]:
 
 
 def _is_possible(key: str, value: str) -> bool:
-    """Whether the engine takes a limit: it refuses more CPUs than the host has by now."""
+    """Whether the engine accepts a limit: it refuses more CPUs than the host now has."""
     try:
         limit = keys.KEYS[key].form(value)
     except ValueError:

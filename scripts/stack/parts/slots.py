@@ -83,8 +83,8 @@ def drain_worker(runner: Runner, slot: str) -> None:
     words = ["kill", "--signal", "SIGTERM", worker]
     signalled = runner.run(engine.compose(*words, may_fail=True))
     if signalled.code != 0:
-        # Either it has ended already, and a stop does nothing; or the engine lost the signal, and
-        # the worker of the former release would fetch jobs until the end of the window.
+        # Either the worker has already ended, and a stop does nothing. Or the engine lost the
+        # signal, and the former release's worker would fetch jobs until the end of the window.
         runner.run(engine.compose("stop", worker, timeout_seconds=STOP_SECONDS, may_fail=True))
 
 

@@ -101,9 +101,9 @@ def check(runner: Runner, project: Project, slot: str, release: str) -> str:
 
 
 def check_readiness(runner: Runner, project: Project, slot: str, live: str) -> None:
-    """Refuse a degraded slot beside a live slot that is ready: it lacks what the live slot has.
+    """Refuse a slot that is degraded while the live slot is ready.
 
-    Both are asked at the same time: where Redis is down for both, a deploy may be the remedy.
+    Query the live slot at the same moment: if Redis is down for both, a deploy may be the fix.
 
     Raises:
         Failure: naming the checks that fail.
@@ -124,7 +124,7 @@ def check_readiness(runner: Runner, project: Project, slot: str, live: str) -> N
             f"slot {slot} is degraded ({reason or 'it does not say why'}), "
             f"and the live slot {live} is ready",
             hints=[
-                "compare the secrets and settings that the two were started with",
+                "compare the secrets and settings with which both slots were started",
                 f"./scripts/logs.sh api-{slot}",
             ],
             runbook="deploy-failed-before-the-switch",

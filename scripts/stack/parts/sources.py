@@ -1,6 +1,6 @@
-"""The sources of a release: copied once, hashed, and named after what the copy holds.
+"""Copies the sources of a release once, hashes the copy, and names the release after it.
 
-The build reads the copy alone: a file that somebody edits meanwhile is not in the image.
+The build reads only the copy, so that an edit during the build does not reach the image.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from stack.commands import host
 from stack.failure import Failure
 from stack.runner import Result, Runner
 
-# What the image is made of; the same list as in .dockerignore.
+# The inputs of the image; .dockerignore has the same list.
 SOURCES = (
     "Dockerfile",
     ".dockerignore",
@@ -28,13 +28,13 @@ SOURCES = (
     "api",
     "worker",
 )
-# Names of files and folders that no image holds; the last rules of .dockerignore.
+# Names of files and folders that no image contains; the last rules of .dockerignore.
 KEPT_OUT = ("__pycache__", ".env*", "secrets", "*.pem")
 RUNBOOK = "deploy-failed-before-the-switch"
 FILE_MODE, PROGRAM_MODE, FOLDER_MODE = 0o644, 0o755, 0o755
 NAMED = 5  # files in a message
 CHUNK_BYTES = 1024 * 1024
-# git ends with it where it cannot answer, and the shell where there is no git.
+# git exits with FATAL if it cannot answer, the shell with NOT_INSTALLED without git.
 FATAL, NOT_INSTALLED = 128, 127
 
 
@@ -43,12 +43,12 @@ class Sources:
     """A copy of the sources.
 
     Attributes:
-        folder: holds the copy, as the context of a build.
-        release: the commit, and the hash behind it if the copy differs from the commit; without
-            a commit, the hash alone.
+        folder: the folder with the copy, the context of a build.
+        release: the commit, followed by a hash if the copy differs from the commit; without a
+            commit, only the hash.
         revision: the commit, or `unknown`.
         digest: the hash of the names, the contents and the executable bits.
-        left_out: files that git ignores, and files that no image holds.
+        left_out: files that git ignores, and files that no image may contain.
     """
 
     folder: Path
@@ -65,10 +65,10 @@ def copied(runner: Runner, root: Path) -> Iterator[Sources]:
     A copy has the modes of a checkout with the umask 022, and the times of the files.
 
     Raises:
-        Failure: if git cannot read the checkout, or tracks a file that no image may hold.
+        Failure: if git cannot read the checkout, or tracks a file that no image may contain.
     """
-    # (!) A name of its own for each copy: of a folder name that it knows, BuildKit sends a file
-    # again only if its size or its time differs. The layers' cache goes by the contents.
+    # (!) Each copy has a new folder name: in a folder that BuildKit knows, it sends a file again
+    # only if the size or the time differs. The cache of layers compares contents.
     with tempfile.TemporaryDirectory(prefix="slipway-sources-") as directory:
         folder = Path(directory)
         names, left_out = _list(runner, root)
@@ -92,7 +92,7 @@ def say_left_out(runner: Runner, sources: Sources) -> None:
     """Print the files of the source folders that are not in the image, if there are any."""
     if sources.left_out:
         names = _named(sources.left_out)
-        runner.say(f"    not in the image, for git or .dockerignore ignores it: {names}")
+        runner.say(f"    not in the image, because git or .dockerignore ignores it: {names}")
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,19 @@ class _Names:
 
 
 def _list(runner: Runner, root: Path) -> tuple[_Names, tuple[str, ...]]:
-    """Return the files to copy, and those that are left out."""
+    """Return the files to copy, and the files that are left out."""
     tracked = _tracked(runner, root)
     if not tracked:
-        # No repository, or one that this folder is no part of.
+        # There is no repository, or the repository does not track this folder.
         paths = [path for name in SOURCES for path in _walk(root, name)]
         return _without_kept_out(root, paths, is_tracked=False)
     refused = [path for path in tracked if _is_kept_out(path)]
     if refused:
         raise Failure(
-            f"git tracks {_named(refused)}, and no image holds a file of such a name",
+            f"git tracks {_named(refused)}, and no image may contain a file with such a name",
             hints=[
                 "rename it; .dockerignore lists the names, which secrets usually have",
-                "a secret that was committed is known: replace it",
+                "a committed secret is no longer secret: replace it",
             ],
             runbook=RUNBOOK,
         )
@@ -125,7 +125,7 @@ def _list(runner: Runner, root: Path) -> tuple[_Names, tuple[str, ...]]:
     ignored = _paths(
         _git(runner, root, "ls-files", "-z", "--ignored", "--directory", *options, "--", *SOURCES)
     )
-    # A submodule, and a repository inside this one, is a folder in the list.
+    # git lists a submodule, or a repository inside this one, as a folder.
     paths = [path for name in sorted({*tracked, *others}) for path in _walk(root, name)]
     names, left_out = _without_kept_out(root, paths, is_tracked=True)
     return names, tuple(sorted({*left_out, *(path for path in ignored if not _is_cache(path))}))
@@ -154,7 +154,7 @@ def _named(paths: tuple[str, ...] | list[str]) -> str:
 
 
 def _walk(root: Path, name: str) -> list[str]:
-    """Return the files and links of a path, which may be a file; none if it is not there."""
+    """Return the files and links of a path, which may be a file; none if it does not exist."""
     path = root / name
     if path.is_symlink() or not path.is_dir():
         return [name.rstrip("/")] if path.is_symlink() or path.is_file() else []
@@ -206,7 +206,7 @@ def _hash(content: IO[bytes], copy: IO[bytes] | None = None) -> bytes:
 
 
 def _digest(entries: Mapping[str, tuple[str, bytes]]) -> str:
-    """Return a hash of names, kinds and contents: the same sources are the same release."""
+    """Return a hash of names, kinds and contents, so that equal sources have equal hashes."""
     digest = hashlib.sha256()
     for name, (kind, content) in sorted(entries.items()):
         digest.update(f"{kind}\0{name}\0".encode(errors="surrogateescape"))
@@ -215,10 +215,10 @@ def _digest(entries: Mapping[str, tuple[str, bytes]]) -> str:
 
 
 def _tracked(runner: Runner, root: Path) -> list[str]:
-    """Return the sources that git tracks; none where there is no repository.
+    """Return the sources that git tracks; none without a repository.
 
     Raises:
-        Failure: with git's words, if there is a repository that git cannot read.
+        Failure: with git's message, if git cannot read the repository.
     """
     listed = runner.read(host.git(root, "ls-files", "-z", "--cached", "--", *SOURCES))
     if listed.code == 0:
@@ -271,10 +271,10 @@ def _git(runner: Runner, root: Path, *arguments: str) -> Result:
 def _git_failure(root: Path, result: Result) -> Failure:
     words = result.err.strip().splitlines() or [f"exit code {result.code}"]
     hints = [f"git -C {root} status shows the same"]
-    if "dubious ownership" in result.err:  # git before 2.38 takes this from a file alone
+    if "dubious ownership" in result.err:  # git before 2.38 reads this setting only from a file
         hints = [f"git config --global --add safe.directory {root.resolve()}"]
     return Failure(
-        f"git cannot read the checkout, after which the release is named: {words[0]}",
+        f"git cannot read the checkout, which names the release: {words[0]}",
         hints=hints,
         runbook=RUNBOOK,
         evidence=result.err,

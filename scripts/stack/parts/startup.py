@@ -38,9 +38,9 @@ class Startup:
 
     Attributes:
         slot: the live slot.
-        release: its release.
+        release: the release in the live slot.
         stock: the containers before the start.
-        named: the services to replace although they serve.
+        named: the services to replace even if they serve.
     """
 
     project: Project
@@ -56,9 +56,9 @@ class Startup:
 
 
 def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
-    """Start what is missing, and then replace the named services, one after the other."""
+    """Start the missing services, then replace the named services, one after the other."""
     project, slot = startup.project, startup.slot
-    # Where it does not answer before, a replacement may be what mends it: then health decides.
+    # If the front door does not answer yet, a replacement may be the fix: then health decides.
     is_ready = not runner.is_dry and observation.ask(runner, project, "/readyz").status == 200
     replaced = startup.replaced(*DATA)
     with steps.step("data"):
@@ -91,7 +91,7 @@ def bring_up(runner: Runner, steps: Steps, startup: Startup) -> None:
 def _reload_edge(runner: Runner, startup: Startup) -> str:
     """Apply the keys of nginx that need no new container, and the live deployment's locations.
 
-    A new SLIPWAY_HOST waits for a deploy while the live slot would refuse it.
+    A new SLIPWAY_HOST waits for a deploy as long as the live slot would refuse it.
     """
     if runner.is_dry:
         return "would reload nginx if its settings changed"
@@ -128,7 +128,7 @@ def _replace(
 
 
 def _start_missing(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
-    """Start the services that do not serve; on a developer's stack also replace what changed."""
+    """Start services that do not serve; on a developer's stack, also replace changed services."""
     if not project.is_development:
         names = services.list_missing(runner, project, names)
     if not names:
@@ -142,10 +142,10 @@ def _sink(project: Project) -> list[str]:
 
 
 def _repair(runner: Runner, project: Project, slot: str) -> None:
-    """Make a lost live link again, and stop a worker that still runs in the idle slot."""
+    """Create a lost live link again, and stop a worker that still runs in the idle slot."""
     if runner.is_dry:
         return
-    # A new nginx makes a lost link, but names blue in it.
+    # A new nginx creates a lost link, but always to blue.
     if observation.live_link(runner, project) != slot:
         slots.make_live(runner, slot)
     idle = next(other for other in observation.SLOTS if other != slot)
@@ -175,7 +175,7 @@ def _await_release(runner: Runner, project: Project, release: str) -> str:
     if runner.is_dry:
         return "would ask the front door for the release"
     if "certificate" in observation.ask(runner, project, "/livez").error:
-        edge.reload(runner)  # the files were replaced after nginx had read the former ones
+        edge.reload(runner)  # nginx still has the former files
     is_answered, answer = front_door.wait_for_answer(
         runner, project, FRONT_DOOR_SECONDS, release=release
     )

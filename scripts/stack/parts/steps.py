@@ -40,7 +40,7 @@ class Steps:
             display.end_step(results[-1] if results else "done", seconds)
 
 
-# What stops a story before its end: a failed step, a full disk, a fault of these scripts, a signal.
+# Exceptions that stop a story: a failed step, a full disk, a fault of these scripts, a signal.
 STOPPED = (Exception, KeyboardInterrupt)
 
 
@@ -66,11 +66,14 @@ def as_failure(stopped: BaseException, runbook: str) -> Failure:
 
 
 def unexpected(error: Exception, runbook: str) -> Failure:
-    """Return the failure for an exception that no step foresaw, with its traceback as evidence."""
+    """Return the failure for an exception that no step expected, with its traceback as evidence."""
     words = " ".join(str(error).split())[:200]
     return Failure(
         f"a fault of these scripts: {type(error).__name__}: {words}".rstrip(": "),
-        hints=["report it with the lines above", "./scripts/status.sh shows how the stack is now"],
+        hints=[
+            "report it with the lines above",
+            "./scripts/status.sh shows the present state of the stack",
+        ],
         runbook=runbook,
         evidence="".join(traceback.format_exception(error)),
     )

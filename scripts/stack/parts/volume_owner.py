@@ -1,6 +1,6 @@
 """Compares the user of a data service's image with the owner of its volumes; changes nothing.
 
-The official images and those from Debian packages give the users postgres and redis other numbers.
+The users postgres and redis have different numbers in official images and Debian's packages.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from stack.runner import Runner
 
 RUNBOOK = "a-service-keeps-restarting"
 MOUNT = "/volumes"
-# As root: the directories are closed to every other user. The engine gives an empty volume to the
-# user of the image that mounts it first.
+# Runs as root, because no other user can read the directories. Skips an empty volume: the engine
+# gives it to the user of the first image that mounts it.
 SCRIPT = (
     'id -u "$1"; for folder in "$2"/*; do'
     ' [ -z "$(ls -A "$folder")" ] || stat --format "%u ${folder##*/}" "$folder"; done'
@@ -23,10 +23,10 @@ SCRIPT = (
 
 @dataclass(frozen=True)
 class Store:
-    """What one base image writes.
+    """The services and volumes of one base image.
 
     Attributes:
-        base: the base image, which is also the name of the user in it.
+        base: the name of the base image, and of the user in it.
         services: the services that run from it.
         volumes: their volumes, without the name of the project.
     """
@@ -49,7 +49,7 @@ def refuse_another(
 ) -> None:
     """Refuse a base image whose user does not own the volumes: its server could not read them.
 
-    `way_out` is a hint in the place of the commands that change the owner.
+    `way_out` is a hint that replaces the commands which change the owner.
 
     Raises:
         Failure: before any server is replaced, with the commands that change the owner.

@@ -1,6 +1,6 @@
 """Watches the live slot after a switch, by the counter's numbers; changes nothing.
 
-Numbers that show nothing prove nothing: the watch sends its own requests, and must find them.
+Without traffic, the counts prove nothing. So the watch sends requests and must find them there.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from stack.waiting import wait_until
 LOOK_SECONDS = 1.0
 # Chosen: a datagram arrives within milliseconds; a busy host may take longer.
 PROOF_SECONDS = 5
-# Chosen: the counter ends a period that a killed deploy left after this time. Before the switch, it
-# covers most migrations; after it, a worker that starts and another that drains.
+# Chosen: after this time, the counter ends the period of a killed deploy. It is long enough for
+# most migrations before a switch, and for the change of workers after it.
 SPARE_SECONDS = 600
 # nginx/conf.d/10-log.conf
 MARK = "X-Slipway-Watch"
@@ -26,7 +26,7 @@ MARK = "X-Slipway-Watch"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a watch: the reason why the release is worse, or an empty text, and its facts."""
+    """The result of a watch: the reason why the release is worse, or an empty text; the facts."""
 
     reason: str
     text: str
@@ -43,7 +43,7 @@ def begin(runner: Runner, project: Project, slot: str, runbook: str) -> str:
 
 
 def watch_alone(runner: Runner, project: Project) -> Outcome:
-    """Watch by own requests alone, where nginx' container is older than the counter."""
+    """Watch only by own requests, because nginx' container is older than the counter."""
     own = _Probes("")
 
     def ask() -> bool:
@@ -58,8 +58,8 @@ def watch_alone(runner: Runner, project: Project) -> Outcome:
 def end_former(runner: Runner, name: str) -> Traffic:
     """Return the traffic of the former slot, and end its period.
 
-    A period that is over, as after a long migration, is no traffic: then the new release has to be
-    without errors.
+    If the period has ended, as after a long migration, there is no traffic to compare with: the
+    errors of the new release then count in full.
     """
     if runner.is_dry:
         return verdict.NO_TRAFFIC
@@ -70,9 +70,9 @@ def end_former(runner: Runner, name: str) -> Traffic:
 
 
 def check_sight(runner: Runner, project: Project, slot: str) -> None:
-    """Refuse a deploy that could not be watched: the counter does not see a request of now.
+    """Refuse a deploy that could not be watched, because the counter misses a present request.
 
-    A front door that gives no answer proves nothing; then the watch itself decides.
+    If the front door does not answer, nothing is proved, and the watch itself decides.
 
     Raises:
         Failure: before the switch.
@@ -97,8 +97,8 @@ def watch_slot(runner: Runner, project: Project, name: str, earlier: Traffic) ->
     """Watch the live slot; if it is worse, return the reason at once.
 
     Raises:
-        Failure: if the counter does not answer, has restarted, lost most of the requests, or knows
-            none of the watch's own.
+        Failure: if the counter does not answer, has restarted, lost most of the requests, or
+            counted none of the watch's own.
     """
     if runner.is_dry:
         return Outcome("", "")
@@ -122,7 +122,7 @@ def watch_slot(runner: Runner, project: Project, name: str, earlier: Traffic) ->
 
 
 class _View:
-    """What the watch has read of its period."""
+    """The readings of the watch's period."""
 
     def __init__(self, runner: Runner, name: str) -> None:
         self.runner, self.name = runner, name
@@ -135,7 +135,7 @@ class _View:
         try:
             self.periods.append(counts.read_period(self.runner, self.name, AFTER))
         except Failure as failure:
-            # A busy engine may fail once. Only what the last reading shows is a proof.
+            # A busy engine may fail once. Only the last reading is a proof.
             self.fault = failure
             return False
         self.fault = None
@@ -162,7 +162,7 @@ class _View:
         return last.traffic([period.buckets for period in former])
 
     def losses(self) -> str:
-        """Return how many requests the counter does not know of."""
+        """Return how many requests the counter did not count."""
         last = self.periods[-1]
         return f"{last.lost} of {last.lost + last.received} requests were not counted"
 
@@ -197,7 +197,7 @@ class _Probes:
         return f"{self.sent - self.failed} of {self.sent} requests of the watch succeeded"
 
     def judge(self) -> str:
-        """Return the reason why the release is bad, where there are too few other requests."""
+        """Return the reason why the release is bad, if there are too few other requests."""
         if 2 * self.failed <= self.sent:
             return ""
         return f"{self.failed} of {self.sent} requests of the watch failed, and few others came"

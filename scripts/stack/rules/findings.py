@@ -1,4 +1,4 @@
-"""The findings of the preflight, and what follows from them. Knows nothing of the host."""
+"""The findings of the preflight, and their refusal. Knows nothing of the host."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Finding:
     Attributes:
         subject: the key of `.env`, or the part of the host.
         fault: the rest of a sentence, with the observed values.
-        fix: what mends it.
+        fix: the operator's fix.
         runbook: a heading of the runbook.
-        is_critical: whether a command that needs this part is refused.
+        is_critical: whether a command that needs this part must refuse.
         evidence: the output of the program that found it.
     """
 
@@ -35,7 +35,7 @@ class Finding:
 
 
 def refuse(findings: Iterable[Finding]) -> list[str]:
-    """Return the findings that stop nothing, each on a line.
+    """Return the warnings, each on a line.
 
     Raises:
         Failure: with every critical finding.

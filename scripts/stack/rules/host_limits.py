@@ -1,4 +1,4 @@
-"""Whether a host can carry what `.env` asks for: memory, engine, networks. Knows no command."""
+"""Judges whether a host has the memory, engine and networks for `.env`. Knows no command."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ from stack.config.project import Project
 from stack.rules import connections
 from stack.rules.findings import Finding
 
-# `start_interval` of the health checks came with 25.0.
+# 25.0 added `start_interval` of health checks.
 OLDEST_ENGINE = (25, 0)
 MB = 1024**2
 # 80 MB for request bodies, and 64 MB for two processes.
 # Partner: tmpfs in compose.yaml
 LEAST_NGINX_BYTES = 144 * MB
-# The engine's own pools, each with the prefix of the networks that it takes from it, where its
-# configuration has none (documented by the engine: default-address-pools).
+# The engine's default address pools, each with the prefix length of its networks (documented by the
+# engine: default-address-pools).
 DEFAULT_POOLS = (
     *((f"172.{number}.0.0/16", 16) for number in (17, 18, 19)),
     *((f"172.{number}.0.0/14", 16) for number in (20, 24, 28)),
@@ -26,7 +26,7 @@ DEFAULT_POOLS = (
 
 
 def judge_memory(project: Project, total_bytes: int) -> list[Finding]:
-    """Return the limits that are above the host's memory and swap, or too small for their use."""
+    """Return findings for limits above the host's memory and swap, or too small for their use."""
     findings = [
         Finding(
             key,
@@ -61,7 +61,7 @@ def total_memory_bytes(meminfo: str) -> int:
 
 
 def judge_engine(running: str, on_disk: str) -> list[Finding]:
-    """Return a finding if the running engine is too old, whatever its program's version is."""
+    """Return a finding if the running engine is too old, whatever version is on disk."""
     version = _numbers(running)
     if version is None or version >= OLDEST_ENGINE:
         return []
@@ -82,11 +82,11 @@ def _numbers(version: str) -> tuple[int, int] | None:
 
 
 def free_networks(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
-    """Return how many more networks the engine can make.
+    """Return how many more networks the engine can create.
 
     Args:
-        pools: each with the prefix length of the networks that are taken from it.
-        used: the subnets of the present networks, of every kind.
+        pools: each pool with the prefix length of its networks.
+        used: the subnets of all present networks.
     """
     taken = [subnet for text in used if (subnet := _subnet(text)) and subnet.version == 4]
     candidates = [
@@ -99,7 +99,7 @@ def free_networks(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
 
 
 def _subnet(text: str) -> IPv4Network | IPv6Network | None:
-    """Return a subnet; None for what the engine shows of a network that has none."""
+    """Return a subnet; None for any other text, as of a network without a subnet."""
     try:
         return ip_network(text.strip())
     except ValueError:
@@ -115,7 +115,7 @@ def judge_networks(free: int, missing: list[str]) -> list[Finding]:
             "networks",
             f"the engine has addresses for {free} more networks, and {', '.join(missing)} "
             "do not exist yet",
-            "docker network prune removes unused ones; or add default-address-pools to "
+            "docker network prune removes unused networks; or add default-address-pools to "
             "/etc/docker/daemon.json",
             "site-down",
         )
@@ -123,17 +123,17 @@ def judge_networks(free: int, missing: list[str]) -> list[Finding]:
 
 
 def judge_names(project: str, services: Iterable[str], owners: Mapping[str, str]) -> list[Finding]:
-    """Return the containers that have the names of this stack's and belong to another one.
+    """Return findings for containers of others with the names of this stack's containers.
 
     Args:
         project: the name of the stack.
         services: its services.
-        owners: the project of each container on this host, empty for one that Compose did not make.
+        owners: the project of each container on this host; empty if Compose did not create it.
     """
     return [
         Finding(
             "containers",
-            f"{name} has the name of a container of this stack, and is not of it",
+            f"{name} has the name of a container of this stack, and does not belong to it",
             f"docker rename {name} other-{name}",
             "site-down",
         )

@@ -29,9 +29,9 @@ class Facts:
     Attributes:
         owner: the record of the state directory; None if there is none.
         present: the checkout, project and machine of this command.
-        other_checkouts: the other checkouts that exist, each with the running containers of this
-            project that were made from it; the recorded checkout is among them if it exists.
-        volumes: for each other project that this state directory knew, its volumes with data.
+        other_checkouts: the other checkouts that exist, each with this project's running containers
+            that it created; they include the recorded checkout if it exists.
+        volumes: the volumes with data of each other project that this state directory served.
     """
 
     owner: Owner | None
@@ -42,7 +42,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The faults with their hints; or, without a fault, a note on what is taken over."""
+    """The faults with their hints; without a fault, a note if the stack is taken over."""
 
     faults: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
@@ -50,10 +50,10 @@ class Verdict:
 
 
 def judge(facts: Facts, *, is_adopting: bool = False) -> Verdict:
-    """Return what stands against this command.
+    """Return the faults that forbid this command.
 
-    `is_adopting`: the operator wants this checkout and this machine to take the stack over. No
-    option takes over another project's volumes: a new name would only build an empty database.
+    With `is_adopting`, the operator wants this checkout and this machine to take the stack over. No
+    option takes over the volumes of another project: Compose would create an empty database.
     """
     faults, hints = _judge_project(facts)
     if not is_adopting:

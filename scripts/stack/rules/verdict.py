@@ -1,4 +1,4 @@
-"""Compares a new release with the former release, by the counter's numbers of both."""
+"""Compares a new release with the former release, by the counts of both."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 # first requests were slow.
 FEWEST_REQUESTS = 20
 FEWEST_FOR_LATENCY = 100
-# Chosen: fewer clients may be a single person, whose mistakes or intent must not take a release
-# back.
+# Chosen: fewer addresses may belong to one person, who must not be able to roll a release back.
 # Partner: ADDRESSES in counter/periods.py
 FEWEST_ADDRESSES = 3
 # Chosen: when a shared host stalls for a moment, one part of the watch is slow; a slow release is
@@ -18,8 +17,8 @@ PARTS = 3
 SHORTEST_SECONDS_FOR_LATENCY = 5.0
 # Chosen: 5 percentage points more errors, or three times the latency and at least 0.5 s more.
 MORE_ERRORS = 0.05
-# Chosen: with few pairs of client and route, most of them must fail. Otherwise three visitors of a
-# small site who get nothing but errors would be too little traffic.
+# Chosen: with few pairs of client and route, a release is worse only if most of them fail. Without
+# this rule, three visitors who get only errors would be too little traffic.
 MORE_ERRORS_OF_FEW = 0.5
 SLOWER_TIMES = 3.0
 SLOWER_SECONDS = 0.5
@@ -35,11 +34,11 @@ class Traffic:
     """The answers of a slot in a period.
 
     Attributes:
-        requests: their number.
-        counted: the answers without an error, and one for each client and route with errors.
-        error_share: the mean of the shares of errors of each client and route.
-        addresses: the clients; FEWEST_ADDRESSES means as many or more.
-        failing_addresses: those of them that got an error; likewise.
+        requests: the number of answers.
+        counted: the answers without an error, plus 1 for each pair of client and route with errors.
+        error_share: the mean of the error shares of the pairs of client and route.
+        addresses: the number of clients; FEWEST_ADDRESSES stands for as many or more.
+        failing_addresses: the number of clients that got an error, with the same limit.
         lowest_p95_seconds: the lowest p95 of PARTS consecutive parts of the answers.
     """
 
@@ -67,7 +66,7 @@ NO_TRAFFIC = Traffic(0, 0, 0.0, 0, 0, 0.0, 0.0)
 def p95(buckets: Sequence[int]) -> float:
     """Return the 95th percentile in seconds; 0 without an answer.
 
-    The counter knows of each answer between which two bounds its latency lies.
+    The counter keeps only the bucket of each latency; the result is interpolated within it.
     """
     rank = 0.95 * sum(buckets)
     if not rank:
@@ -83,8 +82,7 @@ def p95(buckets: Sequence[int]) -> float:
 def lowest_p95(history: Sequence[Sequence[int]]) -> float:
     """Return the lowest p95 of PARTS parts with about as many answers each.
 
-    `history` contains the buckets of a period at increasing times; the first are those of its
-    beginning.
+    `history` contains the buckets of a period at increasing times, the first at its beginning.
     """
     totals = [sum(buckets) for buckets in history]
     marks = [

@@ -34,7 +34,7 @@ def run(runner: Runner, project: Project) -> bool:
     findings += [
         line
         for line in judgement.list_findings(runner, project, slot)
-        if line.partition(": ")[0] not in keys  # the former names what mends it as well
+        if line.partition(": ")[0] not in keys  # the earlier line also has the fix
     ]
     critical = [line for line in findings if line.startswith(CRITICAL)]
     for line in sorted(findings):

@@ -168,7 +168,7 @@ class _Deploy:
                 "; ".join(faults), hints=["correct the migrations"], runbook="migration-failed"
             )
         with sources.copied(self.runner, self.project.root) as copy:
-            self.release = copy.release  # a build that fails is recorded with this name
+            self.release = copy.release  # the ledger needs this name if the build fails
             return images.build_release(self.runner, self.project, copy)
 
     def _pull_image(self) -> str:
@@ -221,7 +221,7 @@ class _Deploy:
                 way_back = edge.way_back(runner, project)
                 self.undo.push("nginx", lambda _: way_back())
                 edge.update(runner, project, locations)
-        # After the reload: the former configuration may be older than the counter.
+        # Only after the reload, because the former configuration may be older than the counter.
         if self.is_counted:
             watch.check_sight(runner, project, self.before.live)
             self.earlier = watch.end_former(runner, self.former_period)
@@ -234,7 +234,7 @@ class _Deploy:
             self.undo.push("workers", lambda _: self._start_former_worker(anew=False))
             self.undo.push("slot", self.stop_slot)
             slots.make_live(runner, self.slot)
-            # Only now: an error that no slot has answered belongs to the live slot.
+            # Only now, because an error without a slot's answer counts against the live slot.
             if self.is_counted:
                 self.period = watch.begin(runner, project, self.slot, AFTER)
             slots.wait_for_front_door(runner, project, self.release, self.slot)
@@ -251,7 +251,7 @@ class _Deploy:
     def watch(self) -> None:
         with self.steps.step("watch") as report:
             if self.project.watch_seconds == 0:
-                report("none, for WATCH_SECONDS is 0")
+                report("none, because WATCH_SECONDS is 0")
                 return
             runner, project = self.runner, self.project
             if self.is_counted:
@@ -268,7 +268,7 @@ class _Deploy:
             report(outcome.text)
 
     def take_host_over(self) -> None:
-        """Let nginx answer to a new SLIPWAY_HOST, now that the live slot accepts it."""
+        """Let nginx answer to a new SLIPWAY_HOST, which the live slot now accepts."""
         runner, project = self.runner, self.project
         former = edge_settings.installed(project)
         if runner.is_dry or former.host in {"", project.host}:
@@ -282,7 +282,7 @@ class _Deploy:
         slots.wait_for_front_door(self.runner, self.project, self.release, self.slot)
 
     def record_success(self) -> None:
-        """Keep the settings and record the deploy: what cannot be recorded is taken back."""
+        """Record the deploy; if that fails, the deploy is rolled back."""
         runner, project = self.runner, self.project
         facts: dict[str, Any] = {"from": self.before.live_release, "to": self.release}
         facts |= {

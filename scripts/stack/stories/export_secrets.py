@@ -74,7 +74,7 @@ def export_bundle(
     if foreign:
         raise Failure(
             f"{', '.join(foreign)} in {project.secrets} opened none of this stack's data",
-            hints=["nothing was written", "./scripts/check-config.sh names what mends it"],
+            hints=["nothing was written", "./scripts/check-config.sh prints the fix"],
             runbook=fingerprints.RUNBOOK,
         )
     runner.write(target, bundle.encrypt(runner, files, passphrase), 0o600)
@@ -135,10 +135,10 @@ def import_bundle(
 def _refuse_foreign_secrets(
     runner: Runner, root: Path, files: bundle.Files, differing: Sequence[str]
 ) -> None:
-    """Refuse a bundle of another stack on a host with a database of its own.
+    """Refuse a bundle of another stack on a host that has data.
 
-    The engine is asked only where a secret would be replaced, or a fingerprint shows that there was
-    a database: a new host may have no engine yet.
+    The scripts query the engine only if a secret would be replaced, or a fingerprint shows that
+    there was data: a new host may have no engine yet.
 
     Raises:
         Failure: before anything is written.
@@ -162,7 +162,7 @@ def _refuse_foreign_secrets(
             volumes = ", ".join(stock.volumes_of(project.name))
             raise Failure(
                 f"this host has data of its own ({volumes}), and the bundle's "
-                f"{', '.join(foreign)} did not make it: its backups could no longer be read",
+                f"{', '.join(foreign)} cannot open it: its backups could no longer be read",
                 hints=[
                     "nothing was written",
                     "import the bundle of this host's own stack",

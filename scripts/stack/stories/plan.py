@@ -20,9 +20,9 @@ from stack.runner import Runner
 
 
 def run(runner: Runner, project: Project, image: str = "") -> None:
-    """Print the differences between the live deployment and that of the checkout, or of an image.
+    """Print how a deploy of the checkout, or of an image, would change the live deployment.
 
-    The release of an image that is not on this host is unknown before a deploy pulls it.
+    If the image is not on this host, its release is unknown until a deploy pulls it.
     """
     present = slots.look(runner, project)
     is_here = bool(image) and images.has_image(runner, image)
@@ -39,7 +39,7 @@ def run(runner: Runner, project: Project, image: str = "") -> None:
         f"release        {present.live_release or 'none'} -> {release}, in slot {present.idle}"
     )
     for path in left_out:
-        runner.say(f"left out       {path}, for git or .dockerignore ignores it")
+        runner.say(f"left out       {path}, because git or .dockerignore ignores it")
     _say_migrations(runner, project, image, is_known=not image or is_here)
     for line in changed_settings(project, present.live):
         runner.say(f"setting        {line}")
@@ -77,7 +77,7 @@ def _say_migrations(runner: Runner, project: Project, image: str, *, is_known: b
 
 
 def changed_settings(project: Project, slot: str) -> list[str]:
-    """Return the service's keys that differ from those of the deployment in a slot; no value."""
+    """Return the service's keys that differ from the deployment in a slot, without values."""
     file = slot_files.path_of(project, slot)
     if not file.exists():
         return [f"unknown: {file} does not exist"]

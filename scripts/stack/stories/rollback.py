@@ -124,9 +124,9 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
 def _read_migrations(
     runner: Runner, project: Project, head: str, tags: tuple[str, str]
 ) -> list[Revision]:
-    """Return the longer list of the two images; where it lacks the head, one that has it.
+    """Return the longer list of the two images; if it lacks the head, the list of another image.
 
-    A release that was taken back, or never became live, may have applied `pre` migrations.
+    A release that was rolled back, or never became live, may have applied `pre` migrations.
     """
     longer = max((releases.migrations_of(runner, project, tag) for tag in tags), key=len)
     if head in {revision.identifier for revision in longer}:
@@ -160,7 +160,7 @@ class _Rollback:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The facts for the ledger: also both deployments."""
+        """The facts for the ledger, with both deployments."""
         live = deployments.in_slot(self.project, self.before.live, self.before.live_release)
         return {**self.facts, **self.deployment.facts, "from_deployment": live.number}
 
@@ -191,7 +191,7 @@ class _Rollback:
 
     def explain_what_is_live(self, failure: Failure) -> None:
         failure.observation = (
-            f"release {self.target} is live, but what follows failed: {failure.observation}"
+            f"release {self.target} is live, but a later step failed: {failure.observation}"
         )
 
     def begin(self) -> None:
@@ -209,7 +209,7 @@ class _Rollback:
         self.undo.push("notification", self.notify_failure)
 
     def is_warm(self) -> bool:
-        """Whether the API of the target is ready in the idle slot, and knows the present host."""
+        """Whether the target's API is ready in the idle slot and accepts the present host."""
         slot, project = self.before.idle, self.project
         services = observation.services(self.runner, project)
         well = {service.name for service in services if service.is_well}
@@ -218,17 +218,18 @@ class _Rollback:
         hosts = values.get(slot_files.HOSTS, door.host).split(",")
         is_placed = deployments.is_same(placed, self.deployment) and door.host in hosts
         if self.deployment.number:
-            # A deploy that was killed before its first entry has written the file already, and the
-            # worker would get its settings.
+            # A deploy that was killed before its first entry may have written the file, and the
+            # worker would get that deploy's settings.
             is_placed = is_placed and slot_files.number_of(values) == self.deployment.number
         if not is_placed or f"api-{slot}" not in well:
             return False
-        # The file may be newer than the container: a killed deploy replaces no container.
+        # The file may be newer than the container: a deploy may be killed before it replaces the
+        # container.
         if deployments.runs_another(self.runner, slot, self.deployment):
             return False
         if not deployments.knows_host(self.runner, door, slot):
             return False
-        # Healthy is not ready: it may have been restarted with another secret since.
+        # A healthy container may not be ready, for example after a restart with another secret.
         return smoke.probe(self.runner, project, slot, smoke.READINESS).status == 200
 
     def start(self) -> None:
@@ -253,7 +254,7 @@ class _Rollback:
         runner, project, slot = self.runner, self.project, self.before.idle
         former = edge_settings.installed(project)
         if runner.is_dry or not former.settings:
-            return  # a state of an earlier version, whose nginx reads no such file
+            return  # nginx of an earlier version reads no such file
         locations = smoke.read_locations(runner, project, slot)
         if locations != former.locations:
             with self.steps.step("nginx locations"):
@@ -284,8 +285,8 @@ class _Rollback:
         present = file.read_text(encoding="utf-8")
         written = {line.key: line.value for line in environment.parse(present)}
         now = slot_files.settings_in(written)
-        # Neither the values that a public host's compose file forces nor those of the process
-        # environment are the operator's in `.env`.
+        # Do not write the values that a compose file or the process environment forces: the
+        # operator did not write them into `.env`.
         forced = Project(self.project.root, written).service_settings
         effective = self.project.service_settings
         then = deployments.settings_of(self.project, self.deployment)

@@ -43,7 +43,7 @@ POSTGRES_DISK = (
     " du --block-size=1 /var/lib/postgresql/data/ballast || echo 0"
 )
 HISTORY_LINES = 40
-# These commands start the worker of one slot and drain that of the other.
+# These commands start the worker of one slot and drain the worker of the other.
 SWITCHING = ("deploy", "rollback", "retire")
 # After a deploy or rollback, the worker of the idle slot finishes its jobs for 30 s at most
 # (stop_grace_period in compose.yaml).
@@ -127,7 +127,8 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
         text = f"slot {slot}, release {release}{deployment}"
         file = slot_files.path_of(project, slot)
         if not file.exists():
-            # Compose would make its containers anew without settings, and they refuse to start.
+            # Compose would replace its containers, and without settings the new ones refuse to
+            # start.
             return False, "live", f"{text}; {file} is missing: ./scripts/up.sh writes it"
         return True, "live", text
     shown = (
@@ -143,7 +144,7 @@ def _live(runner: Runner, project: Project, slot: str) -> Row:
 
 
 def _readiness(answer: Answer) -> Row:
-    """Return whether the live release is ready; without Redis it serves, degraded."""
+    """Return whether the live release is ready; without Redis, it serves but is degraded."""
     state, reason = observation.readiness(answer)
     is_well = answer.status == 200 and state in {"", observation.READY}
     text = ": ".join(filter(None, (state or f"HTTP {answer.status}", reason)))
@@ -171,7 +172,7 @@ def _services(runner: Runner, project: Project, live: str, holder: lock.Holder |
 
 
 def _is_handed_over(name: str, holder: lock.Holder | None) -> bool:
-    """Whether a command that runs at the moment exchanges this worker for another one."""
+    """Whether a running command is replacing this worker by the other slot's worker."""
     return name.startswith("worker-") and holder is not None and holder.command in SWITCHING
 
 
@@ -238,7 +239,7 @@ def _database(runner: Runner, project: Project, live: str) -> list[Row]:
 
 def _disks(runner: Runner, project: Project) -> list[Row]:
     """Return one row for each file system of the engine and of the state directory."""
-    # Without an engine, its folder is that of a usual installation.
+    # Without an engine, assume the folder of a usual installation.
     root = runner.read(replace(engine.ROOT_DIRECTORY, may_fail=True)).out.strip()
     folders = {"disk engine": Path(root or "/var/lib/docker"), "disk state": project.state}
     systems: dict[int, dict[str, Path]] = {}
@@ -293,7 +294,7 @@ def _certificate(answer: Answer) -> Row:
 
 
 def _deploy(project: Project, holder: lock.Holder | None) -> Row:
-    """Return how the last action ended; one that was refused changed nothing, and is none."""
+    """Return the result of the last action; a refused action changed nothing and does not count."""
     past = [entry for entry in ledger.entries(project) if entry.get("result") != ledger.NOT_BEGUN]
     if not past:
         return True, "last deploy", f"none recorded in {project.ledger}"
@@ -328,7 +329,7 @@ def history(runner: Runner, project: Project) -> None:
     """Print the ledger's last entries, one per line, and what is live."""
     for entry in ledger.entries(project)[-HISTORY_LINES:]:
         way = f"{entry.get('from') or '-'} -> {entry.get('to') or '-'}"
-        # rollback.sh takes the number.
+        # rollback.sh accepts this number.
         way += f" (deployment {entry['deployment']})" if entry.get("deployment") else ""
         took = f" in {sum(entry['seconds'].values()):.0f} s" if entry.get("seconds") else ""
         why = f": {entry['reason']}" if entry.get("reason") else ""

@@ -43,14 +43,14 @@ EVERY = "all"
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
-    "preflight: judge ports, files, limits and the engine before anything is touched",
+    "preflight: check ports, files, limits and the engine before any change",
     "base images: from the registry, or from Debian packages",
     "certificate: a self-signed one where there is none",
     "release: build the checkout, unless a release is live",
     "data: start Postgres with its backups, and Redis",
     "migrate: bring the database to the release's head",
     "slot and front door: start, and ask over HTTPS for the release",
-    "apply: replace the services that --apply names; without it, nothing that serves",
+    "apply: replace the services that --apply names; otherwise none that serves",
 )
 
 
@@ -66,8 +66,8 @@ def run(
 ) -> None:
     """Bring the stack up and print the next steps; `is_prepare` starts nothing.
 
-    If no release is placed yet, `image` is placed instead of a build. Of the services that serve,
-    only those in `named` are replaced; EVERY means each that waits.
+    If no slot has a release yet, place `image` instead of a build. Of the services that serve,
+    replace only those in `named`; EVERY means each service that waits.
     """
     configuration.planned_project(root)  # refuses another engine before any query to it
     runner.say("plan:\n" + "\n".join(f"  {number}. {line}" for number, line in enumerate(PLAN, 1)))
@@ -105,7 +105,7 @@ def run(
             named += tuple(applied.waiting(runner, project))
         startup.bring_up(runner, steps, Startup(project, slot, release, stock, named))
         credentials = first_user.ensure(runner, project, slot)
-        fingerprints.keep(runner, project)  # the backup service has created the archive by now
+        fingerprints.keep(runner, project)  # by now, the backup service has created the archive
         placement.record(runner, project, steps, slot, release)
         _say_waiting(runner, project, slot)
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
@@ -114,7 +114,7 @@ def run(
 
 
 def _judge(runner: Runner, project: Project, *, is_prepare: bool, is_replacing: bool) -> str:
-    """Refuse what cannot work, before anything is touched."""
+    """Refuse a state that cannot work, before any change."""
     is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
     needs = Needs(certificate=True, ports=is_starting and not is_prepare)
     return "; ".join(["nothing stands in the way", *preflight.prepare(runner, project, needs)])
@@ -154,7 +154,7 @@ def _provide(
 
 
 def _say_waiting(runner: Runner, project: Project, slot: str) -> None:
-    """Print the settings that this command has not applied; a developer's stack has them all."""
+    """Print the settings that wait; on a developer's stack, none wait."""
     if project.is_development or runner.is_dry:
         return
     for line in [

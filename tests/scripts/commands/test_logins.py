@@ -1,4 +1,4 @@
-"""The command that logs in with the key of the backups tells a wrong key from a missing archive."""
+"""The login with the backups' key distinguishes a wrong key from a missing archive."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from stack.runner import Result
 
 from tests.scripts.recording import RecordingRunner
 
-# Writes its errors where pgBackRest from 2.53 on writes them: to stdout, unless an option sends
-# them to stderr. On the machine of this test there is no pgBackRest.
+# Imitates pgBackRest from 2.53 on, which writes errors to stdout unless an option sends them to
+# stderr. The machine of this test may have no pgBackRest.
 PROGRAM = """#!/bin/sh
 case " $* " in
 *" --log-level-stderr=error "*) exec 3>&2 ;;

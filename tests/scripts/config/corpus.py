@@ -1,4 +1,4 @@
-"""Texts behind `KEY=` in `.env`: those that Compose and the scripts read alike, and the others."""
+"""Texts after `KEY=` in `.env`: the accepted texts with their values, and the refused texts."""
 
 # The text, and the value that both read.
 READ = [
@@ -28,7 +28,7 @@ READ = [
     ("café", "café"),
     ("https://a.example,https://b.example", "https://a.example,https://b.example"),
 ]
-# The text, and what the refusal says.
+# The text, and a part of the error that refuses it.
 REFUSED = [
     ("hunter2$HOME", "has a $, which Compose replaces"),
     ("hunter2$$x", "has a $, which Compose replaces"),

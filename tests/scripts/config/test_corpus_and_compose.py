@@ -1,4 +1,4 @@
-"""Compose itself reads the corpus of `.env` as the scripts do; the refused texts are why."""
+"""Compose itself reads the accepted texts of the corpus as the scripts do, and not the refused."""
 
 import json
 import os
@@ -14,7 +14,7 @@ FILE = 'services: {s: {image: "none", environment: {A: "${A}"}}}\n'
 
 
 def compose_reads(folder: Path, text: str) -> str | None:
-    """Return the value that a plain `docker compose` gets; None where it refuses the file."""
+    """Return the value that a plain `docker compose` reads; None if it refuses the file."""
     (folder / "compose.yaml").write_text(FILE, encoding="utf-8")
     (folder / ".env").write_text(f"A={text}\nB=1\n", encoding="utf-8")
     variables = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
@@ -34,7 +34,7 @@ def test_compose_reads_what_the_scripts_read(tmp_path: Path, text: str, value: s
 
 
 def test_compose_reads_many_of_the_refused_texts_in_another_way(tmp_path: Path) -> None:
-    """A person means each text as it stands, so that a different value is a surprise."""
+    """A person expects the value exactly as written, so that any other value is a surprise."""
     differing = [
         text for text, _ in corpus.REFUSED if compose_reads(tmp_path, text) != text.strip("\"'")
     ]

@@ -125,14 +125,14 @@ def test_a_wrong_value_is_refused_by_its_key(
     ("key", "value", "fault"),
     [
         ("COMPOSE_FILE", "compose.yaml:compose.prod.yaml:compose.dev.yaml", "name one of them"),
-        ("COMPOSE_FILE", "compose.yaml:", "a colon too many, which Compose takes for the folder"),
+        ("COMPOSE_FILE", "compose.yaml:", "an empty name, which Compose reads as the folder"),
         ("COMPOSE_PROJECT_NAME", "Two", "not a name of lower-case letters"),
     ],
 )
 def test_a_wrong_value_that_names_the_stack_is_refused_in_the_file(
     checkout: Path, key: str, value: str, fault: str
 ) -> None:
-    """In the shell, its difference from the file would be what is refused."""
+    """A value in the shell would be refused because it differs from the file."""
     set_values(checkout, **{key: value})
     with pytest.raises(Failure, match=f"{key} is .*{fault}"):
         load(checkout)

@@ -1,4 +1,4 @@
-"""One rule for the content of a secret file, and each fault of it is named."""
+"""The rule for the content of a secret file, and the name of each fault."""
 
 from pathlib import Path
 

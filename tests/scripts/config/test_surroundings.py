@@ -1,4 +1,4 @@
-"""Variables of the shell that lead elsewhere are refused; those that mislead reach no command."""
+"""Variables that name another stack are refused; misleading variables reach no command."""
 
 import hashlib
 import json
@@ -110,7 +110,7 @@ def test_what_misleads_a_command_does_not_reach_it(
     monkeypatch.setattr(__main__, "ROOT", tmp_path)
     monkeypatch.setenv("PWD", str(link))
     monkeypatch.setenv("KEPT", "1")
-    monkeypatch.setenv("COMPOSE_FILE", "")  # Compose would take the folder for a file
+    monkeypatch.setenv("COMPOSE_FILE", "")  # Compose would read the folder as a file
     lines = (
         RealRunner(None, __main__._variables)
         .read(Command(["env"], env={"MIGRATE_TAG": "r-1"}))
@@ -124,7 +124,7 @@ def test_what_misleads_a_command_does_not_reach_it(
 def test_compose_gets_the_values_of_the_file_and_no_other_command_does(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An override of the shell goes first, as for the scripts; Compose itself parses nothing."""
+    """A variable of the shell overrides `.env`, for Compose as for the scripts."""
     file = checkout / ".env"
     text = file.read_text(encoding="utf-8").replace("OPS_USER=\n", "OPS_USER='a$b' # anna\n")
     file.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A key that a command does not apply is named with the command that does, and what it costs."""
+"""For a key that a command does not apply, it prints the command that does, and its cost."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ LINE = (
 
 
 def keep(project: Project, *services: str, runner: RecordingRunner | None = None) -> None:
-    """Keep what `.env` says as what these containers have."""
+    """Record the values of `.env` as those of these containers."""
     quiet = runner or RecordingRunner()
     quiet.reply("docker compose config", Result(0))
     applied.keep(quiet, project, services or SERVICES)

@@ -1,4 +1,4 @@
-"""A deployment has a number of its own, and keeps the settings that it was live with."""
+"""A deployment has a number of its own, and keeps the settings with which it was live."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def test_a_release_that_was_taken_back_with_other_settings_stays_good_with_its_f
 
 
 def test_after_the_loss_of_the_ledger_no_number_is_given_twice(project: Project) -> None:
-    """A number leads to settings: another deployment of that number had others."""
+    """A number identifies settings, so that a number must not be used twice."""
     host = Host()
     place(project, Deployment(8, "older"), "green", LOG_LEVEL="DEBUG")
     deployments.snapshot_of(project, 9).write_text("", encoding="utf-8")

@@ -207,7 +207,7 @@ def test_a_changed_secret_is_refused_with_what_to_do_today(
         f"{bound.secrets / name} is not the secret that opens the volume {VOLUMES[name]}"
     )
     file = fingerprints.fingerprint_file(bound, name)
-    assert failed.hints[-1] == f"only if its server was given this secret already: rm {file}"
+    assert failed.hints[-1] == f"only if its server already has this secret: rm {file}"
     service = "redis" if name.startswith("redis") else "postgres"
     have_containers(runner, bound.root, service)
     mount_secret(runner, f"slipway-{service}-1", name, SECRET)

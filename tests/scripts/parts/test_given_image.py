@@ -1,4 +1,4 @@
-"""An image that a person names is the release that its bytes are, whatever its tag says."""
+"""The content of an image that a person names decides its release, whatever its tag is."""
 
 import pytest
 from stack.config.project import Project

@@ -1,4 +1,4 @@
-"""The sources of base images, and when a release is built, from what, with which labels."""
+"""The sources of base images, and the build of a release: its inputs and its labels."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An engine that exists is kept: what is missing beside it is added, or named."""
+"""An existing engine is kept: missing programs are added, or the error names them."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ CONFLICT = "E: Packages need to be removed but remove is disabled.\n"
 
 @pytest.fixture
 def debian(runner: RecordingRunner, monkeypatch: pytest.MonkeyPatch) -> RecordingRunner:
-    """A Debian 13 whose user is root; the engine that it has lacks Compose."""
+    """A Debian 13 whose user is root; its engine lacks Compose."""
     fields = {"ID": "debian", "VERSION_ID": "13"}
     monkeypatch.setattr(machine, "read_os_release", lambda _: fields)
     monkeypatch.setattr(os, "geteuid", lambda: 0)

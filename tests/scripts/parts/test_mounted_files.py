@@ -1,4 +1,4 @@
-"""A file that a container could not read, or would read as something else, is named."""
+"""The error names a file that a container could not read, or would read differently."""
 
 import os
 from pathlib import Path

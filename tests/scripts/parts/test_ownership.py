@@ -80,7 +80,7 @@ def test_the_other_checkout_is_refused_while_it_exists_and_taken_over_when_it_is
     other = make_other_checkout(project.root)
     record(project, Owner(str(other), "slipway", ID))
     assert f"another checkout, {other}, owns" in fault(project, Inventory())
-    # Where the old directory had mounts, the engine makes empty folders of their names.
+    # The engine creates empty folders in place of the mounts of the old directory.
     (other / "compose.yaml").unlink()
     note = ownership.refuse_others(project, Inventory())
     assert note == f"this checkout takes the stack over from {other}, which is gone"

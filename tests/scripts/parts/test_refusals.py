@@ -42,7 +42,7 @@ def large_headers(count: int) -> bytes:
     return b"".join(b"X-%d: %s\r\n" % (number, b"x" * 7000) for number in range(count))
 
 
-# What a client sends, by the status that nginx gives by itself; 0 means none.
+# The bytes that a client sends, by the status with which nginx refuses them; 0 is no answer.
 REFUSALS: dict[str, tuple[int, bytes]] = {
     "no method": (400, b"rubbish\r\n\r\n"),
     "no host": (0, b"GET / HTTP/1.1\r\n\r\n"),
@@ -60,8 +60,8 @@ REFUSALS: dict[str, tuple[int, bytes]] = {
     "half a head": (0, b"GET /a HTT"),
     "half a body": (0, request(b"POST /a", b"Content-Length: 9\r\n") + b"{"),
 }
-# The other pages of errors.conf: those that the test below plays in another way, and those that no
-# client causes by what it sends.
+# The other pages of errors.conf: the test below plays some in another way, and no client can cause
+# the rest.
 PLAYED_OTHERWISE = {"429", "497"}
 NOT_BY_A_CLIENT = {"403", "421", "500", "502", "504"}
 PAGES = {"494": "431"}
@@ -95,7 +95,7 @@ class ShellRunner(RecordingRunner):
 
 @contextmanager
 def acting(act: Callable[[str], None]) -> Iterator[None]:
-    """Let each client act again and again while the block runs."""
+    """Let each client repeat an action while the block runs."""
     ending, faults = threading.Event(), list[BaseException]()
 
     def run(address: str) -> None:
@@ -168,7 +168,7 @@ def refuse_all(edge: Edge, address: str) -> None:
         else:
             with edge.connect(address) as connection:
                 connection.sendall(content)
-    with edge.connect(address) as connection:  # the client goes away while the slot works
+    with edge.connect(address) as connection:  # the client disconnects while the slot works
         connection.sendall(request(b"GET /slow"))
     plain = ("127.0.0.1", edge.ports[8443])
     with socket.create_connection(plain, 10, source_address=(address, 0)) as connection:

@@ -1,4 +1,4 @@
-"""What a copy of the sources holds, and its name: with real git, real files and real modes."""
+"""The content and the name of a copy of the sources, with real git, files and modes."""
 
 import os
 import subprocess
@@ -24,8 +24,8 @@ IDENTITY = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
 
 def git(root: Path, *arguments: str) -> str:
     argv = ["git", "-C", str(root), *IDENTITY, *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
-    return done.stdout.strip()
+    completed = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    return completed.stdout.strip()
 
 
 def commit_all(root: Path) -> str:
@@ -36,7 +36,7 @@ def commit_all(root: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home: the settings of whoever runs the tests would decide what git ignores."""
+    """An empty home, so that the git settings of the person who runs the tests do not apply."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
@@ -228,7 +228,7 @@ def test_a_file_that_is_edited_after_the_copy_is_not_in_it(repository: Path) -> 
 def test_a_commit_that_is_made_while_the_sources_are_copied_gives_no_wrong_name(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copy is of the old files: it must not be called after the new commit."""
+    """The copy has the old files: its name must not be that of the new commit."""
     copy_files = sources._copy
 
     def commit_then(*arguments: object) -> str:
@@ -318,7 +318,7 @@ def test_git_s_variables_of_the_shell_do_not_lead_to_another_repository(
 
 
 def test_a_hook_of_git_which_sets_its_directory_deploys_the_checkout(repository: Path) -> None:
-    """git sets GIT_DIR=.git in a hook, such as the post-receive that deploys what was pushed."""
+    """git sets GIT_DIR=.git in a hook, such as a post-receive that deploys the pushed commit."""
     hook = repository / ".git/hooks/post-commit"
     code = (
         f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n"

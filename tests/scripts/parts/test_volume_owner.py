@@ -21,7 +21,7 @@ OFFICIAL, DEBIAN = "999", "100"
 
 
 def have_owners(runner: RecordingRunner, user: str, number: str, **owners: str) -> None:
-    """Give the user of an image a number, and the volumes their owners."""
+    """Give a number to the user of an image, and owners to the volumes."""
     lines = [number, *(f"{owner} {name.replace('_', '-')}" for name, owner in owners.items())]
     runner.reply(f"sh {user} /volumes", Result(0, "\n".join(lines) + "\n"))
 

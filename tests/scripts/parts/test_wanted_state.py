@@ -1,4 +1,4 @@
-"""Each command judges the wanted state by the same rules before it touches anything."""
+"""Each command checks the wanted state by the same rules before any change."""
 
 import json
 import socket
@@ -76,7 +76,7 @@ FAULTS: dict[str, tuple[Callable[[RecordingRunner, Project], None], str]] = {
 
 
 def prepared(command: str) -> RecordingRunner:
-    """Return a host on which the command would begin."""
+    """Return a host on which the preflight of the command finds no fault."""
     if command != "up":
         return Host()
     runner = RecordingRunner()

@@ -18,7 +18,7 @@ from tests.scripts.recording import RecordingRunner
 
 WELL = Traffic(100, 100, 0.0, 3, 0, 0.1, 0.1)
 WATCH_SECONDS = float(DEFAULTS["WATCH_SECONDS"])
-# The periods in which three thirds of a watch lie.
+# The three thirds of a watch, as periods.
 SECONDS = int(WATCH_SECONDS)
 
 
@@ -37,7 +37,7 @@ def host() -> Watched:
 
 
 def on_each_request(host: Watched, act: Callable[[], None]) -> None:
-    """Let clients act whenever the watch sends its own request."""
+    """Let clients send requests whenever the watch sends its own request."""
     door = host.door
 
     def answer(question: Question) -> Answer:

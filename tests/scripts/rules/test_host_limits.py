@@ -1,4 +1,4 @@
-"""Memory, engine, networks and names of a host are compared with what `.env` asks for."""
+"""Memory, engine, networks and container names of a host are compared with `.env`."""
 
 from dataclasses import replace
 

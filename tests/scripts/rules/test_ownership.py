@@ -1,4 +1,4 @@
-"""Who may work on a stack: each way to be another owner is refused, or is a takeover by name."""
+"""A checkout that is not the owner of a stack is refused, or its takeover is announced."""
 
 import pytest
 from stack.rules.ownership import ADOPT, Facts, Owner, judge

@@ -1,4 +1,4 @@
-"""Tests when a release is worse than the former one, by the numbers of both."""
+"""Tests when a release is worse than the former one, by the counts of both."""
 
 import pytest
 from hypothesis import given
@@ -62,10 +62,10 @@ def test_a_release_is_worse_by_errors_or_by_latency(
 @pytest.mark.parametrize(
     ("now", "reason"),
     [
-        # One client, or two, cannot take a release back, whatever they do.
+        # One client, or two, cannot roll a release back, whatever they do.
         (traffic(1000, 1.0, 9.0, addresses=2, failing=2), ""),
         (traffic(1000, 0.4, 0.1, failing=2), ""),
-        # Three visitors who get errors at their few routes are no quiet release.
+        # Three visitors who get errors on their few routes are enough to judge a release.
         (traffic(184, 1.0, 0.1, counted=6), "100% of 184 requests failed, 0% before"),
         (traffic(184, 0.5, 0.1, counted=6), ""),
         (traffic(184, 0.0, 9.0, counted=6), ""),

@@ -1,4 +1,4 @@
-"""`up.sh` replaces what it is told to, one service at a time, and puts back what does not start."""
+"""`up.sh` replaces the named services one at a time, and undoes a replacement that fails."""
 
 import json
 import socket
@@ -31,18 +31,18 @@ class Stack:
     """A stack that serves, on the imitation of a machine.
 
     Attributes:
-        replaced: gets the service and the given variables at each replacement.
+        replaced: the service and the given variables of each replacement.
     """
 
     runner: RecordingRunner
     machine: Machine
     checkout: Path
 
-    def starts(self, done: int = 0) -> list[str]:
-        return [each for each in self.runner.ran[done:] if "compose up" in each]
+    def starts(self, former_count: int = 0) -> list[str]:
+        return [each for each in self.runner.ran[former_count:] if "compose up" in each]
 
     def fail(self, service: str, *, times: int = 1) -> list[dict[str, str]]:
-        """Have a service not start this many times; return the variables of each start."""
+        """Make this many starts of a service fail; return the variables of each start."""
         given: list[dict[str, str]] = []
 
         def start() -> Result:
@@ -58,7 +58,7 @@ class Stack:
 
 
 def inspected(*, mib: int = 256) -> Result:
-    """Return what the engine shows of a container of Postgres."""
+    """Return the engine's description of a container of Postgres."""
     limits = {"Memory": mib * 1024**2, "NanoCpus": 2_000_000_000}
     environment = {"Env": ["POSTGRES_BALLAST_MB=256", "PATH=/bin"]}
     facts = {"Image": "sha256:former", "Config": environment, "HostConfig": limits}
@@ -78,9 +78,9 @@ def stack(runner: RecordingRunner, machine: Machine, checkout: Path) -> Stack:
 
 def test_up_replaces_nothing_that_serves_and_names_what_waits(stack: Stack) -> None:
     set_values(stack.checkout, POSTGRES_MEMORY="400m", NGINX_CPUS="0.5", BACKUP_HOURS="3")
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     up.run(stack.runner, stack.checkout)
-    assert stack.starts(done) == []
+    assert stack.starts(former_count) == []
     waiting = [line.strip() for line in stack.runner.said if "not applied" in line]
     assert waiting == [
         "not applied: POSTGRES_MEMORY: ./scripts/up.sh --apply postgres, about 4 s of 503 "
@@ -95,9 +95,9 @@ def test_up_replaces_nothing_that_serves_and_names_what_waits(stack: Stack) -> N
 @pytest.mark.parametrize("service", ["nginx", "counter", *DATA])
 def test_the_named_service_alone_is_replaced(stack: Stack, typed: Typed, service: str) -> None:
     set_values(stack.checkout, POSTGRES_MEMORY="400m", NGINX_CPUS="0.5")
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     assert typed("up", "--apply", service) == 0
-    assert stack.starts(done) == [f"{REPLACE} --wait-timeout {SECONDS[service]} {service}"]
+    assert stack.starts(former_count) == [f"{REPLACE} --wait-timeout {SECONDS[service]} {service}"]
     entry = ledger(stack.checkout)[-1]
     assert (entry["action"], entry["service"], entry["result"]) == ("apply", service, "done")
     assert typed("status", "--history") == 0
@@ -106,14 +106,14 @@ def test_the_named_service_alone_is_replaced(stack: Stack, typed: Typed, service
 
 def test_all_means_each_that_waits_in_the_order_of_a_start(stack: Stack, typed: Typed) -> None:
     set_values(stack.checkout, POSTGRES_MEMORY="400m", NGINX_CPUS="0.5")
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     assert typed("up", "--apply", "all") == 0
-    assert [each.split()[-1] for each in stack.starts(done)] == ["postgres", "nginx"]
+    assert [each.split()[-1] for each in stack.starts(former_count)] == ["postgres", "nginx"]
     assert applied.waiting(stack.runner, load(stack.checkout)) == {}
     stack.runner.reply("slipway-postgres-1", inspected(mib=400))
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     assert typed("up", "--apply", "all") == 0
-    assert stack.starts(done) == []
+    assert stack.starts(former_count) == []
 
 
 def test_the_seconds_are_those_of_the_last_time_on_this_host(stack: Stack) -> None:
@@ -174,7 +174,7 @@ def test_a_new_port_is_asked_once_nginx_has_it_and_the_former_one_comes_back(
     former, bound = ports["HTTPS_PORT"], [ports["HTTPS_PORT"]]
     monkeypatch.setenv("HTTPS_PORT", str(new))
     stack.runner.door = listening_at(stack, lambda: bound[-1])
-    up.run(stack.runner, stack.checkout)  # asks where nginx listens, not where .env points
+    up.run(stack.runner, stack.checkout)  # connects to nginx' port, not to that of .env
     assert f":{former} answers with release" in "\n".join(stack.runner.said)
 
     def replace() -> Result:
@@ -196,7 +196,7 @@ def test_a_new_port_is_asked_once_nginx_has_it_and_the_former_one_comes_back(
 def test_where_nothing_answered_before_the_health_of_the_new_container_decides(
     stack: Stack, *, is_mended: bool
 ) -> None:
-    """A Postgres that has too little memory keeps /readyz at 503: --apply must mend that."""
+    """A Postgres with too little memory keeps /readyz at 503: --apply must be able to fix that."""
     serving = "".join(container(name) for name in SERVING if name != "postgres")
     stack.machine.containers = serving + container("postgres", health="unhealthy")
     door = stack.runner.door
@@ -213,7 +213,7 @@ def test_where_nothing_answered_before_the_health_of_the_new_container_decides(
     stack.runner.reply(f"{REPLACE} --wait-timeout 120 postgres", start)
     stack.runner.door = answer
     set_values(stack.checkout, POSTGRES_MEMORY="400m")
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
 
     def action() -> None:
         up.run(stack.runner, stack.checkout, named=("postgres",))
@@ -222,7 +222,7 @@ def test_where_nothing_answered_before_the_health_of_the_new_container_decides(
         action()
     else:
         assert failure_of(action).runbook == "site-down"
-    assert stack.starts(done) == [f"{REPLACE} --wait-timeout 120 postgres"]
+    assert stack.starts(former_count) == [f"{REPLACE} --wait-timeout 120 postgres"]
     assert applied.waiting(stack.runner, load(stack.checkout)) == {}
 
 
@@ -233,9 +233,9 @@ def test_stopped_services_start_with_the_settings_of_env_and_wait_for_nothing(
     serving = [name for name in SERVING if name != "postgres"]
     stack.machine.containers = "".join(container(name) for name in serving)
     have_containers(stack.runner, stack.checkout, *serving)
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     up.run(stack.runner, stack.checkout)
-    assert stack.starts(done) == [f"{WAIT} --wait-timeout 120 postgres"]
+    assert stack.starts(former_count) == [f"{WAIT} --wait-timeout 120 postgres"]
     assert applied.waiting(stack.runner, load(stack.checkout)) == {}
 
 
@@ -250,17 +250,17 @@ def test_a_developer_s_stack_replaces_what_changed_at_each_run(
 
 
 def test_refresh_replaces_each_service_whose_base_is_new(stack: Stack, typed: Typed) -> None:
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     assert typed("up", "--refresh-bases") == 0
-    assert [each.split()[-1] for each in stack.starts(done)] == list(applied.SERVICES)
+    assert [each.split()[-1] for each in stack.starts(former_count)] == list(applied.SERVICES)
 
 
 def test_another_name_is_no_service(typed: Typed, stack: Stack) -> None:
-    done = len(stack.runner.ran)
+    former_count = len(stack.runner.ran)
     with pytest.raises(SystemExit) as ended:
         typed("up", "--apply", "api-blue")
     assert ended.value.code == 2
-    assert stack.runner.ran[done:] == []
+    assert stack.runner.ran[former_count:] == []
 
 
 def test_a_dry_run_prints_the_replacement_and_keeps_nothing(stack: Stack) -> None:

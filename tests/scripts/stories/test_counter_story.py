@@ -1,4 +1,4 @@
-"""`deploy.sh` and `status.sh` with a counter that is dead, blind, or not fed yet."""
+"""`deploy.sh` and `status.sh` with a counter that is dead, or gets few or no datagrams."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ def test_there_a_release_that_gives_no_answers_is_taken_back(host: Host, project
 def test_a_configuration_of_nginx_that_does_not_feed_the_counter_yet_is_replaced_first(
     host: Host, project: Project
 ) -> None:
-    """The first deploy after an update installs what sends the datagrams."""
+    """The first deploy after an update installs the configuration that sends datagrams."""
     (project.root / "nginx/conf.d/a.conf").write_text("# newer\n", encoding="utf-8")
 
     def answer(question: Question) -> Answer:

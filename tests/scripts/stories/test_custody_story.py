@@ -108,7 +108,7 @@ def test_a_lost_backup_key_is_refused_with_the_command_that_saves_it(
 def test_a_missing_secret_that_opens_no_data_is_refused_by_its_name(
     up_host: Host, project: Project, name: str
 ) -> None:
-    """Compose starts no service without the file, and would show that in mid-command."""
+    """Compose starts no service without the file, and would fail in the middle of the command."""
     (project.secrets / "ops_password").unlink()
     failed = refused(COMMANDS[name], up_host, project)
     assert f"{project.secrets / 'ops_password'} is missing" in failed.observation
@@ -210,7 +210,7 @@ def test_a_first_deploy_on_a_state_of_before_adopts_it_after_the_secrets_have_lo
 def test_a_deploy_is_refused_where_a_server_refuses_a_secret(
     host: Host, project: Project, name: str
 ) -> None:
-    fingerprints.keep(RecordingRunner(), project)  # the file is right, and the server is not
+    fingerprints.keep(RecordingRunner(), project)  # the file is right, but the server refuses it
     refuse_login(host, name)
     with pytest.raises(Failure, match=f"{name} does not open its data"):
         deploy.run(host, project.root, Options())

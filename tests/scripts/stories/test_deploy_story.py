@@ -223,7 +223,7 @@ def test_a_first_deploy_is_the_bringing_up_alone(
 def test_where_compose_refuses_env_nothing_is_brought_up(
     host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """up.sh would choose an emptied REDIS_IMAGE anew, and replace Redis with another kind of it."""
+    """For an empty REDIS_IMAGE, up.sh would choose again, and replace Redis by another kind."""
     set_values(project.root, REDIS_IMAGE="")
     monkeypatch.setattr(up, "run", lambda *_: pytest.fail("up.sh ran"))
     host.reply("ps --all --format json", Result(1, err="set REDIS_IMAGE in .env"))

@@ -1,6 +1,6 @@
 """A deploy applies nginx' keys by a reload and takes them back if it fails; a rollback leaves them.
 
-The locations of service.toml travel with the deployment.
+The locations of service.toml belong to the deployment.
 """
 
 import json
@@ -84,7 +84,7 @@ def login_paths(*paths: str) -> str:
 
 def test_the_locations_travel_with_the_deployment(host: Host, project: Project) -> None:
     former = edge_settings.installed(project).locations
-    host.service = login_paths("/members")  # of the image, whatever the checkout has
+    host.service = login_paths("/members")  # of the image, not of the checkout
     deploy_on(host, project)
     assert "^(/members)(/|$)" in edge_settings.installed(project).locations
     assert edge_settings.kept_locations(project, 3) == edge_settings.installed(project).locations
@@ -175,7 +175,7 @@ def test_a_certificate_of_the_former_name_alone_stops_the_deploy_before_any_effe
 def test_a_renewed_certificate_of_the_new_name_does_not_blind_the_deploy(
     host: Host, project: Project, doors: Doors
 ) -> None:
-    """nginx serves the former pair until its reload, which the files no longer verify."""
+    """Until its reload, nginx serves the former certificate, which the new files do not verify."""
 
     def door(question: Question) -> Answer:
         if question.trust is not None and edge_settings.installed(project).host == FORMER:

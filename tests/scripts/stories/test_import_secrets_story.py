@@ -1,4 +1,4 @@
-"""A bundle of another stack replaces no secret on a host with a database of its own."""
+"""A bundle of another stack replaces no secret on a host that has data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ def host() -> HostWithGpg:
 
 @pytest.fixture
 def bundle(host: HostWithGpg, checkout: Path, tmp_path: Path) -> Path:
-    """A bundle of another stack, each of whose secrets is another one."""
+    """A bundle of another stack with other secrets."""
     project, file = load(checkout), tmp_path / "bundle.asc"
     project.secrets.mkdir()
     for name in (*SECRETS, *OPTIONAL_SECRETS):
@@ -102,7 +102,7 @@ def test_beside_a_database_it_is_refused_by_its_server(
 ) -> None:
     have_volumes(host)
     refuse_login(host, name)
-    assert f"the bundle's {name} did not make it" in refusal(host, project, bundle).observation
+    assert f"the bundle's {name} cannot open it" in refusal(host, project, bundle).observation
     host.reply(LOGIN[name], Result(0, "1\n"))
     run(host, project, bundle)
     assert is_replaced(project), "the files of this host were the wrong ones"

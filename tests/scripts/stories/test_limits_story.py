@@ -1,4 +1,4 @@
-"""A slot's containers have the limits of their deployment, whatever `.env` says by now."""
+"""A slot's containers have the limits of their deployment, even if `.env` has changed since."""
 
 import pytest
 from stack.config.project import Project, load

@@ -1,4 +1,4 @@
-"""`rollback.sh` goes to a deployment: a release with the settings that it was live with."""
+"""`rollback.sh` restores a deployment: a release with the settings with which it was live."""
 
 import json
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_the_settings_of_an_earlier_version_s_state_are_found_by_the_release(
 
 
 def settings_only(project: Project) -> None:
-    """Record a deploy that changed a setting alone: blue has it, green the settings before."""
+    """Record a deploy that changed only a setting: blue has the new settings, green the former."""
     deployment = Deployment(3, "old", "changed")
     record = {"from": "old", "to": "old", "result": "done", **deployment.facts}
     ledger.record(RecordingRunner(), project, "deploy", **record)
@@ -150,7 +150,7 @@ def test_where_a_live_container_was_deleted_by_hand_the_warm_slot_is_used(
 def test_a_container_that_a_killed_deploy_did_not_replace_is_not_the_deployment(
     host: Host, project: Project, number: str, changes: list[str]
 ) -> None:
-    """The slot's file names deployment 2, and the container tells which one it runs."""
+    """The slot's file names deployment 2; the container's own variable names the running one."""
     settings_only(project)
     host.tags["green"] = "old"
     host.running.add("api-green")

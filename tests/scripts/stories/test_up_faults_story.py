@@ -191,14 +191,14 @@ def test_a_certificate_of_another_name_is_refused_before_any_container_is_replac
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
     up.run(runner, checkout)
-    done = len(runner.ran)
+    former_count = len(runner.ran)
     set_values(checkout, SLIPWAY_HOST="api.example.org")
     answer = "Hostname api.example.org does NOT match certificate\n"
     runner.reply("-checkhost api.example.org", Result(1, answer))
     failed = failure(lambda: up.run(runner, checkout))
     assert failed.observation.endswith("secrets/tls is not for api.example.org")
     assert failed.evidence == answer
-    assert not any("docker compose up" in command for command in runner.ran[done:])
+    assert not any("docker compose up" in command for command in runner.ran[former_count:])
     assert "api.example.org" not in (load(checkout).state / "slots/blue.env").read_text("utf-8")
 
 

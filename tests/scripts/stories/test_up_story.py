@@ -60,10 +60,10 @@ def test_a_second_run_replaces_no_container_of_the_slot_that_serves(
         ("api-blue", "worker-blue counter nginx"),
         ("worker-blue", "api-blue counter nginx"),
     ):
-        done = len(runner.ran)
+        former_count = len(runner.ran)
         machine.containers = "".join(container(name) for name in running.split())
         up.run(runner, checkout)
-        assert f"{WAIT} --wait-timeout 90 {started}" in runner.ran[done:]
+        assert f"{WAIT} --wait-timeout 90 {started}" in runner.ran[former_count:]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_new_host_name_waits_for_a_slot_that_accepts_it(
     runner: RecordingRunner, machine: Machine, checkout: Path, hosts: str, *, is_known: bool
 ) -> None:
     up.run(runner, checkout)
-    done = len(runner.ran)
+    former_count = len(runner.ran)
     set_values(checkout, SLIPWAY_HOST="api.example.org")
     machine.containers = container("api-blue") + container("worker-blue") + container("nginx")
     runner.reply("ps --all --quiet api-blue", Result(0, "c0ffee\n"))
@@ -83,7 +83,7 @@ def test_a_new_host_name_waits_for_a_slot_that_accepts_it(
     assert host == ("api.example.org" if is_known else "localhost")
     waits = "    not applied: SLIPWAY_HOST: ./scripts/deploy.sh" in runner.said
     assert waits != is_known
-    again = [each for each in runner.ran[done:] if "compose up" in each or "reload" in each]
+    again = [each for each in runner.ran[former_count:] if "compose up" in each or "reload" in each]
     assert not any("blue" in each or "nginx" in each.split()[-1] for each in again)
     assert any(each.endswith("reload") for each in again) == is_known
 
@@ -180,7 +180,7 @@ def test_a_service_without_a_first_user_gets_none(
 def test_an_edit_of_env_reaches_a_slot_that_never_served(
     runner: RecordingRunner, machine: Machine, checkout: Path, *, is_prepared: bool
 ) -> None:
-    """No slot serves from which a deploy with the corrected setting could go on."""
+    """No slot serves, so that no deploy could apply the corrected setting."""
     if is_prepared:
         up.run(runner, checkout, is_prepare=True)
     else:
@@ -278,7 +278,7 @@ def test_the_slot_that_the_link_names_is_the_one_that_starts(
 def test_a_link_that_a_new_nginx_made_names_the_slot_that_serves(
     runner: RecordingRunner, machine: Machine, checkout: Path
 ) -> None:
-    """The link was lost and nginx too; a new nginx makes a link to blue, and green is live."""
+    """The link and nginx were lost while green was live; a new nginx creates a link to blue."""
     machine.placed = "r-1"
     machine.containers = container("api-green") + container("worker-green")
     runner.reply("readlink", lambda: Result(0, f"{'blue' if machine.has_nginx else 'none'}.sock\n"))

@@ -94,7 +94,7 @@ def test_the_idle_slot_is_stopped_and_not_started(host: RecordingRunner, checkou
 def test_the_front_door_is_asked_on_the_port_that_nginx_has(
     host: RecordingRunner, checkout: Path, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of an upgrade asks the front door, which does not answer on a port of .env alone."""
+    """At its end, an upgrade queries the front door, which uses another port than .env."""
     applied.keep(host, load(checkout), ["nginx"])
     monkeypatch.setenv("HTTPS_PORT", "9443")
     asked: list[int] = []
