@@ -41,6 +41,10 @@ MENDED: Mapping[str, tuple[str, str]] = {
         FIRST,
         "backup\nmove-folder\nrestore\nup\ndeploy\nrestore",
     ),
+    "the hint of a restore after a move led to the same refusal": (
+        FIRST,
+        "backup\nmove-folder\nrestore\nup --apply all\ndeploy\nrestore",
+    ),
     "an upgrade asked the front door on a port that nginx had not": (
         FIRST,
         "set HTTPS_PORT=9443\nupgrade\nup\nupgrade",

@@ -2,7 +2,7 @@
 
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import fingerprints, inventory, logins, ownership
+from stack.parts import fingerprints, inventory, logins, observation, ownership
 from stack.parts.inventory import Inventory
 from stack.runner import Runner
 
@@ -41,7 +41,7 @@ def claim(
     if is_starting or is_restarting:
         fingerprints.refuse_missing(project)
     if is_restarting:
-        ownership.refuse_stale(project, stock)
+        ownership.refuse_stale(project, stock, observation.live_slot(runner, project))
     ownership.keep(runner, project)
     if note:
         runner.say(f"    {note}")
@@ -90,7 +90,7 @@ def _row_of_owner(project: Project, stock: Inventory, note: str) -> Row:
     if stale:
         names = ", ".join(sorted(each.service for each in stale))  # the engine lists by age
         text = f"{names} mount files of {stale[0].checkout} and cannot restart: "
-        return False, "owner", text + "./scripts/up.sh --apply all, then ./scripts/deploy.sh"
+        return False, "owner", text + ownership.RENEWAL
     owner = ownership.read(project)
     if note:
         return True, "owner", f"with the next command {note}"

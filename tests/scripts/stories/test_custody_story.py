@@ -121,7 +121,8 @@ def test_containers_that_could_not_start_again_after_a_move_are_not_stopped(
     have_containers(up_host, project.root.with_name("gone"), "api-blue", "worker-blue")
     failed = refused(COMMANDS[name], up_host, project)
     assert "api-blue, worker-blue mount files of" in failed.observation
-    assert "./scripts/up.sh, then ./scripts/deploy.sh" in failed.hints
+    # Without --apply, up.sh replaces nothing that serves, and the same refusal would come back.
+    assert "./scripts/up.sh --apply all, then ./scripts/deploy.sh" in failed.hints
 
 
 def test_a_second_clone_with_defaults_writes_neither_env_nor_secrets(
