@@ -126,6 +126,11 @@ def bare_up(host: Host) -> None:
     host.answer(engine.compose("up", "--detach"))
 
 
+def kill_waiter(host: Host) -> None:
+    """Kill the processes that wait for the end of a rollback window, as the end of a CI job may."""
+    host.state.scheduled.clear()
+
+
 def stop(host: Host, service: str) -> None:
     """Stop a container by hand."""
     container = host.engine.container(host.project, chosen(host, service))
@@ -294,6 +299,7 @@ EVENTS: dict[str, Callable[..., None]] = {
     "set": set_key,
     "wait": wait,
     "bare-up": bare_up,
+    "kill-waiter": kill_waiter,
     "stop": stop,
     "remove": remove,
     "crash": crash,

@@ -236,6 +236,8 @@ def _missing_effect(step: Step) -> list[str]:
     is_asked = name != "upgrade" or step.before.is_serving  # it repairs nothing
     if name in RUNS_LIVE and is_asked and not after.is_serving:
         return ["0, and no request succeeds"]
+    if name in RUNS_LIVE and step.before.is_overdue and after.is_overdue:
+        return ["0, and no process will end the rollback window, which is over"]
     if name == "deploy":
         wanted = (
             host.state.names.get(step.action.words[-1], "")

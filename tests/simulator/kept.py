@@ -45,6 +45,14 @@ MENDED: Mapping[str, tuple[str, str]] = {
         FIRST,
         "backup\nmove-folder\nrestore\nup --apply all\ndeploy\nrestore",
     ),
+    "a window whose process was killed had no end": (
+        WINDOW,
+        "kill-waiter\nwait 900\nstatus\nup\nwait 60\nstatus",
+    ),
+    "a window that a killed deploy began had no end": (
+        WINDOW,
+        "edit good\ndeploy ! killed after step 12\nwait 900\nstatus\nup\nwait 60\nstatus",
+    ),
     "an upgrade asked the front door on a port that nginx had not": (
         FIRST,
         "set HTTPS_PORT=9443\nupgrade\nup\nupgrade",

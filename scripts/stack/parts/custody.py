@@ -2,7 +2,7 @@
 
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import fingerprints, inventory, logins, observation, ownership
+from stack.parts import fingerprints, inventory, logins, machine, observation, ownership, window
 from stack.parts.inventory import Inventory
 from stack.runner import Runner
 
@@ -29,6 +29,9 @@ def claim(
 ) -> None:
     """Check, write the record of the owner, and print what this checkout takes over.
 
+    A rollback window that nothing has ended ends soon after the command, unless the command itself
+    ends the window.
+
     Args:
         is_starting: whether the command starts services without the preflight of a deploy.
         is_restarting: whether it also stops containers and then starts the same ones.
@@ -43,8 +46,13 @@ def claim(
     if is_restarting:
         ownership.refuse_stale(project, stock, observation.live_slot(runner, project))
     ownership.keep(runner, project)
-    if note:
-        runner.say(f"    {note}")
+    for line in filter(None, [note, resume_window(runner, project)]):
+        runner.say(f"    {line}")
+
+
+def resume_window(runner: Runner, project: Project) -> str:
+    """Return what happens to the rollback window whose process has ended; usually nothing."""
+    return "" if runner.is_dry else window.resume(runner, project, machine.booted_at())
 
 
 def list_faults(runner: Runner, project: Project) -> list[str]:
