@@ -244,9 +244,9 @@ def _missing_effect(step: Step) -> list[str]:
             if "--image" in step.action.words
             else truths.checkout_release(host)
         )
-        if after.release != wanted:
-            return [f"0, and {after.release} is live, not {wanted}"]
-        return _faults_of_deployed(step)
+        is_wrong = after.release != wanted
+        wrong = [f"0, and {after.release} is live, not {wanted}"] if is_wrong else []
+        return wrong or _faults_of_deployed(step)
     if name == "up":
         weak = [
             service

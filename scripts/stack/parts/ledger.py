@@ -99,6 +99,16 @@ def has_window_ended(project: Project, entry: int) -> bool:
     )
 
 
+def last_live_slot(project: Project) -> str:
+    """Return the slot that the last deploy, rollback or `up` made live; empty if none names it."""
+    slots = [
+        str(entry.get("slot") or "")
+        for entry in entries(project)
+        if entry.get("action") in {"up", "deploy", "rollback"} and entry.get("result") == "done"
+    ]
+    return slots[-1] if slots else ""
+
+
 def good_deployments(project: Project) -> list[Deployment]:
     """Return the deployments that were live and never rolled back, the newest first.
 
