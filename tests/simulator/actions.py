@@ -27,6 +27,7 @@ COMMANDS = {
     "retire": ("retire",),
     "upgrade": ("upgrade-postgres", "--image", "postgres:18"),
 }
+BUSY_SECONDS = 40  # above the time after which the engine calls a server unhealthy
 NGINX_FILE = "nginx/conf.d/a.conf"
 
 
@@ -153,6 +154,13 @@ def crash(host: Host, service: str) -> None:
         host.engine.begin(container)
     elif container and container.state == "running":
         container.state, container.health, container.ends_at = "exited", "", None
+
+
+def be_busy(host: Host, service: str) -> None:
+    """Have a server not answer its health check for a while, as a busy Postgres does."""
+    container = host.engine.container(host.project, chosen(host, service))
+    if container and container.is_well:
+        container.health, container.busy_until = "unhealthy", host.clock.now + BUSY_SECONDS
 
 
 def chosen(host: Host, service: str) -> str:
@@ -300,6 +308,7 @@ EVENTS: dict[str, Callable[..., None]] = {
     "wait": wait,
     "bare-up": bare_up,
     "kill-waiter": kill_waiter,
+    "be-busy": be_busy,
     "stop": stop,
     "remove": remove,
     "crash": crash,

@@ -45,6 +45,10 @@ MENDED: Mapping[str, tuple[str, str]] = {
         FIRST,
         "backup\nmove-folder\nrestore\nup --apply all\ndeploy\nrestore",
     ),
+    "a busy Postgres was replaced by a plain up while a setting waited": (
+        WINDOW,
+        "set POSTGRES_MEMORY=400m\nbe-busy postgres\nup\nstatus",
+    ),
     "a window whose process was killed had no end": (
         WINDOW,
         "kill-waiter\nwait 900\nstatus\nup\nwait 60\nstatus",
