@@ -49,9 +49,10 @@ def resume(runner: Runner, project: Project, booted_at: datetime) -> str:
     if entry is None:
         return ""
     end, now = _end_of(entry), datetime.now(UTC)
+    seconds: float = RESUMED_SECONDS
     is_rebooted = datetime.fromisoformat(str(entry["at"])) <= booted_at
     if _is_overdue(entry):
-        seconds, note = RESUMED_SECONDS, f"is overdue, and ends in {RESUMED_SECONDS} s"
+        note = f"is overdue, and ends in {RESUMED_SECONDS} s"
     elif is_rebooted and end:
         # The clock may have been wrong: the rest is at most the whole window.
         rest = min((end - now).total_seconds(), project.window_seconds)
