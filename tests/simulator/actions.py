@@ -27,6 +27,7 @@ COMMANDS = {
     "retire": ("retire",),
     "upgrade": ("upgrade-postgres", "--image", "postgres:18"),
 }
+BUSY_SECONDS = 40  # above the time after which the engine calls a server unhealthy
 NGINX_FILE = "nginx/conf.d/a.conf"
 
 
@@ -126,6 +127,11 @@ def bare_up(host: Host) -> None:
     host.answer(engine.compose("up", "--detach"))
 
 
+def kill_waiter(host: Host) -> None:
+    """Kill the processes that wait for the end of a rollback window, as the end of a CI job may."""
+    host.state.scheduled.clear()
+
+
 def stop(host: Host, service: str) -> None:
     """Stop a container by hand."""
     container = host.engine.container(host.project, chosen(host, service))
@@ -148,6 +154,13 @@ def crash(host: Host, service: str) -> None:
         host.engine.begin(container)
     elif container and container.state == "running":
         container.state, container.health, container.ends_at = "exited", "", None
+
+
+def be_busy(host: Host, service: str) -> None:
+    """Have a server not answer its health check for a while, as a busy Postgres does."""
+    container = host.engine.container(host.project, chosen(host, service))
+    if container and container.is_well:
+        container.health, container.busy_until = "unhealthy", host.clock.now + BUSY_SECONDS
 
 
 def chosen(host: Host, service: str) -> str:
@@ -294,6 +307,8 @@ EVENTS: dict[str, Callable[..., None]] = {
     "set": set_key,
     "wait": wait,
     "bare-up": bare_up,
+    "kill-waiter": kill_waiter,
+    "be-busy": be_busy,
     "stop": stop,
     "remove": remove,
     "crash": crash,

@@ -13,6 +13,7 @@ from tests.simulator.containers import REFUSES, Container, Engine, Image
 from tests.simulator.programs import Programs
 
 OPTIONS = {"--detach", "--no-deps", "--wait", "--force-recreate", "--stop", "--force", "--rm"}
+OPTIONS |= {"--no-recreate"}
 OPTIONS |= {"--no-TTY", "--no-color", "--all", "--quiet", "--no-log-prefix"}
 OPTIONS_WITH_VALUE = {"--wait-timeout", "--signal", "--tail", "--since", "--format", "--profile"}
 OPTIONS_WITH_VALUE |= {"--env", "--name"}
@@ -94,8 +95,10 @@ class ComposeCommands:
                     return Result(1, err=error)
         if "--wait" not in argv:
             return Result(0)
+        limit = float(argv[argv.index("--wait-timeout") + 1])
+        self.engine.await_busy((self.engine.containers[project, name] for name in names), limit)
         weak = [name for name in names if not self.engine.containers[project, name].is_well]
-        seconds = float(argv[argv.index("--wait-timeout") + 1]) if weak else START_SECONDS
+        seconds = limit if weak else START_SECONDS
         self.engine.clock.advance(seconds)
         return Result(1, err=f"container {weak[0]} is unhealthy") if weak else Result(0)
 
@@ -115,6 +118,8 @@ class ComposeCommands:
             compose_files.environment_of(name, values),
         )
         present = self.engine.container(project, name)
+        if present and "--no-recreate" in command.argv:
+            return ""
         if (
             present
             and not is_new

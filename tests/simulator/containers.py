@@ -1,6 +1,7 @@
 """The engine's state: images, tags, containers and volumes, and the changes of each."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class Container:
         files: the path of each secret; secrets: the text that its process read from each.
         host: the name that nginx answers to; another service has none.
         ends_at: the moment when a drained worker ends.
+        busy_until: the moment when a server answers its health check again; it serves meanwhile.
     """
 
     identifier: str
@@ -78,6 +80,7 @@ class Container:
     exit: int = 0
     host: str = ""
     ends_at: float | None = None
+    busy_until: float | None = None
     is_stopped_by_hand: bool = False
 
     @property
@@ -201,7 +204,8 @@ class Engine:
         """Record a change of a container that served at that moment."""
         kind, _, slot = container.service.partition("-")
         is_idle = bool(slot) and slot != self.link(container.project)
-        if container.is_well and kind != "worker" and not is_idle:
+        is_serving = container.is_well or container.busy_until is not None
+        if is_serving and kind != "worker" and not is_idle:
             self.replaced.append((container.service, event))
 
     def create(self, container: Container) -> None:
@@ -227,6 +231,7 @@ class Engine:
             for name, path in container.files.items()
         }
         container.ends_at, container.exit, container.is_stopped_by_hand = None, 0, False
+        container.busy_until = None
         is_crashing = image.trait in {CRASHES, REFUSES} and container.service.startswith(
             ("api-", "worker-")
         )
@@ -277,7 +282,7 @@ class Engine:
             self.spend()
             self.note(container, "stopped")
             container.state, container.health, container.exit = "exited", "", 0
-        container.ends_at, container.is_stopped_by_hand = None, True
+        container.ends_at, container.busy_until, container.is_stopped_by_hand = None, None, True
 
     def remove(self, container: Container) -> None:
         """Remove a container that is stopped or not."""
@@ -286,10 +291,20 @@ class Engine:
         del self.containers[container.project, container.service]
 
     def end_drained(self) -> None:
-        """End each worker whose last job is finished."""
+        """End each worker whose last job is finished; a busy server is healthy after its time."""
         for container in self.containers.values():
             if container.ends_at is not None and container.ends_at <= self.clock.now:
                 container.state, container.health, container.ends_at = "exited", "", None
+            if container.busy_until is not None and container.busy_until <= self.clock.now:
+                container.busy_until = None
+                container.health = "healthy" if container.state == "running" else ""
+
+    def await_busy(self, containers: Iterable[Container], seconds: float) -> None:
+        """Wait for the busy containers of these, at most so long for each."""
+        for container in containers:
+            if container.busy_until is not None:
+                self.clock.advance(min(container.busy_until - self.clock.now, seconds))
+        self.end_drained()
 
     def drain(self, container: Container) -> None:
         """Give a worker its first signal."""

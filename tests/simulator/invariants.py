@@ -235,15 +235,17 @@ def _missing_effect(step: Step) -> list[str]:
     is_asked = name != "upgrade" or step.before.is_serving  # it repairs nothing
     if name in RUNS_LIVE and is_asked and not after.is_serving:
         return ["0, and no request succeeds"]
+    if name in RUNS_LIVE and step.before.is_overdue and after.is_overdue:
+        return ["0, and no process will end the rollback window, which is over"]
     if name == "deploy":
         wanted = (
             host.state.names.get(step.action.words[-1], "")
             if "--image" in step.action.words
             else truths.checkout_release(host)
         )
-        if after.release != wanted:
-            return [f"0, and {after.release} is live, not {wanted}"]
-        return _faults_of_deployed(step)
+        is_wrong = after.release != wanted
+        wrong = [f"0, and {after.release} is live, not {wanted}"] if is_wrong else []
+        return wrong or _faults_of_deployed(step)
     if name == "up":
         weak = [
             service

@@ -41,6 +41,22 @@ MENDED: Mapping[str, tuple[str, str]] = {
         FIRST,
         "backup\nmove-folder\nrestore\nup\ndeploy\nrestore",
     ),
+    "the hint of a restore after a move led to the same refusal": (
+        FIRST,
+        "backup\nmove-folder\nrestore\nup --apply all\ndeploy\nrestore",
+    ),
+    "a busy Postgres was replaced by a plain up while a setting waited": (
+        WINDOW,
+        "set POSTGRES_MEMORY=400m\nbe-busy postgres\nup\nstatus",
+    ),
+    "a window whose process was killed had no end": (
+        WINDOW,
+        "kill-waiter\nwait 900\nstatus\nup\nwait 60\nstatus",
+    ),
+    "a window that a killed deploy began had no end": (
+        WINDOW,
+        "edit good\ndeploy ! killed after step 12\nwait 900\nstatus\nup\nwait 60\nstatus",
+    ),
     "an upgrade asked the front door on a port that nginx had not": (
         FIRST,
         "set HTTPS_PORT=9443\nupgrade\nup\nupgrade",
@@ -86,6 +102,10 @@ MENDED: Mapping[str, tuple[str, str]] = {
         WINDOW,
         "mend-nginx\ncertificate other.example\nedit good\ndeploy\nstatus",
     ),
+    "a worker that drained was taken for that of the live slot after the loss of the link": (
+        WINDOW,
+        "edit good\ndeploy\nrollback\nlose-link\nup",
+    ),
     "a corrected certificate was not loaded": (
         FIRST,
         "certificate other.example\ncrash nginx\ncertificate localhost\nup",
@@ -96,7 +116,5 @@ MENDED: Mapping[str, tuple[str, str]] = {
     ),
 }
 
-# The name of each exception in known.py, with the start and the history.
-OPEN: Mapping[str, tuple[str, str]] = {
-    "a link lost while a worker drains": (WINDOW, "edit good\ndeploy\nrollback\nlose-link\nup"),
-}
+# The name of an exception in known.py: the start, and the history.
+OPEN: Mapping[str, tuple[str, str]] = {}

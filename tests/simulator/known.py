@@ -23,19 +23,7 @@ class Known:
     covers: Callable[[Violation, Step], bool]
 
 
-def is_draining_worker_taken_for_live(violation: Violation, step: Step) -> bool:
-    """Whether `up` found no link, and treated the slot of a draining worker as the live slot."""
-    is_its_worker = violation.rule == "one live slot" or "takes no jobs" in violation.text
-    return is_its_worker and not step.before.link and step.action.name == "up"
-
-
-KNOWN: Mapping[str, Known] = {
-    "a link lost while a worker drains": Known(
-        "for 30 s after a deploy or a rollback the worker of the former slot still runs. If the "
-        "live link is lost meanwhile, `up.sh` takes that slot for the live one",
-        is_draining_worker_taken_for_live,
-    ),
-}
+KNOWN: Mapping[str, Known] = {}
 
 
 def is_known(violation: Violation, step: Step) -> str:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from stack import attempt_log
 from stack.config import environment
-from stack.parts import images, ledger, lock, machine, ports, preflight
+from stack.parts import images, ledger, lock, machine, ports, preflight, window
 from stack.stories import restore, status
 
 from tests.simulator.clock import datetime_of
@@ -26,7 +26,7 @@ parse_once = lru_cache(maxsize=256)(environment.parse)
 Usage = namedtuple("Usage", ["total", "used", "free"])
 TOTAL, FREE = 100_000_000_000, 40_000_000_000
 MEMINFO = "MemTotal: 8000000 kB\nMemAvailable: 4000000 kB\n"
-TIMED = (attempt_log, images, ledger, lock, preflight, restore, status)
+TIMED = (attempt_log, images, ledger, lock, preflight, restore, status, window)
 
 
 class OneAfterTheOther:

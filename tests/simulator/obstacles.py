@@ -14,6 +14,7 @@ from tests.simulator.containers import (
     FAILS_IN_TRAFFIC,
     GOOD,
     REFUSES,
+    SLOTS,
     Container,
     Image,
 )
@@ -91,7 +92,7 @@ def of(host: Host, action: Action) -> list[Obstacle]:
     if action.name in {"upgrade", "restore"}:
         kinds += ["not serving"] if host.serving() is None else []
         kinds += ["half upgrade"] if truths.is_upgrade_cut_off(host) else []
-        kinds += ["moved"] if truths.stale_services(host) else []
+        kinds += ["moved"] if _is_restarted_stale(host) else []
     if action.name == "check-config" and not truths.is_anything_placed(host):
         kinds.append("nothing placed")
     if action.name == "restore" and not truths.look(host).backups:
@@ -116,6 +117,18 @@ def _of_owner(host: Host, action: Action) -> list[str]:
     if certificate.is_file() and certificate.read_text(encoding="utf-8").strip() != wanted:
         kinds.append("certificate")
     return kinds
+
+
+def _is_restarted_stale(host: Host) -> bool:
+    """Whether a restore or an upgrade would stop a container that could not start again.
+
+    The idle slot, Redis, the counter and nginx are not started again.
+    """
+    live = host.engine.link(host.project)
+    slots = [live] if live else SLOTS
+    restarted = {"postgres", "backup"}
+    restarted |= {f"{kind}-{slot}" for kind in ("api", "worker") for slot in slots}
+    return bool(restarted & {*truths.stale_services(host)})
 
 
 def _is_up(host: Host) -> bool:

@@ -49,7 +49,7 @@ CAUSE_GONE = ("edit good", "wait 30")
 # One kill and one failure at each step; the nightly run uses each way to fail.
 EVERY_CHANGE = (faults.KILLED_AFTER, faults.FAILS)
 # Facts of an entry of the ledger that differ between two runs of one history.
-VARYING = ("at", "who", "pid", "seconds", "reason")
+VARYING = ("at", "who", "pid", "seconds", "reason", "window_ends")
 
 
 @dataclass

@@ -15,6 +15,7 @@ from tests.simulator.containers import SLOTS, Container
 from tests.simulator.host import Host
 from tests.simulator.operators import ledger
 
+WINDOW_SECONDS, OVERDUE_SECONDS = 600, 60  # the default window, and a minute to end it
 WORKER_SECONDS = 36  # the stop_grace_period of a worker, and what `status` adds to it
 SERVICES = ("nginx", "counter", "postgres", "redis", "backup")
 DEPLOYED_TO = ("nginx", "postgres", "redis")
@@ -27,6 +28,7 @@ class Truth:
     Attributes:
         trait: the behaviour of the live release.
         is_up: whether nginx, Postgres and Redis are well; otherwise `deploy` runs `up` first.
+        is_overdue: whether a rollback window is over, and no process will end it.
         has_new_limits: whether `.env` has other limits than the live API.
     """
 
@@ -39,6 +41,7 @@ class Truth:
     acknowledged: int
     backups: int
     environment: tuple[tuple[str, str], ...]
+    is_overdue: bool
     has_new_limits: bool
     is_up: bool
 
@@ -58,6 +61,7 @@ def look(host: Host) -> Truth:
         acknowledged=host.state.clients.acknowledged,
         backups=len(volume.backups.kept) if volume else 0,
         environment=tuple(sorted(host.compose.values().items())),
+        is_overdue=is_window_overdue(host),
         is_up=all(is_well(host, name) for name in DEPLOYED_TO),
         has_new_limits=live is not None and has_new_limits(host, live),
     )
@@ -152,6 +156,8 @@ def faults_of_stack(host: Host) -> list[str]:
         faults.append("the slot's tag is of another release than what runs")
     if host.state.is_disk_full:
         faults.append("the disk is full")
+    if is_window_overdue(host):
+        faults.append("the rollback window is over, and no process will end it")
     return faults + faults_of_data(host) + faults_of_checkout(host)
 
 
@@ -244,14 +250,36 @@ def known_migrations(host: Host, image: str) -> list[Revision]:
 def is_settled(host: Host) -> bool:
     """Whether no worker drains, no secret was edited, and the newest entry is a success.
 
+    Nor does a process still have to end a window that is over.
+
     Otherwise `status` may mark a row although everything works.
     """
-    if host.state.secrets:
+    if host.state.secrets or is_window_over(host):
         return False
     entries = [entry for entry in ledger(host) if entry.get("result") != "refused"]
     other = host.engine.container(host.project, f"worker-{idle_slot(host)}")
     is_draining = other is not None and other.state == "running"
     return not is_draining and (not entries or entries[-1].get("result") == "done")
+
+
+def is_window_over(host: Host) -> bool:
+    """Whether the newest deployment is older than its rollback window, which is still open."""
+    begun = ""
+    for entry in ledger(host):
+        action, result = entry.get("action"), entry.get("result")
+        if action == "retire" or result in {"begun", "rolled back"}:
+            begun = ""
+        elif action in {"deploy", "rollback"} and result == "done":
+            begun = str(entry["at"])
+    if not begun:
+        return False
+    age = host.clock.moment() - datetime.fromisoformat(begun)
+    return age.total_seconds() >= WINDOW_SECONDS + OVERDUE_SECONDS
+
+
+def is_window_overdue(host: Host) -> bool:
+    """Whether the rollback window is over, and no process waits to end it."""
+    return not host.state.scheduled and is_window_over(host)
 
 
 def is_just_switched(host: Host) -> bool:
@@ -286,6 +314,7 @@ def signature(host: Host) -> tuple[object, ...]:
         engine.certificate,
         tuple(database.applied) if database else None,
         is_just_switched(host),
+        is_window_over(host),
         tuple(stamp for folder in folders for stamp in _stamps(folder)),
         _stamp(f"{host.root}/.env"),
     )

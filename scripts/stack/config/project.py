@@ -154,6 +154,11 @@ class Project:
         return self._whole("READY_SECONDS")
 
     @property
+    def window_seconds(self) -> float:
+        """The seconds for which the former slot stays warm."""
+        return cast(float, self.typed["ROLLBACK_WINDOW_SECONDS"])
+
+    @property
     def watch_seconds(self) -> float:
         """The seconds for which a deploy watches the new release after the switch."""
         return cast(float, self.typed["WATCH_SECONDS"])

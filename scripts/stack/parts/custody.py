@@ -2,7 +2,7 @@
 
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import fingerprints, inventory, logins, ownership
+from stack.parts import fingerprints, inventory, logins, machine, observation, ownership, window
 from stack.parts.inventory import Inventory
 from stack.runner import Runner
 
@@ -29,6 +29,9 @@ def claim(
 ) -> None:
     """Check, write the owner's record, and print a note if this checkout takes the stack over.
 
+    A rollback window that nothing has ended ends soon after the command, unless the command itself
+    ends the window.
+
     Args:
         is_starting: whether the command starts services and has no preflight of its own.
         is_restarting: whether it stops containers and then starts the same containers again.
@@ -41,10 +44,15 @@ def claim(
     if is_starting or is_restarting:
         fingerprints.refuse_missing(project)
     if is_restarting:
-        ownership.refuse_stale(project, stock)
+        ownership.refuse_stale(project, stock, observation.live_slot(runner, project))
     ownership.keep(runner, project)
-    if note:
-        runner.say(f"    {note}")
+    for line in filter(None, [note, resume_window(runner, project)]):
+        runner.say(f"    {line}")
+
+
+def resume_window(runner: Runner, project: Project) -> str:
+    """Return what happens to the rollback window whose process has ended; usually nothing."""
+    return "" if runner.is_dry else window.resume(runner, project, machine.booted_at())
 
 
 def list_faults(runner: Runner, project: Project) -> list[str]:
@@ -90,7 +98,7 @@ def _row_of_owner(project: Project, stock: Inventory, note: str) -> Row:
     if stale:
         names = ", ".join(sorted(each.service for each in stale))  # the engine lists by age
         text = f"{names} mount files of {stale[0].checkout} and cannot restart: "
-        return False, "owner", text + "./scripts/up.sh --apply all, then ./scripts/deploy.sh"
+        return False, "owner", text + ownership.RENEWAL
     owner = ownership.read(project)
     if note:
         return True, "owner", f"with the next command {note}"

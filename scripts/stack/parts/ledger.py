@@ -88,9 +88,25 @@ def last(project: Project) -> dict[str, Any] | None:
     return readable[-1] if readable else None
 
 
-def has_begun_since(project: Project, entry: int) -> bool:
-    """Whether a deploy or rollback, unless refused, has begun after the first `entry` entries."""
-    return any(newer.get("result") == "begun" for newer in entries(project)[entry:])
+def has_window_ended(project: Project, entry: int) -> bool:
+    """Whether a deploy or rollback has begun, or the slot was retired, after `entry` entries.
+
+    One that was refused has not begun.
+    """
+    return any(
+        newer.get("result") == "begun" or newer.get("action") == "retire"
+        for newer in entries(project)[entry:]
+    )
+
+
+def last_live_slot(project: Project) -> str:
+    """Return the slot that the last deploy, rollback or `up` made live; empty if none names it."""
+    slots = [
+        str(entry.get("slot") or "")
+        for entry in entries(project)
+        if entry.get("action") in {"up", "deploy", "rollback"} and entry.get("result") == "done"
+    ]
+    return slots[-1] if slots else ""
 
 
 def good_deployments(project: Project) -> list[Deployment]:

@@ -10,7 +10,7 @@ from stack.commands.command import Command
 from stack.config.project import Project
 from stack.failure import Failure
 from stack.https import Answer, Question
-from stack.parts import applied, slot_files
+from stack.parts import applied, ledger, slot_files
 from stack.runner import Result, Runner, failure_of
 
 SLOTS = ("blue", "green")
@@ -67,11 +67,19 @@ def live_link(runner: Runner, project: Project) -> str:
 
 
 def live_slot(runner: Runner, project: Project) -> str:
-    """Return the live slot; without a link, the running slot; without both, blue."""
+    """Return the live slot.
+
+    Without a link, the slot that the ledger names if its API runs, else the running slot, else
+    blue.
+    """
     slot = live_link(runner, project)
     if slot:
         return slot
     running = {service.name for service in services(runner, project) if service.state == "running"}
+    # For 30 s after a switch both workers run: the former one finishes its jobs.
+    recorded = ledger.last_live_slot(project)
+    if f"api-{recorded}" in running:
+        return recorded
     # The worker first: in the rollback window both APIs run, but only the live slot's worker.
     for kind in ("worker", "api"):
         for slot in SLOTS:

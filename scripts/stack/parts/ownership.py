@@ -17,6 +17,10 @@ from stack.runner import Runner
 RUNBOOK = "another-checkout-owns-the-stack"
 # Each checkout has this file, and the engine never creates it in place of a missing mount.
 MARK = "compose.yaml"
+# A restore and an upgrade stop these services, besides the slots, and start them again.
+RESTARTED = ("postgres", "backup")
+# The services with data are replaced with some seconds of 503, the live slot without any.
+RENEWAL = "./scripts/up.sh --apply all, then ./scripts/deploy.sh"
 
 
 def owner_file(project: Project) -> Path:
@@ -125,18 +129,23 @@ def list_stale(project: Project, inventory: Inventory) -> list[Container]:
     ]
 
 
-def refuse_stale(project: Project, inventory: Inventory) -> None:
+def refuse_stale(project: Project, inventory: Inventory, slot: str) -> None:
     """Refuse to stop containers that could not start again, after the checkout was moved.
+
+    The commands that ask this start the database, the backups and the live slot again. They do not
+    stop the other services, and the idle slot stays stopped.
 
     Raises:
         Failure: naming them.
     """
-    stale = [each for each in list_stale(project, inventory) if each.is_running]
+    restarted = {*RESTARTED, *engine.slot_services(slot)}
+    running = [each for each in list_stale(project, inventory) if each.is_running]
+    stale = [each for each in running if each.service in restarted]
     if stale:
         names = ", ".join(each.service for each in stale)
         raise Failure(
             f"{names} mount files of {stale[0].checkout} and could not start again",
-            hints=["nothing was touched", "./scripts/up.sh, then ./scripts/deploy.sh"],
+            hints=["nothing was touched", RENEWAL],
             runbook=RUNBOOK,
         )
 

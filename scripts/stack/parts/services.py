@@ -21,10 +21,12 @@ def start(
     seconds: int,
     runbook: str,
     anew: bool = False,
+    is_kept: bool = False,
     values: Mapping[str, str] | None = None,
 ) -> None:
     """Start services, and replace those whose configuration changed; `anew` replaces each.
 
+    With `is_kept`, a container that exists is not replaced.
     The services of a slot get the limits of their deployment, even if `.env` has changed since.
     Compose takes the variables `values` instead of those of `.env`.
 
@@ -32,6 +34,7 @@ def start(
         Failure: naming the services that are not healthy after `seconds`, with their last lines.
     """
     options = ["--detach", "--no-deps", *(["--force-recreate"] if anew else [])]
+    options += ["--no-recreate"] if is_kept else []
     options += ["--wait", "--wait-timeout", str(seconds)]
     environment = {**slot_files.limits_of(project, names), **(values or {})}
     words = ["up", *options, *names]

@@ -129,12 +129,39 @@ def _replace(
 
 def _start_missing(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
     """Start services that do not serve; on a developer's stack, also replace changed services."""
+    kept: list[str] = []
     if not project.is_development:
         names = services.list_missing(runner, project, names)
-    if not names:
-        return
-    _start(runner, project, names, seconds)
-    applied.keep(runner, project, [name for name in names if name in applied.SERVICES])
+        kept = _list_kept(runner, project, names)
+    created = [name for name in names if name not in kept]
+    if kept:
+        _await_kept(runner, project, kept, seconds)
+    if created:
+        _start(runner, project, created, seconds)
+        applied.keep(runner, project, [name for name in created if name in applied.SERVICES])
+
+
+def _list_kept(runner: Runner, project: Project, names: list[str]) -> list[str]:
+    """Return the services of these that run, are not healthy, and have settings that wait.
+
+    A busy server is unhealthy for a moment, and still serves. Compose would replace its container.
+    """
+    states = {each.name: each.state for each in observation.services(runner, project)}
+    running = [name for name in names if states.get(name) == "running"]
+    waiting = applied.waiting(runner, project) if running else {}
+    return [name for name in running if name in waiting]
+
+
+def _await_kept(runner: Runner, project: Project, names: list[str], seconds: int) -> None:
+    """Wait until services are healthy in the containers that they have."""
+    try:
+        runbook = "a-service-keeps-restarting"
+        services.start(runner, project, *names, seconds=seconds, runbook=runbook, is_kept=True)
+    except Failure as failure:
+        failure.hints += [
+            f"./scripts/up.sh --apply {name} gives it the settings of .env" for name in names
+        ]
+        raise
 
 
 def _sink(project: Project) -> list[str]:

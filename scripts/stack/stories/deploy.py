@@ -292,6 +292,7 @@ class _Deploy:
         }
         facts |= {"nginx": edge.installed_name(project), **self.deployment.facts}
         facts |= {"nginx_settings": edge_settings.installed(project).settings}
+        facts |= window.facts(project)
         ledger.record(runner, project, "deploy", **facts, seconds=self.steps.seconds)
 
     def finish(self) -> None:

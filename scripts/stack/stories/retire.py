@@ -20,20 +20,20 @@ RUNBOOK = "migration-failed"
 def run(
     runner: Runner, project: Project, slot: str, release: str, *, after_seconds: float, entry: int
 ) -> None:
-    """Wait, then retire the slot, unless another deploy or rollback has begun since the entry."""
+    """Wait, then retire the slot, unless something has ended the window since the entry."""
 
-    def has_begun() -> bool:
-        return ledger.has_begun_since(project, entry)
+    def has_ended() -> bool:
+        return ledger.has_window_ended(project, entry)
 
-    left_alone = f"slot {slot} is left alone: another deploy or rollback has begun"
+    left_alone = f"slot {slot} is left alone: a deploy, a rollback or retire has ended its window"
     if after_seconds > 0 and wait_until(
-        runner, has_begun, after_seconds, pause_seconds=POLL_SECONDS
+        runner, has_ended, after_seconds, pause_seconds=POLL_SECONDS
     ):
         runner.say(left_alone)
         return
     with exclusive(runner, project, "retire", LOCK_SECONDS):
         present = slots.look(runner, project)
-        if has_begun() or present.live == slot or present.idle_release != release:
+        if has_ended() or present.live == slot or present.idle_release != release:
             runner.say(left_alone)
             return
         slots.stop(runner, engine.slot_services(slot))

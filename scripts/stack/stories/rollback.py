@@ -178,10 +178,8 @@ class _Rollback:
             self.render_locations()
             self.switch()
             self.hand_over_jobs()
-            seconds = self.steps.seconds
-            ledger.record(
-                runner, project, "rollback", **self.record, result="done", seconds=seconds
-            )
+            record = {**self.record, **window.facts(project), "seconds": self.steps.seconds}
+            ledger.record(runner, project, "rollback", **record, result="done")
         with beyond_undo("roll-back", self.explain_what_is_live):
             window.schedule_end(runner, project, self.before.live, self.before.live_release)
             url = applied.front_door(project).url

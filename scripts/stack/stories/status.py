@@ -25,6 +25,7 @@ from stack.parts import (
     redis,
     releases,
     slot_files,
+    window,
 )
 from stack.parts.database import HEAD
 from stack.rules import migrations
@@ -85,6 +86,8 @@ def run(runner: Runner, project: Project) -> bool:
         "disk postgres": lambda _: [postgres_disk(runner, project)],
         "certificate": lambda _: [_certificate(observation.ask(runner, project, "/livez"))],
         "last deploy": lambda _: [_deploy(project, holder), _clock(project)],
+        # The process that ends the window waits for a command that holds the lock.
+        "window": lambda _: [] if holder else window.read_rows(project),
         "owner": lambda _: custody.read_rows(runner, project),
     }
     rows: list[Row] = []

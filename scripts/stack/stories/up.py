@@ -28,7 +28,6 @@ from stack.parts import (
     services,
     startup,
     volume_owner,
-    window,
 )
 from stack.parts.lock import exclusive
 from stack.parts.preflight import Needs
@@ -108,8 +107,9 @@ def run(
         fingerprints.keep(runner, project)  # by now, the backup service has created the archive
         placement.record(runner, project, steps, slot, release)
         _say_waiting(runner, project, slot)
-        if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
-            runner.say("    the rollback window that a reboot ended begins again")
+        note = custody.resume_window(runner, project)
+        if note:
+            runner.say(f"    {note}")
     _say_next(runner, steps, project, credentials)
 
 

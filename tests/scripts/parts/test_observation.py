@@ -3,7 +3,7 @@
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import observation
+from stack.parts import ledger, observation
 from stack.runner import Result
 
 from tests.scripts.machine import container
@@ -48,6 +48,23 @@ def test_where_there_is_no_link_the_slot_is_the_one_that_runs_or_else_blue(
     assert observation.live_slot(without_nginx, loaded) == "green", (
         "worker-green runs, so green is live"
     )
+
+
+def test_where_there_is_no_link_the_ledger_names_the_slot_while_both_workers_run(
+    without_nginx: RecordingRunner, loaded: Project
+) -> None:
+    """The worker of the former slot finishes its jobs for 30 s after a deploy or a rollback."""
+    without_nginx.reply("docker run", Result(0, "none.sock\n"))
+    names = ("api-blue", "api-green", "worker-blue", "worker-green")
+    both = "".join(container(name) for name in names)
+    without_nginx.reply("docker compose ps", Result(0, both))
+    ledger.record(without_nginx, loaded, "up", slot="blue", to="r-1", result="done")
+    ledger.record(without_nginx, loaded, "deploy", slot="green", to="r-2", result="done")
+    ledger.record(without_nginx, loaded, "deploy", slot="blue", to="r-3", result="rolled back")
+    ledger.record(without_nginx, loaded, "retire", slot="blue", to="r-2", result="done")
+    assert observation.live_slot(without_nginx, loaded) == "green"
+    without_nginx.reply("docker compose ps", Result(0, container("worker-blue")))
+    assert observation.live_slot(without_nginx, loaded) == "blue", "the API of green does not run"
 
 
 @pytest.mark.parametrize(

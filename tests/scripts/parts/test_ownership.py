@@ -173,6 +173,24 @@ def test_containers_that_mount_another_directory_are_made_anew_when_they_do_not_
     assert runner.ran == ["docker compose rm --stop --force api-blue worker-blue"]
 
 
+@pytest.mark.parametrize("service", ["postgres", "backup", "api-blue", "worker-blue"])
+def test_what_is_stopped_and_started_again_must_be_able_to_start_after_a_move(
+    project: Project, service: str
+) -> None:
+    gone = project.root.with_name("gone")
+    with pytest.raises(Failure, match=f"{service} mount files of {gone}"):
+        ownership.refuse_stale(project, running(gone, service), "blue")
+
+
+def test_a_warm_idle_slot_and_what_is_not_stopped_refuse_nothing_after_a_move(
+    project: Project,
+) -> None:
+    """The way out leaves the former slot stale until its window ends, and nothing starts it."""
+    gone = project.root.with_name("gone")
+    stock = running(gone, "api-green", "worker-green", "redis", "counter", "nginx")
+    ownership.refuse_stale(project, stock, "blue")
+
+
 def test_an_engine_that_does_not_answer_is_not_an_engine_without_volumes() -> None:
     for part in ("docker container ls", "docker volume ls"):
         silent = RecordingRunner()

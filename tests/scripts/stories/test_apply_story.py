@@ -76,6 +76,55 @@ def stack(runner: RecordingRunner, machine: Machine, checkout: Path) -> Stack:
     return Stack(runner, machine, checkout)
 
 
+KEEP = WAIT.replace("--no-deps", "--no-deps --no-recreate")
+
+
+def be_busy(stack: Stack, *, is_lasting: bool = False) -> None:
+    """Have Postgres run unhealthily; it recovers while a command waits for it, unless it lasts."""
+    busy = "".join(container(name) for name in SERVING if name != "postgres")
+    busy += container("postgres", health="unhealthy")
+    serving, stack.machine.containers = stack.machine.containers, busy
+
+    def wait() -> Result:
+        stack.machine.containers = busy if is_lasting else serving
+        return Result(int(is_lasting), err="unhealthy\n" * is_lasting)
+
+    stack.runner.reply(f"{KEEP} --wait-timeout 120 postgres", wait)
+
+
+def test_a_busy_service_keeps_its_container_while_a_setting_waits(stack: Stack) -> None:
+    set_values(stack.checkout, POSTGRES_MEMORY="400m")
+    be_busy(stack)
+    done = len(stack.runner.ran)
+    up.run(stack.runner, stack.checkout)
+    assert stack.starts(done) == [f"{KEEP} --wait-timeout 120 postgres"]
+    assert applied.waiting(stack.runner, load(stack.checkout)) == {"postgres": ["POSTGRES_MEMORY"]}
+    assert any("not applied: POSTGRES_MEMORY" in line for line in stack.runner.said)
+
+
+def test_a_service_that_stays_unhealthy_is_replaced_by_apply_alone(stack: Stack) -> None:
+    set_values(stack.checkout, POSTGRES_MEMORY="400m")
+    be_busy(stack, is_lasting=True)
+    failed = failure_of(lambda: up.run(stack.runner, stack.checkout))
+    assert "postgres did not become healthy" in failed.observation
+    assert failed.hints[-1] == "./scripts/up.sh --apply postgres gives it the settings of .env"
+    assert applied.waiting(stack.runner, load(stack.checkout)) == {"postgres": ["POSTGRES_MEMORY"]}
+
+
+def test_an_unhealthy_service_for_which_nothing_waits_is_started_as_before(stack: Stack) -> None:
+    be_busy(stack)
+    done = len(stack.runner.ran)
+    healthy = "".join(map(container, SERVING))
+
+    def start() -> Result:
+        stack.machine.containers = healthy
+        return Result(0)
+
+    stack.runner.reply(f"{WAIT} --wait-timeout 120 postgres", start)
+    up.run(stack.runner, stack.checkout)
+    assert stack.starts(done) == [f"{WAIT} --wait-timeout 120 postgres"]
+
+
 def test_up_replaces_nothing_that_serves_and_names_what_waits(stack: Stack) -> None:
     set_values(stack.checkout, POSTGRES_MEMORY="400m", NGINX_CPUS="0.5", BACKUP_HOURS="3")
     former_count = len(stack.runner.ran)

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import fingerprints, ledger, logins, machine, ownership
+from stack.parts import custody, fingerprints, ledger, logins, machine, ownership, window
 from stack.rules.ownership import Owner
 from stack.runner import Result
 from stack.stories import check_config, deploy, restore, rollback, up, upgrade_postgres
@@ -28,6 +29,7 @@ from tests.scripts.stock import (
 
 Command = Callable[[RecordingRunner, Project], None]
 TO = restore.Options(to="2026-11-21T12:30:00+00:00", is_confirmed=True)
+PAST = {window.ENDS: "2026-01-01T00:10:00+00:00"}
 COMMANDS: dict[str, Command] = {
     "up": lambda runner, project: up.run(runner, project.root),
     "deploy": lambda runner, project: deploy.run(runner, project.root, Options()),
@@ -121,7 +123,39 @@ def test_containers_that_could_not_start_again_after_a_move_are_not_stopped(
     have_containers(up_host, project.root.with_name("gone"), "api-blue", "worker-blue")
     failed = refused(COMMANDS[name], up_host, project)
     assert "api-blue, worker-blue mount files of" in failed.observation
-    assert "./scripts/up.sh, then ./scripts/deploy.sh" in failed.hints
+    # Without --apply, up.sh replaces nothing that serves, and the same refusal would come back.
+    assert "./scripts/up.sh --apply all, then ./scripts/deploy.sh" in failed.hints
+
+
+@pytest.mark.parametrize("action", ["deploy", "rollback"])
+def test_a_deploy_and_a_rollback_record_the_end_of_their_window(
+    up_host: Host, project: Project, action: str
+) -> None:
+    COMMANDS[action](up_host, project)
+    end = datetime.fromisoformat((ledger.last(project) or {})[window.ENDS])
+    assert 590 < (end - datetime.now(UTC)).total_seconds() <= 600
+
+
+def test_each_command_that_claims_the_stack_ends_a_window_that_nothing_ended(
+    host: Host, project: Project
+) -> None:
+    ledger.record(host, project, "deploy", to="old", result="done", **PAST)
+    custody.claim(host, project)
+    assert host.has_run("retire green older --after 30")
+    assert "    the rollback window is overdue, and ends in 30 s" in host.said
+    other = Host(is_dry=True)
+    custody.claim(other, project)
+    assert not other.has_run("retire")
+
+
+def test_up_ends_a_window_that_nothing_ended(
+    runner: RecordingRunner, checkout: Path, ports: dict[str, int]
+) -> None:
+    Machine(runner, placed="r-0")
+    ledger.record(runner, load(checkout), "deploy", to="r-0", result="done", **PAST)
+    up.run(runner, checkout)
+    assert runner.has_run("-m stack retire green")
+    assert "    the rollback window is overdue, and ends in 30 s" in runner.said
 
 
 def test_a_second_clone_with_defaults_writes_neither_env_nor_secrets(

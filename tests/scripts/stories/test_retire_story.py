@@ -161,5 +161,78 @@ def test_a_window_that_a_reboot_cut_off_begins_again(
     ledger.record(host, project, last[0], to="old", result=last[1])
     before, after = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
     assert not window.resume(host, project, booted_at=before), "a window began without a reboot"
-    assert window.resume(host, project, booted_at=after) is is_due
+    assert bool(window.resume(host, project, booted_at=after)) is is_due
     assert host.has_run("retire green older --after 600") is is_due
+
+
+def ends(seconds: float) -> dict[str, str]:
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    return {window.ENDS: end.isoformat(timespec="seconds")}
+
+
+@pytest.mark.parametrize("action", ["deploy", "rollback"])
+def test_a_window_that_is_over_and_that_nothing_ended_ends_soon(
+    host: Host, project: Project, action: str
+) -> None:
+    """Its process was killed, or the deploy was killed before it started the process."""
+    booted_at = datetime.now(UTC) - timedelta(hours=1)
+    ledger.record(host, project, action, to="old", result="done", **ends(-30))
+    assert not window.resume(host, project, booted_at), "its process may wait for the lock"
+    ledger.record(host, project, action, to="old", result="done", **ends(-90))
+    assert "overdue" in window.resume(host, project, booted_at)
+    assert host.ran[-1].endswith("retire green older --after 30 --entry 4")
+    assert [name for _, name, _ in window.read_rows(project)] == ["window"]
+
+
+@pytest.mark.parametrize(
+    ("action", "result"),
+    [("retire", "done"), ("retire", "failed"), ("deploy", "begun"), ("deploy", "rolled back")],
+)
+def test_a_window_that_something_has_ended_is_not_overdue(
+    host: Host, project: Project, action: str, result: str
+) -> None:
+    ledger.record(host, project, "deploy", to="old", result="done", **ends(-900))
+    ledger.record(host, project, action, to="old", result=result)
+    assert window.resume(host, project, datetime.now(UTC)) == ""
+    assert window.read_rows(project) == []
+
+
+def test_a_deploy_that_was_refused_leaves_a_window_overdue(host: Host, project: Project) -> None:
+    ledger.record(host, project, "deploy", to="old", result="done", **ends(-900))
+    ledger.record(host, project, "deploy", to="", result=ledger.NOT_BEGUN)
+    assert window.read_rows(project)
+    assert window.resume(host, project, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(("rest", "after"), [(300, 300), (3600, 600), (-20, 30)])
+def test_after_a_reboot_the_rest_of_the_window_goes_on(
+    host: Host, project: Project, rest: int, after: int
+) -> None:
+    ledger.record(host, project, "deploy", to="old", result="done", **ends(rest))
+    assert window.resume(host, project, datetime.now(UTC) + timedelta(seconds=1))
+    seconds = float(host.ran[-1].split("--after ")[1].split()[0])
+    assert after - 3 <= seconds <= after
+
+
+@pytest.mark.parametrize("end", [None, "", "soon", "2020-01-01T00:00:00"])
+def test_a_ledger_of_an_earlier_version_has_no_overdue_window(
+    host: Host, project: Project, end: str | None
+) -> None:
+    ledger.record(host, project, "deploy", to="old", result="done", window_ends=end)
+    assert window.resume(host, project, datetime.now(UTC) - timedelta(hours=1)) == ""
+    assert window.read_rows(project) == []
+
+
+def test_of_two_processes_for_one_window_the_second_does_nothing(
+    host: Host, project: Project
+) -> None:
+    entry = len(ledger.entries(project))
+    for _ in range(2):
+        retire.run(host, project, "green", "older", after_seconds=0, entry=entry)
+    assert host.changes() == [STOP]
+    assert [each["action"] for each in ledger.entries(project)[entry:]] == ["retire"]
+
+
+def test_a_window_of_any_length_has_an_end(project: Project) -> None:
+    longest = Project(project.root, {**project.values, "ROLLBACK_WINDOW_SECONDS": "9" * 30})
+    assert datetime.fromisoformat(window.facts(longest)[window.ENDS]) > datetime.now(UTC)

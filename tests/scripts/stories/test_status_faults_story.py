@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from stack.config.project import Project
-from stack.parts import fingerprints, ledger, lock, ownership
+from stack.parts import fingerprints, ledger, lock, ownership, window
 from stack.runner import Result
 
 from tests.scripts.imitation import furnish
@@ -110,6 +110,20 @@ def test_a_deploy_that_was_killed_is_not_ok(well: RecordingRunner, loaded: Proje
     is_well, text = rows(well, loaded)["last deploy"]
     assert not is_well
     assert text.endswith("begun, and nothing runs it any more")
+
+
+def test_a_window_that_nothing_ended_has_a_row_unless_a_command_runs(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    """The process that ends the window waits for that command, and then ends it."""
+    past = {window.ENDS: "2026-01-01T00:10:00+00:00"}
+    ledger.record(RecordingRunner(), loaded, "deploy", to="r-1", result="done", **past)
+    text = "should have ended at 2026-01-01T00:10:00+00:00, and is open: ./scripts/up.sh ends it"
+    assert rows(well, loaded)["window"] == (False, text)
+    with lock.exclusive(RecordingRunner(), loaded, "backup"):
+        assert "window" not in rows(well, loaded)
+    ledger.record(RecordingRunner(), loaded, "retire", to="r-1", result="done")
+    assert "window" not in rows(well, loaded)
 
 
 def test_a_deploy_that_was_refused_is_passed_over(well: RecordingRunner, loaded: Project) -> None:
