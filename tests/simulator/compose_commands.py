@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from stack.commands.command import Command
@@ -10,6 +11,7 @@ from stack.runner import Result
 
 from tests.simulator import compose_files
 from tests.simulator.containers import REFUSES, Container, Engine, Image
+from tests.simulator.files import content_of
 from tests.simulator.programs import Programs
 
 OPTIONS = {"--detach", "--no-deps", "--wait", "--force-recreate", "--stop", "--force", "--rm"}
@@ -158,8 +160,8 @@ class ComposeCommands:
 
     def read_secret(self, name: str) -> str:
         """Return what a new container would read from a secret file."""
-        file = self.secret(name)
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        content = content_of(f"{compose_files.secrets_folder(self.values(), self.root)}/{name}")
+        return (content or b"").decode("utf-8").strip()
 
     def _named(self, argv: list[str]) -> list[Container]:
         named = [self.engine.container(self.project, name) for name in words(argv)]
@@ -265,13 +267,15 @@ class ComposeCommands:
 
 def describe(container: Container) -> str:
     """Return the line of `docker compose ps` for a container."""
-    ports = [
-        {"URL": "127.0.0.1", "PublishedPort": int(port)}
-        for port in (ports_of(container) if container.state == "running" else ())
-    ]
-    status = f"{container.state} {container.health}".strip()
-    facts = {"Service": container.service, "State": container.state, "Health": container.health}
-    return json.dumps({**facts, "Status": status, "Publishers": ports})
+    ports = tuple(ports_of(container) if container.state == "running" else ())
+    return _line(container.service, container.state, container.health, ports)
+
+
+@lru_cache(maxsize=256)
+def _line(service: str, state: str, health: str, published: tuple[str, ...]) -> str:
+    ports = [{"URL": "127.0.0.1", "PublishedPort": int(port)} for port in published]
+    facts = {"Service": service, "State": state, "Health": health}
+    return json.dumps({**facts, "Status": f"{state} {health}".strip(), "Publishers": ports})
 
 
 def ports_of(container: Container) -> list[str]:

@@ -1,5 +1,6 @@
 """The engine's state: images, tags, containers and volumes, and what happens to each alone."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,9 +216,9 @@ class Engine:
         It is healthy if its image is.
         """
         self.spend()
-        missing = [path for path in container.files.values() if not Path(path).is_file()]
+        missing = [path for path in container.files.values() if not os.path.isfile(path)]
         folder = container.configuration.get("checkout", "")  # of a service that mounts some of it
-        missing += [folder] if folder and not Path(folder).is_dir() else []
+        missing += [folder] if folder and not os.path.isdir(folder) else []
         if missing:
             container.state, container.health, container.exit = "exited", "", 127
             return f"error mounting {missing[0]}: no such file or directory"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from stack.runner import Result
 
@@ -15,6 +16,7 @@ QUERY = re.compile(r"http://counter(/[^']*)'")
 REQUESTS_PER_SECOND = 20
 MOST_REQUESTS = 40  # of those that clients sent between two questions
 CLIENTS, ROUTES = 5, 10
+datagram_once = lru_cache(maxsize=4096)(datagram)
 NO_COUNTER = Result(7, err="curl: (7) Couldn't connect to server\n")
 
 
@@ -47,7 +49,7 @@ class Traffic:
         if is_counted:
             client = f"192.0.2.{number % CLIENTS}"
             path = f"/{'abcdefghij'[number // CLIENTS % ROUTES]}"
-            self.counts.add(datagram(slot, status, client=client, path=path, watch=watch))
+            self.counts.add(datagram_once(slot, status, client=client, path=path, watch=watch))
 
     def add_clients(self, slot: str, status: int, *, is_counted: bool) -> None:
         """Have the clients send what they sent since the last time."""

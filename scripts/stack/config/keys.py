@@ -7,6 +7,7 @@ keys to the operator. tests/contracts/test_variables.py compares the two with th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from stack.config import forms
 
@@ -181,14 +182,20 @@ def of_container(service: str) -> tuple[str, ...]:
     return tuple(name for name, key in KEYS.items() if service in key.containers)
 
 
+# A command reads the same values again with each question to the front door. Chosen: room for every
+# key with a few values.
+@lru_cache(maxsize=1024)
+def _typed(name: str, text: str) -> object:
+    return KEYS[name].form(text) if text else None
+
+
 def parse(values: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
     """Return the values that are given, typed, and one sentence for each that cannot be read."""
     typed: dict[str, object] = {}
     faults = []
     for name, key in KEYS.items():
-        text = values.get(name) or key.default
         try:
-            typed[name] = key.form(text) if text else None
+            typed[name] = _typed(name, values.get(name) or key.default)
         except ValueError as error:
             faults.append(f"{name} is {error}")
     return typed, faults

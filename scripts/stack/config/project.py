@@ -218,7 +218,7 @@ class Project:
         """The directory of the secret files."""
         return (self.root / self.setting("SECRETS_DIR")).resolve()
 
-    @property
+    @cached_property
     def certificate(self) -> Path:
         """The certificate chain that nginx serves."""
         return self.secrets / "tls" / "fullchain.pem"
@@ -228,17 +228,17 @@ class Project:
         """The credentials of the first user, as JSON; the smoke test logs in with them."""
         return self.secrets / "first_user.json"
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """The directory of the ledger, the lock and the evidence, outside the checkout."""
         return Path(self.setting("STATE_DIR") or default_state(self.name))
 
-    @property
+    @cached_property
     def nginx_folder(self) -> Path:
         """The folder of nginx' installed configurations: `releases/`, and the link `current`."""
         return self.state / "nginx"
 
-    @property
+    @cached_property
     def ledger(self) -> Path:
         """The append-only record of every action, one JSON object a line."""
         return self.state / "ledger.jsonl"

@@ -177,7 +177,7 @@ def describe_cost(service: str, measured_seconds: float) -> str:
 
 def front_door(project: Project) -> Project:
     """Return the project with the name, the address and the port that nginx has now."""
-    name = edge_settings.installed(project).host or project.host
+    name = edge_settings.installed_host(project) or project.host
     values = {edge_settings.HOST: name}
     entry = read(project).get("nginx")
     if entry is not None:
