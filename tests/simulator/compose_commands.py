@@ -156,7 +156,7 @@ class ComposeCommands:
 
     def secret(self, name: str) -> Path:
         """Return the file of a secret."""
-        return compose_files.secrets_folder(self.values(), self.root) / name
+        return compose_files.below(compose_files.secrets_folder(self.values(), self.root), name)
 
     def read_secret(self, name: str) -> str:
         """Return what a new container would read from a secret file."""

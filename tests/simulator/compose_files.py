@@ -95,9 +95,10 @@ def environment_of(service: str, values: Mapping[str, str]) -> dict[str, str]:
 
 def secrets_folder(values: Mapping[str, str], root: Path) -> Path:
     """Return the folder of the secret files."""
-    return _below(root, values.get("SECRETS_DIR") or "secrets")
+    return below(root, values.get("SECRETS_DIR") or "secrets")
 
 
-@lru_cache(maxsize=256)
-def _below(root: Path, folder: str) -> Path:
-    return root / folder
+@lru_cache(maxsize=1024)
+def below(folder: Path, name: str) -> Path:
+    """Return a path below a folder; it is asked for again and again."""
+    return folder / name

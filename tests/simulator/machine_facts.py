@@ -15,8 +15,9 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 from stack import attempt_log
-from stack.config import environment
+from stack.config import environment, service
 from stack.parts import images, ledger, lock, machine, ports, preflight
+from stack.rules import host_limits
 from stack.stories import restore, status
 
 from counter import datagrams
@@ -25,6 +26,7 @@ from tests.simulator.host import Host
 
 Place = tuple[object, str, object]  # a module, a name in it, and what stands for its value
 parse_once = lru_cache(maxsize=256)(environment.parse)
+parse_service_once = lru_cache(maxsize=16)(service.parse)
 parse_datagram_once = lru_cache(maxsize=4096)(datagrams.parse)
 Usage = namedtuple("Usage", ["total", "used", "free"])
 TOTAL, FREE = 100_000_000_000, 40_000_000_000
@@ -102,9 +104,11 @@ def places_of(host: Host) -> Sequence[Place]:
     return [
         *((module, "datetime", clock) for module in TIMED),
         *((module, "shutil", programs) for module in (preflight, status, machine)),
-        # The same text has the same lines: each command reads .env and .env.example several times.
+        # The same text means the same: each command reads these files several times.
         (environment, "parse", parse_once),
+        (service, "parse", parse_service_once),
         (datagrams, "parse", parse_datagram_once),
+        (host_limits, "free_networks", count_networks_once),
         (tempfile, "tempdir", str(host.folder)),
         (ports, "socket", socket_module(host)),
         (machine, "read_id", lambda: host.state.machine),
@@ -115,6 +119,19 @@ def places_of(host: Host) -> Sequence[Place]:
         (status, "ThreadPoolExecutor", OneAfterTheOther),
         (status, "ctypes", SimpleNamespace(CDLL=lambda _: timex, create_string_buffer=len_of)),
     ]
+
+
+def count_networks_once(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
+    """Return the networks that are left; the networks of the simulated engine stay the same."""
+    return _count_networks(tuple(pools), tuple(used))
+
+
+_count_real = host_limits.free_networks
+
+
+@lru_cache(maxsize=16)
+def _count_networks(pools: tuple[tuple[str, int], ...], used: tuple[str, ...]) -> int:
+    return _count_real(pools, used)
 
 
 def len_of(size: int) -> int:

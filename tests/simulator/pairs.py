@@ -1,6 +1,7 @@
 """All pairs: a command that is killed or fails at one of its steps, and the next command."""
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.simulator.actions import Action
 from tests.simulator.faults import Fault
 from tests.simulator.histories import Breach, History
 from tests.simulator.host import Copy, Host
+from tests.simulator.operators import Outcome
 
 # The command, and what precedes it so that it has something to do.
 COMMANDS = {
@@ -91,14 +93,10 @@ class Branch:
         return replace(self.history, lines=list(self.history.lines))
 
 
-def first_commands(
-    branch: Branch, name: str, modes: Sequence[str], *, has_questions: bool
+def with_faults(
+    words: tuple[str, ...], outcome: Outcome | None, modes: Sequence[str], *, has_questions: bool
 ) -> Iterator[Action]:
-    """Yield the command with each fault that can strike it."""
-    line = COMMANDS[name][1]
-    outcome = branch.begin().do(actions.parse(line))
-    words = tuple(line.split())
-    yield Action(words)
+    """Yield a command, of which the outcome is known, with each fault that can strike it."""
     if outcome is None:
         return  # there is no window that could end
     for at, step in enumerate(outcome.steps, 1):
@@ -126,14 +124,17 @@ def play_all(
     history = History(host, f"from: {title}")
     try:
         history.play(actions.read(COMMANDS[name][0]))
-        branch = Branch.of(history)
-        firsts = list(first_commands(branch, name, modes, has_questions=has_questions))
     except Breach as breach:
         return Count(breaches=[breach])
-    for first in firsts:
-        history = branch.begin()
+    branch, words = Branch.of(history), tuple(COMMANDS[name][1].split())
+    firsts = deque([Action(words)])
+    while firsts:
+        history, first = branch.begin(), firsts.popleft()
         try:
-            history.play([first, *actions.read("\n".join(CAUSE_GONE))])
+            outcome = history.do(first)
+            if first.fault is None:
+                firsts += with_faults(words, outcome, modes, has_questions=has_questions)
+            history.play(actions.read("\n".join(CAUSE_GONE)))
         except Breach as breach:
             count.breaches.append(breach)
             continue

@@ -185,17 +185,23 @@ def of_container(service: str) -> tuple[str, ...]:
 # A command reads the same values again with each question to the front door. Chosen: room for every
 # key with a few values.
 @lru_cache(maxsize=1024)
-def _typed(name: str, text: str) -> object:
+def typed(name: str, text: str) -> object:
+    """Return the value of a key, or its default, read by its form; None if it has neither.
+
+    Raises:
+        ValueError: with the rest of a sentence that begins with the key.
+    """
+    text = text or KEYS[name].default
     return KEYS[name].form(text) if text else None
 
 
 def parse(values: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
     """Return the values that are given, typed, and one sentence for each that cannot be read."""
-    typed: dict[str, object] = {}
+    given: dict[str, object] = {}
     faults = []
-    for name, key in KEYS.items():
+    for name in KEYS:
         try:
-            typed[name] = _typed(name, values.get(name) or key.default)
+            given[name] = typed(name, values.get(name, ""))
         except ValueError as error:
             faults.append(f"{name} is {error}")
-    return typed, faults
+    return given, faults

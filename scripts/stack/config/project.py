@@ -49,10 +49,9 @@ class Project:
     overriding: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    @cached_property
-    def typed(self) -> Mapping[str, object]:
-        """The values, each read once by the form of its key; `load` refuses what has none."""
-        return keys.parse(self.values)[0]
+    def typed(self, key: str) -> object:
+        """Return a value, or its default, read by its form; `load` refuses what has none."""
+        return keys.typed(key, self.values.get(key, ""))
 
     def setting(self, key: str) -> str:
         """Return the text of a setting, or its default if it is empty or missing."""
@@ -66,7 +65,7 @@ class Project:
         return PUBLIC_PORTS[key] if self.is_public else self._whole(key)
 
     def _whole(self, key: str) -> int:
-        return cast(int, self.typed[key])
+        return cast(int, self.typed(key))
 
     @property
     def service_settings(self) -> dict[str, str]:
@@ -156,7 +155,7 @@ class Project:
     @property
     def watch_seconds(self) -> float:
         """The seconds for which a deploy watches the new release after the switch."""
-        return cast(float, self.typed["WATCH_SECONDS"])
+        return cast(float, self.typed("WATCH_SECONDS"))
 
     @property
     def keep_releases(self) -> int:
@@ -176,12 +175,12 @@ class Project:
     @property
     def api_processes(self) -> int:
         """The processes of each API; 0 means as many as cores and memory allow."""
-        return cast(int | None, self.typed["API_PROCESSES"]) or 0
+        return cast(int | None, self.typed("API_PROCESSES")) or 0
 
     @property
     def api_cpus(self) -> float:
         """The CPUs of each API."""
-        return cast(float, self.typed["API_CPUS"])
+        return cast(float, self.typed("API_CPUS"))
 
     @property
     def api_memory_bytes(self) -> int:
@@ -191,12 +190,12 @@ class Project:
     @property
     def notify_command(self) -> tuple[str, ...]:
         """The words of the command that learns how a deploy ended; empty if there is none."""
-        return cast(tuple[str, ...] | None, self.typed["NOTIFY_COMMAND"]) or ()
+        return cast(tuple[str, ...] | None, self.typed("NOTIFY_COMMAND")) or ()
 
     @property
     def smoke_requests(self) -> tuple[tuple[str, int], ...]:
         """The paths of SMOKE_PATHS, each with the status that it must answer with."""
-        return cast(tuple[tuple[str, int], ...] | None, self.typed["SMOKE_PATHS"]) or ()
+        return cast(tuple[tuple[str, int], ...] | None, self.typed("SMOKE_PATHS")) or ()
 
     @property
     def database_pool_size(self) -> int:
