@@ -31,10 +31,11 @@ class ComposeCommands:
         self.root = root
         self.environment_file = str(root / ".env")
         self.programs = Programs(engine, self)
+        self.given: Mapping[str, str] | None = None  # `.env`, while a command of Compose runs
 
     def values(self, command: Command | None = None) -> Mapping[str, str]:
         """Return `.env` with the command's own variables over it."""
-        values = compose_files.read(self.environment_file)
+        values = compose_files.read(self.environment_file) if self.given is None else self.given
         return {**values, **command.env} if command and command.env else values
 
     @property
@@ -49,9 +50,13 @@ class ComposeCommands:
             argv = argv[2:]
         method = getattr(self, f"_{argv[0]}", None)
         assert method is not None, f"the simulated Compose does not know `{command}`"
-        if argv[0] != "version" and not self.values():
-            return Result(1, err="set SLIPWAY_HOST in .env")
-        result: Result = method(argv[1:], command)
+        self.given = self.values()
+        try:
+            if argv[0] != "version" and not self.given:
+                return Result(1, err="set SLIPWAY_HOST in .env")
+            result: Result = method(argv[1:], command)
+        finally:
+            self.given = None
         return result
 
     def _version(self, _: list[str], __: Command) -> Result:

@@ -16,8 +16,14 @@ QUERY = re.compile(r"http://counter(/[^']*)'")
 REQUESTS_PER_SECOND = 20
 MOST_REQUESTS = 40  # of those that clients sent between two questions
 CLIENTS, ROUTES = 5, 10
-datagram_once = lru_cache(maxsize=4096)(datagram)
 NO_COUNTER = Result(7, err="curl: (7) Couldn't connect to server\n")
+
+
+@lru_cache(maxsize=4096)
+def datagram_of(number: int, slot: str, status: int, watch: str) -> bytes:
+    """Return the datagram of one of the requests that the clients repeat in turn."""
+    client, path = f"192.0.2.{number % CLIENTS}", f"/{'abcdefghij'[number // CLIENTS]}"
+    return datagram(slot, status, client=client, path=path, watch=watch)
 
 
 @dataclass
@@ -47,9 +53,7 @@ class Traffic:
         """Have nginx finish a request, whose datagram may find no counter."""
         number, self.requests = self.requests, self.requests + 1
         if is_counted:
-            client = f"192.0.2.{number % CLIENTS}"
-            path = f"/{'abcdefghij'[number // CLIENTS % ROUTES]}"
-            self.counts.add(datagram_once(slot, status, client=client, path=path, watch=watch))
+            self.counts.add(datagram_of(number % (CLIENTS * ROUTES), slot, status, watch))
 
     def add_clients(self, slot: str, status: int, *, is_counted: bool) -> None:
         """Have the clients send what they sent since the last time."""

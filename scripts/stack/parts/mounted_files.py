@@ -4,7 +4,7 @@ Git keeps no modes but the executable bit, so a mode that a umask took away is g
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stack.commands import host
@@ -29,7 +29,11 @@ def folders_of(project: Project) -> list[Path]:
 
 def list_closed(folder: Path) -> list[Path]:
     """Return the files that the containers' users cannot read, for example after umask 077."""
-    return [path for path in [folder, *folder.rglob("*")] if _is_closed(path)]
+    return _closed([folder, *folder.rglob("*")])
+
+
+def _closed(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if _is_closed(path)]
 
 
 def _is_closed(path: Path) -> bool:
@@ -55,14 +59,15 @@ def judge(project: Project) -> list[Finding]:
     """Return the files that a container could not read, or that would mean something else."""
     findings = [*_judge_certificate(project.certificate.parent)]
     for folder in folders_of(project):
-        findings += _judge_modes(folder)
-        findings += _judge_line_ends(folder)
+        below = sorted(folder.rglob("*"))
+        findings += _judge_modes(folder, below)
+        findings += _judge_line_ends(folder, below)
     return findings
 
 
-def _judge_modes(folder: Path) -> Iterator[Finding]:
+def _judge_modes(folder: Path, below: Sequence[Path]) -> Iterator[Finding]:
     """Yield a finding for a folder whose modes `open_modes` cannot give back."""
-    foreign = [path for path in list_closed(folder) if not _is_ours(path)]
+    foreign = [path for path in _closed([folder, *below]) if not _is_ours(path)]
     if foreign:
         yield Finding(
             folder.name,
@@ -72,8 +77,8 @@ def _judge_modes(folder: Path) -> Iterator[Finding]:
         )
 
 
-def _judge_line_ends(folder: Path) -> Iterator[Finding]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+def _judge_line_ends(folder: Path, below: Sequence[Path]) -> Iterator[Finding]:
+    files = [path for path in below if path.is_file() and not path.is_symlink()]
     wrong = [path for path in files if path.stat().st_size < MOST_BYTES and _has_crlf(path)]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
