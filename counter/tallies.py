@@ -73,6 +73,6 @@ class LastMinute:
         oldest = int(now // PART_SECONDS) - PARTS + 1
         total = Tally()
         for number, tallies in self._parts:
-            if number >= oldest:
+            if number >= oldest and tallies[slot].answers:
                 total.add_all(tallies[slot])
         return total

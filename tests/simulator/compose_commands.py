@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from stack.commands.command import Command
@@ -10,6 +11,7 @@ from stack.runner import Result
 
 from tests.simulator import compose_files
 from tests.simulator.containers import REFUSES, Container, Engine, Image
+from tests.simulator.files import content_of
 from tests.simulator.programs import Programs
 
 OPTIONS = {"--detach", "--no-deps", "--wait", "--force-recreate", "--stop", "--force", "--rm"}
@@ -30,10 +32,11 @@ class ComposeCommands:
         self.root = root
         self.environment_file = str(root / ".env")
         self.programs = Programs(engine, self)
+        self.given: Mapping[str, str] | None = None  # `.env`, while a command of Compose runs
 
     def values(self, command: Command | None = None) -> Mapping[str, str]:
         """Return `.env` with the command's own variables over it."""
-        values = compose_files.read(self.environment_file)
+        values = compose_files.read(self.environment_file) if self.given is None else self.given
         return {**values, **command.env} if command and command.env else values
 
     @property
@@ -48,9 +51,13 @@ class ComposeCommands:
             argv = argv[2:]
         method = getattr(self, f"_{argv[0]}", None)
         assert method is not None, f"the simulated Compose does not know `{command}`"
-        if argv[0] != "version" and not self.values():
-            return Result(1, err="set SLIPWAY_HOST in .env")
-        result: Result = method(argv[1:], command)
+        self.given = self.values()
+        try:
+            if argv[0] != "version" and not self.given:
+                return Result(1, err="set SLIPWAY_HOST in .env")
+            result: Result = method(argv[1:], command)
+        finally:
+            self.given = None
         return result
 
     def _version(self, _: list[str], __: Command) -> Result:
@@ -159,12 +166,12 @@ class ComposeCommands:
 
     def secret(self, name: str) -> Path:
         """Return the file of a secret."""
-        return compose_files.secrets_folder(self.values(), self.root) / name
+        return compose_files.below(compose_files.secrets_folder(self.values(), self.root), name)
 
     def read_secret(self, name: str) -> str:
-        """Return the text that a new container would read from a secret file."""
-        file = self.secret(name)
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        """Return what a new container would read from a secret file."""
+        content = content_of(f"{compose_files.secrets_folder(self.values(), self.root)}/{name}")
+        return (content or b"").decode("utf-8").strip()
 
     def _named(self, argv: list[str]) -> list[Container]:
         named = [self.engine.container(self.project, name) for name in words(argv)]
@@ -270,13 +277,15 @@ class ComposeCommands:
 
 def describe(container: Container) -> str:
     """Return the line of `docker compose ps` for a container."""
-    ports = [
-        {"URL": "127.0.0.1", "PublishedPort": int(port)}
-        for port in (ports_of(container) if container.state == "running" else ())
-    ]
-    status = f"{container.state} {container.health}".strip()
-    facts = {"Service": container.service, "State": container.state, "Health": container.health}
-    return json.dumps({**facts, "Status": status, "Publishers": ports})
+    ports = tuple(ports_of(container) if container.state == "running" else ())
+    return _line(container.service, container.state, container.health, ports)
+
+
+@lru_cache(maxsize=256)
+def _line(service: str, state: str, health: str, published: tuple[str, ...]) -> str:
+    ports = [{"URL": "127.0.0.1", "PublishedPort": int(port)} for port in published]
+    facts = {"Service": service, "State": state, "Health": health}
+    return json.dumps({**facts, "Status": f"{state} {health}".strip(), "Publishers": ports})
 
 
 def ports_of(container: Container) -> list[str]:

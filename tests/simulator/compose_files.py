@@ -1,6 +1,5 @@
 """The facts of the real compose.yaml: each service's image, keys of `.env`, files and profile."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 
 import yaml
 from stack.config import environment
+
+from tests.simulator.files import content_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::[-?]([^}]*))?\}")
@@ -59,24 +60,16 @@ def _service(service: dict[str, Any]) -> ServiceFile:
     )
 
 
-@cache
-def parse(text: str) -> Mapping[str, str]:
-    """Return the values of an `.env`; one text is parsed once."""
-    return {line.key: line.value for line in environment.parse(text)}
-
-
-@lru_cache(maxsize=256)
-def _read(path: str, _: tuple[int, int, int]) -> Mapping[str, str]:
-    return parse(Path(path).read_text(encoding="utf-8"))
+@lru_cache(maxsize=1024)
+def parse(content: bytes) -> Mapping[str, str]:
+    """Return the values of an `.env`; one content is parsed once."""
+    return {line.key: line.value for line in environment.parse(content.decode("utf-8"))}
 
 
 def read(path: str) -> Mapping[str, str]:
-    """Return the values of a file, which is empty where it is missing; read only after a change."""
-    try:
-        shown = os.stat(path)
-    except FileNotFoundError:
-        return {}
-    return _read(path, (shown.st_mtime_ns, shown.st_size, shown.st_ino))
+    """Return the values of a file, which is empty where it is missing."""
+    content = content_of(path)
+    return {} if content is None else parse(content)
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
@@ -102,4 +95,10 @@ def environment_of(service: str, values: Mapping[str, str]) -> dict[str, str]:
 
 def secrets_folder(values: Mapping[str, str], root: Path) -> Path:
     """Return the folder of the secret files."""
-    return root / (values.get("SECRETS_DIR") or "secrets")
+    return below(root, values.get("SECRETS_DIR") or "secrets")
+
+
+@lru_cache(maxsize=1024)
+def below(folder: Path, name: str) -> Path:
+    """Return a path below a folder; it is asked for again and again."""
+    return folder / name

@@ -1,5 +1,6 @@
 """A simulated host for each process of the suite, with its five start states."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -39,7 +40,11 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def copies(folder: Path) -> dict[str, Copy]:
     """A copy of a host in each start state."""
-    return starts.copies(folder)
+    made = starts.copies(folder)
+    # The collector would go through all modules of the suite over and over again.
+    gc.collect()
+    gc.freeze()
+    return made
 
 
 @pytest.fixture

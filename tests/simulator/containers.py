@@ -1,5 +1,6 @@
 """The engine's state: images, tags, containers and volumes, and the changes of each."""
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -219,9 +220,9 @@ class Engine:
         It is healthy if its image is.
         """
         self.spend()
-        missing = [path for path in container.files.values() if not Path(path).is_file()]
-        folder = container.configuration.get("checkout", "")  # only for some services
-        missing += [folder] if folder and not Path(folder).is_dir() else []
+        missing = [path for path in container.files.values() if not os.path.isfile(path)]
+        folder = container.configuration.get("checkout", "")  # of a service that mounts some of it
+        missing += [folder] if folder and not os.path.isdir(folder) else []
         if missing:
             container.state, container.health, container.exit = "exited", "", 127
             return f"error mounting {missing[0]}: no such file or directory"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from stack.runner import Result
 
@@ -16,6 +17,13 @@ REQUESTS_PER_SECOND = 20
 MOST_REQUESTS = 40  # of clients, counted between two queries
 CLIENTS, ROUTES = 5, 10
 NO_COUNTER = Result(7, err="curl: (7) Couldn't connect to server\n")
+
+
+@lru_cache(maxsize=4096)
+def datagram_of(number: int, slot: str, status: int, watch: str) -> bytes:
+    """Return the datagram of one of the requests that the clients repeat in turn."""
+    client, path = f"192.0.2.{number % CLIENTS}", f"/{'abcdefghij'[number // CLIENTS]}"
+    return datagram(slot, status, client=client, path=path, watch=watch)
 
 
 @dataclass
@@ -45,9 +53,7 @@ class Traffic:
         """Make nginx finish a request; without a counter, its datagram is lost."""
         number, self.requests = self.requests, self.requests + 1
         if is_counted:
-            client = f"192.0.2.{number % CLIENTS}"
-            path = f"/{'abcdefghij'[number // CLIENTS % ROUTES]}"
-            self.counts.add(datagram(slot, status, client=client, path=path, watch=watch))
+            self.counts.add(datagram_of(number % (CLIENTS * ROUTES), slot, status, watch))
 
     def add_clients(self, slot: str, status: int, *, is_counted: bool) -> None:
         """Count the requests that clients sent since the last query."""

@@ -6,23 +6,28 @@ run depend on the machine of the test; `test_same_seed_same_history` would fail.
 
 import tempfile
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
-from unittest.mock import patch
 
 from stack import attempt_log
-from stack.config import environment
+from stack.config import environment, service
 from stack.parts import images, ledger, lock, machine, ports, preflight, window
+from stack.rules import host_limits
 from stack.stories import restore, status
 
+from counter import datagrams
 from tests.simulator.clock import datetime_of
 from tests.simulator.host import Host
 
+Place = tuple[object, str, object]  # a module, a name in it, and what stands for its value
 parse_once = lru_cache(maxsize=256)(environment.parse)
+parse_service_once = lru_cache(maxsize=16)(service.parse)
+parse_datagram_once = lru_cache(maxsize=4096)(datagrams.parse)
 Usage = namedtuple("Usage", ["total", "used", "free"])
 TOTAL, FREE = 100_000_000_000, 40_000_000_000
 MEMINFO = "MemTotal: 8000000 kB\nMemAvailable: 4000000 kB\n"
@@ -70,21 +75,40 @@ def socket_module(host: Host) -> SimpleNamespace:
 
 
 @contextmanager
-def simulated(host: Host) -> Iterator[None]:
-    """Give the scripts the simulated host's time, disk, ports, processes and boot time."""
+def replaced(places: Sequence[Place]) -> Iterator[None]:
+    """Replace values of modules, and put them back; `unittest.mock` takes ten times as long."""
+    former = [(module, name, getattr(module, name)) for module, name, _ in places]
+    try:
+        for module, name, stand_in in places:
+            setattr(module, name, stand_in)
+        yield
+    finally:
+        for module, name, value in reversed(former):
+            setattr(module, name, value)
+
+
+@lru_cache(maxsize=4)
+def places_of(host: Host) -> Sequence[Place]:
+    """Return where the scripts see the simulated host's time, disk, ports, processes and boot."""
 
     def disk_usage(_: Path) -> Usage:
         free = 0 if host.state.is_disk_full else FREE
         return Usage(TOTAL, TOTAL - free, free)
 
-    clock = datetime_of(host.clock.moment)
+    def moment() -> datetime:
+        return host.clock.moment()  # a host that is put back has another clock
+
+    clock = datetime_of(moment)
     programs = SimpleNamespace(disk_usage=disk_usage, which=lambda name: f"/usr/bin/{name}")
     timex = SimpleNamespace(adjtimex=lambda _: 0)
-    places: list[tuple[object, str, object]] = [
+    return [
         *((module, "datetime", clock) for module in TIMED),
         *((module, "shutil", programs) for module in (preflight, status, machine)),
-        # Parse each text once: each command reads .env and .env.example several times.
+        # Parse each text once: each command reads these files several times.
         (environment, "parse", parse_once),
+        (service, "parse", parse_service_once),
+        (datagrams, "parse", parse_datagram_once),
+        (host_limits, "free_networks", count_networks_once),
         (tempfile, "tempdir", str(host.folder)),
         (ports, "socket", socket_module(host)),
         (machine, "read_id", lambda: host.state.machine),
@@ -95,10 +119,19 @@ def simulated(host: Host) -> Iterator[None]:
         (status, "ThreadPoolExecutor", OneAfterTheOther),
         (status, "ctypes", SimpleNamespace(CDLL=lambda _: timex, create_string_buffer=len_of)),
     ]
-    with ExitStack() as stack:
-        for module, name, stand_in in places:
-            stack.enter_context(patch.object(module, name, stand_in))
-        yield
+
+
+def count_networks_once(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:
+    """Return the networks that are left; the networks of the simulated engine stay the same."""
+    return _count_networks(tuple(pools), tuple(used))
+
+
+_count_real = host_limits.free_networks
+
+
+@lru_cache(maxsize=16)
+def _count_networks(pools: tuple[tuple[str, int], ...], used: tuple[str, ...]) -> int:
+    return _count_real(pools, used)
 
 
 def len_of(size: int) -> int:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from unittest.mock import patch
 
 from stack import __main__ as command_line
 from stack import terminal
+from stack.commands.command import Command
 
 from tests.simulator.faults import Fault, Killed
 from tests.simulator.host import Host
-from tests.simulator.machine_facts import simulated
+from tests.simulator.machine_facts import Place, places_of, replaced
 from tests.simulator.runner import SimulatedRunner
 
 KILLED = -9
@@ -38,7 +38,7 @@ class Outcome:
     code: int
     lines: list[str]
     steps: list[str]
-    questions: list[str]
+    questions: list[Command]
     is_hit: bool
 
     @property
@@ -61,17 +61,18 @@ class Outcome:
 
 @contextmanager
 def command_line_of(host: Host, runner: SimulatedRunner, words: list[str]) -> Iterator[None]:
-    """Make the command line use the host."""
-    with (
-        simulated(host),
-        patch.object(command_line, "RealRunner", lambda *_: runner),
-        patch.object(command_line, "parser", parser),
-        patch.object(command_line, "commands", commands),
-        patch.object(command_line, "ROOT", host.root),
-        patch.object(signal, "signal", lambda *_: None),
-        patch.object(terminal, "choose", lambda **_: runner.display),
-        patch.object(sys, "argv", ["stack", *words]),
-    ):
+    """Have the command line run on the host."""
+    places: list[Place] = [
+        *places_of(host),
+        (command_line, "RealRunner", lambda *_: runner),
+        (command_line, "parser", parser),
+        (command_line, "commands", commands),
+        (command_line, "ROOT", host.root),
+        (signal, "signal", lambda *_: None),
+        (terminal, "choose", lambda **_: runner.display),
+        (sys, "argv", ["stack", *words]),
+    ]
+    with replaced(places):
         yield
 
 

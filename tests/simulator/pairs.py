@@ -1,8 +1,9 @@
 """All pairs: a command that is killed or fails at one of its steps, and the next command."""
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.simulator import actions, faults, files
@@ -10,6 +11,7 @@ from tests.simulator.actions import Action
 from tests.simulator.faults import Fault
 from tests.simulator.histories import Breach, History
 from tests.simulator.host import Copy, Host
+from tests.simulator.operators import Outcome
 
 # Each command, with the actions before it that give it work to do.
 COMMANDS = {
@@ -73,17 +75,28 @@ class Count:
         self.breaches += other.breaches
 
 
-def first_commands(
-    host: Host, start: Copy, name: str, modes: Sequence[str], *, has_questions: bool
+@dataclass(frozen=True)
+class Branch:
+    """A history that goes on in several ways, with the copy of its host."""
+
+    history: History
+    copy: Copy
+
+    @classmethod
+    def of(cls, history: History) -> "Branch":
+        """Return the branch that begins here."""
+        return cls(replace(history, lines=list(history.lines)), history.host.copy())
+
+    def begin(self) -> History:
+        """Put the host back to where the branch begins; return a history from there."""
+        self.history.host.put_back(self.copy)
+        return replace(self.history, lines=list(self.history.lines))
+
+
+def with_faults(
+    words: tuple[str, ...], outcome: Outcome | None, modes: Sequence[str], *, has_questions: bool
 ) -> Iterator[Action]:
-    """Yield the command with each fault that can occur in it."""
-    before, line = COMMANDS[name]
-    host.put_back(start)
-    history = History(host, name)
-    history.play(actions.read(before))
-    outcome = history.do(actions.parse(line))
-    words = tuple(line.split())
-    yield Action(words)
+    """Yield a command, of which the outcome is known, with each fault that can strike it."""
     if outcome is None:
         return  # there is no window that could end
     for at, step in enumerate(outcome.steps, 1):
@@ -107,41 +120,45 @@ def play_all(
 ) -> Count:
     """Play every pair that begins with one command in one start state."""
     count, known = Count(), set[str]()
+    host.put_back(start)
+    history = History(host, f"from: {title}")
     try:
-        firsts = list(first_commands(host, start, name, modes, has_questions=has_questions))
+        history.play(actions.read(COMMANDS[name][0]))
     except Breach as breach:
         return Count(breaches=[breach])
-    for first in firsts:
-        host.put_back(start)
-        history = History(host, f"from: {title}")
+    branch, words = Branch.of(history), tuple(COMMANDS[name][1].split())
+    firsts = deque([Action(words)])
+    while firsts:
+        history, first = branch.begin(), firsts.popleft()
         try:
-            history.play([*actions.read(COMMANDS[name][0]), first])
+            outcome = history.do(first)
+            if first.fault is None:
+                firsts += with_faults(words, outcome, modes, has_questions=has_questions)
             history.play(actions.read("\n".join(CAUSE_GONE)))
         except Breach as breach:
             count.breaches.append(breach)
             continue
         finally:
-            count.actions += len(history.lines)
+            count.actions += len(history.lines) - len(branch.history.lines)
         count.pairs += len(following)
         state = describe(host)
         if state not in known:
             known.add(state)
-            count.add(play_next(host, history, following))
+            count.add(play_next(Branch.of(history), following))
     return count
 
 
-def play_next(host: Host, history: History, commands: Iterable[str]) -> Count:
+def play_next(branch: Branch, commands: Iterable[str]) -> Count:
     """Play each command as the next one of a history."""
-    count, lines, copy = Count(), list(history.lines), host.copy()
+    count = Count()
     for line in commands:
-        host.put_back(copy)
-        history.lines = list(lines)
+        history = branch.begin()
         try:
             history.play(actions.read(line))
         except Breach as breach:
             count.breaches.append(breach)
         count.played += 1
-        count.actions += len(history.lines) - len(lines)
+        count.actions += len(history.lines) - len(branch.history.lines)
     return count
 
 

@@ -54,14 +54,14 @@ class SimulatedRunner:
         self.fault = fault
         self.display = QuietDisplay()
         self.steps: list[str] = []
-        self.questions: list[str] = []
+        self.questions: list[Command] = []
         self.is_dead = False
         self.is_hit = False  # whether the fault occurred
         self.lock: bytes | None = None  # the lock file's content when the story was killed
 
     def read(self, command: Command) -> Result:
         self._refuse_the_dead()
-        self.questions.append(shlex.join(command.argv))
+        self.questions.append(command)
         if self._is_due(faults.ANSWERS_NOT, len(self.questions)):
             self.host.clock.advance(command.timeout_seconds or READ_SECONDS)
             silence = Result(TIMEOUT, err=f"stopped after {READ_SECONDS:.0f} s")

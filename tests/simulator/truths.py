@@ -12,6 +12,7 @@ from stack.rules import migrations
 from stack.rules.migrations import Revision
 
 from tests.simulator.containers import SLOTS, Container
+from tests.simulator.files import content_of
 from tests.simulator.host import Host
 from tests.simulator.operators import ledger
 
@@ -173,7 +174,7 @@ def stale_services(host: Host) -> list[str]:
     return [
         container.service
         for container in host.engine.containers.values()
-        if not Path(container.checkout).is_dir() and container.state == "running"
+        if container.state == "running" and not os.path.isdir(container.checkout)
     ]
 
 
@@ -301,38 +302,32 @@ def signature(host: Host) -> tuple[object, ...]:
     engine = host.engine
     database = host.database()
     state, secrets = f"{host.folder}/state", f"{host.compose.secret('tls').parent}"
-    folders = (state, f"{state}/fingerprints", f"{state}/slots", secrets)
+    folders = (state, f"{state}/fingerprints", f"{state}/slots", f"{state}/nginx", secrets)
     return (
         host.state.place,
         host.state.is_disk_full,
         tuple(
-            (c.identifier, c.state, c.health, c.ends_at is None, tuple(c.secrets.values()))
+            (c.identifier, c.state, c.health, c.host, c.ends_at is None, tuple(c.secrets.values()))
             for c in engine.containers.values()
         ),
+        tuple((name, volume.backups.key) for name, volume in engine.volumes.items()),
+        tuple((name, traffic.counts.started) for name, traffic in engine.traffic.items()),
         engine.link(host.project),
         tuple(engine.tags.get(f"slipway/app:{slot}") for slot in SLOTS),
         engine.certificate,
-        tuple(database.applied) if database else None,
+        (database.password, *database.applied) if database else None,
         is_just_switched(host),
-        is_window_over(host),
-        tuple(stamp for folder in folders for stamp in _stamps(folder)),
-        _stamp(f"{host.root}/.env"),
+        tuple(map(_contents, folders)),
+        content_of(f"{host.root}/.env"),
     )
 
 
-def _stamps(folder: str) -> list[tuple[str, int, int]]:
-    if not os.path.isdir(folder):
-        return []
-    with os.scandir(folder) as entries:
-        return sorted((each.path, *_stamp(each)) for each in entries)
-
-
-def _stamp(file: str | os.DirEntry[str]) -> tuple[int, int]:
+def _contents(folder: str) -> list[tuple[str, bytes | None]]:
     try:
-        shown = os.stat(file)
-    except FileNotFoundError:
-        return 0, 0
-    return shown.st_mtime_ns, shown.st_size
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [(name, content_of(f"{folder}/{name}")) for name in names]
 
 
 def named(words: Sequence[str]) -> frozenset[str]:

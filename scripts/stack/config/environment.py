@@ -7,6 +7,7 @@ values as the scripts. tests/scripts/config/test_corpus_and_compose.py compares 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from stack.config.keys import NEEDED
@@ -130,8 +131,12 @@ def _read_plain(text: str) -> tuple[str, str]:
 
 def known_keys(example: Path) -> set[str]:
     """Return every key of `.env.example`, commented out or not."""
-    text = example.read_text(encoding="utf-8")
-    return set(re.findall(r"^#?\s?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
+    return set(_keys_in(example.read_text(encoding="utf-8")))
+
+
+@lru_cache(maxsize=8)  # a command reads the file with each load of `.env`
+def _keys_in(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"^#?\s?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
 
 
 def unknown_keys(lines: list[Line], known: set[str]) -> list[str]:

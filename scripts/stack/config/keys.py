@@ -8,6 +8,7 @@ compose files.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from stack.config import forms
 
@@ -182,14 +183,26 @@ def of_container(service: str) -> tuple[str, ...]:
     return tuple(name for name, key in KEYS.items() if service in key.containers)
 
 
+# A command reads the same values again with each question to the front door. Chosen: room for every
+# key with a few values.
+@lru_cache(maxsize=1024)
+def typed(name: str, text: str) -> object:
+    """Return the value of a key, or its default, read by its form; None if it has neither.
+
+    Raises:
+        ValueError: with the rest of a sentence that begins with the key.
+    """
+    text = text or KEYS[name].default
+    return KEYS[name].form(text) if text else None
+
+
 def parse(values: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
     """Return the parsed value of each key, and one sentence for each value that is wrong."""
-    typed: dict[str, object] = {}
+    given: dict[str, object] = {}
     faults = []
-    for name, key in KEYS.items():
-        text = values.get(name) or key.default
+    for name in KEYS:
         try:
-            typed[name] = key.form(text) if text else None
+            given[name] = typed(name, values.get(name, ""))
         except ValueError as error:
             faults.append(f"{name} is {error}")
-    return typed, faults
+    return given, faults

@@ -49,10 +49,9 @@ class Project:
     overriding: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    @cached_property
-    def typed(self) -> Mapping[str, object]:
-        """The parsed values; `load` refuses a value that its key's form cannot parse."""
-        return keys.parse(self.values)[0]
+    def typed(self, key: str) -> object:
+        """Return a value, or its default, read by its form; `load` refuses what has none."""
+        return keys.typed(key, self.values.get(key, ""))
 
     def setting(self, key: str) -> str:
         """Return the text of a setting, or its default if it is empty or missing."""
@@ -66,7 +65,7 @@ class Project:
         return PUBLIC_PORTS[key] if self.is_public else self._whole(key)
 
     def _whole(self, key: str) -> int:
-        return cast(int, self.typed[key])
+        return cast(int, self.typed(key))
 
     @property
     def service_settings(self) -> dict[str, str]:
@@ -161,7 +160,7 @@ class Project:
     @property
     def watch_seconds(self) -> float:
         """The seconds for which a deploy watches the new release after the switch."""
-        return cast(float, self.typed["WATCH_SECONDS"])
+        return cast(float, self.typed("WATCH_SECONDS"))
 
     @property
     def keep_releases(self) -> int:
@@ -181,12 +180,12 @@ class Project:
     @property
     def api_processes(self) -> int:
         """The processes of each API; 0 means as many as cores and memory allow."""
-        return cast(int | None, self.typed["API_PROCESSES"]) or 0
+        return cast(int | None, self.typed("API_PROCESSES")) or 0
 
     @property
     def api_cpus(self) -> float:
         """The CPUs of each API."""
-        return cast(float, self.typed["API_CPUS"])
+        return cast(float, self.typed("API_CPUS"))
 
     @property
     def api_memory_bytes(self) -> int:
@@ -196,12 +195,12 @@ class Project:
     @property
     def notify_command(self) -> tuple[str, ...]:
         """The words of the command that receives the result of a deploy; empty without one."""
-        return cast(tuple[str, ...] | None, self.typed["NOTIFY_COMMAND"]) or ()
+        return cast(tuple[str, ...] | None, self.typed("NOTIFY_COMMAND")) or ()
 
     @property
     def smoke_requests(self) -> tuple[tuple[str, int], ...]:
         """The paths of SMOKE_PATHS, each with the status that its answer must have."""
-        return cast(tuple[tuple[str, int], ...] | None, self.typed["SMOKE_PATHS"]) or ()
+        return cast(tuple[tuple[str, int], ...] | None, self.typed("SMOKE_PATHS")) or ()
 
     @property
     def database_pool_size(self) -> int:
@@ -223,7 +222,7 @@ class Project:
         """The directory of the secret files."""
         return (self.root / self.setting("SECRETS_DIR")).resolve()
 
-    @property
+    @cached_property
     def certificate(self) -> Path:
         """The certificate chain that nginx serves."""
         return self.secrets / "tls" / "fullchain.pem"
@@ -233,17 +232,17 @@ class Project:
         """The credentials of the first user, as JSON; the smoke test logs in with them."""
         return self.secrets / "first_user.json"
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """The directory of the ledger, the lock and the evidence, outside the checkout."""
         return Path(self.setting("STATE_DIR") or default_state(self.name))
 
-    @property
+    @cached_property
     def nginx_folder(self) -> Path:
         """The folder of nginx' installed configurations: `releases/`, and the link `current`."""
         return self.state / "nginx"
 
-    @property
+    @cached_property
     def ledger(self) -> Path:
         """The append-only record of every action, one JSON object a line."""
         return self.state / "ledger.jsonl"

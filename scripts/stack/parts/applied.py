@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from stack.config import keys
@@ -63,10 +64,14 @@ def _file(project: Project) -> Path:
 def read(project: Project) -> dict[str, Entry]:
     """Return the entry of each service; empty if the file is missing or cannot be read."""
     try:
-        content = json.loads(_file(project).read_text(encoding="utf-8"))
-        return {name: Entry(**facts) for name, facts in content.items()}
+        return dict(_entries_in(_file(project).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+@lru_cache(maxsize=8)  # each question to the front door reads the file
+def _entries_in(text: str) -> Mapping[str, Entry]:
+    return {name: Entry(**facts) for name, facts in json.loads(text).items()}
 
 
 def _write(runner: Runner, project: Project, entries: Mapping[str, Entry]) -> None:
@@ -177,7 +182,7 @@ def describe_cost(service: str, measured_seconds: float) -> str:
 
 def front_door(project: Project) -> Project:
     """Return the project with the host name, the address and the port that nginx now uses."""
-    name = edge_settings.installed(project).host or project.host
+    name = edge_settings.installed_host(project) or project.host
     values = {edge_settings.HOST: name}
     entry = read(project).get("nginx")
     if entry is not None:

@@ -65,6 +65,11 @@ def installed(project: Project) -> EdgeSettings:
     return EdgeSettings(slot_files.read(project.nginx_folder / SETTINGS), locations)
 
 
+def installed_host(project: Project) -> str:
+    """Return the host name that nginx answers to; empty if no file was written yet."""
+    return slot_files.read(project.nginx_folder / SETTINGS).get(HOST, "")
+
+
 def write(runner: Runner, project: Project, files: EdgeSettings) -> None:
     """Write the files that differ; nginx reads them at its next reload or start.
 

@@ -4,7 +4,7 @@ Git keeps only the executable bit, so that the modes which a umask removed can b
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stack.commands import host
@@ -28,8 +28,12 @@ def folders_of(project: Project) -> list[Path]:
 
 
 def list_closed(folder: Path) -> list[Path]:
-    """Return the files that the containers' users cannot read, for example because of umask 077."""
-    return [path for path in [folder, *folder.rglob("*")] if _is_closed(path)]
+    """Return the files that the containers' users cannot read, for example after umask 077."""
+    return _closed([folder, *folder.rglob("*")])
+
+
+def _closed(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if _is_closed(path)]
 
 
 def _is_closed(path: Path) -> bool:
@@ -55,14 +59,15 @@ def judge(project: Project) -> list[Finding]:
     """Return the files that a container could not read, or would read differently."""
     findings = [*_judge_certificate(project.certificate.parent)]
     for folder in folders_of(project):
-        findings += _judge_modes(folder)
-        findings += _judge_line_ends(folder)
+        below = sorted(folder.rglob("*"))
+        findings += _judge_modes(folder, below)
+        findings += _judge_line_ends(folder, below)
     return findings
 
 
-def _judge_modes(folder: Path) -> Iterator[Finding]:
-    """Yield a finding for a folder whose modes `open_modes` cannot restore."""
-    foreign = [path for path in list_closed(folder) if not _is_ours(path)]
+def _judge_modes(folder: Path, below: Sequence[Path]) -> Iterator[Finding]:
+    """Yield a finding for a folder whose modes `open_modes` cannot give back."""
+    foreign = [path for path in _closed([folder, *below]) if not _is_ours(path)]
     if foreign:
         yield Finding(
             folder.name,
@@ -72,8 +77,8 @@ def _judge_modes(folder: Path) -> Iterator[Finding]:
         )
 
 
-def _judge_line_ends(folder: Path) -> Iterator[Finding]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+def _judge_line_ends(folder: Path, below: Sequence[Path]) -> Iterator[Finding]:
+    files = [path for path in below if path.is_file() and not path.is_symlink()]
     wrong = [path for path in files if path.stat().st_size < MOST_BYTES and _has_crlf(path)]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""

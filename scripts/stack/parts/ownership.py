@@ -48,12 +48,16 @@ def judge(project: Project, inventory: Inventory, *, is_adopting: bool = False) 
 
 
 def _facts(project: Project, inventory: Inventory) -> Facts:
-    owner, others = read(project), dict[str, list[str]]()
-    if owner and owner.checkout and _is_other(owner.checkout, project.root):
-        others[owner.checkout] = []
-    for container in inventory.running(project.name):
-        if container.checkout and _is_other(container.checkout, project.root):
-            others.setdefault(container.checkout, []).append(container.service)
+    owner, running = read(project), inventory.running(project.name)
+    named = [owner.checkout if owner else "", *(each.checkout for each in running)]
+    others: dict[str, list[str]] = {
+        checkout: []
+        for checkout in dict.fromkeys(named)
+        if checkout and _is_other(checkout, project.root)
+    }
+    for container in running:
+        if container.checkout in others:
+            others[container.checkout].append(container.service)
     former = {owner.project} if owner else _former_projects(project, inventory)
     volumes = {name: inventory.volumes_of(name) for name in former - {project.name}}
     return Facts(
@@ -68,11 +72,10 @@ def _former_projects(project: Project, inventory: Inventory) -> set[str]:
     """Return the projects of this checkout's containers, if there is a ledger but no record."""
     if not project.ledger.exists():
         return set()
-    return {
-        each.project
-        for each in inventory.containers
-        if each.checkout and _resolved(each.checkout) == project.root.resolve()
-    }
+    checkouts = {each.checkout for each in inventory.containers if each.checkout}
+    root = project.root.resolve()
+    own = {checkout for checkout in checkouts if _resolved(checkout) == root}
+    return {each.project for each in inventory.containers if each.checkout in own}
 
 
 def _resolved(checkout: str) -> Path:
@@ -122,11 +125,11 @@ def list_stale(project: Project, inventory: Inventory) -> list[Container]:
     would fail.
     """
     root = project.root.resolve()
-    return [
-        each
-        for each in inventory.containers
-        if each.project == project.name and each.checkout and _resolved(each.checkout) != root
-    ]
+    mine = [each for each in inventory.containers if each.project == project.name and each.checkout]
+    stale = {
+        checkout for checkout in {each.checkout for each in mine} if _resolved(checkout) != root
+    }
+    return [each for each in mine if each.checkout in stale]
 
 
 def refuse_stale(project: Project, inventory: Inventory, slot: str) -> None:

@@ -34,13 +34,13 @@ def judge_memory(project: Project, total_bytes: int) -> list[Finding]:
             f"set {key} lower in .env: above the host's memory it limits nothing",
         )
         for key in keys.of_form(forms.memory)
-        if cast(int, project.typed[key]) > total_bytes
+        if cast(int, project.typed(key)) > total_bytes
     ]
     processes = connections.api_processes(project)
     needed = connections.MASTER_BYTES + processes * connections.PROCESS_BYTES
     if project.api_memory_bytes < needed:
         findings.append(_too_small(project, "API_MEMORY", needed, f"{processes} processes"))
-    if cast(int, project.typed["NGINX_MEMORY"]) < LEAST_NGINX_BYTES:
+    if cast(int, project.typed("NGINX_MEMORY")) < LEAST_NGINX_BYTES:
         findings.append(_too_small(project, "NGINX_MEMORY", LEAST_NGINX_BYTES, "request bodies"))
     return findings
 

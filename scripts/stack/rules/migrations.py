@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from stack.failure import Failure
@@ -68,16 +69,21 @@ def _paths(root: Path) -> list[Path]:
 
 def _links(path: Path) -> tuple[str, str | None]:
     """Return the revision and its parent."""
-    assigned: dict[str, ast.expr] = {}
     try:
-        module = ast.parse(path.read_text(encoding="utf-8"))
+        return _links_in(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
         raise Failure(
             f"{VERSIONS / path.name} is not Python: {error}",
             hints=["correct the migration"],
             runbook=RUNBOOK,
         ) from None
-    for node in module.body:
+
+
+# A command lists the checkout's migrations several times. Chosen: more than most services have.
+@lru_cache(maxsize=1024)
+def _links_in(text: str) -> tuple[str, str | None]:
+    assigned: dict[str, ast.expr] = {}
+    for node in ast.parse(text).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 assigned[name] = value
