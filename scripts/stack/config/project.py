@@ -155,7 +155,7 @@ class Project:
     @property
     def window_seconds(self) -> float:
         """The seconds for which the former slot stays warm."""
-        return cast(float, self.typed["ROLLBACK_WINDOW_SECONDS"])
+        return cast(float, self.typed("ROLLBACK_WINDOW_SECONDS"))
 
     @property
     def watch_seconds(self) -> float:
