@@ -20,6 +20,7 @@ from stack.parts import (
     images,
     inventory,
     judgement,
+    killed,
     machine,
     observation,
     ownership,
@@ -106,8 +107,11 @@ def run(
         startup.bring_up(runner, steps, Startup(project, slot, release, stock, named))
         credentials = first_user.ensure(runner, project, slot)
         fingerprints.keep(runner, project)  # the backup service has created the archive by now
+        left = killed.settle(runner, project, slot)
         placement.record(runner, project, steps, slot, release)
         _say_waiting(runner, project, slot)
+        for line in left:
+            runner.say(f"    {line}")
         if not runner.is_dry and window.resume(runner, project, machine.booted_at()):
             runner.say("    the rollback window that a reboot ended begins again")
     _say_next(runner, steps, project, credentials)
