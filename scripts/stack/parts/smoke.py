@@ -100,6 +100,12 @@ def check(runner: Runner, project: Project, slot: str, release: str) -> str:
     )
 
 
+def list_repeatable(runner: Runner, project: Project, slot: str) -> list[Request]:
+    """Return the requests of the smoke test that the watch may repeat."""
+    listed = (*read_service(runner, slot).smoke, *service.requests(project.smoke_requests))
+    return [request for request in listed if request.is_repeatable]
+
+
 def check_readiness(runner: Runner, project: Project, slot: str, live: str) -> None:
     """Refuse a degraded slot beside a live slot that is ready: it lacks what the live slot has.
 
