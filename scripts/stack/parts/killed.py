@@ -53,6 +53,8 @@ def _stop_idle(runner: Runner, project: Project, live: str) -> list[str]:
     if not any(each.name == f"api-{idle}" and each.state == "running" for each in present):
         return []
     number = deployments.running_number(runner, idle)
+    if number in {each.number for each in ledger.good_deployments(project)}:
+        return []  # somebody rolled back to it, whatever its deploy was
     for deployment in ledger.deployments(project):
         if deployment.number == number and ledger.never_succeeded(project, deployment):
             slots.stop(runner, engine.slot_services(idle))

@@ -78,6 +78,16 @@ def test_a_slot_of_a_rollback_window_is_left_alone(host: Host, project: Project)
     assert host.changes() == []
 
 
+def test_a_slot_that_somebody_rolled_back_to_is_left_alone(host: Host, project: Project) -> None:
+    """Its deploy was taken back, and then a person made it live by its name."""
+    for action, result in (("deploy", "begun"), ("deploy", "rolled back"), ("rollback", "done")):
+        record(project, action, result)
+    record(project, "deploy", "done", Deployment(4, "r4"))
+    start(host, 3)
+    assert killed.settle(host, project, "blue") == []
+    assert host.changes() == []
+
+
 @pytest.mark.parametrize("number", [0, 9])
 def test_a_slot_that_no_entry_knows_is_left_alone(
     host: Host, project: Project, number: int
