@@ -67,7 +67,9 @@ def main() -> int:
         arguments.usage_error(f"unknown: {' '.join(unknown)}")
     os.chdir(ROOT)  # so that each printed command works unchanged in the checkout
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+        # `nohup` starts a script with SIGHUP ignored: the end of the login must not undo a deploy.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     # A dry run prints commands and nothing else: it has no use for a terminal's steps.
     is_dry = getattr(arguments, "dry_run", False)
     display = terminal.choose(is_verbose=arguments.verbose)

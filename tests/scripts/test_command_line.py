@@ -213,6 +213,45 @@ def test_a_script_that_is_stopped_ends_what_it_runs_and_says_what_is_live(
     assert not Path("/proc", hanging.read_text(encoding="ascii").strip()).exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
+    copy: Path, number: signal.Signals
+) -> None:
+    """`nohup` ignores the hang-up for the script, which then goes on without its terminal."""
+    engine = program(
+        copy,
+        "docker",
+        'echo $$ >"$0.new"\nmv "$0.new" "$0.pid"\nwhile [ ! -e "$0.go" ]; do sleep 0.1; done\n'
+        "echo 'no engine' >&2\nexit 1\n",
+    )
+
+    def ignore() -> None:
+        signal.signal(number, signal.SIG_IGN)
+
+    argv = [str(copy / "scripts/status.sh")]
+    with subprocess.Popen(
+        argv,
+        env=alone(copy),
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        start_new_session=True,
+        preexec_fn=ignore,  # noqa: PLW1509
+    ) as running:
+        deadline = time.monotonic() + 30
+        try:
+            while not engine.with_name("docker.pid").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            running.send_signal(number)
+        finally:
+            engine.with_name("docker.go").touch()
+        out, errors = running.communicate(timeout=30)
+    assert running.returncode == 1, errors
+    assert "stopped by" not in errors
+    assert out.splitlines()[-1].startswith("live: nothing answers at")
+
+
 @pytest.mark.parametrize("name", ["status", "logs"])
 def test_a_reader_that_goes_away_is_no_traceback(copy: Path, name: str) -> None:
     if name == "logs":

@@ -94,6 +94,10 @@ MENDED: Mapping[str, tuple[str, str]] = {
         "edit crashes\ndeploy ! killed after step 5\nedit good\nwait 30\nupgrade",
     ),
     "the release of a failed deploy was a way back": (FIRST, "edit crashes\ndeploy\nrollback"),
+    "the slot of a killed deploy, which was never live, ran for ever": (
+        WINDOW,
+        "edit good\ndeploy ! killed after step 8\nup\nstatus\ndeploy",
+    ),
     "the release of a killed deploy was a way back": (
         FIRST,
         "edit good\ndeploy ! killed after step 6\nrollback",
@@ -115,6 +119,9 @@ MENDED: Mapping[str, tuple[str, str]] = {
         "lose-secret ops_password\nrollback\nregain-secrets\nrollback",
     ),
 }
+
+# The release fails, and its deploy is killed when its watch begins.
+KILLED_IN_THE_WATCH = "edit fails-in-traffic\ndeploy ! killed after step 11"
 
 # The name of an exception in known.py: the start, and the history.
 OPEN: Mapping[str, tuple[str, str]] = {}

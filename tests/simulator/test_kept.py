@@ -5,6 +5,7 @@ import pytest
 from tests.simulator import actions, kept, known
 from tests.simulator.histories import Breach, History
 from tests.simulator.host import Copy, Host
+from tests.simulator.operators import KILLED
 
 
 def begin(host: Host, copies: dict[str, Copy], start: str, *, is_strict: bool = True) -> History:
@@ -26,6 +27,29 @@ def test_a_fault_that_a_history_found_is_mended(
 ) -> None:
     start, lines = kept.MENDED[name]
     begin(host, copies, start).play(actions.read(lines))
+
+
+def test_what_a_killed_deploy_left_is_named_until_somebody_settles_it(
+    host: Host, copies: dict[str, Copy]
+) -> None:
+    """It is live, and its watch never ended: only a person or another watch can judge it."""
+    for way_on in ("rollback", "edit good\ndeploy"):
+        history = begin(host, copies, kept.WINDOW)
+        (killed,) = history.play(actions.read(kept.KILLED_IN_THE_WATCH))[1:]
+        assert killed
+        assert killed.code == KILLED
+        assert "NOT judged" in lines_of(history, "up") + lines_of(history, "up")
+        history.play(actions.read(way_on))
+        assert "NOT judged" not in lines_of(history, "up")
+        assert history.host.state.deployments.live
+
+
+def lines_of(history: History, command: str) -> str:
+    """Return what a command prints that succeeds."""
+    outcome = history.do(actions.parse(command))
+    assert outcome
+    assert outcome.code == 0
+    return "\n".join(outcome.lines)
 
 
 @pytest.mark.parametrize("name", kept.OPEN)

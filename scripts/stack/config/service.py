@@ -59,6 +59,11 @@ class Request:
         texts = [self.path, self.body, *self.headers.values()]
         return {name for text in texts for name in _PLACEHOLDER.findall(text)}
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether anybody may send it at any time: it changes nothing, and needs no value."""
+        return self.method == "GET" and not (self.body or self.take or self.placeholders)
+
     def filled(self, values: Mapping[str, str]) -> "Request":
         """Return the request with each placeholder replaced by its value."""
 

@@ -287,8 +287,13 @@ def runs_another(runner: Runner, slot: str, deployment: Deployment) -> bool:
     A deploy writes the slot's file before it replaces the container, and may be killed in between.
     A container of an earlier version has no number.
     """
-    number = slot_files.number_of(_environment_of(runner, slot))
+    number = running_number(runner, slot)
     return bool(number and deployment.number) and number != deployment.number
+
+
+def running_number(runner: Runner, slot: str) -> int:
+    """Return the number of the deployment that the API's container of a slot has; 0 without one."""
+    return slot_files.number_of(_environment_of(runner, slot))
 
 
 def running_settings(runner: Runner, slot: str) -> dict[str, str]:

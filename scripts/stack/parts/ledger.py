@@ -116,7 +116,7 @@ def good_deployments(project: Project) -> list[Deployment]:
     """
     good: list[Deployment] = []
     for entry in entries(project):
-        action, result, deployment = entry.get("action"), entry.get("result"), _read(entry)
+        action, result, deployment = entry.get("action"), entry.get("result"), deployment_of(entry)
         if action == ADOPT:
             good = list(reversed(_adopted(entry)))
         elif result == "done" and action in {"up", "deploy", "rollback"} and deployment.release:
@@ -140,7 +140,7 @@ def deployments(project: Project) -> list[Deployment]:
     """Return every numbered deployment, good or not, in the order of its last entry."""
     numbered: dict[int, Deployment] = {}
     for entry in entries(project):
-        for each in _adopted(entry) if entry.get("action") == ADOPT else [_read(entry)]:
+        for each in _adopted(entry) if entry.get("action") == ADOPT else [deployment_of(entry)]:
             if each.number:
                 numbered.pop(each.number, None)
                 numbered[each.number] = each
@@ -153,7 +153,7 @@ def never_succeeded(project: Project, deployment: Deployment) -> bool:
         entry.get("result")
         for entry in entries(project)
         if entry.get("action") == "deploy"
-        and (each := _read(entry)).release == deployment.release
+        and (each := deployment_of(entry)).release == deployment.release
         and deployment.number in {0, each.number}
     ]
     return bool(results) and results[-1] != "done"
@@ -186,7 +186,8 @@ def _adopted(entry: dict[str, Any]) -> list[Deployment]:
     ]
 
 
-def _read(entry: dict[str, Any]) -> Deployment:
+def deployment_of(entry: dict[str, Any]) -> Deployment:
+    """Return the deployment of an entry; its number is 0 in an entry of an earlier version."""
     number = entry.get("deployment")
     release, settings = str(entry.get("to") or ""), str(entry.get("settings") or "")
     return Deployment(number if isinstance(number, int) else 0, release, settings)

@@ -100,13 +100,37 @@ def check(runner: Runner, project: Project, slot: str, release: str) -> str:
     )
 
 
+def list_repeatable(runner: Runner, project: Project, slot: str) -> list[Request]:
+    """Return the requests of the smoke test that the watch may repeat."""
+    listed = (*read_service(runner, slot).smoke, *service.requests(project.smoke_requests))
+    return [request for request in listed if request.is_repeatable]
+
+
 def check_readiness(runner: Runner, project: Project, slot: str, live: str) -> None:
     """Refuse a slot that is degraded while the live slot is ready.
 
-    Query the live slot at the same moment: if Redis is down for both, a deploy may be the fix.
-
     Raises:
         Failure: naming the checks that fail.
+    """
+    # A process that has just started may not have reached Redis yet.
+    fault = compare_readiness(runner, project, slot, live, READINESS_SECONDS)
+    if fault:
+        raise Failure(
+            fault,
+            hints=[
+                "compare the secrets and settings that the two were started with",
+                f"./scripts/logs.sh api-{slot}",
+            ],
+            runbook="deploy-failed-before-the-switch",
+        )
+
+
+def compare_readiness(
+    runner: Runner, project: Project, slot: str, live: str, seconds: float
+) -> str:
+    """Return how a slot is worse than the live slot even after `seconds`, or an empty text.
+
+    Both are asked at the same time: where Redis is down for both, a deploy may be the remedy.
     """
     reason = ""
 
@@ -118,17 +142,10 @@ def check_readiness(runner: Runner, project: Project, slot: str, live: str) -> N
         beside, _ = observation.readiness(probe(runner, project, live, READINESS))
         return beside != observation.READY
 
-    # A process that has just started may not have reached Redis yet.
-    if not wait_until(runner, is_no_worse, READINESS_SECONDS):
-        raise Failure(
-            f"slot {slot} is degraded ({reason or 'it does not say why'}), "
-            f"and the live slot {live} is ready",
-            hints=[
-                "compare the secrets and settings with which both slots were started",
-                f"./scripts/logs.sh api-{slot}",
-            ],
-            runbook="deploy-failed-before-the-switch",
-        )
+    if wait_until(runner, is_no_worse, seconds):
+        return ""
+    why = reason or "it does not say why"
+    return f"slot {slot} is degraded ({why}), and the live slot {live} is ready"
 
 
 def _expect(answer: Answer, request: Request, release: str) -> None:

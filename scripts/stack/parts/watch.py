@@ -3,9 +3,11 @@
 Without traffic, the counts prove nothing. So the watch sends requests and must find them there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stack.config.project import Project
+from stack.config.service import Request
 from stack.failure import Failure
 from stack.parts import counts, observation
 from stack.parts.counts import AFTER, BEFORE, Period
@@ -26,10 +28,27 @@ MARK = "X-Slipway-Watch"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a watch: the reason why the release is worse, or an empty text; the facts."""
+    """The end of a watch.
 
-    reason: str
-    text: str
+    Attributes:
+        reason: why the release is worse, or an empty text.
+        text: the facts.
+        unjudged: errors that are too few to judge the release by, or an empty text.
+    """
+
+    reason: str = ""
+    text: str = ""
+    unjudged: str = ""
+
+    def describe_end(self, slot: str, seconds: float) -> str:
+        """Return the closing lines of a deploy that is kept."""
+        if not self.unjudged:
+            return f"deployed in {seconds:.1f} s; back: ./scripts/rollback.sh"
+        return (
+            f"deployed, NOT judged: {self.unjudged}\n"
+            f"  its errors  ./scripts/logs.sh api-{slot}\n"
+            f"  back        ./scripts/rollback.sh"
+        )
 
 
 def begin(runner: Runner, project: Project, slot: str, runbook: str) -> str:
@@ -42,16 +61,15 @@ def begin(runner: Runner, project: Project, slot: str, runbook: str) -> str:
     return "" if runner.is_dry else counts.begin(runner, slot, seconds, runbook)
 
 
-def watch_alone(runner: Runner, project: Project) -> Outcome:
-    """Watch only by own requests, because nginx' container is older than the counter."""
-    own = _Probes("")
+def watch_alone(runner: Runner, project: Project, requests: Sequence[Request] = ()) -> Outcome:
+    """Watch by own requests alone, where nginx' container is older than the counter."""
+    own = _Probes("", requests)
 
     def ask() -> bool:
         own.ask(runner, project)
         return False
 
-    if not runner.is_dry:
-        wait_until(runner, ask, project.watch_seconds, pause_seconds=LOOK_SECONDS)
+    wait_until(runner, ask, project.watch_seconds, pause_seconds=LOOK_SECONDS)
     return Outcome(own.judge(), f"no counter yet: ./scripts/up.sh --apply nginx adds it; {own}")
 
 
@@ -93,16 +111,27 @@ def check_sight(runner: Runner, project: Project, slot: str) -> None:
     counts.end(runner, name)
 
 
-def watch_slot(runner: Runner, project: Project, name: str, earlier: Traffic) -> Outcome:
+def watch_slot(
+    runner: Runner,
+    project: Project,
+    name: str,
+    earlier: Traffic,
+    requests: Sequence[Request] = (),
+) -> Outcome:
     """Watch the live slot; if it is worse, return the reason at once.
+
+    Without the name of a period, the watch's own requests alone decide. The watch sends `requests`
+    besides its own for the version.
 
     Raises:
         Failure: if the counter does not answer, has restarted, lost most of the requests, or
             counted none of the watch's own.
     """
     if runner.is_dry:
-        return Outcome("", "")
-    view = _View(runner, name)
+        return Outcome()
+    if not name:
+        return watch_alone(runner, project, requests)
+    view = _View(runner, name, requests)
 
     def is_failing() -> bool:
         view.own.ask(runner, project)
@@ -118,15 +147,16 @@ def watch_slot(runner: Runner, project: Project, name: str, earlier: Traffic) ->
     counts.end(runner, name)
     if verdict.shortage(view.traffic()):
         reason = reason or view.own.judge()
-    return Outcome(reason, view.describe(earlier))
+    unjudged = verdict.describe_unjudged(earlier, view.traffic())
+    return Outcome(reason, view.describe(earlier), unjudged)
 
 
 class _View:
     """The readings of the watch's period."""
 
-    def __init__(self, runner: Runner, name: str) -> None:
+    def __init__(self, runner: Runner, name: str, requests: Sequence[Request]) -> None:
         self.runner, self.name = runner, name
-        self.own = _Probes(name)
+        self.own = _Probes(name, requests)
         self.periods: list[Period] = []
         self.fault: Failure | None = None
 
@@ -172,7 +202,7 @@ class _View:
         facts = [str(now), f"before the switch: {earlier}"]
         shortage = verdict.shortage(now)
         if shortage:
-            facts = [shortage, str(own)]
+            facts = [str(now), shortage, str(own)]
         return "; ".join(facts + ([self.losses()] if self.periods[-1].lost else []))
 
 
@@ -182,22 +212,31 @@ _UNSEEN = "the counter does not know the requests that nginx has just answered"
 class _Probes:
     """The watch's own requests through the front door, with the name of its period as a mark."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, requests: Sequence[Request] = ()) -> None:
         self.name = name
-        self.sent = self.failed = self.answered = 0
+        self.requests = [Request("/version"), *requests]
+        self.rounds = self.answered = 0
+        self.failed = [0] * len(self.requests)
 
     def ask(self, runner: Runner, project: Project) -> None:
-        """Send a request."""
-        answer = observation.ask(runner, project, "/version", headers={MARK: self.name})
-        self.sent += 1
-        self.failed += not 0 < answer.status < 500
-        self.answered += answer.status > 0
+        """Send each request once."""
+        self.rounds += 1
+        for place, request in enumerate(self.requests):
+            headers = {**request.headers, MARK: self.name}
+            status = observation.ask(runner, project, request.path, headers=headers).status
+            self.answered += status > 0
+            self.failed[place] += not 0 < status < 500 and status != request.status
 
     def __str__(self) -> str:
-        return f"{self.sent - self.failed} of {self.sent} requests of the watch succeeded"
+        sent = self.rounds * len(self.requests)
+        return f"{sent - sum(self.failed)} of {sent} requests of the watch succeeded"
 
     def judge(self) -> str:
-        """Return the reason why the release is bad, if there are too few other requests."""
-        if 2 * self.failed <= self.sent:
+        """Return the reason why the release is bad, where there are too few other requests."""
+        bad = [place for place, failed in enumerate(self.failed) if 2 * failed > self.rounds]
+        if not bad:
             return ""
-        return f"{self.failed} of {self.sent} requests of the watch failed, and few others came"
+        is_every = len(bad) == len(self.requests)
+        paths = "" if is_every else f" for {', '.join(self.requests[n].path for n in bad)}"
+        failed, sent = sum(self.failed[n] for n in bad), self.rounds * len(bad)
+        return f"{failed} of {sent} requests of the watch{paths} failed, and few others came"

@@ -118,10 +118,23 @@ def _has_many_failing(traffic: Traffic) -> bool:
     return traffic.failing_addresses >= FEWEST_ADDRESSES
 
 
+def describe_unjudged(before: Traffic, now: Traffic) -> str:
+    """Return the errors of a release that no rule judges by them, or an empty text."""
+    margin = MORE_ERRORS if now.is_enough else MORE_ERRORS_OF_FEW
+    if not shortage(now) or now.error_share <= before.error_share + margin:
+        return ""
+    clients = _count_of(now.failing_addresses) + " or more" * _has_many_failing(now)
+    return f"{now.error_share:.0%} of {now.requests} answers were errors, all to {clients}"
+
+
+def _count_of(addresses: int) -> str:
+    return "1 address" if addresses == 1 else f"{addresses} addresses"
+
+
 def shortage(now: Traffic) -> str:
     """Return why the traffic cannot judge the release, or an empty text."""
-    clients = "1 address" if now.addresses == 1 else f"{now.addresses} addresses"
     if not now.is_enough:
+        clients = _count_of(now.addresses)
         return f"too little traffic to judge: {now.requests} requests from {clients}"
     if now.error_share > MORE_ERRORS and not _has_many_failing(now):
         return f"errors of fewer than {FEWEST_ADDRESSES} addresses, which prove nothing"

@@ -8,6 +8,7 @@ from typing import Any
 from stack import command_line
 from stack.commands import engine
 from stack.config.project import Project, load, refuse_development
+from stack.config.service import Request
 from stack.failure import ROLLED_BACK, Failure
 from stack.parts import (
     applied,
@@ -110,6 +111,8 @@ class _Deploy:
         self.earlier = NO_TRAFFIC
         self.former_period = self.period = ""
         self.is_counted = False
+        self.repeated: list[Request] = []
+        self.outcome = watch.Outcome()
 
     def run(self) -> None:
         with self.undo.on_failure(BEFORE):
@@ -203,10 +206,10 @@ class _Deploy:
     def smoke_test(self) -> None:
         runner, project = self.runner, self.project
         with self.steps.step("smoke test") as report:
-            is_dry = runner.is_dry
-            if is_dry:
+            if runner.is_dry:
                 report("skipped")
                 return
+            self.repeated = smoke.list_repeatable(runner, project, self.slot)
             answers = smoke.check(runner, project, self.slot, self.release)
             smoke.check_readiness(runner, project, self.slot, self.before.live)
             report(answers)
@@ -254,18 +257,16 @@ class _Deploy:
                 report("none, because WATCH_SECONDS is 0")
                 return
             runner, project = self.runner, self.project
-            if self.is_counted:
-                outcome = watch.watch_slot(runner, project, self.period, self.earlier)
-            else:
-                outcome = watch.watch_alone(runner, project)
-            if outcome.reason:
-                former, reason = self.before.live_release, outcome.reason
+            period, earlier = self.period, self.earlier
+            self.outcome = watch.watch_slot(runner, project, period, earlier, self.repeated)
+            if self.outcome.reason:
+                former, reason = self.before.live_release, self.outcome.reason
                 raise Failure(
                     f"release {self.release} is worse than {former}: {reason}",
                     hints=[f"./scripts/logs.sh api-{self.slot} shows its errors"],
                     runbook=AFTER,
                 )
-            report(outcome.text)
+            report(self.outcome.text)
 
     def take_host_over(self) -> None:
         """Let nginx answer to a new SLIPWAY_HOST, which the live slot now accepts."""
@@ -304,16 +305,14 @@ class _Deploy:
             report(f"removed {', '.join(removed)}" if removed else "nothing to remove")
         hooks.run(runner, project, "post-deploy", **self.facts)
         hooks.notify(runner, project, **self.facts, result="done")
-        seconds = f"{runner.clock() - self.steps.started:.1f} s"
+        seconds = runner.clock() - self.steps.started
         for line in applied.describe_waiting(runner, project):
             runner.say(line)
-        if not runner.is_dry:
+        if runner.is_dry:
+            runner.say("\nnothing was changed")
+        else:
             runner.say(f"\ndeployment {self.deployment.number}, of release {self.release}")
-        runner.say(
-            "\nnothing was changed"
-            if runner.is_dry
-            else f"deployed in {seconds}; back: ./scripts/rollback.sh"
-        )
+            runner.say(self.outcome.describe_end(self.slot, seconds))
         runner.say(
             observation.what_serves(runner, project)
             if is_live or runner.is_dry

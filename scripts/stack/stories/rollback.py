@@ -172,9 +172,11 @@ class _Rollback:
         with self.undo.on_failure("roll-back"):
             self.begin()
             ledger.record(runner, project, "rollback", **self.record, result="begun")
-            if not self.is_warm():
+            is_warm = self.is_warm()
+            if not is_warm:
                 self.start()
                 self.smoke_test()
+            self.warn_if_degraded(0 if is_warm else smoke.READINESS_SECONDS)
             self.render_locations()
             self.switch()
             self.hand_over_jobs()
@@ -246,6 +248,13 @@ class _Rollback:
         with self.steps.step("smoke test") as report:
             is_dry = runner.is_dry
             report("skipped" if is_dry else smoke.check(runner, self.project, slot, self.target))
+
+    def warn_if_degraded(self, seconds: float) -> None:
+        """Print a warning only: in an incident, a degraded target may be the better release."""
+        slot, live = self.before.idle, self.before.live
+        fault = smoke.compare_readiness(self.runner, self.project, slot, live, seconds)
+        if fault:
+            self.runner.say(f"    warning: {fault}")
 
     def render_locations(self) -> None:
         """Give nginx the locations of the deployment; its other files and keys do not change."""

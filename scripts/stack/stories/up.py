@@ -20,6 +20,7 @@ from stack.parts import (
     images,
     inventory,
     judgement,
+    killed,
     machine,
     observation,
     ownership,
@@ -105,11 +106,12 @@ def run(
         startup.bring_up(runner, steps, Startup(project, slot, release, stock, named))
         credentials = first_user.ensure(runner, project, slot)
         fingerprints.keep(runner, project)  # by now, the backup service has created the archive
+        left = killed.settle(runner, project, slot)
         placement.record(runner, project, steps, slot, release)
         _say_waiting(runner, project, slot)
-        note = custody.resume_window(runner, project)
-        if note:
-            runner.say(f"    {note}")
+        for line in (*left, custody.resume_window(runner, project)):
+            if line:
+                runner.say(f"    {line}")
     _say_next(runner, steps, project, credentials)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from stack.commands.command import Command
 from stack.config.project import Project
+from stack.config.service import Request
 from stack.failure import Failure
 from stack.parts import smoke
 from stack.runner import Result
@@ -194,6 +195,15 @@ def test_the_list_is_read_where_the_release_is(tmp_path: Path, runner: Recording
             (tmp_path / "service.toml").write_text(text, encoding="utf-8")
         answer = runner.files.read(Command(["env", "-C", str(tmp_path), "sh", "-c", question]))
         assert (answer.code, answer.out) == (0, text)
+
+
+def test_the_watch_repeats_what_changes_nothing_and_needs_no_value(project: Project) -> None:
+    """Neither the login with its password, nor what needs the login's token."""
+    slot = Slot()
+    repeated = smoke.list_repeatable(slot, with_paths(project, "/more=204"), "green")
+    assert [request.path for request in repeated] == ["/closed", "/more"]
+    assert not Request("/", take={"token": "token"}).is_repeatable
+    assert not Request("/", method="POST").is_repeatable
 
 
 READY = '{"status":"ready"}'

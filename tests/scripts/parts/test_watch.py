@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from stack.config.defaults import DEFAULTS
 from stack.config.project import Project
+from stack.config.service import Request
 from stack.failure import Failure
 from stack.https import Answer, Question
 from stack.parts import counts, watch
@@ -118,7 +119,7 @@ def test_it_watches_for_as_long_as_the_settings_say(
 def test_a_dry_run_does_not_wait_and_asks_for_no_period(loaded: Project) -> None:
     runner = RecordingRunner(is_dry=True)
     assert watch.begin(runner, loaded, "green", AFTER) == ""
-    assert watch.watch_slot(runner, loaded, "", WELL) == watch.Outcome("", "")
+    assert watch.watch_slot(runner, loaded, "", WELL) == watch.Outcome()
     assert watch.end_former(runner, "") == NO_TRAFFIC
     assert runner.asked == []
 
@@ -236,9 +237,85 @@ def test_too_little_traffic_is_printed_with_what_decided(host: Watched, loaded: 
     outcome = watched(host, loaded)
     assert outcome.reason == ""
     assert outcome.text == (
-        "too little traffic to judge: 330 requests from 2 addresses;"
+        "330 requests, 0.0% errors, p95 10 ms;"
+        " too little traffic to judge: 330 requests from 2 addresses;"
         " 11 of 11 requests of the watch succeeded"
     )
+    assert outcome.describe_end("green", 21.04) == "deployed in 21.0 s; back: ./scripts/rollback.sh"
+
+
+@pytest.mark.parametrize(("clients", "named"), [(1, "1 address"), (2, "2 addresses")])
+def test_errors_that_no_rule_judges_stand_in_the_last_lines(
+    host: Watched, loaded: Project, clients: int, named: str
+) -> None:
+    """As behind another proxy, where every client has the same address."""
+    on_each_request(host, lambda: host.counting.add("green", 500, 30, clients=clients))
+    outcome = watched(host, loaded)
+    assert outcome.reason == ""
+    assert outcome.text.startswith("330 requests, 100.0% errors, ")
+    assert outcome.describe_end("green", 21).splitlines() == [
+        f"deployed, NOT judged: 100% of 330 answers were errors, all to {named}",
+        "  its errors  ./scripts/logs.sh api-green",
+        "  back        ./scripts/rollback.sh",
+    ]
+
+
+def test_errors_that_the_former_release_had_too_are_not_named(
+    host: Watched, loaded: Project
+) -> None:
+    on_each_request(host, lambda: host.counting.add("green", 500, 30, clients=1))
+    assert watched(host, loaded, Traffic(184, 1, 1.0, 1, 1, 0.1, 0.1)).unjudged == ""
+
+
+ROUTES = (Request("/readyz"), Request("/v1/items", status=401, headers={"X-Own": "1"}))
+
+
+def test_the_watch_sends_the_requests_of_the_smoke_test_too(host: Watched, loaded: Project) -> None:
+    asked: list[tuple[str, str | None]] = []
+    door = host.door
+
+    def answer(question: Question) -> Answer:
+        asked.append((question.path, question.headers.get("X-Own")))
+        return door(question)
+
+    host.door = answer
+    name = watch.begin(host, loaded, "green", AFTER)
+    outcome = watch.watch_slot(host, loaded, name, WELL, ROUTES)
+    assert outcome.reason == ""
+    assert outcome.text.endswith("33 of 33 requests of the watch succeeded")
+    assert asked[:3] == [("/version", None), ("/readyz", None), ("/v1/items", "1")]
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        ({"/v1/items"}, "11 of 11 requests of the watch for /v1/items failed, and few others came"),
+        (
+            {"/readyz", "/v1/items"},
+            "22 of 22 requests of the watch for /readyz, /v1/items failed, and few others came",
+        ),
+    ],
+)
+def test_one_path_that_fails_condemns_the_release(
+    host: Watched, loaded: Project, failing: set[str], reason: str, *, is_counted: bool
+) -> None:
+    door = host.door
+
+    def answer(question: Question) -> Answer:
+        shown = door(question)
+        return Answer(500, "{}") if question.path in failing else shown
+
+    host.door = answer
+    name = watch.begin(host, loaded, "green", AFTER) if is_counted else ""
+    assert watch.watch_slot(host, loaded, name, WELL, ROUTES).reason == reason
+
+
+def test_an_error_that_the_smoke_test_expects_is_a_success(host: Watched, loaded: Project) -> None:
+    host.status = 503
+    routes = [Request("/version", status=503)]
+    outcome = watch.watch_slot(host, loaded, "", WELL, routes)
+    assert "11 of 22 requests of the watch succeeded" in outcome.text
 
 
 def test_one_client_s_errors_take_no_release_back(host: Watched, loaded: Project) -> None:

@@ -119,6 +119,29 @@ def test_a_shortage_is_named_by_what_lacks() -> None:
     assert shortage(traffic(99, 0.3, 0.1, failing=2)).startswith("errors of fewer than 3")
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "text"),
+    [
+        (WELL, traffic(184, 1.0, 0.1, counted=1, addresses=1, failing=1), "all to 1 address"),
+        (WELL, traffic(184, 0.51, 0.1, counted=9, addresses=2, failing=2), "all to 2 addresses"),
+        (WELL, traffic(184, 0.5, 0.1, counted=9, addresses=2, failing=2), ""),
+        (WELL, traffic(9, 1.0, 0.1), "all to 3 addresses or more"),
+        (WELL, traffic(99, 0.06, 0.1, failing=1), "all to 1 address"),
+        (WELL, traffic(99, 0.05, 0.1, failing=1), ""),
+        (traffic(184, 1.0, 0.1), traffic(184, 1.0, 0.1, addresses=1, failing=1), ""),
+        (WELL, traffic(184, 1.0, 0.1), ""),
+        (WELL, NO_TRAFFIC, ""),
+    ],
+)
+def test_errors_that_no_rule_judges_are_described(before: Traffic, now: Traffic, text: str) -> None:
+    described = verdict.describe_unjudged(before, now)
+    assert described.partition(", ")[2] == text
+    if text:
+        share = f"{now.error_share:.0%} of {now.requests} answers were errors"
+        assert described.startswith(share)
+        assert judge(before, now) == "", "otherwise it is judged"
+
+
 def buckets(*seconds: float) -> list[int]:
     """Return the buckets in which the counter counts these latencies."""
     tally = Tally()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from stack.config.project import Project
+from stack.failure import ROLLED_BACK
 from stack.https import Answer, Question
 from stack.parts import ledger
 from stack.runner import Result
@@ -50,7 +51,7 @@ def test_a_stack_that_is_older_than_the_counter_is_deployed_to_without_replacing
     host.reply(SOCKET, Result(3))
     deploy_on(host, project)
     assert host.live == "green"
-    expected = "no counter yet: ./scripts/up.sh --apply nginx adds it; 11 of 11"
+    expected = "no counter yet: ./scripts/up.sh --apply nginx adds it; 33 of 33"
     assert any(expected in line for line in host.said)
     assert not host.has_run("up --detach --no-deps --wait --wait-timeout 60 nginx")
 
@@ -64,7 +65,7 @@ def test_there_a_release_that_gives_no_answers_is_taken_back(host: Host, project
 
     host.door = answer
     failed = failed_deploy(host, project)
-    assert "11 of 11 requests of the watch failed" in failed.observation
+    assert "33 of 33 requests of the watch failed" in failed.observation
     assert host.live == "blue"
 
 
@@ -121,3 +122,37 @@ def test_a_counter_that_does_not_answer_is_not_ok(well: RecordingRunner, loaded:
     is_well, text = rows(well, loaded)["requests"]
     assert not is_well
     assert "the counter gives no counts: curl: (7)" in text
+
+
+def test_a_route_that_fails_behind_the_front_door_is_noticed_without_traffic(
+    host: Host, project: Project
+) -> None:
+    def answer(question: Question) -> Answer:
+        shown = host.answer(question)
+        is_bad = question.path == "/v1/items" and host.live == "green"
+        return replace(shown, status=500) if is_bad else shown
+
+    host.door = answer
+    failed = failed_deploy(host, project)
+    assert "11 of 11 requests of the watch for /v1/items failed" in failed.observation
+    assert (failed.code, host.live) == (ROLLED_BACK, "blue")
+
+
+def test_errors_of_a_single_address_are_the_last_words_of_a_deploy(
+    host: Host, project: Project
+) -> None:
+    def answer(question: Question) -> Answer:
+        if host.live == "green" and MARK in question.headers:
+            host.counting.add("green", 500, 30, clients=1)
+        return host.answer(question)
+
+    host.door = answer
+    deploy_on(host, project)
+    said = "\n".join(host.said).splitlines()
+    (end,) = (n for n, line in enumerate(said) if line.startswith("deployed, NOT judged: "))
+    assert said[end].endswith(" answers were errors, all to 1 address")
+    assert said[end + 1 : -1] == [
+        "  its errors  ./scripts/logs.sh api-green",
+        "  back        ./scripts/rollback.sh",
+    ]
+    assert said[-1].startswith("live: release ")

@@ -190,7 +190,7 @@ def refuse_the_last_entry(host: Host, project: Project) -> None:
 AFTER: dict[str, tuple[Injection, str]] = {
     "front door": (answer_with_another, "the front door does not answer with release src-"),
     "worker": (fail(WAIT.format("worker-green")), "worker-green did not become healthy"),
-    "watch": (answer_badly_under_traffic, "98% of 31 requests failed, 0% before"),
+    "watch": (answer_badly_under_traffic, "99% of 91 requests failed, 0% before"),
     "counter restarts": (restart_the_counter, "cannot watch: the counter gives no counts"),
     "datagrams are lost": (lose_the_datagrams, "cannot watch: 1000 of "),
     "fault of these scripts": (break_the_scripts, "a fault of these scripts: LookupError"),

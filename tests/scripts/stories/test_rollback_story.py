@@ -94,6 +94,22 @@ def test_a_warm_slot_that_is_not_ready_is_tried_before_the_switch(
     assert (failed.code, host.live) == (1, "blue")
 
 
+@pytest.mark.parametrize("running", [set(), {"api-green"}], ids=["cold", "warm"])
+@pytest.mark.parametrize("beside", ["ready", "degraded"])
+def test_a_target_that_is_degraded_beside_a_ready_live_slot_is_named_and_made_live(
+    host: Host, project: Project, running: set[str], beside: str
+) -> None:
+    host.running |= running
+    head = "HTTP/1.1 200 .\r\nX-Slipway-Release: older\r\n\r\n"
+    checks = '"checks": {"redis": {"ok": false, "error": "WRONGPASS"}}'
+    host.reply("8084/readyz", Result(0, f'{head}{{"status": "degraded", {checks}}}'))
+    host.reply("8083/readyz", Result(0, f'{head}{{"status": "{beside}"}}'))
+    run(host, project)
+    warning = "slot green is degraded (redis: WRONGPASS), and the live slot blue is ready"
+    assert (f"    warning: {warning}" in host.said) == (beside == "ready")
+    assert host.live == "green"
+
+
 def test_nothing_is_built_pulled_or_migrated(host: Host, project: Project) -> None:
     run(host, project)
     assert {command.partition(" -")[0] for command in host.ran if command.startswith("docker")} == {
