@@ -39,7 +39,7 @@ WORDS = {
     "no target": r"there is no release to go back to|there is no deployment|did not become healthy",
     "live already": r"is live already",
     "nothing placed": r"no release is in slot",
-    "half upgrade": r"postgres did not become healthy|POSTGRES_IMAGE is Postgres",
+    "half upgrade": r"postgres did not become healthy|POSTGRES_IMAGE: is Postgres",
     "stale secret": r"the front door did not answer|the smoke test of release",
     "schema": r"the schema is too new for release",
     "owner": r"another checkout, .* owns the project",

@@ -17,7 +17,7 @@ FROM {base}
 USER root
 RUN groupmod --gid 1999 redis && usermod --uid 1999 --gid 1999 redis
 """
-MEND = re.compile(r"^HINT: or, with some seconds of 503: (.*)$", re.MULTILINE)
+MEND = re.compile(r"^HINT: .*; or, with some seconds of 503: (.*)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def refusal(stack: Stack) -> str:
     before = stack.container("redis"), stack.inspect("redis")["State"]["StartedAt"]
     ended = stack.run("./scripts/up.sh", check=False)
     assert ended.returncode == 1, ended.stdout
-    assert "REDIS_IMAGE is of another kind" in ended.stderr
+    assert "REDIS_IMAGE: is of another kind" in ended.stderr
     assert (stack.container("redis"), stack.inspect("redis")["State"]["StartedAt"]) == before
     assert stack.is_serving()
     return ended.stderr

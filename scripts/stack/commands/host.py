@@ -1,5 +1,6 @@
 """Builds commands and file contents for the host itself; runs nothing."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -11,16 +12,19 @@ RELEASE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ENGINE_SOURCE = "/etc/apt/sources.list.d/slipway-engine.sources"
 ENGINE_PIN = "/etc/apt/preferences.d/slipway-engine"
-DEBIAN_ENGINE = [
-    "docker.io",
-    "docker-cli",
-    "docker-compose",
-    "docker-buildx",
-    "iptables",
-    "ca-certificates",
-    "curl",
-]
-UBUNTU_ENGINE = ["docker.io", "docker-compose-v2", "docker-buildx", "ca-certificates", "curl"]
+# The packages that bring each program. An engine that is there keeps its version and its source.
+DEBIAN_ENGINE = {
+    "engine": ["docker.io", "iptables", "ca-certificates"],
+    "client": ["docker-cli"],
+    "compose": ["docker-compose"],
+    "buildx": ["docker-buildx"],
+}
+UBUNTU_ENGINE = {
+    "engine": ["docker.io", "ca-certificates"],
+    "client": ["docker.io"],
+    "compose": ["docker-compose-v2"],
+    "buildx": ["docker-buildx"],
+}
 APT_UPDATE = Command(["apt-get", "update", "--quiet=2"])
 # 127: the program is not installed, for example apt on a system other than Debian.
 NO_PROGRAM = (0, 127)
@@ -90,7 +94,8 @@ def engine_source(archive: str) -> str:
 
 def engine_pin() -> str:
     """Return apt preferences that take only the engine from that release."""
-    packages = " ".join(package for package in DEBIAN_ENGINE if package.startswith("docker"))
+    listed = itertools.chain.from_iterable(DEBIAN_ENGINE.values())
+    packages = " ".join(package for package in listed if package.startswith("docker"))
     return (
         f"Package: *\nPin: release n={RELEASE}\nPin-Priority: -10\n\n"
         f"Package: {packages}\nPin: release n={RELEASE}\nPin-Priority: 990\n"

@@ -10,6 +10,7 @@ from stack.config import environment, secret_files, surroundings
 from stack.config.checks import CPU_KEYS
 from stack.config.defaults import DEFAULTS
 from stack.config.project import (
+    BASES,
     OPTIONAL_SECRETS,
     SECRETS,
     Project,
@@ -78,6 +79,15 @@ def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Proj
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     runner.write(file, environment.with_values(text, values), 0o600)
     return replace(project, values={**project.values, **values})
+
+
+def keep_bases(runner: Runner, project: Project, chosen: Project) -> Project:
+    """Write the base images of `images.choose_bases` into `.env`; return the project with them."""
+    keys = (f"{service.upper()}_IMAGE" for service in BASES)
+    names = {key: chosen.values[key] for key in keys if key in chosen.values}
+    if all(project.values.get(key) == name for key, name in names.items()):
+        return project
+    return set_values(runner, project, names)
 
 
 def ensure_secrets(runner: Runner, project: Project) -> list[str]:

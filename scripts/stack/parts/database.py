@@ -1,11 +1,14 @@
 """Postgres: its version, its migration head, and objects that an older database may lack."""
 
 import re
+from dataclasses import replace
 
 from stack.commands import engine
 from stack.config.project import Project
 from stack.failure import Failure
-from stack.parts import observation
+from stack.parts import applied, images, observation
+from stack.rules import findings
+from stack.rules.findings import Finding
 from stack.runner import Runner
 
 UPGRADE = "postgres-major-upgrade"
@@ -47,25 +50,37 @@ def image_version(runner: Runner, image: str) -> int:
 def check_version(runner: Runner, project: Project) -> None:
     """Refuse a base image whose major version differs from the running server's.
 
-    If no server runs, the entry point of the image refuses.
-
     Raises:
         Failure: before the running server is replaced.
     """
-    answer = observation.sql(runner, VERSION)
+    findings.refuse(judge_version(runner, project))
+
+
+def judge_version(runner: Runner, project: Project) -> list[Finding]:
+    """Return a finding if the base image has another major version than the running server.
+
+    If no server runs, the entry point of the image refuses. An image that is not on this host is
+    not judged.
+    """
+    if not images.has_image(runner, project.base("postgres")):
+        return []
+    # Compose refuses a `.env` without a base image, and `.env` may not name the chosen one yet.
+    bases = {key: name for key, name in project.values.items() if key.endswith("_IMAGE")}
+    answer = runner.read(replace(engine.psql(VERSION, may_fail=True), env=bases))
     if answer.code != 0:
-        return
+        return []
     running, image = int(answer.out), project.base("postgres")
     new = image_version(runner, image)
-    if new != running:
-        raise Failure(
-            f"POSTGRES_IMAGE is Postgres {new}, but the running server is Postgres {running}",
-            hints=[
-                "set POSTGRES_IMAGE in .env back to the former image; the server was not touched",
-                f"then ./scripts/upgrade-postgres.sh --image {image}",
-            ],
-            runbook=UPGRADE,
-        )
+    if new == running:
+        return []
+    entry = applied.read(project).get("postgres")
+    former = entry.settings.get("POSTGRES_IMAGE", "") if entry else ""
+    fault = f"is Postgres {new}, but the running server is Postgres {running}"
+    fix = (
+        f"set POSTGRES_IMAGE in .env to {former or 'the former image'}, "
+        f"then ./scripts/upgrade-postgres.sh --image {image}"
+    )
+    return [Finding("POSTGRES_IMAGE", fault, fix, UPGRADE)]
 
 
 def complete(runner: Runner) -> str:

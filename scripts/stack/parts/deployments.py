@@ -138,23 +138,38 @@ def is_same(first: Deployment, second: Deployment) -> bool:
 def named(project: Project, name: str) -> Deployment:
     """Return the deployment with this number, or the last good deployment of this release.
 
+    The name of a commit or of a CI build may be digits only. With a zero in front, digits are a
+    number.
+
     Raises:
-        Failure: if a number is not in the ledger.
+        Failure: if digits are neither of both, or both.
     """
-    every = ledger.deployments(project)
-    if name.isdecimal():
-        matches = [each for each in every if each.number == int(name)]
-        if not matches:
-            numbers = ", ".join(str(each.number) for each in ledger.good_deployments(project))
-            raise Failure(
-                f"there is no deployment {name}",
-                hints=[f"good are: {numbers or 'none'}", "./scripts/status.sh --history"],
-                runbook=REFUSED,
-            )
-        return matches[-1]
-    of_release = [each for each in ledger.good_deployments(project) if each.release == name]
-    of_release += [each for each in reversed(every) if each.release == name]
-    return of_release[0] if of_release else Deployment(0, name)
+    release = _last_of(project, name)
+    if not name.isdecimal():
+        return release or Deployment(0, name)
+    of_number = {each.number: each for each in ledger.deployments(project)}.get(int(name))
+    known = [each for each in (of_number, release) if each]
+    if len({each.number for each in known}) == 1:
+        return known[0]
+    if known:
+        raise Failure(
+            f"{name} names two deployments: {known[0]}, and the last good one of a release "
+            f"{known[1]}",
+            hints=[f"for {each}: ./scripts/rollback.sh 0{each.number}" for each in known],
+            runbook=REFUSED,
+        )
+    numbers = ", ".join(str(each.number) for each in ledger.good_deployments(project))
+    raise Failure(
+        f"there is no deployment {name}, and no release of that name was deployed",
+        hints=[f"good are: {numbers or 'none'}", "./scripts/status.sh --history"],
+        runbook=REFUSED,
+    )
+
+
+def _last_of(project: Project, release: str) -> Deployment | None:
+    """Return the last good deployment of a release, or its last one; None if it has none."""
+    every = [*ledger.good_deployments(project), *reversed(ledger.deployments(project))]
+    return next((each for each in every if each.release == release), None)
 
 
 def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
@@ -201,7 +216,7 @@ def adopt(runner: Runner, project: Project, slots: Slots) -> None:
         ledger.record_adoption(runner, project, slots.live_release, _numbered(project, good, slots))
     for slot, release in ((slots.live, slots.live_release), (slots.idle, slots.idle_release)):
         if release and not slot_files.path_of(project, slot).exists():
-            deployment = named(project, release)
+            deployment = _last_of(project, release) or Deployment(0, release)
             settings = running_settings(runner, slot)
             if (
                 settings

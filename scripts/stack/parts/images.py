@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from stack.config.project import BASES, Project
 from stack.config.service import load as load_service
 from stack.failure import Failure
 from stack.parts import observation, sources
-from stack.parts.configuration import set_values
 from stack.parts.sources import Sources, say_left_out
 from stack.rules import migrations
 from stack.runner import Runner
@@ -29,6 +29,7 @@ OFFICIAL = {
     "redis": "redis:8.0",
 }
 ROOT_IMAGE = f"slipway-base/debian:debian-{host.RELEASE}"
+WITH_VOLUMES = ("postgres", "redis")
 RUNBOOK = "site-down"
 PULL_SECONDS = 300
 BUILD_SECONDS = 1200
@@ -42,10 +43,11 @@ def debian_name(service: str) -> str:
     return f"slipway-base/{service}:debian-{host.RELEASE}"
 
 
-def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) -> Project:
-    """Pull each base image, or build it from Debian packages; write its name into `.env`.
+def choose_bases(runner: Runner, project: Project, *, is_refresh: bool = False) -> Project:
+    """Pull each base image, or build it from Debian packages; return the project with the names.
 
-    A refresh pulls or builds all of them again, without a cache, to get newer packages.
+    `.env` stays as it is: `configuration.keep_bases` writes what the volumes accept. A refresh
+    pulls or builds all of them again, without a cache, to get newer packages.
     """
     missing = [
         service for service in BASES if is_refresh or not has_image(runner, project.base(service))
@@ -61,18 +63,14 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
         is_own = image.startswith("slipway-base/")
         # All images come from one registry: after a failed pull, only images named in .env are
         # pulled.
-        pulled = (
-            _pull(runner, image) if not is_own and (has_registry or project.base(service)) else ""
-        )
+        may_pull = not is_own and (has_registry or project.base(service))
+        pulled = _pull(runner, image) if may_pull else ""
         if pulled:
             bases[service] = pulled
         elif project.base(service) and not is_own:
             raise Failure(
                 f"{image}, named in .env, is neither on this host nor available from its registry",
-                hints=[
-                    f"empty {service.upper()}_IMAGE in .env, so that up.sh chooses an image",
-                    "or wait for the registry",
-                ],
+                hints=["wait for the registry", f"or {_way_out(service)}"],
                 runbook=environment.RUNBOOK,
             )
         else:
@@ -80,9 +78,16 @@ def ensure_bases(runner: Runner, project: Project, *, is_refresh: bool = False) 
             if is_refresh or not has_image(runner, debian_name(service)):
                 _build_base(runner, service, is_fresh=is_refresh)
             bases[service] = debian_name(service)
-    return set_values(
-        runner, project, {f"{service.upper()}_IMAGE": image for service, image in bases.items()}
-    )
+    names = {f"{service.upper()}_IMAGE": image for service, image in bases.items()}
+    return replace(project, values={**project.values, **names})
+
+
+def _way_out(service: str) -> str:
+    """Return a hint that leads to no image whose user could not read the service's volume."""
+    key = f"{service.upper()}_IMAGE"
+    if service in WITH_VOLUMES:
+        return f"set {key} in .env to an image of this host of the same kind: docker image ls"
+    return f"empty {key} in .env, so that up.sh chooses an image"
 
 
 def has_image(runner: Runner, image: str) -> bool:
@@ -271,15 +276,7 @@ def build_release(runner: Runner, project: Project, copy: Sources) -> str:
         "BUILD_TIME": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     labels = {engine.INPUTS_LABEL: build_inputs(runner, project, copy)}
-    _build(
-        runner,
-        project,
-        release,
-        copy.folder,
-        arguments,
-        target="production",
-        labels=labels,
-    )
+    _build(runner, project, release, copy.folder, arguments, target="production", labels=labels)
     return release
 
 

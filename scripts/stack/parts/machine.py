@@ -44,8 +44,11 @@ def read_id() -> str:
 
 def ensure_engine(runner: Runner) -> str:
     """Install and start the engine and Compose if they are missing; return their versions."""
-    if not _has_programs(runner):
-        _install(runner)
+    missing = _missing_programs(runner)
+    if missing:
+        # Before apt gets a source with a newer engine: it would be installed, and not run.
+        findings.refuse(judge_engine(runner))
+        _install(runner, missing)
     if not shutil.which("curl") and os.geteuid() == 0 and shutil.which("apt-get"):
         # The commands of the runbook use curl.
         runner.run(host.install_packages(["curl"]))
@@ -75,11 +78,16 @@ def judge_engine(runner: Runner) -> list[Finding]:
     return host_limits.judge_engine(running, on_disk[0] if on_disk else "")
 
 
-def _has_programs(runner: Runner) -> bool:
-    has_engine = shutil.which("dockerd") or runner.read(engine.ENGINE_VERSION).code == 0
-    has_compose = runner.read(engine.COMPOSE_VERSION).code == 0
-    has_buildx = runner.read(engine.BUILDX_VERSION).code == 0
-    return bool(has_engine and has_compose and has_buildx)
+def _missing_programs(runner: Runner) -> list[str]:
+    """Return the keys of `host.DEBIAN_ENGINE` whose program is not on this host."""
+    is_answering = runner.read(engine.ENGINE_VERSION).code == 0
+    has = {
+        "engine": is_answering or shutil.which("dockerd"),
+        "client": is_answering or shutil.which("docker"),
+        "compose": runner.read(engine.COMPOSE_VERSION).code == 0,
+        "buildx": runner.read(engine.BUILDX_VERSION).code == 0,
+    }
+    return [program for program, is_here in has.items() if not is_here]
 
 
 def _check_compose(version: str) -> None:
@@ -98,7 +106,7 @@ def read_os_release(text: str) -> dict[str, str]:
     return {key: value.strip('"') for key, _, value in pairs}
 
 
-def _install(runner: Runner) -> None:
+def _install(runner: Runner, missing: list[str]) -> None:
     release = read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     name = release.get("ID", "")
     if name not in {"debian", "ubuntu"}:
@@ -120,8 +128,9 @@ def _install(runner: Runner) -> None:
     runner.run(host.APT_UPDATE)
     if name == "debian" and int(release.get("VERSION_ID", "0")) < 13:
         _add_engine_source(runner)
-    packages = host.UBUNTU_ENGINE if name == "ubuntu" else host.DEBIAN_ENGINE
-    has_engine = bool(shutil.which("dockerd"))
+    packages_of = host.UBUNTU_ENGINE if name == "ubuntu" else host.DEBIAN_ENGINE
+    packages = list(dict.fromkeys(p for program in missing for p in packages_of[program]))
+    has_engine = "engine" not in missing
     installed = runner.run(host.install_packages(packages, may_fail=has_engine))
     if installed.code != 0:
         raise Failure(

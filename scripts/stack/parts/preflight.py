@@ -15,6 +15,7 @@ from stack.config.project import Project
 from stack.failure import Failure
 from stack.parts import (
     configuration,
+    database,
     deployments,
     edge,
     edge_settings,
@@ -25,6 +26,7 @@ from stack.parts import (
     observation,
     ports,
     slots,
+    volume_owner,
 )
 from stack.parts.applied import SERVICES
 from stack.rules import connections, findings, host_limits
@@ -46,18 +48,20 @@ class Needs:
 
     Attributes:
         base_images: the command builds from the base images or runs them.
+        servers: the command replaces Postgres or Redis if it is asked to.
         certificate: the command makes nginx read the certificate.
         ports: the command starts a container of nginx.
         room: the command starts a second slot.
     """
 
     base_images: bool = False
+    servers: bool = False
     certificate: bool = False
     ports: bool = False
     room: bool = False
 
 
-EVERYTHING = Needs(base_images=True, certificate=True, ports=True)
+EVERYTHING = Needs(base_images=True, servers=True, certificate=True, ports=True)
 DEPLOY = Needs(base_images=True, certificate=True, room=True)
 
 
@@ -75,6 +79,7 @@ def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
         *_judge_names(runner, project),
         *_lowered(ports.judge(runner, project), is_needed=needs.ports),
         *_lowered(has_bases, is_needed=needs.base_images),
+        *_lowered(_judge_servers(runner, project), is_needed=needs.servers),
         *_lowered(_judge_disk(runner, project), is_needed=needs.room),
         # Free memory changes from one moment to the next.
         *(_judge_free_memory(project) if needs.room else []),
@@ -144,6 +149,18 @@ def _judge_bases(runner: Runner, project: Project) -> list[Finding]:
         for key, image in needed.items()
         if not images.has_image(runner, image)
     ]
+
+
+def _judge_servers(runner: Runner, project: Project) -> list[Finding]:
+    """Return the images of `.env` that could not read the data of the present servers.
+
+    Only an image that a container does not have yet is asked: to ask takes a container for each.
+    """
+    stores = volume_owner.changed(project)
+    listed = volume_owner.judge(runner, project, stores)
+    if volume_owner.POSTGRES in stores:
+        listed += database.judge_version(runner, project)
+    return listed
 
 
 def check(runner: Runner, project: Project) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from stack.commands import engine
 from stack.config.project import Project
-from stack.failure import Failure
-from stack.parts import images, inventory
+from stack.parts import applied, images, inventory
+from stack.rules import findings
+from stack.rules.findings import Finding
 from stack.runner import Runner
 
 RUNBOOK = "a-service-keeps-restarting"
@@ -35,6 +36,11 @@ class Store:
     services: tuple[str, ...]
     volumes: tuple[str, ...]
 
+    @property
+    def key(self) -> str:
+        """The key of `.env` with the base image."""
+        return f"{self.base.upper()}_IMAGE"
+
 
 POSTGRES = Store(
     "postgres",
@@ -42,6 +48,51 @@ POSTGRES = Store(
     ("postgres", "backups", "postgres-socket", "scratch", "beside"),
 )
 STORES = (POSTGRES, Store("redis", ("redis",), ("redis",)))
+
+
+def changed(project: Project) -> tuple[Store, ...]:
+    """Return the stores for which `.env` names another image than their container was made from.
+
+    The image of a container that runs is of the kind that its volumes need.
+    """
+    entries = applied.read(project)
+    return tuple(
+        store
+        for store in STORES
+        if store.services[0] not in entries or _former_image(project, store)
+    )
+
+
+def judge(
+    runner: Runner, project: Project, stores: tuple[Store, ...] = STORES, *, way_out: str = ""
+) -> list[Finding]:
+    """Return the base images whose user does not own the volumes: a server could not read them.
+
+    An image that is not on this host is not judged. `way_out` is a fix in the place of the
+    commands that change the owner.
+    """
+    present = inventory.look(runner).volumes
+    listed = []
+    for store in stores:
+        volumes = [name for name in store.volumes if f"{project.name}_{name}" in present]
+        if not volumes or not images.has_image(runner, project.base(store.base)):
+            continue
+        number, owners = _read(runner, project, store, volumes)
+        foreign = {name: owner for name, owner in owners.items() if owner != number}
+        if not number.isdecimal():
+            fault = f"{project.base(store.base)} does not show the number of its user {store.base}"
+            fix = f"docker image inspect {project.base(store.base)}"
+        elif foreign:
+            names = ", ".join(f"{name} ({owner})" for name, owner in foreign.items())
+            fault = (
+                f"is of another kind: its user {store.base} has the number {number}, and another "
+                f"number owns the volumes {names}"
+            )
+            fix = way_out or _ways_out(project, store, volumes)
+        else:
+            continue
+        listed.append(Finding(store.key, fault, fix, RUNBOOK))
+    return listed
 
 
 def refuse_another(
@@ -54,24 +105,7 @@ def refuse_another(
     Raises:
         Failure: before any server is replaced, with the commands that change the owner.
     """
-    present = inventory.look(runner).volumes
-    faults, hints = [], ["no server was touched"]
-    for store in stores:
-        volumes = [name for name in store.volumes if f"{project.name}_{name}" in present]
-        image = project.base(store.base)
-        if not volumes or not images.has_image(runner, image):
-            continue
-        number, owners = _read(runner, project, store, volumes)
-        foreign = {name: owner for name, owner in owners.items() if owner != number}
-        if foreign:
-            listed = ", ".join(f"{name} ({owner})" for name, owner in foreign.items())
-            faults.append(
-                f"{store.base.upper()}_IMAGE is of another kind: its user {store.base} has the "
-                f"number {number}, and another number owns the volumes {listed}"
-            )
-            hints += [way_out] if way_out else _list_ways_out(project, store, volumes)
-    if faults:
-        raise Failure("; ".join(faults), hints=hints, runbook=RUNBOOK)
+    findings.refuse(judge(runner, project, stores, way_out=way_out))
 
 
 def _read(
@@ -84,18 +118,19 @@ def _read(
         project.base(store.base), words, mounts=mounts, user="0:0", environment={}
     )
     number, *lines = runner.read(command).out.split("\n")
-    if not number.isdecimal():
-        raise Failure(
-            f"{project.base(store.base)} does not show the number of its user {store.base}",
-            hints=["no server was touched", f"docker image inspect {project.base(store.base)}"],
-            runbook=RUNBOOK,
-        )
     pairs = [line.partition(" ") for line in lines if line]
     return number, {name: owner for owner, _, name in pairs}
 
 
-def _list_ways_out(project: Project, store: Store, volumes: list[str]) -> list[str]:
-    """Return the hints: the former image, or the commands that give its user the volumes."""
+def _former_image(project: Project, store: Store) -> str:
+    """Return the image that the store's container was made from; empty if `.env` names it."""
+    entry = applied.read(project).get(store.services[0])
+    former = entry.settings.get(store.key, "") if entry else ""
+    return "" if former == project.base(store.base) else former
+
+
+def _ways_out(project: Project, store: Store, volumes: list[str]) -> str:
+    """Return the fix: the former image, or the commands that give the new user the volumes."""
     change = engine.throwaway(
         project.base(store.base),
         ["chown", "--recursive", f"{store.base}:{store.base}", MOUNT],
@@ -104,7 +139,5 @@ def _list_ways_out(project: Project, store: Store, volumes: list[str]) -> list[s
         environment={},
     )
     commands = f"{engine.compose('stop', *store.services)} && {change} && ./scripts/up.sh"
-    return [
-        f"set {store.base.upper()}_IMAGE in .env back to the former image",
-        f"or, with some seconds of 503: {commands}",
-    ]
+    former = _former_image(project, store) or "the former image"
+    return f"set {store.key} in .env to {former}; or, with some seconds of 503: {commands}"

@@ -77,11 +77,17 @@ def show(runner: Runner, options: Options) -> None:
     runner.say("\n".join(backup_service.list_progress(listing)))
 
 
+def _say_findings(runner: Runner, project: Project) -> None:
+    """Refuse what no command can work with; print the faults of what a restore does not use."""
+    for line in preflight.prepare(runner, project, Needs()):
+        runner.say(f"    {line}")
+
+
 def beside(runner: Runner, project: Project, options: Options) -> None:
     """Restore a copy of the database into a separate service; print how to copy rows back."""
     with exclusive(runner, project, "restore"):
         custody.claim(runner, project)
-        preflight.prepare(runner, project, Needs())
+        _say_findings(runner, project)
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK, BESIDE))
@@ -121,7 +127,7 @@ def replace(runner: Runner, project: Project, options: Options) -> None:
     """Replace the current database with a restored one, and keep the current one."""
     with exclusive(runner, project, "restore"):
         custody.claim(runner, project, is_restarting=True)
-        preflight.prepare(runner, project, Needs())
+        _say_findings(runner, project)
         steps = Steps(runner, runner.clock())
         with steps.step("look") as report:
             present = read_facts(restorer.tidy(runner, project, RUNBOOK))

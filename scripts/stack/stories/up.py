@@ -118,7 +118,7 @@ def run(
 def _judge(runner: Runner, project: Project, *, is_prepare: bool, is_replacing: bool) -> str:
     """Refuse a state that cannot work, before any change."""
     is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
-    needs = Needs(certificate=True, ports=is_starting and not is_prepare)
+    needs = Needs(certificate=True, servers=True, ports=is_starting and not is_prepare)
     return "; ".join(["nothing stands in the way", *preflight.prepare(runner, project, needs)])
 
 
@@ -131,11 +131,12 @@ def _provide(
         The project, the live slot and its release.
     """
     with steps.step("base images") as report:
-        project = images.ensure_bases(runner, project, is_refresh=is_refresh)
+        chosen = images.choose_bases(runner, project, is_refresh=is_refresh)
+        volume_owner.refuse_another(runner, chosen)
+        database.check_version(runner, chosen)
+        project = configuration.keep_bases(runner, project, chosen)
         images.build_nginx(runner, project)
         images.build_counter(runner, project)
-        volume_owner.refuse_another(runner, project)
-        database.check_version(runner, project)
         images.build_postgres(runner, project, is_fresh=is_refresh)
         report(
             ", ".join(project.base(service) for service in ("python", "nginx", "postgres", "redis"))

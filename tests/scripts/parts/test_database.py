@@ -70,6 +70,7 @@ def test_a_volume_that_is_gone_is_told_and_not_made_by_looking(
 def test_a_base_image_of_another_major_version_is_refused_before_the_running_one_is_replaced(
     runner: RecordingRunner, loaded: Project
 ) -> None:
+    runner.reply("docker image inspect", Result(0, "sha256:1\n"))
     runner.reply("server_version_num", Result(0, "17\n"))
     runner.reply(
         "--entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6 (Debian 17.6-0+deb13u1)\n")
@@ -87,6 +88,7 @@ def test_a_base_image_of_another_major_version_is_refused_before_the_running_one
 def test_where_no_postgres_runs_its_entry_point_is_left_to_refuse(
     runner: RecordingRunner, loaded: Project
 ) -> None:
+    runner.reply("docker image inspect", Result(0, "sha256:1\n"))
     runner.reply("server_version_num", Result(1, err="not running"))
     database.check_version(runner, loaded)
 

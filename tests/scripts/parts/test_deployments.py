@@ -43,6 +43,44 @@ def test_a_release_that_was_taken_back_with_other_settings_stays_good_with_its_f
     assert ledger.next_number(project) == 7
 
 
+def test_digits_that_name_a_release_alone_are_that_release(project: Project) -> None:
+    record(project, 3, "451623415384")
+    assert deployments.named(project, "451623415384").number == 3
+    with pytest.raises(Failure, match="there is no deployment 5, and no release of that name"):
+        deployments.named(project, "5")
+
+
+def test_digits_that_name_a_deployment_alone_are_that_deployment(project: Project) -> None:
+    record(project, 3, "new")
+    assert deployments.named(project, "3").release == "new"
+    record(project, 4, "4")
+    assert deployments.named(project, "4").number == 4, "both readings lead to one deployment"
+
+
+def test_digits_that_name_two_deployments_are_refused_with_a_command_for_each(
+    project: Project,
+) -> None:
+    record(project, 3, "2")
+    with pytest.raises(Failure) as refused:
+        deployments.named(project, "2")
+    assert "2 names two deployments: old (deployment 2), and" in refused.value.observation
+    assert refused.value.observation.endswith("2 (deployment 3)")
+    assert refused.value.hints == [
+        "for old (deployment 2): ./scripts/rollback.sh 02",
+        "for 2 (deployment 3): ./scripts/rollback.sh 03",
+    ]
+    assert deployments.named(project, "02").release == "old"
+    assert deployments.named(project, "03").release == "2"
+
+
+def test_a_release_of_digits_in_a_slot_is_adopted_as_a_release(project: Project) -> None:
+    host = Host()
+    host.tags |= {"451623415384": "451623415384", "green": "451623415384"}
+    slot_files.path_of(project, "green").unlink()
+    deployments.adopt(host, project, slots.look(host, project))
+    assert slot_files.path_of(project, "green").exists()
+
+
 def test_after_the_loss_of_the_ledger_no_number_is_given_twice(project: Project) -> None:
     """A number identifies settings, so that a number must not be used twice."""
     host = Host()

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from stack.config.project import BASES, Project, load
 from stack.failure import Failure
-from stack.parts import images, sources
+from stack.parts import configuration, images, sources
 from stack.parts.sources import Sources
 from stack.runner import Result
 
+from tests.scripts.conftest import BASES as BASE_IMAGES
 from tests.scripts.recording import RecordingRunner
 
 ABSENT, PRESENT = Result(1, err="No such image"), Result(0, "sha256:1\n")
@@ -21,6 +22,12 @@ DEBIAN = (
     "Debian|Debian|trixie|http://d.test/\nDebian|Debian-Security|trixie-security|http://s.test/\n"
 )
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root builds base images")
+
+
+def ensure(runner: RecordingRunner, project: Project, *, is_refresh: bool = False) -> Project:
+    """Choose the base images, and write them as up.sh does where the volumes accept them."""
+    chosen = images.choose_bases(runner, project, is_refresh=is_refresh)
+    return configuration.keep_bases(runner, project, chosen)
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def offline(runner: RecordingRunner) -> RecordingRunner:
 
 def test_images_that_are_here_are_left_alone(runner: RecordingRunner, loaded: Project) -> None:
     runner.reply("docker image inspect", PRESENT)
-    assert images.ensure_bases(runner, loaded) == loaded
+    assert ensure(runner, loaded) == loaded
     assert runner.ran == []
     assert runner.written == []
 
@@ -59,7 +66,7 @@ def test_a_registry_s_image_is_kept_with_the_digest_it_had(
 ) -> None:
     runner.reply("docker image inspect", ABSENT)
     runner.reply("RepoDigests", Result(0, f"docker/x@{DIGEST}\n"))
-    images.ensure_bases(runner, fresh)
+    ensure(runner, fresh)
     stored = load(fresh.root)
     assert {name: stored.base(name) for name in BASES} == {
         name: f"{image}@{DIGEST}" for name, image in images.OFFICIAL.items()
@@ -70,7 +77,7 @@ def test_a_registry_s_image_is_kept_with_the_digest_it_had(
 def test_without_a_registry_all_are_built_under_names_that_say_so(
     offline: RecordingRunner, fresh: Project
 ) -> None:
-    images.ensure_bases(offline, fresh)
+    ensure(offline, fresh)
     stored = load(fresh.root)
     assert {name: stored.base(name) for name in BASES} == {
         name: f"slipway-base/{name}:debian-trixie" for name in BASES
@@ -88,7 +95,7 @@ def test_a_registry_that_goes_away_half_way_leaves_no_image_of_another_name(
 ) -> None:
     offline.reply("docker pull --quiet python", Result(0))
     offline.reply("RepoDigests", Result(0, f"python@{DIGEST}\n"))
-    images.ensure_bases(offline, fresh)
+    ensure(offline, fresh)
     stored = load(fresh.root)
     assert stored.base("python") == f"{images.OFFICIAL['python']}@{DIGEST}"
     assert stored.base("redis") == "slipway-base/redis:debian-trixie"
@@ -101,10 +108,24 @@ def test_an_image_that_env_names_and_nobody_has_is_refused(
     project = Project(loaded.root, {**loaded.values, "PYTHON_IMAGE": image})
     before = (loaded.root / ".env").read_bytes()
     with pytest.raises(Failure, match="neither on this host nor available") as raised:
-        images.ensure_bases(offline, project)
-    assert "empty PYTHON_IMAGE in .env" in raised.value.hints[0]
+        ensure(offline, project)
+    assert "empty PYTHON_IMAGE in .env" in raised.value.hints[1]
     assert not offline.has_run("docker build")
     assert (loaded.root / ".env").read_bytes() == before
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis"])
+def test_no_hint_leads_to_another_kind_of_a_server_with_a_volume(
+    offline: RecordingRunner, loaded: Project, service: str
+) -> None:
+    values = {**loaded.values, f"{service.upper()}_IMAGE": "registry.test/x:1"}
+    project = replace(loaded, values=values)
+    for image in BASE_IMAGES.values():
+        offline.reply(f"docker image inspect --format '{{{{.Id}}}}' {image}", PRESENT)
+    with pytest.raises(Failure, match=r"registry\.test/x:1, named in \.env, is neither") as raised:
+        images.choose_bases(offline, project)
+    assert "of the same kind" in raised.value.hints[1]
+    assert not any("empty" in hint for hint in raised.value.hints)
 
 
 @as_root
@@ -115,9 +136,9 @@ def test_images_that_were_pruned_come_back_and_env_can_still_be_read(
     if kind == "registry":
         offline.reply("docker pull", Result(0))
         offline.reply("RepoDigests", Result(0, f"x@{DIGEST}\n"))
-    images.ensure_bases(offline, fresh)
+    ensure(offline, fresh)
     first = load(fresh.root)
-    images.ensure_bases(offline, first)
+    ensure(offline, first)
     assert load(fresh.root).values == first.values
 
 
@@ -127,20 +148,20 @@ def test_an_image_that_env_names_is_never_replaced_by_another_kind(
 ) -> None:
     project = Project(fresh.root, {**fresh.values, "REDIS_IMAGE": "registry.test/redis:8"})
     with pytest.raises(Failure, match=r"registry\.test/redis:8"):
-        images.ensure_bases(offline, project)
+        ensure(offline, project)
 
 
 @as_root
 def test_a_refresh_takes_all_of_them_again_and_uses_no_cache(
     offline: RecordingRunner, fresh: Project
 ) -> None:
-    images.ensure_bases(offline, fresh)
+    ensure(offline, fresh)
     done = len(offline.ran)
     offline.reply("docker image inspect", PRESENT)
     first = load(fresh.root)
-    images.ensure_bases(offline, first)
+    ensure(offline, first)
     assert len(offline.ran) == done
-    images.ensure_bases(offline, first, is_refresh=True)
+    ensure(offline, first, is_refresh=True)
     assert [
         f"slipway-base/{name}:" in command
         for name, command in zip(BASES, offline.ran[done:], strict=True)
@@ -153,7 +174,7 @@ def test_a_refresh_asks_the_registry_for_the_name_without_the_old_digest(
 ) -> None:
     project = Project(loaded.root, {**loaded.values, "REDIS_IMAGE": f"redis:8.0@sha256:{'b' * 64}"})
     runner.reply("RepoDigests", Result(0, f"x@{DIGEST}\n"))
-    refreshed = images.ensure_bases(runner, project, is_refresh=True)
+    refreshed = ensure(runner, project, is_refresh=True)
     assert runner.has_run("docker pull --quiet redis:8.0")
     assert refreshed.base("redis") == f"redis:8.0@{DIGEST}"
 
@@ -164,7 +185,7 @@ def test_a_pull_that_fails_without_a_word_is_a_failed_pull(
     runner.reply("docker image inspect", ABSENT)
     runner.reply("docker pull", Result(1))
     with pytest.raises(Failure, match="nor available"):
-        images.ensure_bases(runner, loaded)
+        ensure(runner, loaded)
 
 
 @as_root
@@ -173,7 +194,7 @@ def test_without_registry_and_debian_it_says_what_to_give(
 ) -> None:
     offline.reply("apt-get indextargets", Result(0, "Ubuntu|Ubuntu|noble|http://u.test/\n"))
     with pytest.raises(Failure, match="no Debian source") as raised:
-        images.ensure_bases(offline, fresh)
+        ensure(offline, fresh)
     assert "DEBIAN_MIRROR" in raised.value.hints[0]
 
 

@@ -3,16 +3,17 @@
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stack.config.project import Project
+from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import volume_owner
+from stack.parts import applied, volume_owner
 from stack.runner import Result
 from stack.stories import up
 
-from tests.scripts.imitation import furnish
+from tests.scripts.imitation import furnish, set_values
 from tests.scripts.machine import Machine
 from tests.scripts.recording import RecordingRunner
 from tests.scripts.stock import have_volumes
@@ -56,12 +57,13 @@ def test_an_image_of_another_kind_is_refused_with_the_commands_that_change_the_o
     have_owners(stock, "redis", OFFICIAL, redis=DEBIAN)
     failed = refusal(stock, loaded)
     assert (
-        "POSTGRES_IMAGE is of another kind: its user postgres has the number 999, and another "
+        "POSTGRES_IMAGE: is of another kind: its user postgres has the number 999, and another "
         "number owns the volumes postgres (100), backups (100)" in failed.observation
     )
-    assert "REDIS_IMAGE is of another kind" in failed.observation
+    assert "REDIS_IMAGE: is of another kind" in failed.observation
     assert (
-        "or, with some seconds of 503: docker compose stop redis && docker run --rm --network none "
+        "set REDIS_IMAGE in .env to the former image; or, with some seconds of 503: "
+        "docker compose stop redis && docker run --rm --network none "
         "--user 0:0 --entrypoint chown --volume slipway_redis:/volumes/redis r:1 --recursive "
         "redis:redis /volumes && ./scripts/up.sh"
     ) in failed.hints
@@ -88,9 +90,30 @@ def test_up_refuses_before_it_touches_a_server(
     have_volumes(runner)
     have_owners(runner, "postgres", OFFICIAL, postgres=DEBIAN)
     have_owners(runner, "redis", DEBIAN, redis=DEBIAN)
-    with pytest.raises(Failure, match="POSTGRES_IMAGE is of another kind"):
+    before = (checkout / ".env").read_bytes()
+    with pytest.raises(Failure, match="POSTGRES_IMAGE: is of another kind"):
         up.run(runner, checkout)
+    assert (checkout / ".env").read_bytes() == before
     assert not any(" up " in command or " stop " in command for command in runner.ran)
+
+
+def test_an_image_that_up_chose_itself_is_refused_before_env_names_it(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    furnish(checkout)
+    set_values(checkout, REDIS_IMAGE="")
+    have_volumes(runner)
+    have_owners(runner, "postgres", DEBIAN, postgres=DEBIAN)
+    have_owners(runner, "redis", OFFICIAL, redis=DEBIAN)
+    runner.reply("RepoDigests", Result(0, "redis@sha256:2\n"))
+    project = load(checkout)
+    former = replace(project, values={**project.values, "REDIS_IMAGE": "r:1"})
+    applied.note(runner, former, "redis")
+    before = (checkout / ".env").read_bytes()
+    with pytest.raises(Failure, match="REDIS_IMAGE: is of another kind") as refused:
+        up.run(runner, checkout)
+    assert (checkout / ".env").read_bytes() == before
+    assert "set REDIS_IMAGE in .env to r:1; or" in refused.value.hints[0]
 
 
 @pytest.mark.parametrize("user", ["root", "daemon"])

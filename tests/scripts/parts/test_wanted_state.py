@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from stack.config.project import Project, load
 from stack.failure import Failure
-from stack.parts import preflight
+from stack.parts import applied, preflight, restorer
 from stack.parts.preflight import DEPLOY, EVERYTHING, Needs
 from stack.runner import Result
 from stack.stories import check_config, deploy, plan, restore, up, upgrade_postgres
@@ -17,6 +17,7 @@ from stack.stories.deploy import Options
 from tests.scripts.imitation import Host, furnish, set_values
 from tests.scripts.machine import Machine
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.stock import have_volumes
 
 COMMANDS: dict[str, Callable[[RecordingRunner, Project], object]] = {
     "up": lambda host, project: up.run(host, project.root),
@@ -191,6 +192,91 @@ def test_a_certificate_of_another_name_stops_those_that_show_it(project: Project
     assert (finding.subject, finding.is_critical) == ("SLIPWAY_HOST", True)
     (finding,) = preflight.judge(host, project, Needs())
     assert not finding.is_critical
+
+
+def other_kind(host: RecordingRunner, project: Project) -> None:
+    """Name images whose user does not own the volumes."""
+    edit_image(host, project)
+    host.reply("sh redis /volumes", Result(0, "999\n100 redis\n"))
+
+
+def other_version(host: RecordingRunner, project: Project) -> None:
+    """Name an image of a newer Postgres."""
+    edit_image(host, project)
+    host.reply("server_version_num", Result(0, "17\n"))
+    host.reply("--entrypoint postgres", Result(0, "postgres (PostgreSQL) 18.1\n"))
+
+
+def edit_image(host: RecordingRunner, project: Project) -> None:
+    """Name other images of the servers in `.env`, which are on this host."""
+    for service in ("postgres", "redis"):
+        applied.note(RecordingRunner(), project, service)
+    have_volumes(host)
+    host.reply("docker image inspect --format '{{.Id}}' other:", Result(0, "sha256:other\n"))
+    host.reply("server_version_num", Result(0, "17\n"))
+    host.reply("--entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6\n"))
+    set_values(project.root, POSTGRES_IMAGE="other:pg", REDIS_IMAGE="other:redis")
+
+
+SERVERS: dict[str, tuple[Callable[[RecordingRunner, Project], None], str]] = {
+    "kind": (other_kind, "REDIS_IMAGE: is of another kind: its user redis has the number 999"),
+    "version": (other_version, "POSTGRES_IMAGE: is Postgres 18, but the running server is"),
+}
+
+
+@pytest.mark.parametrize("fault", SERVERS)
+def test_an_image_that_cannot_read_the_data_is_named_before_anything_is_touched(
+    project: Project, fault: str
+) -> None:
+    inject, observed = SERVERS[fault]
+    host = prepared("up")
+    inject(host, project)
+    before = (project.root / ".env").read_bytes()
+    with pytest.raises(Failure) as refused:
+        up.run(host, project.root)
+    assert observed in refused.value.observation
+    assert host.ran == []
+    assert (project.root / ".env").read_bytes() == before
+    host = Host()
+    inject(host, project)
+    assert not check_config.run(host, load(project.root))
+    plan.run(host, load(project.root))
+    assert [line.split(observed)[0] for line in host.said if observed in line] == [
+        "critical ",
+        "warning ",
+    ]
+    assert host.ran == []
+
+
+@pytest.mark.parametrize("command", ["restore", "restore --beside"])
+@pytest.mark.parametrize("fault", SERVERS)
+def test_a_restore_replaces_no_image_and_names_it_before_it_looks(
+    project: Project, monkeypatch: pytest.MonkeyPatch, command: str, fault: str
+) -> None:
+    host = Host()
+    inject, observed = SERVERS[fault]
+    inject(host, project)
+
+    def stop(*_: object) -> str:
+        raise Failure("the first look", hints=[], runbook="restore-rows")
+
+    monkeypatch.setattr(restorer, "tidy", stop)
+    with pytest.raises(Failure, match="the first look"):
+        COMMANDS[command](host, load(project.root))
+    assert any(line.startswith(f"    {observed}") for line in host.said)
+    assert host.ran == []
+
+
+def test_the_images_that_the_servers_have_are_not_asked_and_absent_ones_neither(
+    project: Project,
+) -> None:
+    host = Host()
+    edit_image(host, project)
+    host.reply("sh redis /volumes", Result(0, "999\n100 redis\n"))
+    assert preflight.judge(host, project, EVERYTHING) == []
+    assert not any("docker run" in command for command in host.asked)
+    host.reply("docker image inspect --format '{{.Id}}' other:", Result(1))
+    assert preflight.judge(host, load(project.root), EVERYTHING) == []
 
 
 def test_up_gives_modes_back_and_says_so(

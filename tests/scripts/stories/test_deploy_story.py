@@ -130,17 +130,6 @@ def test_an_image_without_a_release_is_refused(host: Host, project: Project) -> 
     assert host.live == "blue"
 
 
-def test_on_a_host_where_nothing_is_live_the_image_is_brought_up(
-    host: Host, project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.running.clear()
-    host.tags.clear()
-    given: list[str] = []
-    monkeypatch.setattr(up, "run", lambda *_, image="": given.append(image))
-    deploy_on(host, project, image="registry/app:9")
-    assert given == ["registry/app:9"]
-
-
 def test_the_plan_of_an_image_is_not_that_of_the_checkout(host: Host, project: Project) -> None:
     host.tags["9"] = "r-9"
     plan.run(host, project, "registry/app:9")

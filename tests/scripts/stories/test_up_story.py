@@ -8,7 +8,7 @@ from stack.config.project import load
 from stack.failure import Failure
 from stack.parts import edge_settings, slot_files
 from stack.runner import Result
-from stack.stories import up
+from stack.stories import deploy, up
 
 from tests.scripts.imitation import set_values
 from tests.scripts.machine import PLACE, WAIT, Machine, container, ledger
@@ -49,6 +49,29 @@ def test_the_database_is_migrated_before_the_slot_starts_and_the_front_door_is_l
         runner.said[-1]
         == f"live: release {machine.release} in slot blue, answering at {load(checkout).url}"
     )
+
+
+def test_on_a_host_where_nothing_is_live_a_deploy_brings_up_the_image_and_builds_no_release(
+    runner: RecordingRunner, machine: Machine, checkout: Path
+) -> None:
+    image, identity = "registry/app:9", "sha256:0123456789abcdef"
+    runner.reply(image, Result(0, "r9\n"))
+    runner.reply(f"'{{{{.Id}}}}' {image}", Result(0, f"{identity}\n"))
+    runner.reply("'{{.Id}}' slipway/app:r9", Result(1, err="no such image"))
+    deploy.run(runner, checkout, deploy.Options(image=image))
+    order = [
+        runner.position(part)
+        for part in (
+            f"docker pull --quiet {image}",
+            f"{PLACE} {identity} slipway/app:r9",
+            f"{PLACE} slipway/app:r9 slipway/app:blue",
+            f"{WAIT} --wait-timeout 90 api-blue",
+        )
+    ]
+    assert order == sorted(order)
+    assert not runner.has_run("--tag slipway/app:"), "no release is built"
+    assert ledger(checkout)[-1]["to"] == "r9"
+    assert runner.said[-1].startswith("live: release r9 in slot blue")
 
 
 def test_a_second_run_replaces_no_container_of_the_slot_that_serves(
