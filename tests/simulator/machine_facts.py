@@ -1,7 +1,8 @@
 """Where the scripts ask the machine itself and not the runner: answers of the simulated host.
 
 Each entry is one place of scripts/stack that has no runner between it and the machine. A new place
-makes a run depend on the machine of the test, which `test_same_seed_same_history` would show.
+makes a run depend on the machine of the test, which
+`test_the_same_history_ends_in_the_same_way` would show.
 """
 
 import tempfile
