@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/up.sh [--dry-run] [--refresh-bases]    bring the whole stack up on this machine
+# usage: scripts/up.sh [--apply SERVICE] [--refresh-bases] [--adopt] [--prepare] [--dry-run]    bring the whole stack up on this machine
 set -Eeuo pipefail
 
 # The stories are Python, which a bare machine may lack.

@@ -6,6 +6,7 @@ import pkgutil
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -20,6 +21,8 @@ from stack.parts.steps import unexpected
 from stack.runner import ANY_ENTRY, RealRunner, Runner
 
 ROOT = Path(__file__).resolve().parents[2]
+# The standard output of these commands is their answer, which other programs read.
+PIPED = ("check-config", "jobs", "logs", "status")
 
 
 class Story(Protocol):
@@ -74,6 +77,7 @@ def main() -> int:
     is_dry = getattr(arguments, "dry_run", False)
     display = terminal.choose(is_verbose=arguments.verbose)
     runner: Runner = DryRunner(None, _variables) if is_dry else RealRunner(display, _variables)
+    _list_overriding(runner, arguments.command)
     try:
         return commands()[arguments.command].main(runner, arguments, ROOT)
     except Failure as failure:
@@ -88,6 +92,15 @@ def main() -> int:
             runner.display.report(f"HINT: {hint}")
         runner.display.report(last_line.text(runner, ROOT))
         return 130
+
+
+def _list_overriding(runner: Runner, command: str) -> None:
+    """Print the keys whose values are those of the shell, once, whatever the command does."""
+    write = runner.display.report if command in PIPED else runner.say
+    with suppress(Failure, OSError):  # the story itself reports an .env that cannot be read
+        names = project.load(ROOT, is_lenient=True).overriding
+        if names:
+            write(f"from the environment, not from .env: {', '.join(names)}")
 
 
 def _variables(command: Command) -> dict[str, str]:

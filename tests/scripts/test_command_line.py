@@ -24,6 +24,8 @@ REQUIRED = {
     "export-secrets": ["file"],
     "restore": ["--list"],
 }
+# Other ways of a command.
+MORE = [("deploy", "--plan"), ("jobs", "retry", "1"), ("jobs", "discard", "1")]
 NEW_STORY = """'''Counts what it is given.'''
 
 COMMAND = "count"
@@ -141,6 +143,27 @@ def test_a_misspelt_key_is_refused_and_its_value_is_not_printed(copy: Path) -> N
     warned = script(copy, "status")
     assert "warning: .env has keys that nothing here reads: DATABASE_PASWORD" in warned.stdout
     assert "hunter2" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("command", [(name, *REQUIRED.get(name, [])) for name in COMMANDS] + MORE)
+def test_each_command_lists_once_the_keys_that_the_shell_overrides(
+    runner: RecordingRunner,
+    typed: Typed,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+) -> None:
+    """Most commands fail afterwards, because nothing here answers."""
+    if command[0] == "export-secrets":
+        Path("words").write_text("a passphrase of some words\n", encoding="utf-8")
+        command += ("--passphrase-file", "words")
+    for key, value in {"LOG_LEVEL": "DEBUG", "READY_SECONDS": "61"}.items():
+        monkeypatch.setenv(key, value)
+    runner.reply("docker compose ps", Result(0))
+    typed(*command)
+    printed = [*runner.said, *capsys.readouterr().err.splitlines()]
+    line = "from the environment, not from .env: LOG_LEVEL, READY_SECONDS"
+    assert [text.strip() for text in printed if "not from .env" in text] == [line]
 
 
 def test_without_an_engine_the_status_is_shown_and_is_not_well(copy: Path) -> None:

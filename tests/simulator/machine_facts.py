@@ -1,7 +1,7 @@
 """Answers of the simulated host where the scripts query the machine without a runner.
 
 Each entry is one place of scripts/stack that queries the machine directly. A new place would make a
-run depend on the machine of the test; `test_same_seed_same_history` would fail.
+run depend on the machine of the test; `test_the_same_history_ends_in_the_same_way` would fail.
 """
 
 import tempfile

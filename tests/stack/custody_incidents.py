@@ -18,12 +18,14 @@ def owned_by_another_checkout(stack: Stack) -> None:
 
 
 def lost_secrets(stack: Stack) -> None:
-    """Three secret files are missing; the containers that started with them still run."""
-    for name in ("backup_key", "redis_password", "token_key"):
+    """Four secrets are lost, one to an empty file; the containers still have them."""
+    for name in ("backup_key", "redis_admin_password", "redis_password", "token_key"):
         (stack.root / "secrets" / name).unlink()
+    (stack.root / "secrets/redis_admin_password").touch()
     refused = stack.run("./scripts/up.sh", check=False)
     assert refused.returncode == 1
     assert "secrets/backup_key is missing, and the volume" in refused.stderr
+    assert "secrets/redis_admin_password is empty" in refused.stderr
 
 
 CUSTODY_INCIDENTS: dict[str, Callable[[Stack], None]] = {

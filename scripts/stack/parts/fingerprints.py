@@ -186,10 +186,12 @@ def _find_holder(
 
 def _copy_command(project: Project, container: Container, name: str) -> str:
     """Return the command that copies a secret from a container into its file."""
-    folder, file = (shlex.quote(str(path)) for path in (project.secrets, project.secrets / name))
+    paths = (project.secrets, project.secrets / name, project.secrets / ".new")
+    folder, file, new = (shlex.quote(str(path)) for path in paths)
     make_folder = "" if project.secrets.is_dir() else f"mkdir --parents --mode=0700 {folder}; "
     copy = f"docker exec {container.name} cat /run/secrets/{name}"
-    return f"{make_folder}{copy} | install --mode=0444 /dev/stdin {file}"
+    # The container may have ended since: an empty file would pass for the secret.
+    return f"{make_folder}{copy} >{new} && install --mode=0444 {new} {file}; rm --force {new}"
 
 
 def refuse_misfits(runner: Runner, project: Project, inventory: Inventory) -> None:

@@ -62,9 +62,6 @@ def exclusive(
     Raises:
         Failure: with exit code 3 and the name of the holder, after `wait_seconds`.
     """
-    if project.overriding:
-        names = ", ".join(project.overriding)
-        runner.say(f"    from the environment, not from .env: {names}")
     if project.unknown:
         names = ", ".join(project.unknown)
         runner.say(f"    warning: .env has keys that nothing here reads: {names}")

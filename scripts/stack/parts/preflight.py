@@ -90,13 +90,15 @@ def judge(runner: Runner, project: Project, needs: Needs) -> list[Finding]:
     return listed
 
 
-def prepare(runner: Runner, project: Project, needs: Needs) -> list[str]:
+def prepare(
+    runner: Runner, project: Project, needs: Needs, effect: str = findings.UNTOUCHED
+) -> list[str]:
     """Restore the modes that a umask removed; return the warnings of `judge`.
 
     Raises:
         Failure: with every critical finding, before any effect.
     """
-    warnings = findings.refuse(judge(runner, project, needs))
+    warnings = findings.refuse(judge(runner, project, needs), effect)
     opened = mounted_files.open_modes(runner, project)
     return [
         *([f"opened {', '.join(opened)} to the containers' users"] if opened else []),

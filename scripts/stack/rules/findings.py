@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stack.failure import Failure
 
 CRITICAL, WARNING = "critical ", "warning "
+UNTOUCHED = "nothing was touched"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class Finding:
         return f"{tier}{self.subject}: {self.fault}; {self.fix}"
 
 
-def refuse(findings: Iterable[Finding]) -> list[str]:
+def refuse(findings: Iterable[Finding], effect: str = UNTOUCHED) -> list[str]:
     """Return the warnings, each on a line.
+
+    Args:
+        effect: the hint that names the effect of the command so far.
 
     Raises:
         Failure: with every critical finding.
@@ -45,7 +49,7 @@ def refuse(findings: Iterable[Finding]) -> list[str]:
     if critical:
         raise Failure(
             "; ".join(f"{each.subject}: {each.fault}" for each in critical),
-            hints=[*dict.fromkeys(each.fix for each in critical), "nothing was touched"],
+            hints=[*dict.fromkeys(each.fix for each in critical), effect],
             runbook=critical[0].runbook,
             evidence="".join(each.evidence for each in critical),
         )

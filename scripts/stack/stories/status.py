@@ -15,6 +15,7 @@ from stack.config.project import Project, load
 from stack.failure import Failure
 from stack.https import Answer
 from stack.parts import (
+    applied,
     backup_service,
     counts,
     custody,
@@ -89,6 +90,7 @@ def run(runner: Runner, project: Project) -> bool:
         # The process that ends the window waits for a command that holds the lock.
         "window": lambda _: [] if holder else window.read_rows(project),
         "owner": lambda _: custody.read_rows(runner, project),
+        "settings": lambda live: _settings(runner, project, live),
     }
     rows: list[Row] = []
     try:
@@ -309,6 +311,17 @@ def _deploy(project: Project, holder: lock.Holder | None) -> Row:
             return True, "last deploy", f"{text}, and runs: process {holder.pid}"
         return False, "last deploy", f"{text}, and nothing runs it any more"
     return entry.get("result") == "done", "last deploy", text
+
+
+def _settings(runner: Runner, project: Project, live: str) -> list[Row]:
+    """Return a row for each command that would apply keys of `.env`; mostly there is none."""
+    if project.is_development:
+        return []  # its containers have the settings of the file at each start
+    lines = [
+        *applied.describe_waiting_for_deploy(project, live),
+        *applied.describe_waiting(runner, project),
+    ]
+    return [(True, "settings", line) for line in lines]
 
 
 def _clock(project: Project) -> Row:

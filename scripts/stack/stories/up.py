@@ -34,12 +34,14 @@ from stack.parts.lock import exclusive
 from stack.parts.preflight import Needs
 from stack.parts.startup import Startup
 from stack.parts.steps import Steps
+from stack.rules.findings import UNTOUCHED
 from stack.runner import Runner
 
 PREPARED = (
     "./scripts/restore.sh --latest --replace --repo offsite, or ./scripts/up.sh for a new database"
 )
 EVERY = "all"
+WRITTEN = "nothing was started; .env, secrets/ and the record of the owner are written"
 PLAN = (
     "engine: install and start Docker where it is missing",
     "configuration: create .env and secrets where they are missing",
@@ -86,7 +88,9 @@ def run(
             report(names if created else "kept as it is")
         with steps.step("preflight") as report:
             is_replacing = is_refresh or is_adopt or bool({"nginx", EVERY} & {*named})
-            report(_judge(runner, project, is_prepare=is_prepare, is_replacing=is_replacing))
+            is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
+            needs = Needs(certificate=True, servers=True, ports=is_starting and not is_prepare)
+            report(_judge(runner, project, needs, has_written=bool(created)))
         edge_settings.adopt(runner, project, stock)
         project, slot, release = _provide(
             runner, steps, project, is_refresh=is_refresh, image=image
@@ -115,11 +119,11 @@ def run(
     _say_next(runner, steps, project, credentials)
 
 
-def _judge(runner: Runner, project: Project, *, is_prepare: bool, is_replacing: bool) -> str:
-    """Refuse a state that cannot work, before any change."""
-    is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
-    needs = Needs(certificate=True, servers=True, ports=is_starting and not is_prepare)
-    return "; ".join(["nothing stands in the way", *preflight.prepare(runner, project, needs)])
+def _judge(runner: Runner, project: Project, needs: Needs, *, has_written: bool) -> str:
+    """Refuse a state that cannot work; only the files of a first start are written by then."""
+    effect = WRITTEN if has_written and not runner.is_dry else UNTOUCHED
+    warnings = preflight.prepare(runner, project, needs, effect)
+    return "; ".join(["nothing stands in the way", *warnings])
 
 
 def _provide(

@@ -1,6 +1,8 @@
 """A secret and its data stay together: missing, changed and foreign secrets are refused by name."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -140,15 +142,34 @@ def test_a_missing_secret_whose_volume_exists_is_refused_with_the_container_that
     have_containers(runner, bound.root, service)
     mount_secret(runner, f"slipway-{service}-1", name, SECRET)
     failed = refusal(runner, bound)
-    file = bound.secrets / name
+    file, new = bound.secrets / name, bound.secrets / ".new"
     assert failed.observation == (
         f"the secret file {file} is missing, and the volume {VOLUMES[name]} is here"
     )
     assert failed.hints[1:] == [
-        f"docker exec slipway-{service}-1 cat /run/secrets/{name} | "
-        f"install --mode=0444 /dev/stdin {file}",
+        f"docker exec slipway-{service}-1 cat /run/secrets/{name} >{new} && "
+        f"install --mode=0444 {new} {file}; rm --force {new}",
         fingerprints.IMPORT,
     ]
+
+
+@pytest.mark.parametrize(
+    ("docker", "content"), [("echo the secret", "the secret\n"), ("false", None)]
+)
+def test_the_command_of_a_hint_makes_no_file_where_the_container_has_ended(
+    runner: RecordingRunner, bound: Project, tmp_path: Path, docker: str, content: str | None
+) -> None:
+    file = bound.secrets / "backup_key"
+    file.unlink()
+    have_containers(runner, bound.root, "postgres")
+    mount_secret(runner, "slipway-postgres-1", "backup_key", SECRET)
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n", encoding="utf-8")
+    (tmp_path / "docker").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    argv = ["sh", "-c", refusal(runner, bound).hints[1]]
+    subprocess.run(argv, env=variables, check=False, timeout=60)
+    assert (file.read_text(encoding="utf-8") if file.exists() else None) == content
+    assert not (bound.secrets / ".new").exists()
 
 
 def test_all_lost_secrets_are_named_at_once_and_the_folder_is_made_first(
@@ -211,7 +232,7 @@ def test_a_changed_secret_is_refused_with_what_to_do_today(
     service = "redis" if name.startswith("redis") else "postgres"
     have_containers(runner, bound.root, service)
     mount_secret(runner, f"slipway-{service}-1", name, SECRET)
-    assert f"cat /run/secrets/{name} | install" in refusal(runner, bound).hints[1]
+    assert f"cat /run/secrets/{name} >" in refusal(runner, bound).hints[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,12 +4,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from stack.config.project import Project
-from stack.parts import ledger, slot_files
+from stack.config.project import Project, load
+from stack.parts import applied, ledger, slot_files
 from stack.runner import Result
 from stack.stories import status
 
-from tests.scripts.imitation import furnish
+from tests.scripts.imitation import furnish, set_values
 from tests.scripts.recording import RecordingRunner
 from tests.scripts.status_rows import HEALTHY, Door, containers, expiry, rows
 
@@ -35,6 +35,20 @@ def test_a_stack_that_is_well_is_shown_on_one_screen(
     assert shown["live"][1] == "slot blue, release r-1", "deployment 2 is of another release"
     assert well.said[-1] == "live: release r-1 in slot blue, answering at https://localhost:8443"
     assert len(well.said) <= 24  # the height of a terminal
+
+
+def test_settings_that_wait_are_rows_that_are_ok_with_the_command_that_applies_them(
+    well: RecordingRunner, loaded: Project
+) -> None:
+    furnish(loaded.root)
+    applied.keep(RecordingRunner(), loaded, ["postgres"], 4)
+    assert "settings" not in rows(well, loaded)
+    set_values(loaded.root, POSTGRES_MEMORY="300m")
+    line = "not applied: POSTGRES_MEMORY: ./scripts/up.sh --apply postgres, about 4 s of 503"
+    assert rows(well, load(loaded.root))["settings"] == (True, line)
+    set_values(loaded.root, POSTGRES_MEMORY="", LOG_LEVEL="DEBUG")
+    line = "not applied: LOG_LEVEL: ./scripts/deploy.sh"
+    assert rows(well, load(loaded.root))["settings"] == (True, line)
 
 
 def test_a_slot_without_its_file_is_not_well_because_compose_would_replace_it(

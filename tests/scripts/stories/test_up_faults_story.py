@@ -10,6 +10,7 @@ from stack.failure import LOCKED, Failure
 from stack.https import Answer, Question
 from stack.parts import startup
 from stack.parts.lock import exclusive
+from stack.rules.findings import UNTOUCHED
 from stack.runner import Result
 from stack.stories import up
 
@@ -154,6 +155,8 @@ def test_a_port_that_something_else_listens_on_is_named_before_compose_is_asked(
         failed = failure(lambda: up.run(runner, checkout))
         assert f"port {ports[key]} of 127.0.0.1: Address already in use" in failed.observation
         assert any(f"set {key} in .env" in hint for hint in failed.hints)
+        assert failed.hints[-1] == up.WRITTEN, "the secrets are there now"
+        assert failure(lambda: up.run(runner, checkout)).hints[-1] == UNTOUCHED
         assert not runner.has_run("docker compose up"), "it is refused before any start"
         machine.containers = container("nginx", ports=tuple(ports.values()))
         up.run(runner, checkout)  # the port belongs to this stack's nginx
