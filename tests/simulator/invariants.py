@@ -93,12 +93,13 @@ def one_live_slot(step: Step) -> list[Violation]:
     other = engine.container(project, f"worker-{truths.idle_slot(host)}")
     if other and other.takes_jobs and step.action.name in STOPS_IDLE_WORKER:
         breaches.append(f"{other.service} of the idle slot takes jobs")
-    spare, known = (
-        engine.container(project, f"api-{truths.idle_slot(host)}"),
-        host.state.deployments,
-    )
-    is_spare = spare and spare.state == "running" and known.find(engine, spare) is None
-    if is_spare and step.action.name == "up" and not known.is_forgotten:
+    spare = engine.container(project, f"api-{truths.idle_slot(host)}")
+    known = host.state.deployments
+    if (
+        (spare and spare.state == "running" and known.find(engine, spare) is None)
+        and step.action.name == "up"
+        and not known.is_forgotten
+    ):
         breaches.append(f"{spare.service} runs on, and was never live")
     return [Violation(rule, breach) for breach in breaches]
 
