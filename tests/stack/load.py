@@ -21,6 +21,7 @@ REQUEST_SECONDS = 30.0
 MOST_AT_ONCE = 40
 H2_TURN = 8000
 TICK_SECONDS = 0.01
+TOKEN_SECONDS = 300.0  # before the access token expires, after 15 min
 NOBODYS_ITEM = uuid.UUID(int=0)
 
 
@@ -73,7 +74,15 @@ class Load:
     key: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    def _client(self, token: str, *, http2: bool = False) -> httpx2.AsyncClient:
+    def _authorize(self, request: httpx2.Request) -> httpx2.Request:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+    async def _renew_token(self) -> None:
+        while not await asyncio.to_thread(self._stop.wait, TOKEN_SECONDS):
+            self._token = await asyncio.to_thread(self.stack.token)
+
+    def _client(self, *, http2: bool = False) -> httpx2.AsyncClient:
         most = self.connections
         limits = httpx2.Limits(
             max_connections=most, max_keepalive_connections=most, keepalive_expiry=60
@@ -83,24 +92,25 @@ class Load:
             verify=self._tls,
             trust_env=False,
             http2=http2,
-            headers={"Authorization": f"Bearer {token}"},
+            auth=self._authorize,
             limits=limits,
             timeout=httpx2.Timeout(REQUEST_SECONDS),
         )
 
     async def _main(self) -> None:
         self._tls = self.stack.tls
-        token = await asyncio.to_thread(self.stack.token)
+        self._token = await asyncio.to_thread(self.stack.token)
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
-        async with self._client(token) as first, contextlib.AsyncExitStack() as later:
+        async with self._client() as first, contextlib.AsyncExitStack() as later:
             self._started = self._last_success = time.monotonic()
             idlers = [
-                asyncio.create_task(self._idle(token, pause))
+                asyncio.create_task(self._idle(pause))
                 for pause in ((2, 7, 15) if self.is_mixed else ())
             ]
             ticking = asyncio.create_task(self._tick())
-            await self._send_all(token, first, later)
-            await asyncio.gather(*idlers, ticking)
+            renewing = asyncio.create_task(self._renew_token())
+            await self._send_all(first, later)
+            await asyncio.gather(*idlers, ticking, renewing)
 
     async def _tick(self) -> None:
         while not self._stop.is_set():
@@ -108,9 +118,7 @@ class Load:
             await asyncio.sleep(TICK_SECONDS)
             self.report.stall = max(self.report.stall, time.monotonic() - begun - TICK_SECONDS)
 
-    async def _send_all(
-        self, token: str, first: httpx2.AsyncClient, later: contextlib.AsyncExitStack
-    ) -> None:
+    async def _send_all(self, first: httpx2.AsyncClient, later: contextlib.AsyncExitStack) -> None:
         started = time.monotonic()
         pending: set[asyncio.Task[None]] = set()
         count = 0
@@ -125,9 +133,9 @@ class Load:
             if self.is_mixed and count % H2_TURN == 0:
                 # nginx closes an HTTP/2 connection after 10,000 requests; this client reports that
                 # as a failure.
-                http2 = await later.enter_async_context(self._client(token, http2=True))
+                http2 = await later.enter_async_context(self._client(http2=True))
             if self.is_mixed and number % 20 == 7:
-                task = asyncio.create_task(self._send_once(token, number))
+                task = asyncio.create_task(self._send_once(number))
             else:
                 task = asyncio.create_task(self._send(http2 if number % 4 == 1 else first, number))
             pending.add(task)
@@ -137,13 +145,13 @@ class Load:
             await asyncio.sleep(max(0.0, started + count / self.rate - time.monotonic()))
         await asyncio.gather(*pending)
 
-    async def _send_once(self, token: str, number: int) -> None:
-        async with self._client(token) as client:
+    async def _send_once(self, number: int) -> None:
+        async with self._client() as client:
             await self._send(client, number)
 
-    async def _idle(self, token: str, pause: float) -> None:
+    async def _idle(self, pause: float) -> None:
         """Send requests with pauses on one connection: an idle connection must survive a switch."""
-        async with self._client(token) as client:
+        async with self._client() as client:
             while not self._stop.is_set():
                 number = self.report.sent
                 self.report.sent += 1

@@ -303,7 +303,6 @@ def test_prometheus_is_told_of_the_queue_and_of_each_attempt(stack: Stack) -> No
     assert told()['slipway_jobs_running{task="exports.write"}'] == 0
 
 
-@pytest.mark.counts_losses
 def test_a_queue_that_was_empty_and_grows_at_once_is_worked_off(stack: Stack) -> None:
     """With the plan that Postgres keeps from the empty queue, one fetch would take minutes."""
     fetch = "procrastinate_fetch_job_v2(array['many']::varchar[], null)"
@@ -327,6 +326,7 @@ def test_a_queue_that_was_empty_and_grows_at_once_is_worked_off(stack: Stack) ->
     assert stack.compose(*execute, "bash", "-c", script).strip() == "doing"
 
 
+@pytest.mark.counts_losses
 def test_jobs_need_no_redis(stack: Stack) -> None:
     """Jobs run even without the volume of Redis (fault 13)."""
     stack.compose("rm", "--stop", "--force", "redis")

@@ -13,14 +13,16 @@ ROUNDS = 20
 STEADY_SECONDS = 20
 FEWEST_REQUESTS = 50_000
 # Every release of this test has this route, for requests that take three seconds.
-SLOW = '''@router.get("/slow")
+ROUTES = "api/items/routes.py"
+GET_ITEM = '@router.get(\n    "/items/{item_id}"'
+SLOW = '''@router.get("/items/slow")
 async def slow() -> dict[str, str]:
     """Take three seconds."""
     await asyncio.sleep(3)
     return {"took": "3 s"}
 
 
-@router.get("/{item_id}"'''
+'''
 
 
 def median_seconds(stack: Stack) -> dict[str, float]:
@@ -41,23 +43,22 @@ def median_seconds(stack: Stack) -> dict[str, float]:
 
 @pytest.mark.counts_losses
 def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figure: Figure) -> None:
-    routes = stack.root / "api/items/routes.py"
-    former = routes.read_text(encoding="utf-8")
-    routes.write_text(
-        "import asyncio\n" + former.replace('@router.get("/{item_id}"', SLOW, 1), encoding="utf-8"
-    )
-    stack.deploy()
     load = Load(stack, rate=150, is_mixed=True, slow_path="/v1/items/slow")
     try:
-        with load.running() as report:
-            time.sleep(STEADY_SECONDS)  # measures the latency without a deploy
-            steady = len(report.latencies)
-            for _ in range(ROUNDS):
-                stack.vary()
-                stack.deploy(WATCH_SECONDS="1")
-                stack.run("./scripts/rollback.sh")
-            deployed = len(report.latencies)
-            wait_until(lambda: report.sent >= FEWEST_REQUESTS, 300, "enough requests were sent")
+        with (
+            stack.edited(ROUTES, "from datetime", "import asyncio\nfrom datetime"),
+            stack.edited(ROUTES, GET_ITEM, SLOW + GET_ITEM),
+        ):
+            stack.deploy()
+            with load.running() as report:
+                time.sleep(STEADY_SECONDS)  # measures the latency without a deploy
+                steady = len(report.latencies)
+                for _ in range(ROUNDS):
+                    stack.vary()
+                    stack.deploy(WATCH_SECONDS="1")
+                    stack.run("./scripts/rollback.sh")
+                deployed = len(report.latencies)
+                wait_until(lambda: report.sent >= FEWEST_REQUESTS, 300, "enough requests were sent")
         lost, doubled = load.lost_and_doubled()
         figure(
             f"{ROUNDS} deploys and {ROUNDS} rollbacks: sent {report.sent}, failed "
@@ -72,7 +73,6 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_no_request(stack: Stack, figur
         assert (lost, doubled) == (0, 0)
         assert report.slots == {"blue", "green"}
     finally:
-        routes.write_text(former, encoding="utf-8")
         (stack.root / "api/variant.py").unlink(missing_ok=True)
         stack.deploy(WATCH_SECONDS="0")
         if stack.live()[1] != "blue":
