@@ -83,9 +83,9 @@ def set_values(runner: Runner, project: Project, values: dict[str, str]) -> Proj
 
 def keep_bases(runner: Runner, project: Project, chosen: Project) -> Project:
     """Write the base images of `images.choose_bases` into `.env`; return the project with them."""
-    keys = (f"{service.upper()}_IMAGE" for service in BASES)
-    names = {key: chosen.values[key] for key in keys if key in chosen.values}
-    if all(project.values.get(key) == name for key, name in names.items()):
+    keys = {f"{service.upper()}_IMAGE" for service in BASES}
+    names = {key: name for key, name in chosen.values.items() if key in keys}
+    if names.items() <= project.values.items():
         return project
     return set_values(runner, project, names)
 

@@ -88,8 +88,7 @@ def run(
             report(names if created else "kept as it is")
         with steps.step("preflight") as report:
             is_replacing = is_refresh or is_adopt or bool({"nginx", EVERY} & {*named})
-            is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
-            needs = Needs(certificate=True, servers=True, ports=is_starting and not is_prepare)
+            needs = _needs(runner, project, is_prepare=is_prepare, is_replacing=is_replacing)
             report(_judge(runner, project, needs, has_written=bool(created)))
         edge_settings.adopt(runner, project, stock)
         project, slot, release = _provide(
@@ -117,6 +116,11 @@ def run(
             if line:
                 runner.say(f"    {line}")
     _say_next(runner, steps, project, credentials)
+
+
+def _needs(runner: Runner, project: Project, *, is_prepare: bool, is_replacing: bool) -> Needs:
+    is_starting = is_replacing or bool(services.list_missing(runner, project, ["nginx"]))
+    return Needs(certificate=True, servers=True, ports=is_starting and not is_prepare)
 
 
 def _judge(runner: Runner, project: Project, needs: Needs, *, has_written: bool) -> str:
