@@ -183,9 +183,6 @@ def of_container(service: str) -> tuple[str, ...]:
     return tuple(name for name, key in KEYS.items() if service in key.containers)
 
 
-# A command reads the same values again with each question to the front door. Chosen: room for every
-# key with a few values.
-@lru_cache(maxsize=1024)
 def typed(name: str, text: str) -> object:
     """Return the value of a key, or its default, read by its form; None if it has neither.
 
@@ -193,7 +190,14 @@ def typed(name: str, text: str) -> object:
         ValueError: with the rest of a sentence that begins with the key.
     """
     text = text or KEYS[name].default
-    return KEYS[name].form(text) if text else None
+    return _parse(KEYS[name].form, text) if text else None
+
+
+# A command reads the same values again with each question to the front door. Chosen: room for every
+# key with a few values.
+@lru_cache(maxsize=1024)
+def _parse(form: Callable[[str], object], text: str) -> object:
+    return form(text)
 
 
 def parse(values: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:

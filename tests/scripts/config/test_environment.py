@@ -50,7 +50,7 @@ def test_blanks_and_comments_around_a_value_are_no_part_of_it(text: str) -> None
 
 def test_an_empty_list_of_compose_files_is_refused_because_compose_takes_the_folder() -> None:
     for text in ("COMPOSE_FILE=\n", "COMPOSE_FILE='' # the default\n"):
-        with pytest.raises(Failure, match=r"COMPOSE_FILE \(line 1\) is empty, and Compose takes"):
+        with pytest.raises(Failure, match=r"COMPOSE_FILE \(line 1\) is empty, and Compose reads"):
             parse(text)
     assert values("# COMPOSE_FILE=\nHTTPS_PORT=\n") == {"HTTPS_PORT": ""}
 

@@ -52,6 +52,7 @@ def stack(runner: RecordingRunner, loaded: Project) -> RecordingRunner:
     replies: dict[str, Reply] = {
         "docker ps": Result(0),
         "compose ps": Result(0, "\n".join(listing)),
+        "docker image inspect": Result(1, err="No such image"),
         "readlink": Result(0, "blue.sock\n"),
         "image.version": Result(0, "r1\n"),
         "backup.restore tidy": lambda: found(runner),

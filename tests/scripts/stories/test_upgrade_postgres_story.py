@@ -32,7 +32,8 @@ def host(runner: RecordingRunner, checkout: Path) -> RecordingRunner:
     write_secrets(load(checkout))
     runner.reply("apt-config", Result(0))
     runner.reply("docker image inspect", Result(0, "sha256:1\n"))
-    runner.reply("server_version_num", Result(0, "15|1000000\n"))
+    runner.reply("server_version_num", Result(0, "15\n"))
+    runner.reply("pg_database_size", Result(0, "15|1000000\n"))
     runner.reply("postgres --entrypoint postgres", Result(0, "postgres (PostgreSQL) 17.6\n"))
     runner.reply("df --block-size=1", Result(0, "Avail\n1075100000\n"))
     runner.reply("docker ps", Result(0))
@@ -109,7 +110,7 @@ def test_the_front_door_is_asked_on_the_port_that_nginx_has(
 
 
 def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path) -> None:
-    host.reply("server_version_num", Result(0, "17|1000000\n"))
+    host.reply("pg_database_size", Result(0, "17|1000000\n"))
     upgrade_postgres.run(host, checkout, "")
     assert host.ran == ["docker pull --quiet postgres:17-trixie"]
 
@@ -118,11 +119,11 @@ def test_the_same_version_is_nothing_to_do(host: RecordingRunner, checkout: Path
     ("question", "answer", "said"),
     [
         (
-            "server_version_num",
+            "pg_database_size",
             Result(0, "18|1000000\n"),
             "is Postgres 17, but the database is of Postgres 18",
         ),
-        ("server_version_num", Result(1, err="refused"), "Postgres does not answer: refused"),
+        ("pg_database_size", Result(1, err="refused"), "Postgres does not answer: refused"),
         ("df --block-size=1", Result(0, "Avail\n1074900000\n"), "1.1 GB are free"),
     ],
 )
