@@ -145,6 +145,12 @@ def _set_columns(terminal: int, columns: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
 
 
+def heed_signals() -> None:
+    """Heed Ctrl-C and a hang-up; the background of a shell, or `nohup`, ignores them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def on_terminal(
     argv: Sequence[str], *, columns: int = 100, env: dict[str, str], cwd: Path = ROOT
@@ -161,9 +167,7 @@ def on_terminal(
             env={"TERM": "xterm", **env},
             cwd=cwd,
             start_new_session=True,
-            # Ctrl-C must work even if a shell runs the tests in the background, where programs
-            # ignore SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=heed_signals,  # noqa: PLW1509
         )
     finally:
         os.close(theirs)

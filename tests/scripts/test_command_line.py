@@ -15,6 +15,7 @@ from stack.runner import Result
 
 from tests.scripts.conftest import ROOT, Typed
 from tests.scripts.recording import RecordingRunner
+from tests.scripts.screen import heed_signals
 
 STORIES = __main__.commands()
 COMMANDS = sorted(set(STORIES) - {"retire"})
@@ -191,11 +192,7 @@ def program(root: Path, name: str, text: str) -> Path:
 
 
 def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a script that heeds Ctrl-C, which a background process of a shell would ignore."""
-
-    def heed() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
+    """Start a script that heeds its signals."""
     return subprocess.Popen(
         argv,
         env=env,
@@ -203,7 +200,7 @@ def started(argv: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
         stderr=-1,
         text=True,
         start_new_session=True,
-        preexec_fn=heed,  # noqa: PLW1509
+        preexec_fn=heed_signals,  # noqa: PLW1509
     )
 
 
