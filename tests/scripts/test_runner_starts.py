@@ -16,8 +16,8 @@ from stack.runner import RealRunner
     ("text", "code", "reason"),
     [
         ("echo hi\n", 126, "has no first line that names an interpreter: #!/bin/sh"),
-        ("#!/no/such/shell\n", 127, "names an interpreter in its first line that is not here"),
-        ("#!/bin/sh\r\n", 127, "names an interpreter in its first line that is not here"),
+        ("#!/no/such/shell\n", 127, "names an interpreter in its first line that is not installed"),
+        ("#!/bin/sh\r\n", 127, "names an interpreter in its first line that is not installed"),
     ],
 )
 @pytest.mark.parametrize("way", ["read", "run", "run alone", "follow"])
