@@ -40,7 +40,7 @@ def test_sixty_short_histories_cover_every_command_and_kind_of_step(choice: Choi
     assert len(choice.covered) == cover.HISTORIES
     assert max(len(history.actions) for history in choice.covered) <= cover.MOST_ACTIONS
     wanted = cover.wanted(choice.host, choice.made)
-    assert sorted(wanted - set.union(*choice.covered.values())) == []
+    assert sorted(wanted - set().union(*choice.covered.values())) == []
 
 
 def test_a_fault_that_strikes_no_step_covers_nothing(choice: Choice) -> None:

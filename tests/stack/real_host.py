@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,16 @@ class RealHost:
             worker = step["step"].rpartition(" ")[2]
             try:
                 wait_until(
-                    lambda name=worker: not is_running(self.containers(), name),
+                    partial(self.has_ended, worker),
                     REFUSED_DRAIN_SECONDS if step["is_struck"] else DRAIN_SECONDS,
                     f"{worker} ends",
                 )
             except AssertionError:
                 return  # a fault kept the signal from it, or an undo started another
+
+    def has_ended(self, service: str) -> bool:
+        """Whether the container of a service does not run."""
+        return not is_running(self.containers(), service)
 
     def containers(self) -> Containers:
         """Return the engine's description of each container that there is."""

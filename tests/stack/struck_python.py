@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 # The folder of this file holds modules with names of others.
 sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
@@ -37,6 +38,9 @@ class StruckRunner(RealRunner):
         plan = json.loads(os.environ[PLAN])
         self.folder, self.project = Path(plan["folder"]), str(plan["project"])
         self.record = Path(plan["record"])
+        self.mode: str
+        self.kind: str
+        self.place: int
         self.mode, self.kind, self.place = plan["strike"] or ("", "", 0)
         self.kinds: list[str] = []
 
@@ -110,5 +114,5 @@ class StruckRunner(RealRunner):
 if __name__ == "__main__":
     assert sys.argv[1:3] == ["-m", "stack"], sys.argv
     sys.argv[:] = ["stack", *sys.argv[3:]]
-    command_line.RealRunner = StruckRunner  # type: ignore[misc]
-    sys.exit(command_line.main())
+    with patch.object(command_line, "RealRunner", StruckRunner):
+        sys.exit(command_line.main())
