@@ -12,7 +12,7 @@ PATTERNS = (
     (r"^start \S+ -m stack (\w+).*", r"start \1"),
     (r" application_name=\S+", ""),
     (r"\d{8}T\d{6}Z", "*"),
-    (r"slipway/app:\S+", "slipway/app:*"),
+    (r"slipway/app:[^\s`]+", "slipway/app:*"),
     (r"\b(blue|green|[0-9a-f]*\d[0-9a-f]*)\b", "*"),
     (r"(\b\w+-\*)( \1)+", r"\1"),  # both slots or one
     # A file stands for all files of its folder with its suffix, but not at the top.

@@ -33,7 +33,10 @@ def simulated() -> list[tuple[Chosen, list[Line]]]:
         made, host = cover.make_starts(folder), Host(folder)
         chosen = Chooser(host, made).choose()
         chosen = [chosen[number] for number in ONLY] if ONLY else chosen
-        return [(each, likeness.simulate(host, made[each.start], each)) for each in chosen]
+        played = [(each, likeness.simulate(host, made[each.start], each)) for each in chosen]
+    outcomes = [(line.action, line.facts) for _, lines in played for line in lines]
+    assert [str(a) for a, facts in outcomes if a.fault and not (facts and facts.is_struck)] == []
+    return played
 
 
 @pytest.fixture(scope="module")
