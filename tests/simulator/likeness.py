@@ -101,7 +101,9 @@ class Line:
 def observation_of(error: str, edits: Mapping[str, int], folder: str, project: str) -> str:
     """Return the observation of an error line, without slots, numbers and details."""
     text = error.removeprefix("error: ")
-    for release, number in edits.items():
+    # The longest first: the release of an edited checkout begins with that of the commit.
+    for release in sorted(edits, key=len, reverse=True):
+        number = edits[release]
         text = text.replace(release, f"release{'+' * number or '-' * -number}")
     return kind_of(text, folder, project).partition(": ")[0]
 

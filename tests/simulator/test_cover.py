@@ -98,3 +98,20 @@ def test_a_difference_is_printed_with_both_outcomes_side_by_side() -> None:
 )
 def test_the_kind_of_a_step_is_the_same_on_both_hosts(step: str, kind: str) -> None:
     assert kind_of(step, "/a", "test-1" if "test-1" in step else "slipway") == kind
+
+
+@pytest.mark.parametrize(
+    ("releases", "folder", "project"),
+    [(("src-1a", "src-2b"), "/a", "slipway"), (("0c1", "0c1-2b"), "/b", "test-1")],
+)
+def test_an_observation_is_the_same_on_both_hosts(
+    releases: tuple[str, str], folder: str, project: str
+) -> None:
+    live, new = releases
+    edits = {live: 0, new: 1}
+    error = f"error: release {new} is worse than {live}: 90% of 25 requests failed"
+    observation = likeness.observation_of(error, edits, folder, project)
+    assert observation == "release release+ is worse than release"
+    error = f"error: `docker tag {project}/app:{new} {project}/app:blue` exited with 1 after 0.1 s"
+    observation = likeness.observation_of(error, edits, folder, project)
+    assert observation == ("`docker tag slipway/app:* slipway/app:*` exited with * after *.* s")
