@@ -3,6 +3,7 @@
 # Approximate seconds on two cores with two stacks side by side. The figures decide only the order;
 # all other files are short.
 SECONDS = {
+    "tests/stack/test_honesty.py": 3000,
     "tests/stack/test_documents.py": 420,
     "tests/stack/test_offsite.py": 330,
     "tests/stack/test_deploy.py": 240,
@@ -26,6 +27,7 @@ SECONDS = {
     "tests/stack/test_canary.py": 70,
     "tests/simulator/test_pairs.py": 120,
     "tests/simulator/test_seeds.py": 65,
+    "tests/simulator/test_cover.py": 30,
     "tests/contracts/test_lint.py": 60,
     "tests/stack/test_limits.py": 60,
     "tests/stack/test_edge.py": 60,

@@ -1,13 +1,24 @@
 """The states from which histories begin; real commands lead to each."""
 
 import itertools
-from collections.abc import Mapping
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from stack.config import environment
+
 from tests.simulator import actions
+from tests.simulator.files import ROOT
 from tests.simulator.histories import History
 from tests.simulator.host import Copy, Host
 
+MEMORY = Path("/dev/shm")  # a file system in memory; the tests work without it too
+# The machine's own docker client, proxies and certificates are no part of the simulated host.
+FOREIGN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DEBIAN_MIRROR", "DEBIAN_SECURITY_MIRROR")
 FIRST = "up\nwait 60"
 WINDOW = f"{FIRST}\nedit good\ndeploy\nwait 60"
 TAKEN_BACK = f"{WINDOW}\nedit fails-in-traffic\ndeploy\nwait 60"
@@ -37,15 +48,42 @@ PRODUCT: Mapping[str, tuple[str, str]] = {
 }
 
 
-def copies(folder: Path) -> dict[str, Copy]:
-    """Return a copy of a host in each start state; every one is checked by the invariants."""
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Yield the folder of a simulated host, with a clean environment while the block runs."""
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    folder, present = Path(tempfile.mkdtemp(prefix="slipway-simulator-", dir=parent)), Path.cwd()
+    known = environment.known_keys(ROOT / ".env.example") | set(FOREIGN)
+    with pytest.MonkeyPatch.context() as patch:
+        for key in known & os.environ.keys():
+            patch.delenv(key)
+        # The state directory of every checkout, as the default is on a real host.
+        patch.setenv("STATE_DIR", str(folder / "state"))
+        patch.setenv("DOCKER_CONFIG", str(folder / "docker"))
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        try:
+            yield folder
+        finally:
+            os.chdir(present)
+            shutil.rmtree(folder)
+
+
+def copies(
+    folder: Path,
+    names: Iterable[str] = STARTS,
+    furnish: Callable[[Host], None] = actions.name_checkout,
+) -> dict[str, Copy]:
+    """Return a copy of a host in each start state; every one is checked by the invariants.
+
+    `furnish` changes the empty host, to which the others lead back.
+    """
     made = {}
     bare = Host.bare(folder)
-    actions.name_checkout(bare)
+    furnish(bare)
     empty = bare.copy()
-    for name, lines in STARTS.items():
+    for name in names:
         bare.put_back(empty)
-        History(bare, f"to the start: {name}").play(actions.read(lines))
+        History(bare, f"to the start: {name}").play(actions.read(STARTS[name]))
         made[name] = bare.copy()
     return made
 

@@ -351,10 +351,9 @@ class Stack:
                 self.run("docker", *removal, *names, timeout=120)
             left = self.run("docker", *listing, "--quiet", "--filter", label).stdout.split()
             assert not left, f"a {kind} of {self.project} is left: {left}"
-        for repository in (self.image, f"{self.image}-nginx", f"{self.image}-postgres"):
-            tags = self.run(
-                "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository
-            ).stdout.split()
+        for kind in ("", "-nginx", "-counter", "-postgres"):
+            listing = ["images", "--format", "{{.Repository}}:{{.Tag}}", f"{self.image}{kind}"]
+            tags = self.run("docker", *listing).stdout.split()
             if tags:
                 self.run("docker", "rmi", "--force", *tags)
 
