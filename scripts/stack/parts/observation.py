@@ -16,6 +16,10 @@ from stack.runner import Result, Runner, failure_of
 SLOTS = ("blue", "green")
 READY, DEGRADED = "ready", "degraded"
 LINK = "/run/slots/live.sock"
+ALL_TAKEN = "sorry, too many clients already"  # also while the reserved connections are taken
+# Chosen: a few seconds in all, with the time that each query takes.
+CONNECT_RETRIES = 10
+RETRY_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,19 @@ def services(runner: Runner, project: Project) -> list[Service]:
 
 
 def sql(runner: Runner, query: str) -> Result:
-    """Ask Postgres as its superuser, inside its container; columns are separated by |.
+    """Query Postgres as its superuser, inside its container; columns are separated by |.
 
+    An application that tries to connect in vain uses even the connections that are reserved for an
+    operator, each for some milliseconds; so a refusal for that reason is tried again.
     The caller judges every exit code.
     """
-    return runner.read(engine.psql(query, may_fail=True))
+    result = runner.read(engine.psql(query, may_fail=True))
+    for _ in range(CONNECT_RETRIES):
+        if ALL_TAKEN not in result.err:
+            break
+        runner.sleep(RETRY_PAUSE_SECONDS)
+        result = runner.read(engine.psql(query, may_fail=True))
+    return result
 
 
 def ask_engine(runner: Runner, question: Command) -> str:

@@ -104,3 +104,22 @@ def test_an_engine_that_does_not_answer_is_not_an_image_that_is_not_there(
     runner.reply("docker image inspect", Result(1, err=words))
     with pytest.raises(Failure, match=r"docker image inspect .* exited with 1"):
         observation.slot_release(runner, loaded, "blue")
+
+
+def test_a_query_is_tried_again_while_every_connection_is_taken(runner: RecordingRunner) -> None:
+    refusal = Result(2, err=f"psql: error: FATAL:  {observation.ALL_TAKEN}")
+    answers = [refusal, refusal, Result(0, "1\n")]
+    runner.reply("psql", lambda: answers.pop(0))
+    assert observation.sql(runner, "select 1").out == "1\n"
+
+
+def test_a_query_that_stays_refused_is_refused_in_the_end(runner: RecordingRunner) -> None:
+    runner.reply("psql", Result(2, err=f"psql: error: FATAL:  {observation.ALL_TAKEN}"))
+    assert observation.sql(runner, "select 1").code == 2
+    assert len(runner.asked) == 1 + observation.CONNECT_RETRIES
+
+
+def test_another_refusal_is_not_tried_again(runner: RecordingRunner) -> None:
+    runner.reply("psql", Result(2, err="psql: error: the database system is starting up"))
+    assert observation.sql(runner, "select 1").code == 2
+    assert len(runner.asked) == 1
