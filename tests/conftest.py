@@ -3,7 +3,7 @@
 import collections
 import json
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,20 @@ Figure = Callable[[str], None]
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     """Return a function that records a measured figure; the run prints all figures at its end."""
     return lambda text: record_property("figure", text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaves_no_trace() -> Iterator[None]:
+    """Fail a file of tests that leaves the process another directory or other variables."""
+    place, variables = Path.cwd(), dict(os.environ)
+    yield
+    left, changed = Path.cwd(), dict(os.environ)
+    os.chdir(place)
+    os.environ.clear()
+    os.environ.update(variables)
+    for names in (variables, changed):
+        names.pop("PYTEST_CURRENT_TEST", None)
+    assert (left, changed) == (place, variables)
 
 
 def uses_fixture(request: pytest.FixtureRequest, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A simulated host for each process of the suite, with its five start states."""
+"""A simulated host for each file of tests, with its five start states."""
 
 import gc
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from tests.simulator import starts
 from tests.simulator.host import Copy, Host
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """The folder of the simulated host, with a clean environment around it."""
     with starts.new_folder() as folder:
         yield folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def copies(folder: Path) -> dict[str, Copy]:
     """A copy of a host in each start state."""
     made = starts.copies(folder)
