@@ -88,6 +88,15 @@ def test_a_slot_that_somebody_rolled_back_to_is_left_alone(host: Host, project: 
     assert host.changes() == []
 
 
+def test_a_slot_that_a_rollback_left_is_left_alone(host: Host, project: Project) -> None:
+    record(project, "deploy", "done")
+    facts = {"to": "r1", "deployment": 1, "from": "r3", "from_deployment": 3}
+    ledger.record(RecordingRunner(), project, "rollback", result="done", **facts)
+    start(host, 3)
+    assert killed.settle(host, project, "blue") == []
+    assert host.changes() == []
+
+
 @pytest.mark.parametrize("number", [0, 9])
 def test_a_slot_that_no_entry_knows_is_left_alone(
     host: Host, project: Project, number: int
