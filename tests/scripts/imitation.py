@@ -76,7 +76,7 @@ class Host(RecordingRunner):
         headers = {"X-Slipway-Release": release, "X-Slipway-Slot": slot}
         return Answer(status, '{"access_token": "token"}', headers, EXPIRES)
 
-    def read(self, command: Command) -> Result:
+    def _reply_to(self, command: Command) -> Result:
         argv, text = list(command.argv), shlex.join(command.argv)
         found = self._find(text)
         if found is not None:
@@ -90,7 +90,7 @@ class Host(RecordingRunner):
         for part, out in self._facts():
             if part in text:
                 return Result(0, out)
-        return super().read(command)
+        return super()._reply_to(command)
 
     def _facts(self) -> list[tuple[str, str]]:
         lines = [

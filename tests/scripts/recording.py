@@ -64,10 +64,13 @@ class RecordingRunner:
         return None
 
     def read(self, command: Command) -> Result:
-        text = shlex.join(command.argv)
-        self.asked.append(text)
+        self.asked.append(shlex.join(command.argv))
+        return self._reply_to(command)
+
+    def _reply_to(self, command: Command) -> Result:
         if command.argv[0] == "git":
             return self.files.read(command)
+        text = shlex.join(command.argv)
         answer = self._find(text)
         assert answer is not None, f"the test defines no reply to `{text}`"
         return accepted(command, answer)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.conftest import Figure
-from tests.stack.harness import Stack
+from tests.stack.harness import Stack, wait_until
 from tests.stack.load import Load
 
 pytestmark = pytest.mark.stack
@@ -213,7 +213,7 @@ def test_a_new_host_name_is_taken_over_by_a_deploy(stack: Stack) -> None:
             stack.deploy()
             stack.back_to_blue()
             stack.run("./scripts/up.sh")
-    assert stack.is_serving()
+    wait_until(stack.is_serving, 15, "an answer with the former certificate")
 
 
 def test_the_locations_of_service_toml_travel_with_the_deployment(stack: Stack) -> None:
