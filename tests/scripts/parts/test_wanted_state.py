@@ -272,6 +272,8 @@ def test_the_images_that_the_servers_have_are_not_asked_and_absent_ones_neither(
 ) -> None:
     host = Host()
     edit_image(host, project)
+    for image in ("g:1", "r:1"):
+        host.reply(f"docker image inspect --format '{{{{.Id}}}}' {image}", Result(0, "sha256:1\n"))
     host.reply("sh redis /volumes", Result(0, "999\n100 redis\n"))
     assert preflight.judge(host, project, EVERYTHING) == []
     assert not any("docker run" in command for command in host.asked)
