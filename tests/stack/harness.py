@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,11 @@ class Stack:
             self.switch("blue")
             self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
+        # The slot of an open rollback window is gone: end the window, and the process that waits.
+        entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": "the tests"}
+        entry |= {"action": "retire", "slot": "green", "result": "done"}
+        with (self.root / "state/ledger.jsonl").open("a", encoding="utf-8") as ledger:
+            ledger.write(json.dumps(entry) + "\n")
 
     def forget_revisions(self, undo: str, image: str) -> None:
         """Undo the migrations that a test added, and start an image without them in blue."""

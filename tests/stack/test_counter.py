@@ -113,7 +113,7 @@ def test_a_dead_a_hanging_and_a_restarting_counter_fail_no_request(
         stack.compose("stop", "counter")
         report.wait_for_answers(200)
         status = stack.run("./scripts/status.sh", check=False).stdout
-        stack.compose("start", "counter")
+        stack.compose("up", "--detach", "--no-deps", "--wait", "counter")
         wait_until(lambda: answers(stack, "blue") > 20, 30, "nginx has found the counter")
     assert report.failures == []
     assert re.search(r"requests +.*the counter gives no counts", status)

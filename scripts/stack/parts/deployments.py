@@ -181,11 +181,14 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
         Failure: if there is no such deployment.
     """
     live = in_slot(project, slots.live, slots.live_release)
+    idle = in_slot(project, slots.idle, slots.idle_release)
     for deployment in ledger.good_deployments(project):
-        has_image = images.has_image(runner, f"{project.image}:{deployment.release}")
+        # If somebody removed the release's tag, the slot's tag still names the image.
+        image = f"{project.image}:{deployment.release}"
+        is_placed = deployment.release == slots.idle_release
+        has_image = is_placed or images.has_image(runner, image)
         if not is_same(deployment, live) and has_image:
             return deployment
-    idle = in_slot(project, slots.idle, slots.idle_release)
     is_bad = is_same(idle, live) or ledger.never_succeeded(project, idle)
     if slots.idle_release and not is_bad:
         return idle

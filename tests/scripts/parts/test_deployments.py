@@ -111,6 +111,19 @@ def test_after_the_loss_of_the_ledger_a_slot_keeps_its_number_and_no_number_come
     assert deployments.next_number(project) == 9
 
 
+def test_a_release_in_the_idle_slot_needs_no_tag_of_its_own(project: Project) -> None:
+    """An older release still has its tag, and is not the way back."""
+    record(project, 3, "oldest")
+    for number, release in ((1, "older"), (2, "old")):
+        record(project, number, release)
+    host = Host()
+    host.tags["oldest"] = "oldest"
+    del host.tags["older"]
+    assert host.tags["green"] == "older"
+    before = deployments.before_live(host, project, slots.look(host, project))
+    assert before.release == "older"
+
+
 def test_a_rollback_that_was_taken_back_has_the_same_target_again(project: Project) -> None:
     facts = {"from": "old", "to": "older", "result": "rolled back", "deployment": 1}
     ledger.record(RecordingRunner(), project, "rollback", **facts)
