@@ -44,6 +44,7 @@ def test_a_deploy_needs_no_log_of_nginx(stack: Stack) -> None:
         stack.run(*up)
 
 
+@pytest.mark.nightly
 def test_a_hook_that_cannot_start_after_the_switch_only_warns(stack: Stack) -> None:
     write_hook(stack, "post-switch", "echo hi\n")
     _, slot = stack.live()

@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,8 +80,14 @@ def test_each_secret_logs_in_and_gets_a_fingerprint_which_reveals_none(stack: St
     assert sorted(fingerprints(stack)) == SECRETS, "a state without them is adopted"
 
 
+def nightly_but(name: str, names: Iterable[str]) -> list[object]:
+    """Return the cases of a test; only the case `name` runs at every change."""
+    nightly = pytest.mark.nightly
+    return [pytest.param(each, marks=() if each == name else nightly) for each in names]
+
+
 @pytest.mark.usefixtures("_proved")
-@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("name", nightly_but("redis_password", SECRETS))
 def test_a_server_refuses_a_wrong_secret_and_every_command_names_it(
     stack: Stack, name: str
 ) -> None:
@@ -98,7 +104,7 @@ def test_a_server_refuses_a_wrong_secret_and_every_command_names_it(
 
 
 @pytest.mark.usefixtures("_proved")
-@pytest.mark.parametrize("name", [*SECRETS, "token_key"])
+@pytest.mark.parametrize("name", nightly_but("backup_key", [*SECRETS, "token_key"]))
 def test_a_lost_secret_comes_back_by_the_command_that_the_refusal_prints(
     stack: Stack, name: str
 ) -> None:
@@ -113,6 +119,7 @@ def test_a_lost_secret_comes_back_by_the_command_that_the_refusal_prints(
         stack.run("./scripts/check-config.sh")
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_proved")
 def test_a_carriage_return_is_refused_by_name(stack: Stack) -> None:
     text = (stack.root / "secrets/redis_password").read_bytes()

@@ -115,6 +115,7 @@ def test_an_image_of_that_name_with_other_contents_keeps_it(stack: Stack) -> Non
     assert stack.run("docker", "image", "inspect", *form).stdout == former
 
 
+@pytest.mark.nightly
 def test_two_commits_with_the_same_sources_share_every_layer(stack: Stack) -> None:
     """The copies differ in folder and times; the cache of layers compares contents."""
     layers = []
