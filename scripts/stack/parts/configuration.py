@@ -49,12 +49,16 @@ def planned_project(root: Path) -> Project:
 
 
 def _first_text(root: Path) -> str:
-    values = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
-    name = values.setdefault("COMPOSE_PROJECT_NAME", DEFAULTS["COMPOSE_PROJECT_NAME"])
-    values.setdefault("STATE_DIR", str(default_state(name)))
+    text = (root / ".env.example").read_text(encoding="utf-8")
+    example = {line.key: line.value for line in environment.parse(text)}
+    given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
+    wanted = {**DEFAULTS, **example, **given}
+    name = wanted["COMPOSE_PROJECT_NAME"]
+    state = wanted["STATE_DIR"] or str(default_state(name))
+    values = {**given, "COMPOSE_PROJECT_NAME": name, "STATE_DIR": state}
     if os.cpu_count() == 1:
         values |= dict.fromkeys(CPU_KEYS, "1")  # the engine refuses more CPUs than the host has
-    return environment.with_values((root / ".env.example").read_text(encoding="utf-8"), values)
+    return environment.with_values(text, values)
 
 
 def ensure_environment(runner: Runner, root: Path) -> Project:

@@ -35,6 +35,23 @@ def test_a_first_start_writes_what_it_was_given_into_env(
     assert (bare / ".env").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_first_start_keeps_what_the_example_of_a_team_says(
+    runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment goes first; STATE_DIR is called after the project unless somebody set it."""
+    example = bare / ".env.example"
+    given = {"COMPOSE_PROJECT_NAME": "shop", "STATE_DIR": "/srv/shop"}
+    example.write_text(
+        environment.with_values(example.read_text(encoding="utf-8"), given), encoding="utf-8"
+    )
+    for key in given:
+        monkeypatch.delenv(key, raising=False)
+    assert given.items() <= planned_project(bare).values.items()
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "two")
+    project = ensure_environment(runner, bare)
+    assert (project.name, project.values["STATE_DIR"]) == ("two", "/srv/shop")
+
+
 def test_an_env_that_is_there_is_never_overwritten(
     runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
