@@ -50,7 +50,7 @@ def planned_project(root: Path) -> Project:
 
 def _first_text(root: Path) -> str:
     text = (root / ".env.example").read_text(encoding="utf-8")
-    example = {line.key: line.value for line in environment.parse(text)}
+    example = {line.key: line.value for line in environment.parse(text) if line.value}
     given = {key: os.environ[key] for key in FIRST_KEYS if os.environ.get(key)}
     wanted = {**DEFAULTS, **example, **given}
     name = wanted["COMPOSE_PROJECT_NAME"]

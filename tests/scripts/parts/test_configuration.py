@@ -52,6 +52,17 @@ def test_a_first_start_keeps_what_the_example_of_a_team_says(
     assert (project.name, project.values["STATE_DIR"]) == ("two", "/srv/shop")
 
 
+def test_a_first_start_without_any_choice_is_called_slipway(
+    runner: RecordingRunner, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are empty in the project's own example."""
+    for key in ("COMPOSE_PROJECT_NAME", "STATE_DIR"):
+        monkeypatch.delenv(key, raising=False)
+    values = ensure_environment(runner, bare).values
+    assert values["COMPOSE_PROJECT_NAME"] == "slipway"
+    assert values["STATE_DIR"].endswith("/slipway/slipway")
+
+
 def test_an_env_that_is_there_is_never_overwritten(
     runner: RecordingRunner, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
