@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from stack import https
+from stack.commands import engine
 from stack.commands.command import Command
 from stack.display import Display
 from stack.failure import Failure
@@ -257,7 +258,19 @@ class RealRunner:
         return {**self._variables(command), **mark, **command.env}
 
     def read(self, command: Command) -> Result:
-        return accepted(command, self._run(command, READ_SECONDS))
+        return accepted(command, self._read_directly(command) or self._run(command, READ_SECONDS))
+
+    def _read_directly(self, command: Command) -> Result | None:
+        """Ask the engine instead of Compose; None: Compose has to find the container or the words.
+
+        Compose names the service that does not run, the engine only the id of its container.
+        """
+        project = self._variables(command).get("COMPOSE_PROJECT_NAME", "")
+        argv = engine.direct_exec(command.argv, project)
+        if not argv:
+            return None
+        result = self._run(replace(command, argv=argv), READ_SECONDS)
+        return None if result.err.startswith(engine.REFUSED) else result
 
     def run(self, command: Command) -> Result:
         with self.display.command(f"$ {command}") as show:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from stack.commands import engine
 
 ROOT = Path(__file__).parents[2]
 # Each worker process of pytest-xdist has a number, and a stack with its own project name.
@@ -144,21 +145,15 @@ class Stack:
         return ended
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
-        """Run Compose on the stack under test."""
-        return self.run("docker", "compose", *arguments, check=check, timeout=timeout).stdout
+        """Run Compose on the stack under test; `exec` goes to the engine, which is faster."""
+        argv = ["docker", "compose", *arguments]
+        argv = engine.direct_exec(argv, self.environment["COMPOSE_PROJECT_NAME"]) or argv
+        return self.run(*argv, check=check, timeout=timeout).stdout
 
     def sql(self, query: str) -> str:
         """Run a query as the superuser of Postgres and return its rows as text."""
-        psql = [
-            "psql",
-            "-qtAX",
-            "--username=postgres",
-            "--dbname=slipway",
-            "--host=/tmp",
-            "--command",
-            query,
-        ]
-        return self.compose("exec", "--no-TTY", "postgres", *psql).strip()
+        psql = ["psql", "-qtAX", "--username=postgres", "--dbname=slipway", "--host=/tmp"]
+        return self.compose("exec", "--no-TTY", "postgres", *psql, "--command", query).strip()
 
     @contextmanager
     def holding(self, statement: str, name: str = "drill") -> Iterator[str]:

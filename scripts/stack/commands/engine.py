@@ -1,5 +1,6 @@
 """Builds commands for the engine and for Compose; runs nothing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -22,6 +23,9 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"  # True on a container of `docker compose run`
 CHECKOUT_LABEL = "com.docker.compose.project.working_dir"
+# The first words of the client's error if the engine itself refuses a command.
+REFUSED = "Error response from daemon: "
+EXEC = ("docker", "compose", "exec", "--no-TTY")
 # The caller judges every exit code (parts/inventory.py).
 LIST_VOLUMES = Command(["docker", "volume", "ls", "--quiet"], may_fail=True)
 
@@ -204,7 +208,19 @@ def compose(*arguments: str, **options: Unpack[Options]) -> Command:
 
 def exec_in(service: str, *words: str, **options: Unpack[Options]) -> Command:
     """Run a command in the running container of a service."""
-    return compose("exec", "--no-TTY", service, *words, **options)
+    return Command([*EXEC, service, *words], **options)
+
+
+def direct_exec(argv: Sequence[str], project: str) -> list[str]:
+    """Return `docker exec` for a `docker compose exec` in a project; [] for any other command.
+
+    Compose reads all its files first: twice the time and four times the CPU time of the command.
+    """
+    service, *words = argv[len(EXEC) :] or [""]
+    is_option = service.startswith("-")  # an option of `docker compose exec`
+    if tuple(argv[: len(EXEC)]) != EXEC or not project or is_option:
+        return []
+    return ["docker", "exec", "--interactive", f"{project}-{service}-1", *words]
 
 
 def one_shot(*words: str, **options: Unpack[Options]) -> Command:
