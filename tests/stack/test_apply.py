@@ -81,7 +81,7 @@ def test_an_unchanged_stack_waits_for_nothing(stack: Stack) -> None:
     assert replaced(stack, before) == set()
 
 
-@pytest.mark.parametrize("service", ["postgres", "nginx"])
+@pytest.mark.parametrize("service", [pytest.param("postgres", marks=pytest.mark.nightly), "nginx"])
 def test_a_container_that_does_not_start_gives_way_to_the_former_settings(
     stack: Stack, service: str
 ) -> None:
@@ -99,9 +99,14 @@ def test_a_container_that_does_not_start_gives_way_to_the_former_settings(
     assert stack.is_serving()
 
 
-def test_a_port_in_use_is_refused_while_nginx_serves(stack: Stack) -> None:
+@pytest.mark.counts_losses
+def test_a_port_in_use_is_refused_while_nginx_serves(stack: Stack, figure: Figure) -> None:
     before = identities(stack)
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        Load(stack, rate=20).running() as report,
+    ):
+        report.wait_for_answers(20)
         port = other.getsockname()[1]
         completed = stack.run(
             "./scripts/up.sh", "--apply", "nginx", check=False, HTTPS_PORT=str(port)
@@ -109,8 +114,10 @@ def test_a_port_in_use_is_refused_while_nginx_serves(stack: Stack) -> None:
         assert completed.returncode == 1
         assert f"nginx cannot use port {port} of 127.0.0.1" in completed.stderr
         assert "nothing was touched" in completed.stderr
+        report.wait_for_answers(20)
+    assert report.failures == []
+    figure(f"a port in use: {len(report.failures)} of {report.sent} requests failed")
     assert replaced(stack, before) == set()
-    assert stack.is_serving()
 
 
 def test_a_new_port_waits_for_apply_and_stops_no_command_meanwhile(stack: Stack) -> None:

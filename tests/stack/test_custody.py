@@ -11,7 +11,9 @@ import pytest
 from stack.config import environment
 from stack.parts import logins
 
+from tests.conftest import Figure
 from tests.stack.harness import PROJECT, Stack, copy_checkout, free_ports, wait_until
+from tests.stack.load import Load
 from tests.stack.settings import edited
 
 pytestmark = pytest.mark.drill
@@ -130,14 +132,22 @@ def test_a_carriage_return_is_refused_by_name(stack: Stack) -> None:
         assert "critical REDIS_PASSWORD: " in ended.stdout
 
 
-def test_a_second_checkout_is_refused_and_writes_nothing(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.counts_losses
+def test_a_second_checkout_is_refused_and_writes_nothing(
+    stack: Stack, tmp_path: Path, figure: Figure
+) -> None:
     copy_checkout(tmp_path)
     second = Stack(tmp_path, project=stack.project)
     before = containers(stack)
-    for state in (str(tmp_path / "state"), stack.environment["STATE_DIR"]):
-        ended = second.run("./scripts/up.sh", check=False, STATE_DIR=state)
-        assert ended.returncode == 1
-        assert f"another checkout, {stack.root}, owns the project" in ended.stderr
+    with Load(stack, rate=20).running() as report:
+        report.wait_for_answers(20)
+        for state in (str(tmp_path / "state"), stack.environment["STATE_DIR"]):
+            ended = second.run("./scripts/up.sh", check=False, STATE_DIR=state)
+            assert ended.returncode == 1
+            assert f"another checkout, {stack.root}, owns the project" in ended.stderr
+        report.wait_for_answers(20)
+    assert report.failures == []
+    figure(f"a second checkout: {len(report.failures)} of {report.sent} requests failed")
     assert not (tmp_path / ".env").exists()
     assert not (tmp_path / "secrets").exists()
     assert containers(stack) == before

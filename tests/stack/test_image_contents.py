@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,21 @@ def contents(stack: Stack, release: str) -> str:
     return stack.run(*run, f"{stack.image}:{release}", "-c", SHOW).stdout
 
 
+@contextmanager
+def umask_077(stack: Stack) -> Iterator[None]:
+    """Give the sources the modes of a checkout with this umask while the block runs."""
+    closed = [stack.root / "api", stack.root / "worker"]
+    paths = [*closed, *(path for folder in closed for path in folder.rglob("*"))]
+    former = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(former[path] & 0o700)
+    try:
+        yield
+    finally:
+        for path, mode in former.items():
+            path.chmod(mode)
+
+
 def commit(stack: Stack) -> str:
     """Commit a change of the sources; return the name of its release."""
     stack.vary()
@@ -47,7 +63,10 @@ def commit(stack: Stack) -> str:
     return stack.run("git", "rev-parse", "HEAD").stdout[:12]
 
 
-def test_an_image_of_a_commit_holds_no_ignored_file_and_no_secret(stack: Stack) -> None:
+def test_an_image_of_a_commit_holds_its_files_and_nothing_else(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Neither an ignored file, a secret, a closed mode nor an edit during the build is in it."""
     release = commit(stack)
     paths = ("api/.env", "api/secrets/k", "worker/tls/key.pem", "api/notes.log")
     for path in paths:
@@ -55,12 +74,19 @@ def test_an_image_of_a_commit_holds_no_ignored_file_and_no_secret(stack: Stack) 
         (stack.root / path).write_text("s3cr3t\n", encoding="utf-8")
     with (stack.root / ".git/info/exclude").open("a", encoding="utf-8") as file:
         file.write("*.log\nsecrets/\n.env\n*.pem\n")
-    completed = stack.deploy()
-    assert stack.live()[0] == release
+    wrapper = tmp_path / "docker"
+    docker = shutil.which("docker")
+    wrapper.write_text(WRAPPER.format(root=stack.root, docker=docker), encoding="utf-8")
+    wrapper.chmod(0o755)
+    with umask_077(stack):
+        completed = stack.deploy(PATH=f"{tmp_path}:{stack.environment['PATH']}")
+    assert stack.live()[0] == release, "it starts, so its files are readable"
     text = contents(stack, release)
     assert "./api/variant.py\n" in text
     assert [path for path in paths if f"./{path}\n" in text] == []
     assert "api/.env" in completed.stdout, "the deploy says what it left out"
+    assert "EDITED = 1" in (stack.root / "api/main.py").read_text(encoding="utf-8")
+    assert "EDITED = 1" not in text
 
 
 def test_a_file_that_git_status_hides_is_deployed_and_changes_the_name(stack: Stack) -> None:
@@ -73,35 +99,6 @@ def test_a_file_that_git_status_hides_is_deployed_and_changes_the_name(stack: St
     live, _ = stack.live()
     assert live.startswith(f"{release}-")
     assert "api/hidden.py" in contents(stack, live)
-
-
-def test_a_file_that_is_edited_during_the_build_is_not_in_the_image_of_the_commit(
-    stack: Stack, tmp_path: Path
-) -> None:
-    release = commit(stack)
-    wrapper = tmp_path / "docker"
-    docker = shutil.which("docker")
-    wrapper.write_text(WRAPPER.format(root=stack.root, docker=docker), encoding="utf-8")
-    wrapper.chmod(0o755)
-    stack.deploy(PATH=f"{tmp_path}:{stack.environment['PATH']}")
-    assert "EDITED = 1" in (stack.root / "api/main.py").read_text(encoding="utf-8")
-    assert stack.live()[0] == release
-    assert "EDITED = 1" not in contents(stack, release)
-
-
-def test_a_checkout_with_the_umask_077_builds_an_image_that_starts(stack: Stack) -> None:
-    release = commit(stack)
-    closed = [stack.root / "api", stack.root / "worker"]
-    paths = [*closed, *(path for folder in closed for path in folder.rglob("*"))]
-    former = {path: path.stat().st_mode for path in paths}
-    for path in paths:
-        path.chmod(former[path] & 0o700)
-    try:
-        stack.deploy()
-    finally:
-        for path, mode in former.items():
-            path.chmod(mode)
-    assert stack.live()[0] == release
 
 
 def test_an_image_of_that_name_with_other_contents_keeps_it(stack: Stack) -> None:
