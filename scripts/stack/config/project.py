@@ -295,13 +295,18 @@ def load(root: Path, *, is_lenient: bool = False) -> Project:
 def compose_values(root: Path) -> dict[str, str]:
     """Return the values of `.env` for Compose; empty where the file cannot be read.
 
-    A value in its environment overrides the value that Compose itself reads from `.env`.
+    A value in its environment overrides the value that Compose itself reads from `.env`. The name
+    of the project is never empty: with a name, Compose lists containers without reading its files,
+    which need settings that the first `up.sh` has yet to write.
     """
     try:
         content = (root / ".env").read_bytes()
-        return {line.key: line.value for line in environment.parse(environment.decode(content))}
+        lines = environment.parse(environment.decode(content))
     except (OSError, Failure):
         return {}
+    values = {line.key: line.value for line in lines}
+    name = "COMPOSE_PROJECT_NAME"
+    return {**values, name: values.get(name) or DEFAULTS[name]}
 
 
 def refuse_development(project: Project) -> None:

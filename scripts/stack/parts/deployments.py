@@ -172,6 +172,15 @@ def _last_of(project: Project, release: str) -> Deployment | None:
     return next((each for each in every if each.release == release), None)
 
 
+def tag_of(deployment: Deployment, slots: Slots) -> str:
+    """Return the tag of a deployment's image: the idle slot's, or else the release's.
+
+    If somebody removed the release's tag, the slot's tag still names the image.
+    """
+    is_placed = deployment.release == slots.idle_release
+    return slots.idle if is_placed else deployment.release
+
+
 def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
     """Return the newest good deployment that is not live, or else the one in the idle slot.
 
@@ -183,11 +192,8 @@ def before_live(runner: Runner, project: Project, slots: Slots) -> Deployment:
     live = in_slot(project, slots.live, slots.live_release)
     idle = in_slot(project, slots.idle, slots.idle_release)
     for deployment in ledger.good_deployments(project):
-        # If somebody removed the release's tag, the slot's tag still names the image.
-        image = f"{project.image}:{deployment.release}"
-        is_placed = deployment.release == slots.idle_release
-        has_image = is_placed or images.has_image(runner, image)
-        if not is_same(deployment, live) and has_image:
+        image = f"{project.image}:{tag_of(deployment, slots)}"
+        if not is_same(deployment, live) and images.has_image(runner, image):
             return deployment
     is_bad = is_same(idle, live) or ledger.never_succeeded(project, idle)
     if slots.idle_release and not is_bad:

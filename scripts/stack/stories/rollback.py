@@ -87,8 +87,7 @@ def _check(runner: Runner, project: Project, before: Slots, deployment: Deployme
             hints=["./scripts/status.sh --history"],
             runbook=REFUSED,
         )
-    # If somebody removed the release's tag, the slot's tag still names the same image.
-    tag = before.idle if before.idle_release == target else target
+    tag = deployments.tag_of(deployment, before)
     if not releases.has_image(runner, project, tag):
         tags = releases.list_tags(runner, project)
         names = ", ".join(name for name in tags if name not in observation.SLOTS)

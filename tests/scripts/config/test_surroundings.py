@@ -136,7 +136,8 @@ def test_compose_gets_the_values_of_the_file_and_no_other_command_does(
     monkeypatch.setattr(__main__, "ROOT", checkout)
     runner = RealRunner(None, __main__._variables)
     given = runner.read(Command(["docker", "compose", "ps"])).out.splitlines()
-    assert {"OPS_USER=a$b", "LOG_LEVEL=DEBUG", "PYTHON_IMAGE=p:1"} <= set(given)
+    expected = {"OPS_USER=a$b", "LOG_LEVEL=DEBUG", "PYTHON_IMAGE=p:1"}
+    assert expected | {"COMPOSE_PROJECT_NAME=slipway"} <= set(given)
     assert "OPS_USER=a$b" not in runner.read(Command(["docker", "ps"])).out.splitlines()
 
 

@@ -3,6 +3,7 @@
 import pytest
 from stack.config.project import Project
 from stack.failure import Failure
+from stack.https import Answer, Question
 from stack.parts import ledger, observation
 from stack.runner import Result
 
@@ -123,3 +124,25 @@ def test_another_refusal_is_not_tried_again(runner: RecordingRunner) -> None:
     runner.reply("psql", Result(2, err="psql: error: the database system is starting up"))
     assert observation.sql(runner, "select 1").code == 2
     assert len(runner.asked) == 1
+
+
+def test_without_a_certificate_the_last_line_still_names_the_live_release(
+    runner: RecordingRunner, loaded: Project
+) -> None:
+    """A second checkout has no certificate of the stack that runs on this host."""
+    headers = {"X-Slipway-Release": "r-1", "X-Slipway-Slot": "blue"}
+
+    def door(question: Question) -> Answer:
+        if question.trust is None:
+            return Answer(200, headers=headers)
+        return Answer(0, error="certificate verify failed: self-signed certificate")
+
+    runner.door = door
+    runner.reply("docker compose ps", Result(0, container("nginx")))
+    loaded.certificate.unlink(missing_ok=True)
+    line = observation.what_serves(runner, loaded)
+    assert line.startswith("live: release r-1 in slot blue, answering at https://")
+    assert line.endswith(f" (not verified: {loaded.certificate} is missing)")
+    loaded.certificate.parent.mkdir(parents=True, exist_ok=True)
+    loaded.certificate.write_text("another certificate", encoding="utf-8")
+    assert "nothing answers" in observation.what_serves(runner, loaded)
