@@ -8,7 +8,7 @@ compose files.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from stack.config import forms
 
@@ -168,16 +168,19 @@ IDENTITY: Mapping[str, str] = {
 LIMITS = ("API_MEMORY", "WORKER_MEMORY", "API_CPUS", "WORKER_CPUS")
 
 
+@cache
 def of_scope(scope: Scope) -> tuple[str, ...]:
     """Return the keys of a scope."""
     return tuple(name for name, key in KEYS.items() if key.scope is scope)
 
 
+@cache
 def of_form(*wanted: Callable[[str], object]) -> tuple[str, ...]:
     """Return the keys whose values have one of these forms."""
     return tuple(name for name, key in KEYS.items() if key.form in wanted)
 
 
+@cache
 def of_container(service: str) -> tuple[str, ...]:
     """Return the keys whose change needs a new container of this service."""
     return tuple(name for name, key in KEYS.items() if service in key.containers)

@@ -278,7 +278,7 @@ def load(root: Path, *, is_lenient: bool = False) -> Project:
         environment.check_keys(lines, known)
     environment.check_missing(lines)
     written = {line.key: line.value for line in lines if line.key in known}
-    given = {key: value for key, value in os.environ.items() if key in known}
+    given = {key: os.environ[key] for key in sorted(known.intersection(os.environ))}
     surroundings.refuse(written, os.environ)
     project = Project(
         root,

@@ -47,9 +47,9 @@ BINDINGS: Mapping[str, Binding] = {
 
 def fault(path: Path) -> str:
     """Return the fault of a secret file, as the rest of a sentence; empty if there is none."""
-    if path.is_dir():
-        return "is a directory; the engine creates one if a mounted file is missing"
     if not path.is_file():
+        if path.is_dir():
+            return "is a directory; the engine creates one if a mounted file is missing"
         return MISSING
     try:
         text = path.read_bytes().decode()

@@ -25,17 +25,21 @@ def of_services(runner: Runner, project: Project, names: Iterable[str]) -> dict[
         services = json.loads(shown.out)["services"]
     except (ValueError, KeyError, TypeError):
         return {}
+    present = [name for name in names if name in services]
+    folders = {folder for name in present for folder in FOLDERS.get(name, ())}
+    contents = {folder: _hash_files(project.root / folder) for folder in folders}
     return {
-        name: _hash(runner, project, name, services[name]) for name in names if name in services
+        name: _hash(runner, services[name], [contents[each] for each in FOLDERS.get(name, ())])
+        for name in present
     }
 
 
-def _hash(runner: Runner, project: Project, name: str, facts: dict[str, object]) -> str:
+def _hash(runner: Runner, facts: dict[str, object], contents: list[bytes]) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     image = runner.read(engine.inspect_image(str(facts.get("image", "")))).out.strip()
     digest.update(image.encode())
-    for folder in FOLDERS.get(name, ()):
-        digest.update(_hash_files(project.root / folder))
+    for content in contents:
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 

@@ -245,8 +245,7 @@ def release_of(runner: Runner, project: Project, copy: Sources) -> str:
 
 def release_of_checkout(runner: Runner, project: Project) -> str:
     """Return the name that a release of the checkout has, or would have after a build."""
-    with sources.copied(runner, project.root) as copy:
-        return release_of(runner, project, copy)
+    return release_of(runner, project, sources.present(runner, project.root))
 
 
 def _inputs_of(runner: Runner, image: str) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,20 @@ def entries(project: Project) -> list[dict[str, Any]]:
     """Return every readable entry, oldest first; skip a line that a power cut left incomplete."""
     if not project.ledger.exists():
         return []
+    return list(_entries_in(project.ledger.read_text(encoding="utf-8", errors="replace")))
+
+
+@lru_cache(maxsize=8)  # a command reads the file up to ten times
+def _entries_in(text: str) -> tuple[dict[str, Any], ...]:
     readable = []
-    for line in project.ledger.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict):
             readable.append(entry)
-    return readable
+    return tuple(readable)
 
 
 def last(project: Project) -> dict[str, Any] | None:

@@ -212,9 +212,9 @@ def _judge_disk(runner: Runner, project: Project) -> list[Finding]:
     """Return the disks below the floor of a second slot."""
     root = Path(runner.read(engine.ROOT_DIRECTORY).out.strip() or "/var/lib/docker")
     listed = []
-    for path in {
-        next(p for p in (folder, *folder.parents) if p.exists()) for folder in (root, project.state)
-    }:
+    folders = (root, project.state)
+    paths = [next(p for p in (folder, *folder.parents) if p.exists()) for folder in folders]
+    for path in dict.fromkeys(paths):  # in this order in each run
         free = shutil.disk_usage(path).free
         floor = project.free_disk_floor_bytes
         if free < floor:

@@ -40,10 +40,10 @@ FATAL, NOT_INSTALLED = 128, 127
 
 @dataclass(frozen=True)
 class Sources:
-    """A copy of the sources.
+    """The sources of a release, usually a copy.
 
     Attributes:
-        folder: the folder with the copy, the context of a build.
+        folder: the folder with the copy, the context of a build; without a copy, the checkout.
         release: the commit, followed by a hash if the copy differs from the commit; without a
             commit, only the hash.
         revision: the commit, or `unknown`.
@@ -70,22 +70,34 @@ def copied(runner: Runner, root: Path) -> Iterator[Sources]:
     # (!) Each copy has a new folder name: in a folder that BuildKit knows, it sends a file again
     # only if the size or the time differs. The cache of layers compares contents.
     with tempfile.TemporaryDirectory(prefix="slipway-sources-") as directory:
-        folder = Path(directory)
-        names, left_out = _list(runner, root)
-        digest = _copy(root, folder, names)
-        release, revision = f"src-{digest[:8]}", "unknown"
-        commit = _commit(runner, root) if names.is_tracked else ""
-        if commit:
-            is_clean = digest == _digest_of_commit(runner, root, commit)
-            release = commit[:12] if is_clean else f"{commit[:12]}-{digest[:8]}"
-            revision = commit
-        yield Sources(folder, release, revision, digest, left_out)
+        yield _look(runner, root, Path(directory))
+
+
+def present(runner: Runner, root: Path) -> Sources:
+    """Return the sources of a checkout without a copy, to name a release; no build may read them.
+
+    Raises:
+        Failure: as `copied` does.
+    """
+    return _look(runner, root, None)
 
 
 def release_name(runner: Runner, root: Path) -> str:
     """Return the name that a release of the checkout would have now."""
-    with copied(runner, root) as sources:
-        return sources.release
+    return present(runner, root).release
+
+
+def _look(runner: Runner, root: Path, folder: Path | None) -> Sources:
+    """Hash the sources, and copy them into a folder if there is one."""
+    names, left_out = _list(runner, root)
+    digest = _copy(root, folder, names)
+    release, revision = f"src-{digest[:8]}", "unknown"
+    commit = _commit(runner, root) if names.is_tracked else ""
+    if commit:
+        is_clean = digest == _digest_of_commit(runner, root, commit)
+        release = commit[:12] if is_clean else f"{commit[:12]}-{digest[:8]}"
+        revision = commit
+    return Sources(folder or root, release, revision, digest, left_out)
 
 
 def say_left_out(runner: Runner, sources: Sources) -> None:
@@ -163,29 +175,38 @@ def _walk(root: Path, name: str) -> list[str]:
     return [str(file.relative_to(root)) for file in files if ".git" not in file.parts]
 
 
-def _copy(root: Path, folder: Path, names: _Names) -> str:
-    """Copy the files with normal modes; return the hash of the copy."""
+def _copy(root: Path, folder: Path | None, names: _Names) -> str:
+    """Copy the files with normal modes, if there is a folder; return the hash of the files."""
     entries: dict[str, tuple[str, bytes]] = {}
     for name in names.paths:
-        source, target = root / name, folder / name
-        _make_parents(folder, target.parent)
+        source, target = root / name, folder / name if folder else None
+        if folder and target:
+            _make_parents(folder, target.parent)
         try:
             if source.is_symlink():
                 link = os.readlink(source)
-                target.symlink_to(link)
+                if target:
+                    target.symlink_to(link)
                 entries[name] = ("link", hashlib.sha256(os.fsencode(link)).digest())
-                continue
-            with source.open("rb") as content:
-                status = os.fstat(content.fileno())
-                with target.open("wb") as copy:
-                    digest = _hash(content, copy)
+            else:
+                entries[name] = _copy_file(source, target)
         except FileNotFoundError:
             continue  # somebody removed it after the list was made
-        is_program = bool(status.st_mode & 0o100)
-        target.chmod(PROGRAM_MODE if is_program else FILE_MODE)
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-        entries[name] = ("program" if is_program else "file", digest)
     return _digest(entries)
+
+
+def _copy_file(source: Path, target: Path | None) -> tuple[str, bytes]:
+    with source.open("rb") as content:
+        status = os.fstat(content.fileno())
+        is_program = bool(status.st_mode & 0o100)
+        kind = "program" if is_program else "file"
+        if target is None:
+            return kind, _hash(content)
+        with target.open("wb") as copy:
+            digest = _hash(content, copy)
+    target.chmod(PROGRAM_MODE if is_program else FILE_MODE)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return kind, digest
 
 
 def _make_parents(folder: Path, parent: Path) -> None:
