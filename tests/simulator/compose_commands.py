@@ -67,15 +67,7 @@ class ComposeCommands:
         """Check the files; as JSON, return the definition of each service."""
         if "json" not in argv:
             return Result(0)
-        values = self.values(command)
-        services = {
-            name: {
-                "image": compose_files.expand(file.image, values),
-                "values": compose_files.configuration(name, values, self.root),
-            }
-            for name, file in compose_files.services().items()
-        }
-        return Result(0, json.dumps({"services": services}))
+        return Result(0, _definitions(tuple(self.values(command).items()), self.root))
 
     def _ps(self, argv: list[str], _: Command) -> Result:
         self.engine.end_drained()
@@ -273,6 +265,20 @@ class ComposeCommands:
         self.engine.spend()
         database.has_first_user = True
         return Result(0)
+
+
+@lru_cache(maxsize=256)
+def _definitions(given: tuple[tuple[str, str], ...], root: Path) -> str:
+    """Return the definition of each service as JSON; it depends on nothing but the values."""
+    values = dict(given)
+    services = {
+        name: {
+            "image": compose_files.expand(file.image, values),
+            "values": compose_files.configuration(name, values, root),
+        }
+        for name, file in compose_files.services().items()
+    }
+    return json.dumps({"services": services})
 
 
 def describe(container: Container) -> str:

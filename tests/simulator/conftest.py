@@ -9,6 +9,8 @@ import pytest
 from tests.simulator import starts
 from tests.simulator.host import Copy, Host
 
+OBJECTS = 100_000  # between two collections, about 100 actions; few of their objects are in cycles
+
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -18,13 +20,16 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def copies(folder: Path) -> dict[str, Copy]:
+def copies(folder: Path) -> Iterator[dict[str, Copy]]:
     """A copy of a host in each start state."""
     made = starts.copies(folder)
     # The collector would go through all modules of the suite over and over again.
     gc.collect()
     gc.freeze()
-    return made
+    present = gc.get_threshold()
+    gc.set_threshold(OBJECTS)
+    yield made
+    gc.set_threshold(*present)
 
 
 @pytest.fixture

@@ -171,7 +171,8 @@ class Engine:
 
     def volume(self, project: str, name: str) -> Volume:
         """Return a volume of a project; create it if it is missing."""
-        return self.volumes.setdefault(f"{project}_{name}", Volume())
+        key = f"{project}_{name}"
+        return self.volumes.get(key) or self.volumes.setdefault(key, Volume())
 
     def container(self, project: str, service: str) -> Container | None:
         """Return the container of a service."""
@@ -179,7 +180,8 @@ class Engine:
 
     def traffic_of(self, project: str) -> Traffic:
         """Return the requests of a project's nginx."""
-        return self.traffic.setdefault(project, Traffic(self.clock))
+        # To make the counts of a new nginx for each request would take longer than the request.
+        return self.traffic.get(project) or self.traffic.setdefault(project, Traffic(self.clock))
 
     def is_running(self, project: str, service: str) -> bool:
         """Whether the container of a service runs."""
@@ -197,9 +199,11 @@ class Engine:
         if volume is None:
             return None
         server = self.container(project, "postgres")
+        version = str(self.images[server.image].version) if server else ""
+        if version in volume.directories:
+            return volume.directories[version]
         newest = max((name for name in volume.directories if name.isdecimal()), default="")
-        version = str(self.images[server.image].version) if server else newest
-        return volume.directories.get(version) or volume.directories.get(newest)
+        return volume.directories.get(newest)
 
     def note(self, container: Container, event: str) -> None:
         """Record a change of a container that served at that moment."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from stack.config import environment
 
 from tests.simulator.containers import GOOD
+from tests.simulator.paths import read
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "2026_01_01_0000"
 VERSIONS = Path("api/migrations/versions")
 KEY = re.compile(r"(?:# )?[A-Z][A-Z0-9_]*=")
-CHUNK_BYTES = 64 * 1024
 TRAIT = re.compile(r'^TRAIT = "(.*)"$', re.MULTILINE)
 
 
@@ -91,30 +91,16 @@ def copy_of(root: Path) -> Files:
                     entries[path] = ("folder", b"", os.stat(path).st_mode & 0o7777)
                     folders.append(path)
                 else:
-                    content, mode = _open(path)
-                    entries[path] = ("file", content, mode)
+                    entries[path] = ("file", read(path), os.stat(path).st_mode & 0o7777)
     return Files(entries)
 
 
 def content_of(path: str) -> bytes | None:
     """Return what a file holds; None if there is no file."""
     try:
-        return _open(path)[0]
+        return read(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-
-
-def _open(path: str) -> tuple[bytes, int]:
-    # Without Python's file objects: the simulator reads thousands of small files a second.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        content = part = os.read(descriptor, CHUNK_BYTES)
-        while len(part) == CHUNK_BYTES:
-            part = os.read(descriptor, CHUNK_BYTES)
-            content += part
-        return content, os.fstat(descriptor).st_mode & 0o7777
-    finally:
-        os.close(descriptor)
 
 
 def put_back(root: Path, files: Files) -> None:

@@ -6,7 +6,7 @@ run depend on the machine of the test; `test_the_same_history_ends_in_the_same_w
 
 import tempfile
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 from stack import attempt_log
-from stack.config import environment, service
+from stack.config import checks, environment, project, service, surroundings
 from stack.parts import images, ledger, lock, machine, ports, preflight, window
 from stack.rules import host_limits
 from stack.stories import restore, status
@@ -23,6 +23,7 @@ from stack.stories import restore, status
 from counter import datagrams
 from tests.simulator.clock import datetime_of
 from tests.simulator.host import Host
+from tests.simulator.paths import path_of
 
 Place = tuple[object, str, object]  # a module, a name in it, and what stands for its value
 parse_once = lru_cache(maxsize=256)(environment.parse)
@@ -104,11 +105,14 @@ def places_of(host: Host) -> Sequence[Place]:
     return [
         *((module, "datetime", clock) for module in TIMED),
         *((module, "shutil", programs) for module in (preflight, status, machine)),
-        # Parse each text once: each command reads these files several times.
+        # Parse and judge each text once: each command reads these files several times.
         (environment, "parse", parse_once),
+        (checks, "faults", list_faults_once),
         (service, "parse", parse_service_once),
         (datagrams, "parse", parse_datagram_once),
         (host_limits, "free_networks", count_networks_once),
+        (project, "Path", path_of),
+        (surroundings, "Path", path_of),
         (tempfile, "tempdir", str(host.folder)),
         (ports, "socket", socket_module(host)),
         (machine, "read_id", lambda: host.state.machine),
@@ -119,6 +123,23 @@ def places_of(host: Host) -> Sequence[Place]:
         (status, "ThreadPoolExecutor", OneAfterTheOther),
         (status, "ctypes", SimpleNamespace(CDLL=lambda _: timex, create_string_buffer=len_of)),
     ]
+
+
+def list_faults_once(values: Mapping[str, str], secrets: Path) -> list[str]:
+    """Return the faults of `.env`; only a repository off the host, which needs files, is not kept.
+
+    The simulated host has none.
+    """
+    assert not values.get("OFFSITE_TYPE")
+    return list(_list_faults(tuple(values.items()), secrets))
+
+
+_list_real = checks.faults
+
+
+@lru_cache(maxsize=1024)
+def _list_faults(values: tuple[tuple[str, str], ...], secrets: Path) -> list[str]:
+    return _list_real(dict(values), secrets)
 
 
 def count_networks_once(pools: Iterable[tuple[str, int]], used: Iterable[str]) -> int:

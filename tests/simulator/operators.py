@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from stack import __main__ as command_line
 from stack import terminal
 from stack.commands.command import Command
 
 from tests.simulator.faults import Fault, Killed
+from tests.simulator.files import content_of
 from tests.simulator.host import Host
 from tests.simulator.machine_facts import Place, places_of, replaced
 from tests.simulator.runner import SimulatedRunner
@@ -117,12 +118,15 @@ def end_windows(host: Host) -> list[Outcome]:
 
 def ledger(host: Host) -> list[dict[str, object]]:
     """Return the readable entries of the ledger."""
-    file = host.folder / "state" / "ledger.jsonl"
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
-    entries = []
-    for line in lines:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue
-    return entries
+    content = content_of(f"{host.folder}/state/ledger.jsonl")
+    lines = (content or b"").decode("utf-8", errors="replace").splitlines()
+    return [entry for line in lines if (entry := _entry_in(line)) is not None]
+
+
+@lru_cache(maxsize=1024)  # the invariants read the file several times after each action
+def _entry_in(line: str) -> dict[str, object] | None:
+    try:
+        entry: dict[str, object] = json.loads(line)
+    except ValueError:
+        return None
+    return entry

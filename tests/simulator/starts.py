@@ -15,6 +15,7 @@ from tests.simulator import actions
 from tests.simulator.files import ROOT
 from tests.simulator.histories import History
 from tests.simulator.host import Copy, Host
+from tests.simulator.paths import path_of
 
 MEMORY = Path("/dev/shm")  # a file system in memory; the tests work without it too
 # The machine's own docker client, proxies and certificates are no part of the simulated host.
@@ -52,7 +53,8 @@ PRODUCT: Mapping[str, tuple[str, str]] = {
 def new_folder() -> Iterator[Path]:
     """Yield the folder of a simulated host, with a clean environment while the block runs."""
     parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    folder, present = Path(tempfile.mkdtemp(prefix="slipway-simulator-", dir=parent)), Path.cwd()
+    folder = path_of(tempfile.mkdtemp(prefix="slipway-simulator-", dir=parent))
+    present = Path.cwd()
     known = environment.known_keys(ROOT / ".env.example") | set(FOREIGN)
     with pytest.MonkeyPatch.context() as patch:
         for key in known & os.environ.keys():

@@ -324,10 +324,11 @@ def signature(host: Host) -> tuple[object, ...]:
 
 def _contents(folder: str) -> list[tuple[str, bytes | None]]:
     try:
-        names = sorted(os.listdir(folder))
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [(name, content_of(f"{folder}/{name}")) for name in names]
+    return [(entry.name, content_of(entry.path) if entry.is_file() else None) for entry in entries]
 
 
 def named(words: Sequence[str]) -> frozenset[str]:
