@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from tests.scheduling import seconds_of
+from tests.scheduling import group_of, seconds_of
 
 # Hypothesis tries the same examples in every run, so that you can reproduce a failure. Examples
 # have no time limit, so that a busy machine causes no failure.
@@ -75,11 +75,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+class GroupScheduling(LoadFileScheduling):
+    """Gives each worker process whole files, because the tests of a file share fixtures.
+
+    Workers share a few long files (tests/scheduling.py).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Give each worker process whole files, because the tests of a file share fixtures."""
+    """Return the distribution of the tests to the worker processes."""
     config.option.loadscopereorder = False  # otherwise xdist sorts the files by number of tests
-    return LoadFileScheduling(config, log)
+    return GroupScheduling(config, log)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

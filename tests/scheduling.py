@@ -1,4 +1,9 @@
-"""Orders the test files by duration: a slow file that starts last would delay the whole run."""
+"""Orders the test files by duration: a slow file that starts last would delay the whole run.
+
+Two workers share the files of SHARED, which would take most of the time of the unit tests.
+"""
+
+import re
 
 # Approximate seconds on two cores with two stacks side by side. The figures decide only the order;
 # all other files are short.
@@ -32,8 +37,8 @@ SECONDS = {
     "tests/stack/test_postgres_volume.py": 80,
     "tests/stack/test_openapi.py": 70,
     "tests/stack/test_canary.py": 70,
-    "tests/simulator/test_pairs.py": 250,
-    "tests/simulator/test_seeds.py": 90,
+    "tests/simulator/test_pairs.py": 120,
+    "tests/simulator/test_seeds.py": 55,
     "tests/simulator/test_cover.py": 30,
     "tests/contracts/test_lint.py": 60,
     "tests/stack/test_limits.py": 60,
@@ -43,8 +48,18 @@ SECONDS = {
     "tests/suite/test_run.py": 30,
 }
 SHORT_SECONDS = 5
+# Each test of these files has a number, which selects a part of the work.
+SHARED = ("tests/simulator/test_pairs.py", "tests/simulator/test_seeds.py")
+PART = re.compile(r"\[(?:.*-)?(\d+)\]$")
 
 
 def seconds_of(test: str) -> int:
     """Return the approximate seconds that a test's file takes."""
     return SECONDS.get(test.partition("::")[0], SHORT_SECONDS)
+
+
+def group_of(test: str) -> str:
+    """Return the name of the tests that one worker runs together: the file, or a part of it."""
+    file = test.partition("::")[0]
+    part = PART.search(test) if file in SHARED else None
+    return f"{file}[{part[1]}]" if part else file

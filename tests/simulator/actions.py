@@ -275,6 +275,7 @@ def move_folder(host: Host) -> None:
     former = host.folder / host.state.home
     host.state.home = f"moved-{host.engine.number()}"
     former.rename(host.folder / host.state.home)
+    host.engine.moved[str(former)] = str(host.folder / host.state.home)
     host.state.releases[host.state.home] = host.state.releases.pop(former.name)
     host.state.secrets = {
         path.replace(f"{former}/", f"{host.folder / host.state.home}/"): content

@@ -122,6 +122,7 @@ class Engine:
         traffic: the requests of each project's nginx, and its counter.
         certificate: the host of the certificate that nginx has loaded.
         one_shots: the names of containers outside of Compose's services.
+        moved: the renamed folders of checkouts, in their order, with their new names.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -138,6 +139,7 @@ class Engine:
     traffic: dict[str, Traffic] = field(default_factory=dict)
     certificate: str = ""
     one_shots: set[str] = field(default_factory=set)
+    moved: dict[str, str] = field(default_factory=dict)
 
     def number(self) -> int:
         """Return a new number for an identifier."""
@@ -269,17 +271,24 @@ class Engine:
     def read_settings(self, container: Container) -> bool:
         """Load the files that nginx mounts, as at a start or reload; return whether that succeeds.
 
-        A mount follows a renamed folder, so that nginx keeps its certificate.
+        A mount follows a renamed folder.
         """
         folder = Path(container.configuration["STATE_DIR"]) / "nginx"
         match = HOST.search(_text_of(folder / "settings.env"))
         if match is None or not (folder / "service.conf").is_file():
             return False
         container.host = match[1]
-        file = Path(container.configuration["certificate"])
+        file = Path(self.place_of(container.configuration["certificate"]))
         if file.is_file():
             self.certificate = file.read_text(encoding="utf-8").strip()
         return True
+
+    def place_of(self, path: str) -> str:
+        """Return where a mounted file is now."""
+        for former, present in self.moved.items():
+            if path.startswith(f"{former}/"):
+                path = present + path.removeprefix(former)
+        return path
 
     def stop(self, container: Container) -> None:
         """Stop a container, as `docker stop` does: no restart policy starts it again."""

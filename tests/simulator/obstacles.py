@@ -47,6 +47,7 @@ WORDS = {
     "lost file": r"secret file .* is missing|_KEY|_PASSWORD|SENTRY|OFFSITE",
     "no counter": r"cannot watch: the counter gives no counts",
     "certificate": r"the certificate in .* is not for|nginx refuses|certificate verify failed",
+    "half certificate": r"(privkey|fullchain)\.pem exists, but .* does not",
     "project": r"this state directory belongs to the project",
     "down": r"is not running|does not answer|Connection refused|is not up|No such image|"
     r"nginx sh -ec .* exited with 1",
@@ -113,6 +114,8 @@ def _of_owner(host: Host, action: Action) -> list[str]:
     if any(not (host.compose.secret(name)).is_file() for name in (*SECRETS, *OPTIONAL_SECRETS)):
         kinds.append("lost file")
     certificate = host.compose.secret("tls") / "fullchain.pem"
+    if certificate.exists() != certificate.with_name("privkey.pem").exists():
+        kinds.append("half certificate")
     wanted = truths.setting(values, "SLIPWAY_HOST")
     if certificate.is_file() and certificate.read_text(encoding="utf-8").strip() != wanted:
         kinds.append("certificate")

@@ -9,7 +9,7 @@ from tests.simulator import faults, pairs, starts
 from tests.simulator.host import Copy, Host
 from tests.simulator.pairs import Count
 
-# A start state takes a minute: two processes share the first commands of each.
+# Two processes share the first commands of each start state (tests/scheduling.py).
 PARTS = 2
 LEAST_PAIRS = 300  # each part has more
 

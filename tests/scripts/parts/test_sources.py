@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,22 @@ def test_a_release_is_called_after_its_commit_and_holds_its_sources(repository: 
     commit = git(repository, "rev-parse", "HEAD")
     release, revision, files = look(repository)
     assert (release, revision, set(files)) == (commit[:12], commit, ALL)
+
+
+def test_sources_that_are_not_copied_have_the_same_name_and_hash(repository: Path) -> None:
+    runner, former = runner_of_scripts(), set[str]()
+    for name in ("", "api/main.py", "api/.env", "worker/program", "worker/link"):
+        if name == "worker/link":
+            (repository / name).symlink_to("program")
+        elif name:
+            write(repository / name, "text\n")
+            (repository / name).chmod(0o755 if name == "worker/program" else 0o600)
+        present = sources.present(runner, repository)
+        with sources.copied(runner, repository) as copy:
+            assert replace(present, folder=copy.folder) == copy
+        assert present.folder == repository
+        former.add(present.release)
+    assert len(former) == 4  # `.env` is in no image
 
 
 @pytest.mark.parametrize("change", ["api/main.py", "worker/new.py", "Dockerfile"])
