@@ -72,10 +72,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Base:
-    """What the facts of a history are counted from: the slot and the number live at its start."""
+    """What the facts of a history are counted from.
+
+    Attributes:
+        slot: the slot that was live at the start.
+        number: its deployment.
+        entries: the ledger's entries at the start, which earlier histories may have left.
+    """
 
     slot: str
     number: int
+    entries: Sequence[Mapping[str, object]] = ()
 
     def slot_of(self, link: str) -> str:
         """Return a slot compared with that of the start."""
@@ -84,6 +91,12 @@ class Base:
     def number_of(self, number: int | None) -> int | None:
         """Return a deployment counted from that of the start; 0 is a container without one."""
         return number and number - self.number
+
+    def entry_text(self, entries: Sequence[Mapping[str, object]]) -> str:
+        """Return the action and the result of the last entry, if the history made one."""
+        if not entries or entries[-1] in self.entries:
+            return ""
+        return f"{entries[-1]['action']} {entries[-1].get('result', '')}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,8 @@ def simulate(host: Host, start: Copy, chosen: Chosen) -> list[Line]:
     """Play a history on the simulated host."""
     host.put_back(start)
     live = host.live_container(host.project)
-    base = Base(host.engine.link(host.project) or "blue", live.number if live else 0)
+    slot, number = host.engine.link(host.project) or "blue", live.number if live else 0
+    base = Base(slot, number, ledger(host))
     first, lines = host.state.variant, []
     for action in chosen.actions:
         outcome = cover.do(host, action)
@@ -146,15 +160,10 @@ def facts_of(
         release=edits.get(host.engine.images[live.image].release) if live else None,
         deployment=base.number_of(live.number) if live else None,
         is_answering=host.serving() is not None,
-        ledger=entry_text(ledger(host)),
+        ledger=base.entry_text(ledger(host)),
         status=type_command(host, ["status"]).code,
         error=observation_of(error, edits, str(host.folder), host.project),
     )
-
-
-def entry_text(entries: Sequence[Mapping[str, object]]) -> str:
-    """Return the action and the result of the last entry of the ledger."""
-    return f"{entries[-1]['action']} {entries[-1].get('result', '')}" if entries else ""
 
 
 def compare(simulated: Sequence[Line], real: Sequence[Line]) -> str:

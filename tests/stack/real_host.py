@@ -208,7 +208,8 @@ class RealHost:
                 self.first_up()
         containers = self.containers()
         link = self.link(containers) or SLOTS[0]
-        self.base = Base(link, number_of(containers.get(f"api-{link}")))
+        number = number_of(containers.get(f"api-{link}"))
+        self.base = Base(link, number, self.ledger())
         self.placed = identities(containers)
         self.edits = {self.checkout_release(): 0}
         for slot in {*SLOTS} - {link} if start != EMPTY else ():

@@ -99,7 +99,7 @@ def facts_of(host: RealHost, code: int | None, error: str, *, is_struck: bool) -
         release=host.edits.get(release_of(live)) if live else None,
         deployment=host.base.number_of(number_of(live)) if live else None,
         is_answering=is_answering_soon(host, containers),
-        ledger=likeness.entry_text(host.ledger()),
+        ledger=host.base.entry_text(host.ledger()),
         status=host.type(("./scripts/status.sh",))[0].returncode,
         error=likeness.observation_of(error, host.edits, str(host.folder), host.stack.project),
     )
