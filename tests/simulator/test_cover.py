@@ -115,3 +115,11 @@ def test_an_observation_is_the_same_on_both_hosts(
     error = f"error: `docker tag {project}/app:{new} {project}/app:blue` exited with 1 after 0.1 s"
     observation = likeness.observation_of(error, edits, folder, project)
     assert observation == ("`docker tag slipway/app:* slipway/app:*` exited with * after *.* s")
+
+
+def test_an_entry_of_an_earlier_history_is_no_outcome_of_this_one() -> None:
+    """The real host keeps its ledger between histories."""
+    earlier = {"at": "1", "action": "apply", "result": "done"}
+    base = likeness.Base("blue", 1, [earlier])
+    assert base.entry_text([earlier]) == ""
+    assert base.entry_text([earlier, {"at": "2", "action": "up", "result": "begun"}]) == "up begun"
