@@ -75,21 +75,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-class GroupScheduling(LoadFileScheduling):
-    """Gives each worker process whole files, because the tests of a file share fixtures.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Give each worker process whole files, because the tests of a file share fixtures.
 
     Workers share a few long files (tests/scheduling.py).
     """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Return the distribution of the tests to the worker processes."""
     config.option.loadscopereorder = False  # otherwise xdist sorts the files by number of tests
-    return GroupScheduling(config, log)
+    scheduling = LoadFileScheduling(config, log)
+    scheduling._split_scope = group_of
+    return scheduling
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
