@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stack.parts.slot_files import HOSTS
+
 from tests.simulator import obstacles, truths
 from tests.simulator.actions import Action
 from tests.simulator.containers import (
@@ -10,6 +12,7 @@ from tests.simulator.containers import (
     FAILS_IN_TRAFFIC,
     REFUSES,
     SERVICE_KEYS,
+    Container,
 )
 from tests.simulator.deployments import Deployment
 from tests.simulator.host import Host
@@ -70,6 +73,15 @@ class Step:
         return "--plan" in self.action.words or self.action.name in READS
 
 
+def _deployed(container: Container) -> tuple[str, dict[str, str]]:
+    """Return a container's image and settings, without SLIPWAY_HOST, which is no deployment's.
+
+    Only the API reads it, so a worker that runs keeps the former one.
+    """
+    values = {key: text for key, text in container.environment.items() if key != HOSTS}
+    return container.image, values
+
+
 def one_live_slot(step: Step) -> list[Violation]:
     """The link names a slot; after a command that succeeded, exactly one slot works."""
     host, rule = step.host, "one live slot"
@@ -88,7 +100,7 @@ def one_live_slot(step: Step) -> list[Violation]:
     )
     if worker is None or not worker.takes_jobs:
         breaches.append(f"worker-{step.after.link} takes no jobs")
-    elif live and (worker.image, worker.environment) != (live.image, live.environment):
+    elif live and _deployed(worker) != _deployed(live):
         breaches.append(f"{worker.service} is of another deployment than {live.service}")
     other = engine.container(project, f"worker-{truths.idle_slot(host)}")
     if other and other.takes_jobs and step.action.name in STOPS_IDLE_WORKER:
