@@ -270,7 +270,7 @@ class RealRunner:
         if not argv:
             return None
         result = self._run(replace(command, argv=argv), READ_SECONDS)
-        return None if result.err.startswith(engine.REFUSED) else result
+        return None if result.err.startswith(engine.DAEMON_ERROR) else result
 
     def run(self, command: Command) -> Result:
         with self.display.command(f"$ {command}") as show:

@@ -10,7 +10,7 @@ from tests.simulator import seeds
 from tests.simulator.host import Copy, Host
 
 PARTS = 2  # two processes share the histories (tests/scheduling.py)
-# About 20,000 actions: 45 s of each of two cores at the 225 actions/s that a quiet core gave.
+# About 20,000 actions: a minute of two cores, at the 170 to 190 actions/s that each of them gave.
 EVERY_CHANGE = 450
 # Three minutes of two cores; SLIPWAY_SIMULATED_HISTORIES=20000 takes forty.
 NIGHTLY = int(os.environ.get("SLIPWAY_SIMULATED_HISTORIES", "1500"))

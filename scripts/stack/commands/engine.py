@@ -24,7 +24,7 @@ SERVICE_LABEL = "com.docker.compose.service"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"  # True on a container of `docker compose run`
 CHECKOUT_LABEL = "com.docker.compose.project.working_dir"
 # The first words of the client's error if the engine itself refuses a command.
-REFUSED = "Error response from daemon: "
+DAEMON_ERROR = "Error response from daemon: "
 EXEC = ("docker", "compose", "exec", "--no-TTY")
 # The caller judges every exit code (parts/inventory.py).
 LIST_VOLUMES = Command(["docker", "volume", "ls", "--quiet"], may_fail=True)
