@@ -261,9 +261,11 @@ class RealRunner:
         return accepted(command, self._read_directly(command) or self._run(command, READ_SECONDS))
 
     def _read_directly(self, command: Command) -> Result | None:
-        """Ask the engine instead of Compose; None: Compose has to find the container or the words.
+        """Run a query in a container through the engine, which answers sooner than Compose.
 
-        Compose names the service that does not run, the engine only the id of its container.
+        Returns:
+            None for other commands, and where the engine refuses: Compose also finds a container
+            that has another name, and names the service that does not run.
         """
         project = self._variables(command).get("COMPOSE_PROJECT_NAME", "")
         argv = engine.direct_exec(command.argv, project)

@@ -74,9 +74,9 @@ class Step:
 
 
 def _deployed(container: Container) -> tuple[str, dict[str, str]]:
-    """Return a container's image and settings, without SLIPWAY_HOST, which is no deployment's.
+    """Return a container's image and its deployment's settings, which do not include SLIPWAY_HOST.
 
-    Only the API reads it, so a worker that runs keeps the former one.
+    Only the API reads the host's name, so `up` does not replace a running worker for it.
     """
     values = {key: text for key, text in container.environment.items() if key != HOSTS}
     return container.image, values

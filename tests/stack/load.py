@@ -52,7 +52,7 @@ class Report:
         return statistics.quantiles(self.latencies[start:end], n=100)[98] * 1000
 
     def failures_besides_reloads(self) -> list[str]:
-        """Return the failures that a reload of nginx does not explain; of those, a few are none."""
+        """Return the failures without the few closed connections that a reload of nginx causes."""
         others = [what for _, what in self.failures if not what.startswith(CLOSED)]
         closed = [what for _, what in self.failures if what.startswith(CLOSED)]
         return others + closed[MOST_CLOSED:]

@@ -14,7 +14,7 @@ from tests.stack.harness import ROOT, Stack, copy_checkout
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 PROJECT = KEYS["COMPOSE_PROJECT_NAME"].default
 STATE = Path("/var/lib/slipway") / PROJECT
-# The names that a person's shell does not have, and the harness sets.
+# A person's shell sets none of the keys of `.env`; the process of the tests may.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in KEYS}
 
 
