@@ -147,7 +147,8 @@ class Stack:
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
         """Run Compose on the stack under test; `exec` goes to the engine, which is faster."""
         argv = ["docker", "compose", *arguments]
-        argv = engine.direct_exec(argv, self.environment["COMPOSE_PROJECT_NAME"]) or argv
+        project = self.environment.get("COMPOSE_PROJECT_NAME", "")  # none on a new host
+        argv = engine.direct_exec(argv, project) or argv
         return self.run(*argv, check=check, timeout=timeout).stdout
 
     def sql(self, query: str) -> str:
