@@ -291,7 +291,7 @@ class Stack:
         (self.root / "api/variant.py").unlink(missing_ok=True)
         if self.live()[1] != "blue":
             self.switch("blue")
-            self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
+            self._start_blue()
         self.compose("rm", "--stop", "--force", "api-green", "worker-green")
         # The slot of an open rollback window is gone: end the window, and the process that waits.
         now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
@@ -299,13 +299,18 @@ class Stack:
         with (self.root / "state/ledger.jsonl").open("a", encoding="utf-8") as ledger:
             ledger.write(json.dumps(entry) + "\n")
 
+    def _start_blue(self) -> None:
+        # The worker anew: one that drains is healthy until it ends.
+        for words in (["api-blue"], ["--force-recreate", "worker-blue"]):
+            self.compose("up", "--detach", "--no-deps", "--wait", *words)
+
     def forget_revisions(self, undo: str, image: str) -> None:
         """Undo the migrations that a test added, and start an image without them in blue."""
         for file in (self.root / "api/migrations/versions").glob("2099_*.py"):
             file.unlink()
         self.sql(undo)
         self.run("docker", "tag", image, f"{self.image}:blue")
-        self.compose("up", "--detach", "--no-deps", "--wait", "api-blue", "worker-blue")
+        self._start_blue()
         self.switch("blue")
         # The ledger's good releases contain the migrations that were undone.
         (self.root / "state/ledger.jsonl").write_text("", encoding="utf-8")
@@ -318,11 +323,8 @@ class Stack:
 
         For about a second after a switch nginx may still use a connection to the other slot.
         """
-        slot = (
-            self.compose("exec", "--no-TTY", "nginx", "readlink", "/run/slots/live.sock")
-            .strip()
-            .removesuffix(".sock")
-        )
+        link = self.compose("exec", "--no-TTY", "nginx", "readlink", "/run/slots/live.sock")
+        slot = link.strip().removesuffix(".sock")
         headers: dict[str, str] = {}
 
         def is_answering() -> bool:
