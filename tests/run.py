@@ -159,11 +159,10 @@ def main(words: list[str]) -> int:
         audit = ["pip_audit", "--strict", "--disable-pip", "--require-hashes"]
         replace_by(*audit, "-r", "requirements.lock")
     if words[:1] == ["bench"]:  # from scripts/bench.sh
-        replace_by("tests.bench", *words[1:])
+        replace_by_user_of_scripts("tests.bench", *words[1:])
     if "--drop-stack" in words:
         os.environ[KEEP] = "1"
-        os.environ["PYTHONPATH"] = str(ROOT / "scripts")  # contains the package `stack`
-        replace_by("tests.stack.kept")
+        replace_by_user_of_scripts("tests.stack.kept")
     if "--keep-stack" in words:
         os.environ[KEEP] = "1"
         words = [word for word in words if word != "--keep-stack"]
@@ -180,6 +179,12 @@ def replace_by(*module: str) -> None:
     """Replace this process with a module of the test environment."""
     os.chdir(ROOT)
     os.execv(sys.executable, [sys.executable, "-m", *module])  # noqa: S606  argv, no shell
+
+
+def replace_by_user_of_scripts(*module: str) -> None:
+    """Replace this process with a module that imports the package `stack`, and is not pytest's."""
+    os.environ["PYTHONPATH"] = str(ROOT / "scripts")
+    replace_by(*module)
 
 
 def is_chosen(options: list[str]) -> bool:
